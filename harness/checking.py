@@ -1,0 +1,120 @@
+"""`check`: a tiny run of each experiment, nested below one parent, and everything about it read back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness import data, pictures, recall, running
+from harness import experiment as experiments
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan.draws import sample_noise
+from harness.running import Options, Outcome, Quiet
+from harness.tracking import Store
+
+IMAGES = 500  # trained on, or two batches where those are more
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one experiment; reason: why it failed or was skipped."""
+
+    name: str
+    result: Literal["passed", "failed", "skipped"]
+    seconds: float
+    run_id: str | None = None
+    reason: str | None = None
+
+
+def check(
+    names: Sequence[str],
+    store: Store,
+    *,
+    device: str = "auto",
+    notice: Callable[[str], None] = lambda text: None,
+) -> list[Result]:
+    """Check these experiments, or all known ones. Raises HarnessError for an unknown or a faulty experiment."""
+    chosen = [experiments.load(name) for name in names or experiments.known()]
+    parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
+    results: list[Result] = []
+    status = "FAILED"
+    try:
+        for experiment in chosen:
+            notice(f"checking {experiment.name} ...")
+            results.append(_check_one(_tiny(experiment, device), store, parent.run_id))
+            parent.tags({f"check.{experiment.name}": results[-1].result})
+        counts = {result: sum(r.result == result for r in results) for result in ("passed", "failed", "skipped")}
+        parent.metrics(1, {f"check/{result}": count for result, count in counts.items()})
+        status = "FAILED" if counts["failed"] else "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        parent.finish(status)
+    return results
+
+
+def _tiny(experiment: Experiment, device: str) -> Experiment:
+    subset = max(IMAGES, 2 * experiment.train.batch_size)
+    return experiment.with_values({"data.subset": subset, "train.epochs": 1, "train.device": device})
+
+
+def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
+    began = time.monotonic()
+    if missing := data.DATASETS[experiment.data.name]().missing():
+        return Result(experiment.name, "skipped", 0.0, reason=missing)
+    run_id = None
+    try:
+        options = Options(name=experiment.name, kind="check", parent=parent, system_metrics=False)
+        outcome = running.run(experiment, store, options, Quiet())
+        run_id = outcome.run_id
+        fault = _fault(outcome, store)
+    except HarnessError as error:
+        fault = str(error)
+    except Exception as error:  # one experiment's failure is a result, the others are still checked
+        fault = f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - began
+    return Result(experiment.name, "failed" if fault else "passed", seconds, run_id, fault)
+
+
+def _fault(outcome: Outcome, store: Store) -> str | None:
+    """The first thing about a finished run that is not as it should be, or None."""
+    if outcome.status != "FINISHED":
+        return outcome.reason or f"the run ended {outcome.status}"
+    if outcome.unshipped:
+        return f"not everything reached MLflow: {outcome.unshipped}"
+    run = store.client.get_run(outcome.run_id)
+    if run.info.status != "FINISHED":
+        return f"MLflow says the run is {run.info.status}"
+    for name, value in outcome.metrics.items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+        history = [(point.step, point.value) for point in store.client.get_metric_history(outcome.run_id, name)]
+        if history != [(1, value)]:
+            return f"{name} was logged as {value} at step 1 and read back as {history}"
+    for path, value in outcome.experiment.leaves().items():
+        if run.data.params.get(path) != str(value):
+            return f"param {path} was logged as {value} and read back as {run.data.params.get(path)}"
+    images = [item.path for item in store.client.list_artifacts(outcome.run_id, "images")]
+    if not any(path.startswith("images/samples") and path.endswith(".png") for path in images):
+        return f"no image `samples` among {images}"
+    return _reloaded(outcome, store)
+
+
+def _reloaded(outcome: Outcome, store: Store) -> str | None:
+    """Fresh objects, filled from what MLflow holds, must draw the very same grid."""
+    run = store.client.get_run(outcome.run_id)
+    if recall.experiment(store, run) != outcome.experiment:
+        return "experiment.yaml read back is another experiment"
+    training = running.prepare(outcome.experiment)
+    training.load_state_dict(recall.checkpoint(store, run).training)
+    noise = sample_noise(outcome.experiment.train.seed, running.GRID, outcome.experiment.generator.latent)
+    if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(noise)), outcome.grid):
+        return "the checkpoint, loaded into fresh objects, draws other samples"
+    return None

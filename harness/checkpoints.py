@@ -1,0 +1,104 @@
+"""What a run needs to go on after a crash: one file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import experiment as experiments
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training between two epochs.
+
+    experiment: resolved, as it was trained. training: `Training.state_dict()`. threads: of the process that wrote it;
+    on a CPU the same bits follow only with the same number. score: what `best` was chosen by, where it was scored.
+    """
+
+    experiment: Experiment
+    training: Mapping[str, Any]
+    threads: int
+    score: float | None = None
+
+    @property
+    def epoch(self) -> int:
+        return int(self.training["epoch"])
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write beside `path`, flush to the disk, rename: a reader finds the old file or the new one, never half of one.
+
+    Raises HarnessError when the disk is full or the folder cannot be written to; the old file then stands.
+    """
+    state = {
+        "format": FORMAT,
+        "experiment": checkpoint.experiment.to_yaml(),
+        "training": dict(checkpoint.training),
+        "threads": checkpoint.threads,
+        "score": checkpoint.score,
+    }
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            scratch = Path(file.name)
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise HarnessError(
+            f"cannot write the checkpoint {path}: {error}; free some space or check the folder"
+        ) from error
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint, onto the CPU. Nothing in the file is executed.
+
+    Raises HarnessError when it is absent, truncated, or not a checkpoint of ours.
+    """
+    if not path.is_file():
+        raise HarnessError(f"there is no checkpoint {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            raise HarnessError(
+                f"{path} has checkpoint format {state['format']}; this version of harness reads {FORMAT}"
+            )
+        return Checkpoint(
+            experiments.from_yaml(state["experiment"], f"the experiment in {path}"),
+            state["training"],
+            state["threads"],
+            state["score"],
+        )
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise HarnessError(
+            f"{path} is not a readable checkpoint (truncated or damaged); delete it to go on from an older one"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself outlive a power cut; Windows has no such call and needs none."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

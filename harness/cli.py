@@ -1,0 +1,416 @@
+"""The command line: parses, calls, prints. No logic lives here, and heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError, redact
+
+if TYPE_CHECKING:
+    from harness.running import Outcome
+    from harness.tracking import Store
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
+EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
+
+Command = Callable[..., Any]
+
+
+def main() -> NoReturn:
+    """The console script `harness`."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="harness", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("harness: stopped", file=sys.stderr)
+        sys.exit(EXIT_OF_SIGNAL["SIGINT"])
+    except BrokenPipeError:  # `harness runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except HarnessError as error:
+        if debug:
+            raise
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(redact(str(error)).split())
+        print(
+            f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr
+        )
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="harness %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error (with any command).")
+def cli() -> None:
+    """Train, track, score and search small GANs; every run is kept in MLflow.
+
+    A RUN is a run id, a unique prefix of one, a run name, or `latest`.
+    """
+
+
+# Options that several commands share -----------------------------------------------------------------------------
+
+
+def _options(*options: Command) -> Command:
+    def apply(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+_tracking_uri = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow store; else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+_experiment_options = _options(
+    click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a leaf of the experiment."),
+    click.option("--seed", type=int, help="Short for --set train.seed=N."),
+    click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=...."),
+    click.option("--epochs", type=int, help="Short for --set train.epochs=N."),
+    click.option("--subset", type=int, help="Train on N images; short for --set data.subset=N."),
+)
+_run_options = _options(
+    click.option("--name", help="Name of the run in MLflow."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag of the run; may be repeated."),
+    click.option("--note", help="A note for the run's page in MLflow."),
+    _tracking_uri,
+    click.option("--no-system-metrics", is_flag=True, help="Do not log the machine's load and memory."),
+)
+
+
+def _all_overrides(
+    overrides: Sequence[str], seed: int | None, device: str | None, epochs: int | None, subset: int | None
+) -> list[str]:
+    short = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
+    return [*overrides, *(f"{path}={value}" for path, value in short.items() if value is not None)]
+
+
+def _pairs(tags: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for tag in tags:
+        key, sign, value = tag.partition("=")
+        if not sign or not key:
+            raise HarnessError(f"--tag {tag!r}: expected key=value, for example --tag student=mia")
+        if key.startswith(("harness.", "mlflow.")):
+            raise HarnessError(f"--tag {tag!r}: tags that begin with harness. or mlflow. are set by harness itself")
+        pairs[key] = value
+    return pairs
+
+
+def _seconds(text: str | None) -> float | None:
+    """`90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` in seconds."""
+    import re
+
+    if text is None:
+        return None
+    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
+    units = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) if parts else 0
+    if seconds <= 0:
+        raise HarnessError(f"--max-time {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
+    return seconds
+
+
+def _store(uri: str | None, *, create: bool = False) -> Store:
+    """The store of this command. Commands that only look do not create one."""
+    from harness.tracking import Store
+
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
+        raise HarnessError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
+    return Store.open(uri, notice=lambda text: click.echo(text, err=True))
+
+
+# Training --------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@_experiment_options
+@_run_options
+@click.option("--resume", metavar="RUN", help="Go on with a run where its last checkpoint left it.")
+@click.option("--max-time", metavar="TIME", help="End cleanly at the last epoch boundary before that: 30m, 2h, ....")
+@click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
+def run(
+    experiment: str | None,
+    overrides: Sequence[str],
+    seed: int | None,
+    device: str | None,
+    epochs: int | None,
+    subset: int | None,
+    name: str | None,
+    tags: Sequence[str],
+    note: str | None,
+    tracking_uri: str | None,
+    no_system_metrics: bool,
+    resume: str | None,
+    max_time: str | None,
+    preview: bool,
+    dry_run: bool,
+) -> int:
+    """Train EXPERIMENT (a name from experiments/ or a YAML file; `default` when left out) as one MLflow run.
+
+    Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
+    or SIGTERM. Stopped runs go on with --resume. The first Ctrl-C lets the epoch end and saves; the second stops
+    at once.
+    """
+    started = time.monotonic()
+    limit = _seconds(max_time)
+    changes = _all_overrides(overrides, seed, device, epochs, subset)
+    from harness import experiment as experiments
+
+    if resume and experiment:
+        raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
+    if resume and (name or tags or note):
+        raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
+    values = dict(experiments.parse_override(text) for text in changes)
+    wanted = None if resume else experiments.load(experiment or "default", changes)
+    pairs = _pairs(tags)
+
+    from harness import running
+    from harness.display import Terminal, console
+
+    if dry_run:
+        if wanted is None:
+            raise HarnessError("--dry-run shows a new run; leave --resume out")
+        _print_plan(running.prepare(wanted))
+        return 0
+    screen = console()
+    display = Terminal(screen, preview=preview)
+    options = running.Options(
+        name=name,
+        tags=pairs,
+        note=note,
+        deadline=None if limit is None else started + limit,
+        system_metrics=not no_system_metrics,
+    )
+    store = _store(tracking_uri, create=resume is None)
+    _tidy(store, display.notice)
+    if resume:
+        outcome = running.resume(resume, store, values, options, display)
+    else:
+        assert wanted is not None
+        outcome = running.run(wanted, store, options, display)
+    _print_outcome(store, outcome, time.monotonic() - started)
+    return _exit_code(outcome)
+
+
+def _tidy(store: Store, notice: Callable[[str], None]) -> None:
+    """What runs that died left behind: ship their spools, and let no status lie."""
+    for line in store.sync():
+        notice(line)
+    for run_id in store.reconcile():
+        notice(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.stopped:
+        return EXIT_OF_SIGNAL.get(outcome.stopped, EXIT_OUT_OF_TIME)
+    return 0 if outcome.status == "FINISHED" else EXIT_FAILED
+
+
+def _print_plan(training: Any) -> None:
+    weights = {
+        name: sum(weight.numel() for weight in network.parameters())
+        for name, network in (("generator", training.generator), ("discriminator", training.discriminator))
+    }
+    click.echo(training.experiment.to_yaml().rstrip())
+    click.echo(
+        f"# {len(training.images):,} images, {training.steps_per_epoch} steps an epoch; "
+        + ", ".join(f"{name} {count:,} weights" for name, count in weights.items())
+    )
+
+
+def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
+    from harness import recall
+    from harness.display import duration
+
+    short = outcome.run_id[:8]
+    epochs = outcome.experiment.train.epochs
+    click.echo(f"\n{outcome.status}  {outcome.name}  {outcome.epoch} of {epochs} epochs in {duration(seconds)}")
+    rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
+    if outcome.reason:
+        rows.append(("why", outcome.reason))
+    if outcome.metrics:
+        rows.append(("losses", "D {loss/discriminator:.3f}  G {loss/generator:.3f}".format(**outcome.metrics)))
+    if outcome.unshipped:
+        rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
+    elif grid := recall.newest_grid(store, outcome.run_id):
+        rows.append(("grid", _shown_path(grid)))
+    rows.append(("sample", f"harness sample {short} --count 100 --out digits.png"))
+    if outcome.status == "KILLED":
+        rows.append(("go on", f"harness run --resume {short}"))
+    if link := store.link(store.client.get_run(outcome.run_id)) if not outcome.unshipped else None:
+        rows.append(("look", link))
+    elif not outcome.unshipped:
+        experiment = store.experiment_id(outcome.experiment.project)
+        rows.append(("look", f"mlflow server --backend-store-uri {store.shown_uri} --port 5000"))
+        rows.append(("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{outcome.run_id}"))
+    for label, text in rows:
+        click.echo(f"  {label:9}{text}")
+
+
+def _shown_path(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1)
+@_tracking_uri
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> int:
+    """Run each EXPERIMENT (all of experiments/ by default) for one epoch on a few images, below one parent run.
+
+    Passed means: finite losses, images logged, everything read back from MLflow as it was logged, and the checkpoint
+    loaded into fresh objects draws the same samples. Exit code 1 when one failed.
+    """
+    from rich.table import Table
+
+    from harness.checking import check as check_all
+    from harness.display import console
+
+    store = _store(tracking_uri, create=True)
+    screen = console()
+    results = check_all(experiments, store, device=device, notice=lambda text: screen.print(text, style="dim"))
+    table = Table("experiment", "result", "seconds", "run", "reason")
+    for result in results:
+        colour = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.result]
+        table.add_row(
+            result.name,
+            f"[{colour}]{result.result}[/]",
+            f"{result.seconds:.1f}",
+            (result.run_id or "")[:8],
+            result.reason or "",
+        )
+    screen.print(table)
+    return EXIT_FAILED if any(result.result == "failed" for result in results) else 0
+
+
+# Looking ---------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="How many images.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="FILE.png (a grid) or FILE.npz.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@_tracking_uri
+def sample(run: str, count: int, out: Path, seed: int, weights: str, tracking_uri: str | None) -> None:
+    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28)."""
+    if out.suffix not in {".png", ".npz"}:
+        raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array)")
+    store = _store(tracking_uri)
+    from harness import recall
+
+    recall.sample_to(out, store, store.find(run), count=count, seed=seed, weights=weights)
+    click.echo(f"{count:,} images in {out}")
+
+
+@cli.command()
+@_json
+def experiments(as_json: bool) -> None:
+    """List the experiments that `run` knows by name."""
+    from harness import experiment as module
+
+    rows = [(name, module.load(path).description, path) for name, path in module.known().items()]
+    if as_json:
+        click.echo(json.dumps([{"name": n, "description": d, "file": str(p)} for n, d, p in rows], indent=2))
+        return
+    width = max((len(name) for name, *_ in rows), default=0)
+    for name, description, _ in rows:
+        click.echo(f"{name:{width}}  {description}")
+
+
+@cli.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--project", help="Only the runs of this MLflow experiment.")
+@click.option("--all", "children", is_flag=True, help="Trials and other nested runs too.")
+@_json
+@_tracking_uri
+def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
+    """List recent runs: their status and numbers."""
+    store = _store(tracking_uri)
+    from harness import recall
+
+    found = [recall.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from rich.table import Table
+
+    from harness.display import console, duration
+
+    table = Table("run", "name", "kind", "status", "epoch", "loss D", "loss G", "started", "took")
+    for row in found:
+        numbers = [row["metrics"].get(f"loss/{network}") for network in ("discriminator", "generator")]
+        table.add_row(
+            row["run_id"][:8],
+            row["name"],
+            row["kind"],
+            row["status"],
+            "" if row["epochs"] is None else str(row["epochs"]),
+            *("" if number is None else f"{number:.3f}" for number in numbers),
+            row["started"].replace("T", " ")[:16],
+            "" if row["seconds"] is None else duration(row["seconds"]),
+        )
+    console().print(table)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of experiment files, for an editor to complete and check them."""
+    from harness import experiment as module
+
+    click.echo(json.dumps(module.schema(), indent=2))
+
+
+@cli.command()
+@_tracking_uri
+def sync(tracking_uri: str | None) -> None:
+    """Ship what runs could not: metrics, images and statuses kept here while their tracking server was away."""
+    store = _store(tracking_uri, create=True)
+    lines = store.sync()
+    stale = store.reconcile()
+    for line in lines:
+        click.echo(line)
+    for run_id in stale:
+        click.echo(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now")
+    if not lines and not stale:
+        click.echo("nothing to ship")
+
+
+@cli.command()
+@_tracking_uri
+def doctor(tracking_uri: str | None) -> int:
+    """Look at what a run needs: versions, devices, tracking store, data, disk space. Exit code 1 when one is amiss."""
+    from harness.doctor import examine
+
+    findings = examine(tracking_uri)
+    for finding in findings:
+        mark = click.style("ok  ", fg="green") if finding.well else click.style("bad ", fg="red")
+        click.echo(f"{mark}{finding.subject:10}{finding.text}")
+    return 0 if all(finding.well for finding in findings) else EXIT_FAILED

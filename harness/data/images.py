@@ -1,0 +1,127 @@
+"""A set of images held as one uint8 tensor, and the splits that an experiment trains and is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.data.sources import DATASETS, Source
+from harness.errors import HarnessError
+
+VALIDATION_SEED = 20_000  # the held-out images are the same ones in every experiment
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images at rest.
+
+    name: what they are, for people: `mnist/train`.
+    pixels: uint8 [N, C, H, W].
+    labels: int64 [N], or None where there are none.
+    classes: how many classes the labels count.
+    """
+
+    name: str
+    pixels: Tensor
+    labels: Tensor | None
+    classes: int
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, channels, height, width = self.pixels.shape
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels (first 16 hex digits): equal for equal content, whatever the device."""
+        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
+        for tensor in (self.pixels, self.labels):
+            if tensor is not None:
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def take(self, indices: Tensor, name: str | None = None) -> Images:
+        """Those images, in that order."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, name=name or self.name, pixels=self.pixels[indices], labels=labels)
+
+    def to(self, device: str | torch.device) -> Images:
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=labels)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on, what is held out for choosing, and what is scored once at the end."""
+
+    train: Images
+    validation: Images | None
+    test: Images
+
+
+def class_balanced(images: Images, count: int, seed: int) -> Images:
+    """A seeded subset with equal numbers of every class, as far as the rarer classes last.
+
+    Images are ranked at random within their class, then taken rank by rank; unlabelled images form one class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(images), generator=generator)
+    labels = torch.zeros(len(images), dtype=torch.int64) if images.labels is None else images.labels.cpu()
+    rank = torch.empty(len(images), dtype=torch.int64)
+    for label in labels.bincount().nonzero().squeeze(1):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = torch.arange(len(members))
+    by_rank = shuffled[torch.argsort(rank[shuffled], stable=True)]
+    return images.take(by_rank[:count], f"{images.name}[{count}]")
+
+
+def use_images(
+    images: Images, *, validation: int = 0, subset: int | None = None, seed: int = 0
+) -> tuple[Images, Images | None]:
+    """Split training images into those to train on and `validation` held-out ones, then cut the former to `subset`."""
+    if validation >= len(images):
+        raise HarnessError(
+            f"data.validation is {validation:,}, but {images.name} has {len(images):,} training images: hold out fewer"
+        )
+    held_out = None
+    if validation:
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(VALIDATION_SEED))
+        held_out = images.take(order[:validation], images.name.replace("train", "validation"))
+        images = images.take(order[validation:])
+    if subset is not None:
+        if subset > len(images):
+            raise HarnessError(
+                f"data.subset is {subset:,}, but only {len(images):,} training images are there: ask for fewer"
+            )
+        images = class_balanced(images, subset, seed)
+    return images, held_out
+
+
+def load_split(name: str, split: str) -> Images:
+    """One whole split, `train` or `test`, of a data set of the registry."""
+    source = _source(name)
+    pixels, labels = source.read(split)
+    return Images(f"{name}/{split}", pixels, labels, source.classes)
+
+
+def load(name: str, *, validation: int = 0, subset: int | None = None, seed: int = 0) -> Splits:
+    """The splits of a data set, on the CPU.
+
+    Raises HarnessError when the data is absent, damaged, or smaller than what is asked of it.
+    """
+    train, held_out = use_images(load_split(name, "train"), validation=validation, subset=subset, seed=seed)
+    return Splits(train, held_out, load_split(name, "test"))
+
+
+def _source(name: str) -> Source:
+    if name not in DATASETS:
+        raise HarnessError(f"data.name is {name!r}; known data sets: {', '.join(DATASETS)}")
+    return DATASETS[name]()

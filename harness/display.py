@@ -1,0 +1,121 @@
+"""What a person sees while a run trains: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness import pictures
+from harness.gan import Report, Training
+
+
+class Terminal:
+    """The display of `harness run`: epoch, both losses, images a second, time left.
+
+    preview: draw the sample grid in the terminal whenever there is a new one.
+    """
+
+    def __init__(self, console: Console, *, preview: bool = False) -> None:
+        self.console = console
+        self.preview = preview
+        self._progress: _Live | None = None
+        self._training: Training | None = None
+        self._began = 0.0
+        self._first_epoch = 0
+
+    def notice(self, text: str) -> None:
+        self.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+    def started(self, training: Training, name: str) -> None:
+        experiment = training.experiment
+        self._training, self._began, self._first_epoch = training, time.monotonic(), training.epoch
+        self.notice(
+            f"training {name}: {len(training.images):,} images of {experiment.data.name}, "
+            f"{experiment.train.epochs - training.epoch} epochs of {training.steps_per_epoch} steps, "
+            f"{experiment.train.device} {experiment.train.precision}"
+        )
+        if self.console.is_terminal:
+            self._progress = _Live(training, self.console)
+            self._progress.start()
+
+    def epoch(self, report: Report) -> None:
+        line = _numbers(report)
+        if self._progress is not None:
+            self._progress.numbers = line
+            return
+        training = self._training
+        if training is None:
+            return
+        epochs = training.experiment.train.epochs
+        done = report.epoch - self._first_epoch
+        left = (time.monotonic() - self._began) / done * (epochs - report.epoch)
+        self.console.print(
+            f"epoch {report.epoch}/{epochs}  {line}  {duration(left)} left", highlight=False, soft_wrap=True
+        )
+        self.console.file.flush()
+
+    def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        if self.preview:
+            width = min(shutil.get_terminal_size().columns, picture.shape[1])
+            self.console.file.write(f"samples after epoch {epoch}\n{pictures.terminal(picture, width)}\n")
+            self.console.file.flush()
+
+    def ended(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class _Live(Progress):
+    """A progress bar that reads the training's own step count whenever it is redrawn."""
+
+    def __init__(self, training: Training, console: Console) -> None:
+        self.training = training
+        self.numbers = ""
+        super().__init__(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            refresh_per_second=4,
+            speed_estimate_period=300,
+        )
+        total = training.experiment.train.epochs * training.steps_per_epoch
+        self.add_task("training", total=total, completed=training.steps, epoch="", numbers="")
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.task_ids:
+            training = self.training
+            epochs = training.experiment.train.epochs
+            running = min(training.epoch + 1, epochs)
+            self.update(self.task_ids[0], completed=training.steps, epoch=f"{running}/{epochs}", numbers=self.numbers)
+        yield from super().get_renderables()
+
+
+def _numbers(report: Report) -> str:
+    metrics = report.metrics
+    return (
+        f"loss D {metrics['loss/discriminator']:.3f} G {metrics['loss/generator']:.3f}"
+        f"  {metrics['speed/images_per_second']:,.0f} images/s"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`3 h 05 min`, `2 min 07 s`, `9 s`."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def console() -> Console:
+    """Standard output as rich sees it."""
+    return Console(file=sys.stdout)

@@ -1,0 +1,96 @@
+"""`doctor`: is everything there that a run needs?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import harness
+from harness.errors import HarnessError, redact
+
+PACKAGES = ("torch", "torchvision", "mlflow", "optuna")
+SPACE = 2 * 2**30  # bytes that a long run with its checkpoints may want
+
+
+@dataclass(frozen=True)
+class Finding:
+    subject: str
+    well: bool
+    text: str
+
+
+def examine(tracking_uri: str | None = None) -> list[Finding]:
+    """Every finding, good or bad; nothing is created or changed but the data cache."""
+    sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("versions", _versions),
+        ("devices", _devices),
+        ("tracking", lambda: _tracking(tracking_uri)),
+        ("data", _data),
+        ("disk", _disk),
+    ]
+    findings: list[Finding] = []
+    for subject, look in sections:
+        try:
+            findings.extend(look())
+        except Exception as error:
+            findings.append(Finding(subject, False, redact(f"{error}")))
+    return findings
+
+
+def _versions() -> Iterator[Finding]:
+    found = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
+    yield Finding("versions", True, f"harness {harness.__version__}, Python {platform.python_version()}, {found}")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    cores = f"cpu: {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    gpus = [
+        f"cuda:{index} {torch.cuda.get_device_name(index)}, "
+        f"{torch.cuda.get_device_properties(index).total_memory / 2**30:.0f} GiB"
+        for index in range(torch.cuda.device_count())
+    ]
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    yield Finding("devices", True, "; ".join([cores, *gpus, *apple] + ([] if gpus else ["no CUDA device"])))
+
+
+def _tracking(uri: str | None) -> Iterator[Finding]:
+    from harness.tracking import Store
+
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and not Path("mlruns/mlflow.db").is_file():
+        yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
+        return
+    store = Store.open(uri)
+    waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
+    runs = store.runs(limit=1)
+    newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"
+    yield Finding("tracking", True, f"{store.shown_uri} answers; {newest}")
+    if waiting:
+        yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `harness sync` ships what has ended")
+
+
+def _data() -> Iterator[Finding]:
+    from harness import data
+
+    for name, source in data.DATASETS.items():
+        if missing := source().missing():
+            yield Finding("data", True, f"{name} is not here yet: {missing}")
+            continue
+        try:
+            train, test = data.load_split(name, "train"), data.load_split(name, "test")
+            yield Finding("data", True, f"{name}: {len(train):,} + {len(test):,} images intact, {data.cache_folder()}")
+        except HarnessError as error:
+            yield Finding("data", False, str(error))
+
+
+def _disk() -> Iterator[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    text = f"{free / 2**30:.1f} GiB free here"
+    yield Finding("disk", free >= SPACE, text if free >= SPACE else f"{text}; runs may want {SPACE / 2**30:.0f} GiB")

@@ -1,0 +1,19 @@
+"""The one exception that means: the user can put this right."""
+
+import re
+
+
+class HarnessError(Exception):
+    """Bad input or a missing thing, in one line: what arrived, what was expected, what to do.
+
+    The command line prints the line and exits with code 2; a traceback is shown only with `--debug`.
+    Credentials in URIs are taken out of the message before anyone sees it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(" ".join(message.split())))
+
+
+def redact(text: str) -> str:
+    """`text` with the user and password of every URI in it replaced by `***`."""
+    return re.sub(r"://[^\s/?#'\"]*@", "://***@", text)

@@ -1,0 +1,349 @@
+"""What to do: the experiment, validated, read from YAML, with dotted overrides.
+
+Every field says here, once, what it means, its unit and its bounds; the command line, the docs and the JSON schema
+(`harness schema`) are made from these declarations.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import HarnessError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of an experiment: frozen, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Data(Section):
+    """Which images are trained on, and which are held out."""
+
+    name: str = Field("mnist", description="data set, by its name in the registry")
+    subset: int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
+    validation: int = Field(
+        10_000, ge=0, description="training images held out for scoring while training and for choosing"
+    )
+    seed: int = Field(0, ge=0, description="which images a subset takes; the same for every training seed")
+
+
+class MLPGenerator(Section):
+    """Fully connected: latent -> widths -> image, LeakyReLU between, tanh at the end."""
+
+    kind: Literal["mlp"] = Field("mlp", description="network")
+    latent: int = Field(100, ge=1, le=4096, description="size of the noise vector")
+    widths: Widths = Field((256, 512, 1024), description="units of the hidden layers, input side first")
+    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+
+
+class MLPDiscriminator(Section):
+    """Fully connected: image -> widths -> one logit, LeakyReLU and dropout after every hidden layer."""
+
+    kind: Literal["mlp"] = Field("mlp", description="network")
+    widths: Widths = Field((1024, 512, 256), description="units of the hidden layers, input side first")
+    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    dropout: Rate = Field(0.3, description="share of hidden units set to zero in training")
+
+
+class Objective(Section):
+    """What the two networks minimise."""
+
+    kind: Literal["non-saturating"] = Field("non-saturating", description="loss pair, on logits, in nats")
+
+
+class Optimizer(Section):
+    """Adam, one for each network."""
+
+    lr: float = Field(2e-4, gt=0, le=1, description="learning rate, of both networks unless discriminator_lr is set")
+    discriminator_lr: float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
+    betas: tuple[Rate, Rate] = Field((0.9, 0.999), description="decay of Adam's two running averages, a step")
+    eps: float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
+
+
+class Train(Section):
+    """How long, in what portions, from which seed, on what."""
+
+    epochs: int = Field(200, ge=1, description="passes over the training images by the discriminator")
+    batch_size: int = Field(100, ge=2, description="images a step; a last, partial batch is dropped")
+    seed: int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
+    precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
+    device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
+
+
+class Track(Section):
+    """What is kept, and how often: in epochs, counted from 1; the last epoch always counts."""
+
+    samples_every: int = Field(10, ge=1, description="epochs between sample grids")
+    checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")
+
+
+class Experiment(Section):
+    """Everything that a run depends on. Its leaves, by dotted path, are the params in MLflow."""
+
+    name: str = Field(min_length=1, max_length=100, description="what the experiment is called")
+    project: str = Field("gan", min_length=1, max_length=100, description="the MLflow experiment that holds its runs")
+    description: str = Field("", max_length=500, description="one line: what it shows and where it comes from")
+    data: Data = Data()
+    generator: MLPGenerator = MLPGenerator()
+    discriminator: MLPDiscriminator = MLPDiscriminator()
+    objective: Objective = Objective()
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    track: Track = Track()
+
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> Experiment:
+        if self.data.subset is not None and self.data.subset < self.train.batch_size:
+            raise ValueError(
+                f"data.subset is {self.data.subset}, less than one batch (train.batch_size {self.train.batch_size}): "
+                "take more images or a smaller batch"
+            )
+        return self
+
+    def leaves(self) -> dict[str, Any]:
+        """Every leaf by its dotted path, in the order of declaration."""
+        return _leaves(self.model_dump(mode="json"))
+
+    def with_values(self, values: Mapping[str, Any]) -> Experiment:
+        """A copy with the leaves of the given dotted paths changed.
+
+        Raises HarnessError for a path that is not a leaf and for a value that its field refuses.
+        """
+        return from_mapping(_with_overrides(self.model_dump(mode="json"), values), "the overrides")
+
+    def to_yaml(self) -> str:
+        """The YAML text that `from_yaml` turns back into an equal experiment."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)
+
+    def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
+        """Leaves in which two experiments differ: path -> (here, there); None where one has no such leaf."""
+        here, there = self.leaves(), other.leaves()
+        return {
+            path: (here.get(path), there.get(path))
+            for path in {**here, **there}
+            if here.get(path) != there.get(path) or (path in here) != (path in there)
+        }
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
+
+    Raises HarnessError for an unknown name, malformed YAML, unknown keys, and values out of bounds.
+    """
+    path = find(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"cannot read the experiment file {path}: {error}") from error
+    raw = parse_yaml(text, str(path))
+    raw.setdefault("name", path.stem)
+    if overrides:
+        from_mapping(raw, str(path))  # a fault in the file is reported as the file's, not as the override's
+        raw = _with_overrides(raw, dict(parse_override(text) for text in overrides))
+    return from_mapping(raw, "--set" if overrides else str(path))
+
+
+def from_yaml(text: str, origin: str = "the experiment") -> Experiment:
+    """The experiment written in a YAML text. Raises HarnessError as `load` does."""
+    return from_mapping(parse_yaml(text, origin), origin)
+
+
+def from_mapping(raw: Mapping[str, Any], origin: str) -> Experiment:
+    """A validated experiment. Raises HarnessError, one line that names every fault."""
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail, raw) for detail in error.errors())
+        raise HarnessError(f"{origin}: {faults}") from error
+
+
+def folders() -> list[Path]:
+    """Where experiment names are looked up: ./experiments first, then those that come with harness."""
+    package = Path(__file__).resolve().parent
+    bundled = [package / "experiments", package.parent / "experiments"]  # in a wheel; in a checkout
+    return [folder for folder in [Path.cwd() / "experiments", *bundled] if folder.is_dir()]
+
+
+def known() -> dict[str, Path]:
+    """Experiment files by name; a file in ./experiments hides a bundled one of the same name."""
+    files: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.yaml")):
+            files.setdefault(path.stem, path)
+    return files
+
+
+def find(name: str | Path) -> Path:
+    """The file that an experiment name or path stands for. Raises HarnessError with the nearest names."""
+    if Path(name).suffix in {".yaml", ".yml"}:
+        if not Path(name).is_file():
+            raise HarnessError(f"there is no experiment file {name}")
+        return Path(name)
+    files = known()
+    if str(name) not in files:
+        near = difflib.get_close_matches(str(name), files, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(files)}"
+        raise HarnessError(f"there is no experiment {str(name)!r}; {hint} (or give the path of a .yaml file)")
+    return files[str(name)]
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of an experiment file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `1e-4` is a number, and a key given twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str, origin: str) -> dict[str, Any]:
+    """The mapping in a YAML text. Raises HarnessError with line and column."""
+    try:
+        raw = yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise HarnessError(f"{origin}{where}: malformed YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise HarnessError(f"{origin}: malformed YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {_shown(raw)}")
+    return raw
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`path=value` as (path, value), the value read as YAML. Raises HarnessError for anything else."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise HarnessError(f"--set {text!r}: expected path=value, for example --set optimizer.lr=1e-4")
+    try:
+        return path.strip(), yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise HarnessError(f"--set {text!r}: the value is not valid YAML") from error
+
+
+def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {key: dict(part) if isinstance(part, dict) else part for key, part in raw.items()}
+    for path, value in values.items():
+        if path in _sections():
+            leaves = [leaf for leaf in _known_paths() if leaf.startswith(f"{path}.")]
+            raise HarnessError(
+                f"--set {path}={_shown(value)}: {path} is a section, not a leaf; set {', '.join(leaves)}"
+            )
+        section, dot, leaf = path.partition(".")
+        if not dot:
+            changed[section] = value
+        elif section not in _sections():
+            raise HarnessError(f"--set {path}={_shown(value)}: {_unknown(path)}")
+        elif "." in leaf:
+            raise HarnessError(f"--set {path}={_shown(value)}: not a leaf of the experiment; {_unknown(path)}")
+        else:
+            changed[section] = {**(changed.get(section) or {}), leaf: value}
+    return changed
+
+
+# Saying what is wrong --------------------------------------------------------------------------------------------
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found.update(_leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found
+
+
+def _section_models(annotation: Any) -> list[type[Section]]:
+    """The Section classes that a field's annotation admits: one, or one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _section_models(part)]
+
+
+def _sections() -> dict[str, list[type[Section]]]:
+    fields = Experiment.model_fields.items()
+    return {name: models for name, field in fields if (models := _section_models(field.annotation))}
+
+
+def _known_paths() -> list[str]:
+    sections = _sections()
+    plain = [name for name in Experiment.model_fields if name not in sections]
+    nested = [f"{name}.{leaf}" for name, models in sections.items() for model in models for leaf in model.model_fields]
+    return list(dict.fromkeys(plain + nested))
+
+
+def _unknown(path: str) -> str:
+    candidates = [*_known_paths(), *([] if "." in path else _sections())]
+    near = difflib.get_close_matches(path, candidates, n=1, cutoff=0.6) or [
+        known for known in _known_paths() if known.rpartition(".")[2] == path.rpartition(".")[2]
+    ]
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_known_paths())}"
+    return f"unknown key {path}; {hint}"
+
+
+def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
+    """One pydantic error in our words: what arrived, what was expected."""
+    parts = list(detail["loc"])
+    if len(parts) > 2 and parts[0] in _sections() and parts[1] == (raw.get(parts[0]) or {}).get("kind"):
+        del parts[1]  # pydantic names the kind of a section where several are possible; the user wrote no such key
+    path = ".".join(str(part) for part in parts)
+    match detail["type"]:
+        case "extra_forbidden":
+            return _unknown(path)
+        case "missing":
+            return f"{path} is missing"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "model_type" | "dict_type":
+            return f"{path} is {_shown(detail['input'])}; a mapping of keys was expected"
+    return f"{path} is {_shown(detail['input'])}; {_lowered(detail['msg'])}"
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _shown(value: Any) -> str:
+    text = str(value) if isinstance(value, (int, float)) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def describe(leaves: Iterable[str]) -> dict[str, str]:
+    """What each of these leaves means, from its declaration."""
+    sections = _sections()
+    meaning = {name: field.description or "" for name, field in Experiment.model_fields.items()}
+    for name, models in sections.items():
+        for model in models:
+            for leaf, field in model.model_fields.items():
+                meaning.setdefault(f"{name}.{leaf}", field.description or "")
+    return {leaf: meaning.get(leaf, "") for leaf in leaves}

@@ -1,0 +1,54 @@
+"""The notebook's networks: fully connected, LeakyReLU, dropout in the discriminator, no normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.gan.networks.dropout import dropped
+
+
+class MLPGenerator(nn.Module):
+    """Noise [B, latent] to images [B, C, H, W] in [-1, 1]."""
+
+    def __init__(self, shape: tuple[int, int, int], *, latent: int, widths: Sequence[int], slope: float) -> None:
+        super().__init__()
+        self.shape, self.latent, self.slope = tuple(shape), latent, slope
+        sizes = [latent, *widths, math.prod(shape)]
+        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        *hidden_layers, last = self.layers
+        hidden = noise
+        for layer in hidden_layers:
+            hidden = F.leaky_relu(layer(hidden), self.slope)  # [B, width]
+        return torch.tanh(last(hidden)).view(-1, *self.shape)
+
+
+class MLPDiscriminator(nn.Module):
+    """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
+
+    mask_shapes: what one image's dropout masks look like, one a hidden layer.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], *, widths: Sequence[int], slope: float, dropout: float) -> None:
+        super().__init__()
+        self.slope, self.dropout = slope, dropout
+        self.mask_shapes = tuple((width,) for width in widths)
+        sizes = [math.prod(shape), *widths, 1]
+        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+
+    def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+        *hidden_layers, last = self.layers
+        hidden = images.flatten(1)  # [B, C*H*W]
+        for index, layer in enumerate(hidden_layers):
+            hidden = F.leaky_relu(layer(hidden), self.slope)  # [B, width]
+            if masks:
+                hidden = dropped(hidden, masks[index], self.dropout)
+        logits: Tensor = last(hidden).squeeze(1)
+        return logits

@@ -1,0 +1,50 @@
+"""What `auto` stands for: settled once, before a run starts, and stored with it."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+
+from harness.data import Images
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan.training import Training
+
+WORTH = 1.15  # bf16 has to be this much faster to be chosen over fp32
+TIMED_STEPS, TIMED_EPOCHS = 6, 3
+
+
+def resolve(experiment: Experiment, shape: tuple[int, int, int]) -> Experiment:
+    """The experiment with `train.device` and `train.precision` settled for images of `shape` (C, H, W).
+
+    Raises HarnessError when the device asked for is not there.
+    """
+    device = _device(experiment.train.device)
+    experiment = experiment.with_values({"train.device": device})
+    if experiment.train.precision == "auto":
+        experiment = experiment.with_values({"train.precision": _faster_precision(experiment, shape)})
+    return experiment
+
+
+def _device(wanted: str) -> str:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[wanted]:
+        usable = ", ".join(name for name, usable in there.items() if usable)
+        raise HarnessError(f"device {wanted} was asked for, but torch finds none here; usable: {usable} (or auto)")
+    return wanted
+
+
+def _faster_precision(experiment: Experiment, shape: tuple[int, int, int]) -> str:
+    """Time a few steps of both on this machine: what a CPU's flags promise is often not kept."""
+    batch = experiment.train.batch_size
+    grey = Images("timing", torch.full((TIMED_STEPS * batch, *shape), 128, dtype=torch.uint8), None, 1)
+    trials = {name: Training(experiment.with_values({"train.precision": name}), grey) for name in ("fp32", "bf16")}
+    seconds: dict[str, list[float]] = {name: [] for name in trials}
+    for _ in range(1 + TIMED_EPOCHS):  # the first warms up
+        for name, training in trials.items():
+            seconds[name].append(training.train_epoch().seconds)
+    fp32, bf16 = (statistics.median(seconds[name][1:]) for name in ("fp32", "bf16"))
+    return "bf16" if fp32 > WORTH * bf16 else "fp32"

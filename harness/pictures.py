@@ -1,0 +1,73 @@
+"""Pictures of samples: grids, and a preview in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Picture = npt.NDArray[np.uint8]  # [H, W] grey or [H, W, 3]
+
+
+def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
+    """Lay images uint8 [N, C, H, W] out in rows of `columns`, `gap` black pixels apart."""
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), np.uint8)
+    for index, image in enumerate(images.cpu().permute(0, 2, 3, 1).numpy()):
+        row, column = divmod(index, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet[:, :, 0] if channels == 1 else sheet
+
+
+def save_png(path: Path, picture: Picture) -> None:
+    """Write a PNG, whole or not at all."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        Image.fromarray(picture).save(scratch, format="PNG")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def save_npz(path: Path, images: Tensor) -> None:
+    """Write `images`, uint8 [N, H, W] or [N, C, H, W] as given, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        with scratch.open("wb") as file:
+            np.savez_compressed(file, images=images.numpy())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def terminal(picture: Picture, columns: int) -> str:
+    """The picture as text of at most `columns` characters a line: two pixels in each, by an upper half block.
+
+    The colours are 24-bit ANSI codes; pictures wider than the terminal are shrunk by averaging.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(picture).convert("RGB")
+    if image.width > columns:
+        image = image.resize((columns, max(1, round(image.height * columns / image.width))), Image.Resampling.BOX)
+    pixels: npt.NDArray[Any] = np.asarray(image)
+    if len(pixels) % 2:
+        pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
+    lines = []
+    for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
+        cells = [
+            f"\x1b[38;2;{above[0]};{above[1]};{above[2]};48;2;{below[0]};{below[1]};{below[2]}m\u2580"
+            for above, below in zip(upper, lower, strict=True)
+        ]
+        lines.append("".join(cells) + "\x1b[0m")
+    return "\n".join(lines)

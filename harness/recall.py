@@ -1,0 +1,113 @@
+"""Runs read back: their experiment, their checkpoints, their generator, their numbers."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from torch import nn
+
+from harness import checkpoints, data, pictures
+from harness import experiment as experiments
+from harness.checkpoints import Checkpoint
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan import generate
+from harness.gan.draws import sample_noise
+from harness.gan.networks import build
+from harness.tracking import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
+    """A run's checkpoint, `last` or `best`: the local one where the run was made on this host, else the artifact.
+
+    Raises HarnessError where there is none, or where it is damaged.
+    """
+    tags = run.data.tags
+    local = store.spool / tags.get("harness.id", "-") / "checkpoints" / f"{which}.pt"
+    if tags.get("harness.host") == socket.gethostname() and local.is_file():
+        return checkpoints.load(local)
+    with _scratch() as folder:
+        try:
+            path = store.download(run.info.run_id, f"checkpoints/{which}.pt", folder)
+        except HarnessError as error:
+            raise HarnessError(f"run {run.info.run_name} ({run.info.run_id[:8]}) has no {which} checkpoint") from error
+        return checkpoints.load(path)
+
+
+def experiment(store: Store, run: Run) -> Experiment:
+    """The resolved experiment that was stored with a run."""
+    with _scratch() as folder:
+        path = store.download(run.info.run_id, "experiment.yaml", folder)
+        return experiments.from_yaml(path.read_text(encoding="utf-8"), f"experiment.yaml of run {run.info.run_name}")
+
+
+def generator(store: Store, run: Run, weights: str = "best") -> tuple[Experiment, nn.Module]:
+    """A run's experiment and its generator, on the CPU, ready to draw.
+
+    weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last.
+    """
+    found = checkpoint(store, run, "last")
+    network, _ = build(found.experiment, data.load_split(found.experiment.data.name, "test").shape)
+    network.load_state_dict(found.training["generator"])
+    return found.experiment, network.eval()
+
+
+def sample_to(out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best") -> None:
+    """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
+    described, network = generator(store, run, weights)
+    images = generate(network, sample_noise(seed, count, described.generator.latent))
+    try:
+        if out.suffix == ".png":
+            pictures.save_png(out, pictures.grid(images))
+        else:
+            pictures.save_npz(out, images.squeeze(1) if images.shape[1] == 1 else images)
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
+        ) from error
+
+
+def newest_grid(store: Store, run_id: str) -> Path | None:
+    """The newest sample grid of a run as a file on this machine, or None where its artifacts are elsewhere."""
+    uri = store.client.get_run(run_id).info.artifact_uri
+    parts = urlparse(uri)
+    if parts.scheme not in {"", "file"}:
+        return None
+    grids = sorted((Path(unquote(parts.path)) / "samples").glob("*.png"))
+    return grids[-1] if grids else None
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What `harness runs` says of a run; times in seconds, `started` as local ISO time."""
+    info, tags = run.info, run.data.tags
+    ended = info.end_time / 1000 if info.end_time else None
+    return {
+        "run_id": info.run_id,
+        "name": info.run_name,
+        "project": info.experiment_id,
+        "kind": tags.get("harness.kind", ""),
+        "experiment": tags.get("harness.experiment", ""),
+        "parent": tags.get("mlflow.parentRunId"),
+        "status": info.status,
+        "diverged": tags.get("harness.diverged"),
+        "epochs": tags.get("harness.epochs") or run.data.params.get("train.epochs"),
+        "started": datetime.fromtimestamp(info.start_time / 1000).isoformat(timespec="seconds"),
+        "seconds": ended - info.start_time / 1000 if ended else None,
+        "metrics": dict(run.data.metrics),
+    }
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        yield Path(folder)

@@ -1,0 +1,363 @@
+"""`run`: one run from start to end. Trains, draws, saves and tracks; decides when to stop and which status is true."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+import harness
+from harness import checkpoints, data, pictures, recall
+from harness.checkpoints import Checkpoint
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan import Report, Training, resolve
+from harness.gan.draws import sample_noise
+from harness.tracking import RunLog, Store, save_generator
+from harness.tracking.git import source_diff
+
+GRID = 100  # images in a sample grid
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out and kept; nothing here changes its numbers.
+
+    deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
+    """
+
+    name: str | None = None
+    kind: str = "run"
+    parent: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
+    deadline: float | None = None
+    system_metrics: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM or max-time.
+    unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
+    """
+
+    run_id: str
+    name: str
+    experiment: Experiment
+    status: Status
+    epoch: int
+    metrics: Mapping[str, float]
+    grid: pictures.Picture | None = None
+    reason: str | None = None
+    stopped: str | None = None
+    unshipped: str | None = None
+
+
+class Display(Protocol):
+    """What a run tells whoever watches."""
+
+    def notice(self, text: str) -> None: ...
+
+    def started(self, training: Training, name: str) -> None: ...
+
+    def epoch(self, report: Report) -> None: ...
+
+    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+class Quiet:
+    """A display that shows nothing."""
+
+    def notice(self, text: str) -> None: ...
+
+    def started(self, training: Training, name: str) -> None: ...
+
+    def epoch(self, report: Report) -> None: ...
+
+    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+def run(experiment: Experiment, store: Store, options: Options, display: Display) -> Outcome:
+    """Train an experiment from its first epoch, as one new MLflow run.
+
+    Raises HarnessError before the run is created when data, device or store are not as they should be.
+    """
+    training = prepare(experiment)
+    experiment = training.experiment
+    name = options.name or f"{experiment.name}-{secrets.token_hex(2)}"
+    log = store.start_run(
+        project=experiment.project,
+        name=name,
+        kind=options.kind,
+        params=experiment.leaves(),
+        tags={**_tags(training), **options.tags},
+        parent=options.parent,
+        note=options.note,
+    )
+    with _truthful(log):
+        _describe(log, training)
+        _save(log, training, ship=False)  # a run killed in its first epoch can be resumed too
+        return _train(training, log, name, options, display)
+
+
+def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
+    """Go on with a run where its last checkpoint left it, in the same MLflow run.
+
+    `changes` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
+    Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
+    """
+    found = store.find(wanted)
+    checkpoint = recall.checkpoint(store, found)
+    experiment = _extended(checkpoint, changes)
+    if checkpoint.epoch >= experiment.train.epochs:
+        raise HarnessError(
+            f"run {found.info.run_name} is complete: {checkpoint.epoch} of {experiment.train.epochs} epochs; "
+            f"give more with --epochs to extend it"
+        )
+    _use_threads(checkpoint.threads, display)
+    training = prepare(experiment)
+    training.load_state_dict(checkpoint.training)
+    log = store.resume_run(found.info.run_id)
+    with _truthful(log):
+        if experiment != checkpoint.experiment:
+            before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
+            log.tags({"harness.epochs": str(after)})
+            log.text(experiment.to_yaml(), "experiment.yaml")
+            display.notice(
+                f"extending from {before} to {after} epochs; the param train.epochs stays, see the tag harness.epochs"
+            )
+        display.notice(f"resuming {found.info.run_name} after epoch {checkpoint.epoch}")
+        return _train(training, log, str(found.info.run_name), options, display)
+
+
+def prepare(experiment: Experiment) -> Training:
+    """Load the images, settle what `auto` stands for, build the networks."""
+    source = experiment.data
+    splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
+    return Training(resolve(experiment, splits.train.shape), splits.train)
+
+
+# The loop --------------------------------------------------------------------------------------------------------
+
+
+def _train(training: Training, log: RunLog, name: str, options: Options, display: Display) -> Outcome:
+    """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
+    experiment, every = training.experiment, training.experiment.track
+    noise = sample_noise(experiment.train.seed, GRID, experiment.generator.latent)
+    # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
+    logged, drawn = log.last_step("loss/generator"), log.image_steps("samples")
+    status: Status = "FINISHED"
+    report: Report | None = None
+    grid: pictures.Picture | None = None
+    reason: str | None = None
+    stopped: str | None = None
+    display.started(training, name)
+    with _interruptions() as stop, _watched(log, options.system_metrics):
+        began = time.monotonic()
+        for report in training:
+            epoch, last = report.epoch, report.epoch == experiment.train.epochs
+            if epoch > logged:
+                log.metrics(epoch, report.metrics)
+            display.epoch(report)
+            if report.diverged:
+                status, reason = "FAILED", f"diverged in epoch {epoch}: {report.diverged}"
+                log.tags({"harness.diverged": report.diverged})
+                break
+            longest = (time.monotonic() - began) * 1.1
+            if not last:
+                stopped = stop.signal or _late(options.deadline, longest)
+            if stopped or last or epoch % every.samples_every == 0:
+                grid = pictures.grid(training.sample(noise))
+                if epoch not in drawn:
+                    _log_grid(log, "samples", epoch, grid)
+                display.grid(grid, epoch)
+            if stopped or last or epoch % every.checkpoint_every == 0:
+                _save(log, training)
+            if stopped:
+                status, reason = "KILLED", f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
+                break
+            began = time.monotonic()
+    display.ended()
+    if status == "FINISHED":
+        _log_generator(log, training)
+    shipped = log.finish(status)
+    return Outcome(
+        log.run_id,
+        name,
+        experiment,
+        status,
+        training.epoch,
+        report.metrics if report else {},
+        grid,
+        reason,
+        stopped,
+        unshipped=None if shipped else log.lost or "the tracking server did not take everything",
+    )
+
+
+def _late(deadline: float | None, longest: float) -> str | None:
+    if deadline is not None and time.monotonic() + longest > deadline:
+        return "max-time"
+    return None
+
+
+@dataclass
+class _Stop:
+    """signal: the first one's name, once it has come; the epoch then ends and is saved."""
+
+    signal: str | None = None
+
+
+@contextmanager
+def _interruptions() -> Iterator[_Stop]:
+    """The first Ctrl-C or SIGTERM is a request; the second one stops at once."""
+    stop = _Stop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.signal:
+            raise KeyboardInterrupt
+        stop.signal = signal.Signals(number).name
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _truthful(log: RunLog) -> Iterator[None]:
+    """Whatever ends a run, its status says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.finish("KILLED", timeout=5)
+        raise
+    except BaseException as error:
+        log.tags({"harness.error": f"{type(error).__name__}: {error}"[:500]})
+        log.finish("FAILED", timeout=10)
+        raise
+
+
+@contextmanager
+def _watched(log: RunLog, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    with log.watch_system():
+        yield
+
+
+# What is kept ----------------------------------------------------------------------------------------------------
+
+
+def _save(log: RunLog, training: Training, *, ship: bool = True) -> None:
+    path = log.folder / "checkpoints" / "last.pt"
+    checkpoints.save(path, Checkpoint(training.experiment, training.state_dict(), torch.get_num_threads()))
+    if ship:
+        log.artifact(path, "checkpoints")
+
+
+def _log_grid(log: RunLog, key: str, epoch: int, grid: pictures.Picture) -> None:
+    """As an image with a step, for the UI's charts, and as a file with a plain name, for people."""
+    log.image(key, epoch, grid)
+    path = log.folder / key / f"epoch-{epoch:04d}.png"
+    pictures.save_png(path, grid)
+    log.artifact(path, key)
+
+
+def _log_generator(log: RunLog, training: Training) -> None:
+    folder = log.folder / "models" / "generator"
+    example = sample_noise(0, 2, training.experiment.generator.latent).numpy().astype(np.float32)
+    save_generator(training.generator, example, folder)
+    log.model("generator", folder)
+
+
+def _describe(log: RunLog, training: Training) -> None:
+    """What it takes to repeat the run: the experiment, the environment, the images, the uncommitted source."""
+    log.text(training.experiment.to_yaml(), "experiment.yaml")
+    log.text(environment(), "environment.txt")
+    if difference := source_diff():
+        log.text(difference, "source.diff")
+    images = training.images
+    log.dataset(
+        name=images.name,
+        fingerprint=images.fingerprint,
+        context="training",
+        size=len(images),
+        shape=tuple(images.pixels.shape),
+    )
+
+
+def _tags(training: Training) -> dict[str, str]:
+    experiment, images = training.experiment, training.images
+    device = experiment.train.device
+    return {
+        "harness.experiment": experiment.name,
+        "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "harness.threads": str(torch.get_num_threads()),
+        "harness.dataset": f"{images.name} {images.fingerprint}",
+    }
+
+
+def environment() -> str:
+    """Versions, one a line, in the form of a requirements file."""
+    packages = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
+    header = [
+        f"# harness {harness.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"# host {socket.gethostname()}, torch built for CUDA {torch.version.cuda or 'no'}",
+    ]
+    return "\n".join(header + [f"{name}=={version}" for name, version in sorted(packages.items())]) + "\n"
+
+
+# Going on --------------------------------------------------------------------------------------------------------
+
+
+def _extended(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Experiment:
+    """The checkpoint's experiment with more epochs, if that is all that was asked for."""
+    stored = checkpoint.experiment
+    wanted = stored.with_values(changes)
+    others = {path: pair for path, pair in stored.differences(wanted).items() if path != "train.epochs"}
+    if others:
+        shown = ", ".join(f"{path} {before} -> {after}" for path, (before, after) in others.items())
+        raise HarnessError(
+            f"a run is resumed as it was started; only train.epochs may change, not {shown}: start a new run for that"
+        )
+    if wanted.train.epochs < checkpoint.epoch:
+        raise HarnessError(
+            f"train.epochs {wanted.train.epochs} is less than the {checkpoint.epoch} epochs already trained"
+        )
+    return wanted
+
+
+def _use_threads(threads: int, display: Display) -> None:
+    """Train with as many threads as before: sums are ordered by them, so the same bits follow only then."""
+    if threads == torch.get_num_threads():
+        return
+    if threads <= torch.multiprocessing.cpu_count():
+        torch.set_num_threads(threads)
+    else:
+        display.notice(
+            f"the run was started with {threads} threads, this machine has {torch.get_num_threads()}: "
+            "it goes on, but not to the same bits"
+        )

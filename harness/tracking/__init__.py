@@ -1,0 +1,8 @@
+"""Where runs are kept: MLflow behind a local spool. MLflow is imported when a Store is opened, not before."""
+
+from harness.tracking.git import source_diff
+from harness.tracking.models import save_generator
+from harness.tracking.runlog import RunLog
+from harness.tracking.store import Store
+
+__all__ = ["RunLog", "Store", "save_generator", "source_diff"]

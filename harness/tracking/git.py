@@ -1,0 +1,61 @@
+"""What the repository around the working directory says about the code that ran; nothing where there is none."""
+
+import os
+import subprocess
+
+from harness.errors import redact
+
+_DIFF_LIMIT = 1_000_000  # bytes
+
+
+def git_tags() -> dict[str, str]:
+    """Commit, branch, remote and dirtiness of the working directory's repository as tags; empty without one."""
+    dirty = _git("status", "--porcelain", "--untracked-files=normal")
+    if dirty is None:
+        return {}
+    tags = {"harness.git.dirty": "true" if dirty else "false"}
+    for tag, answer in {
+        "mlflow.source.git.commit": _git("rev-parse", "--verify", "--quiet", "HEAD"),
+        "mlflow.source.git.branch": _git("symbolic-ref", "--quiet", "--short", "HEAD"),
+        "mlflow.source.git.repoURL": _git("config", "--get", "remote.origin.url"),
+    }.items():
+        if answer:
+            tags[tag] = redact(answer.strip())
+    return tags
+
+
+def source_diff() -> str | None:
+    """What differs from the last commit, below the names of untracked files, cut at 1 MB; None when nothing does.
+
+    Credentials in URIs are taken out of the text.
+    """
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None:
+        return None
+    folder = top.strip()
+    untracked = _git("ls-files", "--others", "--exclude-standard", folder=folder) or ""
+    changes = _git("diff", "--no-color", "--no-ext-diff", "--no-textconv", "HEAD", folder=folder) or ""
+    text = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + changes
+    if not text:
+        return None
+    if len(text) > _DIFF_LIMIT:
+        text = text[:_DIFF_LIMIT] + "\n# cut here: the difference is longer than 1 MB\n"
+    return redact(text)
+
+
+def _git(*words: str, folder: str | None = None) -> str | None:
+    """What git prints, at most about 1 MB of it; None when git is missing, fails."""
+    # Optional locks off: a look at the repository must not get in the way of a git command of the user's.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        with subprocess.Popen(
+            ["git", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            text = process.stdout.read(_DIFF_LIMIT + 1)
+            if len(text) > _DIFF_LIMIT:
+                process.kill()
+                return text.decode(errors="replace")
+            return text.decode(errors="replace") if process.wait() == 0 else None
+    except OSError:
+        return None

@@ -1,0 +1,109 @@
+"""Finding runs again: by id, prefix, name, or as the latest."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 200
+_OURS = "tags.`harness.id` != ''"  # true only of runs that have the tag
+
+
+def search(client: "MlflowClient", filter_string: str = "", *, experiments: list[str] | None = None) -> Iterator["Run"]:
+    """The runs that match, newest first, in all experiments or in those with these ids; fetched as they are read."""
+    if experiments is None:
+        experiments = [experiment.experiment_id for experiment in _experiments(client)]
+    token = None
+    while experiments:
+        page = client.search_runs(
+            experiments, filter_string, max_results=_PAGE, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def top_level(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
+    """Our runs that are nobody's children, newest first."""
+    runs = search(client, _OURS, experiments=experiments)
+    return (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+
+
+def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
+    """All our runs, newest first."""
+    return search(client, _OURS, experiments=experiments)
+
+
+def find(client: "MlflowClient", text: str, store: str) -> "Run":
+    """The run that `text` means: `latest`, an id, a unique prefix of one of at least 4 characters, or a name.
+
+    `store` names the store in errors. Raises HarnessError when no run is meant, or several.
+    """
+    if text == "latest":
+        runs = (run for run in top_level(client) if run.data.tags.get("harness.kind") != "check")
+        if latest := next(runs, None):
+            return latest
+        raise HarnessError(f"there is no run in {store} yet: `harness run` makes one")
+    if re.fullmatch(r"[0-9a-f]{32}", text) and (run := _by_id(client, text)):
+        return run
+    candidates = {run.info.run_id: run for run in _candidates(client, text)}
+    if len(candidates) == 1:
+        return next(iter(candidates.values()))
+    if candidates:
+        shown = "; ".join(_describe(run) for run in list(candidates.values())[:8])
+        more = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
+        raise HarnessError(f"{text!r} means {len(candidates)} runs: {shown}{more}. Give one of these ids")
+    raise HarnessError(f"there is no run {text!r} in {store}{_nearest(client, text)}; `harness runs` lists them")
+
+
+def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    if run.info.lifecycle_stage == "deleted":
+        raise HarnessError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+    return run
+
+
+def _candidates(client: "MlflowClient", text: str) -> Iterator["Run"]:
+    if re.fullmatch(r"[0-9a-f]{4,31}", text):
+        yield from search(client, f"attributes.run_id LIKE '{text}%'")
+    quote = '"' if "'" in text else "'"
+    if quote not in text:
+        yield from search(client, f"attributes.run_name = {quote}{text}{quote}")
+
+
+def _nearest(client: "MlflowClient", text: str) -> str:
+    names: list[str] = []
+    for _, run in zip(range(1000), ours(client), strict=False):
+        names.append(run.info.run_name or "")
+    near = difflib.get_close_matches(text, dict.fromkeys(names), n=3)
+    return f"; the nearest names are {', '.join(near)}" if near else ""
+
+
+def _describe(run: "Run") -> str:
+    started = datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{run.info.run_id[:12]} {run.info.run_name} started {started}"
+
+
+def _experiments(client: "MlflowClient") -> Iterator:  # type: ignore[type-arg]
+    token = None
+    while True:
+        page = client.search_experiments(max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,204 @@
+"""Opening a tracking store: which one is meant, whether it is there, and MLflow kept quiet."""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sqlite3
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from harness.errors import HarnessError
+from harness.tracking.shipping import reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SETTINGS = {
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what goes wrong is told by us, in one line
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow's own 120 s and 7 retries make four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_PROBE = 8  # seconds that a server has to answer when it is first asked
+_DATABASES = ("postgresql", "mysql", "mssql")
+_SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def resolve(uri: str | None, root: Path) -> str:
+    """The absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else the database in `root`."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    if uri.startswith(("http://", "https://")):
+        return uri.rstrip("/")
+    if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
+        return f"sqlite:///{database_of(uri)}"
+    if uri.split("://")[0].split("+")[0] in _DATABASES:
+        return uri
+    if "://" not in uri or uri.startswith("file:"):
+        raise HarnessError(
+            f"the tracking store {uri!r} is a folder or a file, and MLflow no longer keeps runs in plain folders: "
+            "give a database as sqlite:////absolute/path/mlflow.db, or a server as http://host:port"
+        )
+    raise HarnessError(
+        f"the tracking store {uri!r} is of no known kind: give sqlite:///..., http(s)://... or a database"
+    )
+
+
+def database_of(uri: str) -> Path:
+    """The absolute path of a sqlite:/// URI's file."""
+    return Path(uri.removeprefix("sqlite:///")).absolute()
+
+
+def connect(uri: str, artifacts: Path, notice: Callable[[str], None]) -> "MlflowClient":
+    """A client of the store at `uri` (from resolve), which is made sure to be there. Imports MLflow (2.4 s).
+
+    A missing sqlite database is created, with its default experiment's artifacts below `artifacts`.
+    Raises HarnessError when the store cannot be used: within about 10 s for a server that is dead.
+    """
+    _hush()
+    if uri.startswith("sqlite:"):
+        _prepare_sqlite(uri, artifacts, notice)
+    elif uri.startswith("http"):
+        _probe_server(uri)
+    else:
+        _probe_database(uri)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    try:
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise HarnessError(f"cannot use the tracking store {uri}: {reason(error)}") from error
+    return client
+
+
+def _hush() -> None:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy)(\.|$)")
+    import mlflow  # noqa: F401  (configures its loggers when it is imported)
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+    # urllib3 warns of every retry; with no logging set up, Python prints warnings to the terminal.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _probe_server(uri: str) -> None:
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    path = "/api/2.0/mlflow/experiments/search"
+    try:
+        answer = http_request(
+            get_default_host_creds(uri), path, "POST", json={"max_results": 1}, timeout=_PROBE, max_retries=0
+        )
+    except Exception as error:
+        raise HarnessError(
+            f"the tracking server {uri} does not answer: start it, or give another one with --tracking-uri or "
+            "MLFLOW_TRACKING_URI"
+        ) from error
+    if answer.status_code in (401, 403):
+        raise HarnessError(
+            f"the tracking server {uri} wants a login (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    try:
+        verify_rest_response(answer, path)
+    except Exception as error:
+        raise HarnessError(
+            f"{uri} answers, but not as an MLflow tracking server (HTTP {answer.status_code}): check the address"
+        ) from error
+
+
+def _probe_database(uri: str) -> None:
+    """See that a database server answers: MLflow would try for 100 s."""
+    import sqlalchemy
+
+    timeout = {} if uri.startswith("mssql") else {"connect_timeout": _PROBE}
+    try:
+        engine = sqlalchemy.create_engine(uri, connect_args=timeout)
+        with contextlib.closing(engine.connect()):
+            pass
+        engine.dispose()
+    except ImportError as error:
+        raise HarnessError(f"the driver for the tracking store {uri} is not installed: {error}") from error
+    except Exception as error:
+        raise HarnessError(f"the tracking database {uri} does not answer: {reason(error)}") from error
+
+
+def _prepare_sqlite(uri: str, artifacts: Path, notice: Callable[[str], None]) -> None:
+    path = database_of(uri)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise HarnessError(f"the tracking store {path} is a folder, expected a database file")
+        # Processes that start at once on an empty store must not all create it.
+        with FileLock(path.with_name(path.name + ".lock")):
+            if not path.exists() or path.stat().st_size == 0:
+                notice(f"creating the tracking store {path} (a few seconds, once)")
+                _create_sqlite(path, artifacts)
+    except (OSError, NotImplementedError) as error:
+        raise HarnessError(
+            f"cannot keep the tracking store in {path.parent}: {getattr(error, 'strerror', None) or error}; "
+            "give a folder that can be written to, with --tracking-uri sqlite:////path/mlflow.db"
+        ) from error
+    _check_sqlite(uri, path)
+
+
+def _create_sqlite(path: Path, artifacts: Path) -> None:
+    # Made beside its place and then moved there, so that a creation that is cut short leaves nothing half-made.
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fresh.unlink(missing_ok=True)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts.as_uri())
+    store.engine.dispose()
+    fresh.replace(path)
+
+
+def _check_sqlite(uri: str, path: Path) -> None:
+    """See that the file is an MLflow database of this schema: MLflow itself would change an older one unasked."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    with path.open("rb") as file:
+        magic = file.read(len(_SQLITE_MAGIC))
+    if magic != _SQLITE_MAGIC:
+        raise HarnessError(f"the tracking store {path} is not an SQLite database: give another file")
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise HarnessError(f"the tracking store {path} cannot be written to: check the permissions of file and folder")
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if not {"experiments", "alembic_version"} <= tables:
+                raise HarnessError(
+                    f"the tracking store {path} is a database, but not one of MLflow's: give another file"
+                )
+            (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
+    except sqlite3.Error as error:
+        raise HarnessError(f"the tracking store {path} cannot be read: {error}") from error
+    if revision != _get_latest_schema_revision():
+        _refuse_schema(uri, path, revision)
+
+
+def _refuse_schema(uri: str, path: Path, revision: str | None) -> None:
+    package = importlib.util.find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    # Each revision is a file there that starts with its name.
+    versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    if any(file.name.startswith(f"{revision}_") for file in versions.glob("*.py")):
+        raise HarnessError(
+            f"the tracking store {path} was written by an older MLflow: take a copy, then run `mlflow db upgrade {uri}`"
+        )
+    raise HarnessError(
+        f"the tracking store {path} was written by a newer MLflow (schema {revision}): install that MLflow, "
+        "or give another store"
+    )

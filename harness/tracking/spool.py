@@ -1,0 +1,240 @@
+"""The spool of one run on disk: what was logged, and how much of it the store already has.
+
+meta.json       which run this is, whose process writes it, which store it belongs to; no password
+events.jsonl    one line a call, appended and never rewritten
+shipped.json    how many bytes of events.jsonl are in the store
+refused.jsonl   events that the store does not want, each with the reason
+files/          what the events refer to: images, texts, models
+checkpoints/    the caller's
+lock            held for as long as a process writes or ships
+"""
+
+import errno
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+Event = dict[str, Any]
+
+_CHUNK = 1_000_000  # bytes read at a time, so that hours of backlog are not held in memory
+
+
+class Entry(NamedTuple):
+    """An event, and the offset in events.jsonl just after it."""
+
+    event: Event
+    end: int
+
+
+class Spool:
+    """The folder of one run. Append from any thread; ship from one, and only while the lock is held."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._journal: FileIO | None = None
+        self._writing = threading.Lock()
+        self._lock = FileLock(folder / "lock", thread_local=False)
+        self.shipped, self.status = self._read_progress()
+
+    def acquire(self) -> bool:
+        """Take the folder's lock without waiting; False when another process, or another RunLog here, has it."""
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except NotImplementedError:
+            pass  # a cluster file system without locks: two ships at once repeat each other, which does no harm
+        self.shipped, self.status = self._read_progress()
+        return True
+
+    def release(self) -> None:
+        if self._journal:
+            self._journal.close()
+            self._journal = None
+        self._lock.release(force=True)
+
+    def busy(self) -> bool:
+        """Whether somebody holds the lock."""
+        if not self.folder.is_dir() or not self.acquire():
+            return self.folder.is_dir()
+        self.release()
+        return False
+
+    def last_sign(self) -> int:
+        """When something was last logged, in milliseconds since 1970; now, if that is not known."""
+        try:
+            return int((self.folder / "events.jsonl").stat().st_mtime * 1000)
+        except FileNotFoundError:
+            return int(time.time() * 1000)
+
+    def read_meta(self) -> dict[str, Any]:
+        """What meta.json says; empty when there is none that can be read."""
+        try:
+            meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return meta if isinstance(meta, dict) else {}
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        _write(self.folder / "meta.json", json.dumps(meta, indent=1), durable=True)
+
+    @property
+    def end(self) -> int:
+        """The length of the journal in bytes."""
+        try:
+            return (self.folder / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the store has everything, and has refused nothing."""
+        return self.shipped >= self.end and not self.refused()
+
+    def append(self, event: Event, *, durable: bool = False) -> None:
+        """Write one event; with `durable`, also see it on the disk. Takes some 20 microseconds, or an fsync.
+
+        Raises OSError when the disk is full or gone; a line that was half written is taken back.
+        """
+        line = json.dumps(event).encode() + b"\n"
+        with self._writing:
+            journal = self._journal or self._open_journal()
+            start = journal.tell()
+            try:
+                if journal.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+                if durable:
+                    os.fsync(journal.fileno())
+            except OSError:
+                journal.truncate(start)
+                journal.seek(start)
+                raise
+
+    def _open_journal(self) -> FileIO:
+        path = self.folder / "events.jsonl"
+        journal = FileIO(path, "ab")
+        # A process that was killed while it wrote leaves half a line, which the next one must not be glued to.
+        whole = path.read_bytes().rfind(b"\n") + 1
+        journal.truncate(whole)
+        journal.seek(whole)
+        self._journal = journal
+        return journal
+
+    def pending(self, start: int | None = None) -> list[Entry]:
+        """The next events that the store does not have, in order: at least one where there is one, then up to 1 MB."""
+        entries = []
+        position = begin = self.shipped if start is None else start
+        try:
+            journal = (self.folder / "events.jsonl").open("rb")
+        except FileNotFoundError:
+            return []
+        with journal:
+            journal.seek(begin)
+            while position - begin < _CHUNK and (line := journal.readline()).endswith(b"\n"):
+                position += len(line)
+                entries.append(Entry(_parse(line), position))
+        return entries
+
+    def all_pending(self) -> Iterator[Event]:
+        """Every event that the store does not have yet."""
+        position = self.shipped
+        while entries := self.pending(position):
+            yield from (entry.event for entry in entries)
+            position = entries[-1].end
+
+    def note(self, end: int, status: str | None = None) -> None:
+        """Remember that everything before `end` is shipped; `status` is the run's final status once that is shipped."""
+        self.shipped = end
+        self.status = status
+        # Not durable: after a power cut the journal is shipped again from an earlier place, which does no harm.
+        _write(self.folder / "shipped.json", json.dumps({"offset": end, "status": status}))
+
+    def _read_progress(self) -> tuple[int, str | None]:
+        try:
+            progress = json.loads((self.folder / "shipped.json").read_text(encoding="utf-8"))
+            offset, status = int(progress["offset"]), progress["status"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0, None
+        return (offset, status) if offset <= self.end else (0, None)
+
+    def refuse(self, event: Event, reason: str) -> None:
+        """Set an event aside, once, with the reason why the store does not take it."""
+        known = [refused for refused, _ in self.refused()]
+        if event not in known:
+            with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as out:
+                out.write(json.dumps({"event": event, "reason": reason}) + "\n")
+
+    def refused(self) -> list[tuple[Event, str]]:
+        """The events set aside, each with its reason."""
+        try:
+            lines = (self.folder / "refused.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        found = [json.loads(line) for line in lines if line.endswith("}")]
+        return [(line["event"], line["reason"]) for line in found]
+
+    def retry_refused(self) -> None:
+        """Put the events that were set aside back at the end of the journal."""
+        for event, _ in self.refused():
+            self.append(event)
+        (self.folder / "refused.jsonl").unlink(missing_ok=True)
+
+    def new_folder(self) -> Path:
+        """A fresh folder below files/."""
+        folder = self.folder / "files" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def clear(self) -> None:
+        """Forget the events and their files, all of which are in the store; what was refused, and checkpoints, stay."""
+        with self._writing:
+            if self._journal:
+                self._journal.close()
+                self._journal = None
+            # The progress goes first: a journal without it is only shipped again, the reverse would hide new events.
+            (self.folder / "shipped.json").unlink(missing_ok=True)
+            (self.folder / "events.jsonl").unlink(missing_ok=True)
+            self.shipped, self.status = 0, None
+        if not self.refused():
+            shutil.rmtree(self.folder / "files", ignore_errors=True)
+
+    def settle(self) -> None:
+        """Tidy up after a run that has ended and is shipped: its checkpoints stay unless it is FINISHED."""
+        finished = self.status == "FINISHED"
+        self.clear()
+        if not self.refused() and (finished or not (self.folder / "checkpoints").exists()):
+            self.remove()
+
+    def remove(self) -> None:
+        """Delete the whole folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _parse(line: bytes) -> Event:
+    """The event in a line; a line that a power cut has spoiled becomes an event of the kind 'unreadable'."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    known = isinstance(event, dict) and "kind" in event
+    return event if known else {"kind": "unreadable", "line": line.decode(errors="replace").strip()}
+
+
+def _write(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a small file so that a reader sees the old text or the new, never half of either."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8") as out:
+        out.write(text)
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())
+    fresh.replace(path)

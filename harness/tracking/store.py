@@ -1,0 +1,262 @@
+"""A tracking store: MLflow through an explicit client and explicit ids, and the spool beside it."""
+
+import contextlib
+import getpass
+import itertools
+import re
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from harness import __version__
+from harness.errors import HarnessError, redact
+from harness.tracking import artifacts, lookup, sweeping
+from harness.tracking.git import git_tags
+from harness.tracking.liveness import this_process
+from harness.tracking.opening import connect, database_of, resolve
+from harness.tracking.runlog import RunLog
+from harness.tracking.shipping import Shipper, reason
+from harness.tracking.spool import Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def _silent(_: str) -> None: ...
+
+
+class Store:
+    """One MLflow tracking store reached through an explicit client, and the spool beside it. Made by Store.open.
+
+    Whatever asks the store raises HarnessError when it does not answer.
+    """
+
+    def __init__(self, uri: str, client: "MlflowClient", root: Path) -> None:
+        self.uri = uri
+        self.shown_uri = redact(uri)
+        self.client = client
+        self.root = root
+        self.spool = root / "spool"
+        self._source: dict[str, str] | None = None  # asked of git once: the code that runs is the code that was loaded
+
+    @classmethod
+    def open(
+        cls, uri: str | None = None, *, root: Path | None = None, notice: Callable[[str], None] = _silent
+    ) -> "Store":
+        """The store at `uri`, else at MLFLOW_TRACKING_URI, else the sqlite database in `root` (default: ./mlruns).
+
+        `notice` is given one line before something slow. Imports MLflow, which takes seconds.
+        Raises HarnessError when the store cannot be used.
+        """
+        root = (root or Path("mlruns")).absolute()
+        uri = resolve(uri, root)
+        store = cls(uri, connect(uri, _artifacts(uri, root) or root / "artifacts", notice), root)
+        try:
+            store.spool.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HarnessError(f"cannot keep a spool in {store.spool}: {error.strerror}") from error
+        return store
+
+    def experiment_id(self, project: str) -> str:
+        """The id of the MLflow experiment called `project`, which is made when it is missing."""
+        from mlflow.exceptions import MlflowException
+
+        with self._asking():
+            experiment = self.client.get_experiment_by_name(project)
+            if experiment is None:
+                base = _artifacts(self.uri, self.root)
+                folder = re.sub(r"[^\w.-]+", "_", project)
+                location = (base / folder).as_uri() if base else None
+                # Without the tag the UI takes it for a language-model project and hides the charts.
+                kind = {"mlflow.experimentKind": "custom_model_development"}
+                try:
+                    return str(self.client.create_experiment(project, artifact_location=location, tags=kind))
+                except MlflowException as error:
+                    # Another process may have been quicker.
+                    experiment = self.client.get_experiment_by_name(project)
+                    if experiment is None:
+                        raise error
+        if experiment.lifecycle_stage == "deleted":
+            raise HarnessError(
+                f"the project {project!r} is deleted in {self.shown_uri}: "
+                f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back, or choose another name"
+            )
+        return str(experiment.experiment_id)
+
+    def start_run(
+        self,
+        *,
+        project: str,
+        name: str,
+        kind: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str] = _NONE,
+        parent: str | None = None,
+        note: str | None = None,
+    ) -> RunLog:
+        """Begin a run called `name` in the experiment `project`, nested below the run with id `parent` if given."""
+        experiment_id = self.experiment_id(project)
+        harness_id = uuid.uuid4().hex
+        if self._source is None:
+            self._source = git_tags()
+        every = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": Path(sys.argv[0]).name or "python",
+            "mlflow.source.type": "LOCAL",
+            **self._source,
+            **this_process(),
+            "harness.kind": kind,
+            "harness.id": harness_id,
+            "harness.version": __version__,
+            **tags,
+        }
+        if parent:
+            every["mlflow.parentRunId"] = parent
+        if note:
+            every["mlflow.note.content"] = note
+        every = {key: redact(str(value)) for key, value in every.items()}
+        # The spool comes first: where it cannot be written, no run is begun.
+        spool = self._spool_of(harness_id)
+        try:
+            with self._asking():
+                run = self.client.create_run(experiment_id, tags=every, run_name=name)
+        except HarnessError:
+            spool.release()
+            spool.remove()
+            raise
+        log = self._log(spool, run, harness_id, resumed=False)
+        log.params(params)
+        return log
+
+    def resume_run(self, run_id: str) -> RunLog:
+        """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again."""
+        with self._asking():
+            run = self.client.get_run(run_id)
+        harness_id = run.data.tags.get("harness.id")
+        if run.info.lifecycle_stage == "deleted":
+            raise HarnessError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+        if not harness_id:
+            raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
+        spool = self._spool_of(harness_id)
+        try:
+            with self._asking():
+                Shipper(self.client, spool, run_id, run.info.experiment_id).ship()
+                spool.clear()
+                tags = this_process() | {"harness.version": __version__}
+                for key, value in tags.items():
+                    self.client.set_tag(run_id, key, value, synchronous=True)
+                self.client.update_run(run_id, status="RUNNING")
+        except HarnessError:
+            spool.release()
+            raise
+        return self._log(spool, run, harness_id, resumed=True)
+
+    def find(self, text: str) -> "Run":
+        """The run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.
+
+        Raises HarnessError, with the nearest names or the candidates, when no run is meant or several.
+        """
+        with self._asking():
+            return lookup.find(self.client, text, self.shown_uri)
+
+    def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
+        """Our newest runs, newest first: of one project or of all, with or without those below others."""
+        with self._asking():
+            experiments = None
+            if project is not None:
+                experiment = self.client.get_experiment_by_name(project)
+                experiments = [experiment.experiment_id] if experiment else []
+            some = lookup.ours if children else lookup.top_level
+            return list(itertools.islice(some(self.client, experiments=experiments), limit))
+
+    def children(self, run_id: str) -> list["Run"]:
+        """The runs directly below a run, newest first."""
+        with self._asking():
+            return list(lookup.search(self.client, f"tags.`mlflow.parentRunId` = '{run_id}'"))
+
+    def sync(self) -> list[str]:
+        """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be."""
+        return sweeping.sync(self.client, self.spool, self.shown_uri)
+
+    def reconcile(self) -> list[str]:
+        """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
+        with self._asking():
+            return sweeping.reconcile(self.client, self.spool)
+
+    def link(self, run: "Run") -> str | None:
+        """Where a server's UI shows the run, without credentials; None for a database."""
+        if not self.uri.startswith("http"):
+            return None
+        server = re.sub(r"://[^/@]*@", "://", self.uri)
+        return f"{server}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+    def download(self, run_id: str, path: str, into: Path) -> Path:
+        """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.
+
+        Raises HarnessError when it is not there.
+        """
+        name, _, rest = path.partition("/")
+        try:
+            if model := artifacts.model_named(self.client, run_id, name):
+                into, path = into / name, rest
+            into.mkdir(parents=True, exist_ok=True)
+            repository = artifacts.repository(self.client, model or run_id)
+            return Path(repository.download_artifacts(path, str(into)))
+        except Exception as error:
+            raise HarnessError(f"the run {run_id} has no {path!r} in {self.shown_uri}: {reason(error)}") from error
+
+    def _spool_of(self, harness_id: str) -> Spool:
+        spool = Spool(self.spool / harness_id)
+        try:
+            spool.folder.mkdir(parents=True, exist_ok=True)
+            free = spool.acquire()
+        except OSError as error:
+            raise HarnessError(f"cannot keep a spool in {self.spool}: {error.strerror or error}") from error
+        if not free:
+            pid = spool.read_meta().get("harness.pid", "unknown")
+            raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
+        return spool
+
+    def _log(self, spool: Spool, run: "Run", harness_id: str, *, resumed: bool) -> RunLog:
+        run_id, experiment_id = run.info.run_id, run.info.experiment_id
+        spool.write_meta(
+            {
+                "run_id": run_id,
+                "experiment_id": experiment_id,
+                "name": redact(run.info.run_name),
+                "uri": self.shown_uri,
+                **this_process(),
+            }
+        )
+        return RunLog(
+            self.client, spool, run_id=run_id, harness_id=harness_id, experiment_id=experiment_id, resumed=resumed
+        )
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise HarnessError(f"the tracking store {self.shown_uri} failed: {reason(error)}") from error
+
+
+def _artifacts(uri: str, root: Path) -> Path | None:
+    """Where the artifacts of a store go; None leaves it to a server. MLflow alone would say: below wherever we are."""
+    if uri.startswith("sqlite:"):
+        return database_of(uri).parent / "artifacts"
+    return None if uri.startswith("http") else root / "artifacts"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "unknown"

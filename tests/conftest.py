@@ -1,0 +1,51 @@
+"""What all tests share: one tiny experiment, and a data cache of their own that is unpacked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import experiment as experiments
+from harness.experiment import Experiment
+
+TINY = """
+name: tiny
+data: {name: mnist, subset: 60, validation: 0}
+generator: {kind: mlp, latent: 8, widths: [16, 16]}
+discriminator: {kind: mlp, widths: [16, 16], dropout: 0.3}
+optimizer: {lr: 1e-3}
+train: {epochs: 3, batch_size: 20, precision: fp32, device: cpu}
+track: {samples_every: 1, checkpoint_every: 1}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_cache() -> Iterator[Path]:
+    """The user's own cache is left alone; MNIST is unpacked once a session (shared by pytest-xdist's workers)."""
+    import getpass
+    import tempfile
+
+    folder = Path(tempfile.gettempdir()) / f"harness-tests-{getpass.getuser()}"
+    previous = os.environ.get("HARNESS_DATA")
+    os.environ["HARNESS_DATA"] = str(folder)
+    yield folder
+    if previous is None:
+        del os.environ["HARNESS_DATA"]
+    else:
+        os.environ["HARNESS_DATA"] = previous
+
+
+@pytest.fixture
+def tiny() -> Experiment:
+    """The smallest experiment that exercises everything: three epochs of three steps, in well under a second."""
+    return experiments.from_yaml(TINY)
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path

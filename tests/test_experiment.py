@@ -1,0 +1,127 @@
+"""Experiments: reading, overriding, and one clear line for everything that can be wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import experiment as experiments
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+
+
+def test_the_notebook_is_the_baseline_to_the_letter() -> None:
+    leaves = experiments.load("notebook").leaves()
+    assert leaves["generator.latent"] == 100
+    assert leaves["generator.widths"] == [256, 512, 1024]
+    assert leaves["discriminator.widths"] == [1024, 512, 256]
+    assert leaves["discriminator.dropout"] == 0.3
+    assert leaves["generator.slope"] == leaves["discriminator.slope"] == 0.2
+    assert leaves["optimizer.lr"] == 2e-4
+    assert leaves["optimizer.betas"] == [0.9, 0.999]
+    assert (leaves["train.epochs"], leaves["train.batch_size"], leaves["train.precision"]) == (200, 100, "fp32")
+    assert leaves["data.validation"] == 0
+    assert leaves["data.subset"] is None
+    assert leaves["track.samples_every"] == 10
+
+
+@pytest.mark.parametrize("name", sorted(experiments.known()))
+def test_every_bundled_experiment_loads_and_survives_its_own_yaml(name: str) -> None:
+    experiment = experiments.load(name)
+    assert experiment.name == name
+    assert experiment.description
+    assert experiments.from_yaml(experiment.to_yaml()) == experiment
+
+
+def test_every_leaf_has_a_meaning(tiny: Experiment) -> None:
+    meanings = experiments.describe(tiny.leaves())
+    assert [leaf for leaf, meaning in meanings.items() if not meaning] == []
+
+
+def test_overrides_reach_leaves_by_their_dotted_path() -> None:
+    experiment = experiments.load(
+        "notebook", ["optimizer.lr=1e-4", "train.epochs=3", "discriminator.widths=[64, 32]", "data.subset=null"]
+    )
+    assert experiment.optimizer.lr == 1e-4
+    assert experiment.train.epochs == 3
+    assert experiment.discriminator.widths == (64, 32)
+    assert experiment.data.subset is None
+    assert set(experiments.load("notebook").differences(experiment)) == {
+        "optimizer.lr",
+        "train.epochs",
+        "discriminator.widths",
+    }
+
+
+def test_an_experiment_is_frozen(tiny: Experiment) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny.train.epochs = 5  # type: ignore[misc]
+
+
+def test_schema_describes_every_section() -> None:
+    schema = experiments.schema()
+    assert set(schema["properties"]) >= {"data", "generator", "discriminator", "objective", "optimizer", "train"}
+    assert schema["$defs"]["Optimizer"]["properties"]["lr"]["description"]
+    assert schema["$defs"]["Optimizer"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimizer.lrr=3", "unknown key optimizer.lrr; did you mean optimizer.lr?"),
+        ("lr=3", "unknown key lr; did you mean optimizer.lr?"),
+        ("optimizer=3", "optimizer is a section, not a leaf; set optimizer.lr"),
+        ("optimizer.lr.x=3", "not a leaf of the experiment"),
+        ("nowhere.lr=3", "unknown key nowhere.lr"),
+        ("optimizer.lr=-1", "optimizer.lr is -1; input should be greater than 0"),
+        ("optimizer.lr=fast", "optimizer.lr is 'fast'; input should be a valid number"),
+        ("optimizer.lr=.nan", "optimizer.lr is nan; input should be a finite number"),
+        ("train.epochs=1.5", "train.epochs is 1.5; input should be a valid integer"),
+        ("train.precision=fp16", "train.precision is 'fp16'; input should be 'auto', 'fp32' or 'bf16'"),
+        ("data.subset=10", "data.subset is 10, less than one batch (train.batch_size 100)"),
+        ("optimizer.lr", "expected path=value"),
+        ("=3", "expected path=value"),
+        ("optimizer.lr=[", "not valid YAML"),
+    ],
+)
+def test_a_bad_override_is_refused_in_one_line(override: str, said: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        experiments.load("notebook", [override])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "line 1, column 6: malformed YAML"),
+        ("name: x\nname: y", "line 2, column 1: malformed YAML: name is given twice"),
+        ("- a", "expected a mapping of sections"),
+        ("", "expected a mapping of sections"),
+        ("name: x\ndata: 3", "data is 3; a mapping of keys was expected"),
+        ("name: x\noptimizr: {lr: 3}", "unknown key optimizr; did you mean optimizer?"),
+        ("name: x\ntrain: {epochs: 0, batch: 3}", "unknown key train.batch; did you mean train.batch_size?"),
+        ("project: x", "name is missing"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(HarnessError) as caught:
+        experiments.from_yaml(text, "my.yaml")
+    assert str(caught.value).startswith("my.yaml")
+    assert said in str(caught.value)
+
+
+def test_an_unknown_experiment_names_the_nearest() -> None:
+    with pytest.raises(HarnessError, match="did you mean notebook"):
+        experiments.load("notebok")
+
+
+def test_an_experiment_in_the_working_directory_hides_a_bundled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "notebook.yaml").write_text("description: mine")
+    monkeypatch.chdir(tmp_path)
+    assert experiments.load("notebook").description == "mine"
+    assert experiments.load("notebook").name == "notebook"
