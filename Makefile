@@ -32,7 +32,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setting up .venv (once; about 6 GB, PyTorch comes with CUDA)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $(READY)
 

@@ -15,5 +15,6 @@ class HarnessError(Exception):
 
 
 def redact(text: str) -> str:
-    """`text` with the user and password of every URI in it replaced by `***`."""
-    return re.sub(r"://[^\s/?#'\"]*@", "://***@", text)
+    """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`."""
+    text = re.sub(r"://[^\s/?#'\"]*@", "://***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)

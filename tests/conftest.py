@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +50,25 @@ def tiny_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes seconds, so tests copy this one."""
+    from harness.tracking import Store
+
+    root = tmp_path_factory.mktemp("database")
+    Store.open(f"sqlite:///{root / 'mlflow.db'}", root=root)
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with an empty default store in it and the experiment file tiny.yaml."""
+    folder = tmp_path / "work"
+    (folder / "mlruns").mkdir(parents=True)
+    shutil.copy(database, folder / "mlruns" / "mlflow.db")
+    (folder / "tiny.yaml").write_text(TINY)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder

@@ -94,4 +94,4 @@ def keep_masks(
     words = torch.empty((sum(sizes) + 3) // 4, dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)
     keep = words.view(torch.int16) >= round(rate * 2**16) - 2**15
-    return [part.view(rows, *shape) for part, shape in zip(keep[: sum(sizes)].split(sizes), shapes, strict=True)]
+    return [part.view(rows, *shape) for part, shape in zip(torch.split(keep[: sum(sizes)], sizes), shapes, strict=True)]

@@ -16,15 +16,6 @@ import pytest
 from harness.tracking import Store
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _quick_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Bytecode of their own for the processes that tests start: without it each compiles all of MLflow again."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp().parent / "bytecode"))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def _no_other_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No store from the environment, and none of MLflow's own making: it makes ./mlflow.db when it is asked vaguely."""
@@ -34,14 +25,6 @@ def _no_other_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.chdir(folder)
     yield
     assert not list(folder.iterdir())
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database; making one takes seconds."""
-    root = tmp_path_factory.mktemp("database")
-    Store.open(f"sqlite:///{root / 'mlflow.db'}", root=root)
-    return root / "mlflow.db"
 
 
 @pytest.fixture
