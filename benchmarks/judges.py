@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def read_images(path: Path) -> Tensor:
     try:
         with np.load(path) as arrays:
             images = torch.from_numpy(arrays["images"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise HarnessError(f"cannot read `images` from {path}: {error}") from error
     return images.unsqueeze(1) if images.ndim == 3 else images
 

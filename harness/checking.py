@@ -19,6 +19,7 @@ from harness.running import Options, Outcome, Quiet
 from harness.tracking import Store
 
 IMAGES = 500  # trained on, or two batches where those are more
+SCORED = 100
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,14 @@ def check(
 
 
 def _tiny(experiment: Experiment, device: str) -> Experiment:
-    subset = max(IMAGES, 2 * experiment.train.batch_size)
-    return experiment.with_values({"data.subset": subset, "train.epochs": 1, "train.device": device})
+    tiny = {
+        "data.subset": max(IMAGES, 2 * experiment.train.batch_size),
+        "train.epochs": 1,
+        "train.device": device,
+        "quality.samples": SCORED,
+        "quality.samples_while_training": SCORED,
+    }
+    return experiment.with_values(tiny)
 
 
 def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
@@ -92,7 +99,9 @@ def _fault(outcome: Outcome, store: Store) -> str | None:
     run = store.client.get_run(outcome.run_id)
     if run.info.status != "FINISHED":
         return f"MLflow says the run is {run.info.status}"
-    for name, value in outcome.metrics.items():
+    if outcome.experiment.quality.judge and not outcome.scores:
+        return "the best generator was not scored"
+    for name, value in {**outcome.metrics, **outcome.scores}.items():
         if not math.isfinite(value):
             return f"{name} is {value}"
         history = [(point.step, point.value) for point in store.client.get_metric_history(outcome.run_id, name)]
@@ -102,8 +111,9 @@ def _fault(outcome: Outcome, store: Store) -> str | None:
         if run.data.params.get(path) != str(value):
             return f"param {path} was logged as {value} and read back as {run.data.params.get(path)}"
     images = [item.path for item in store.client.list_artifacts(outcome.run_id, "images")]
-    if not any(path.startswith("images/samples") and path.endswith(".png") for path in images):
-        return f"no image `samples` among {images}"
+    for key in ("samples", "neighbours") if outcome.scores else ("samples",):
+        if not any(path.startswith(f"images/{key}") and path.endswith(".png") for path in images):
+            return f"no image `{key}` among {images}"
     return _reloaded(outcome, store)
 
 
@@ -112,7 +122,7 @@ def _reloaded(outcome: Outcome, store: Store) -> str | None:
     run = store.client.get_run(outcome.run_id)
     if recall.experiment(store, run) != outcome.experiment:
         return "experiment.yaml read back is another experiment"
-    training = running.prepare(outcome.experiment)
+    training, _ = running.prepare(outcome.experiment, Quiet())
     training.load_state_dict(recall.checkpoint(store, run).training)
     noise = sample_noise(outcome.experiment.train.seed, running.GRID, outcome.experiment.generator.latent)
     if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(noise)), outcome.grid):

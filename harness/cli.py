@@ -16,6 +16,7 @@ from harness import __version__
 from harness.errors import HarnessError, redact
 
 if TYPE_CHECKING:
+    from harness.replicating import Replicates
     from harness.running import Outcome
     from harness.tracking import Store
 
@@ -152,6 +153,7 @@ def _store(uri: str | None, *, create: bool = False) -> Store:
 @_run_options
 @click.option("--resume", metavar="RUN", help="Go on with a run where its last checkpoint left it.")
 @click.option("--max-time", metavar="TIME", help="End cleanly at the last epoch boundary before that: 30m, 2h, ....")
+@click.option("--seeds", type=int, help="Train under N seeds, nested below one parent run with mean and deviation.")
 @click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
 def run(
@@ -168,6 +170,7 @@ def run(
     no_system_metrics: bool,
     resume: str | None,
     max_time: str | None,
+    seeds: int | None,
     preview: bool,
     dry_run: bool,
 ) -> int:
@@ -184,6 +187,8 @@ def run(
 
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
+    if resume and seeds is not None:
+        raise HarnessError("--resume takes its seeds from the run; leave --seeds out")
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
     values = dict(experiments.parse_override(text) for text in changes)
@@ -196,7 +201,7 @@ def run(
     if dry_run:
         if wanted is None:
             raise HarnessError("--dry-run shows a new run; leave --resume out")
-        _print_plan(running.prepare(wanted))
+        _print_plan(running.prepare(wanted, running.Quiet())[0])
         return 0
     screen = console()
     display = Terminal(screen, preview=preview)
@@ -209,6 +214,15 @@ def run(
     )
     store = _store(tracking_uri, create=resume is None)
     _tidy(store, display.notice)
+    from harness import replicating
+
+    parent = store.find(resume) if resume else None
+    if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
+        if values:
+            raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
+        return _print_replicates(replicating.resume(parent, store, options, display))
+    if seeds is not None and wanted is not None:
+        return _print_replicates(replicating.replicate(wanted, seeds, store, options, display))
     if resume:
         outcome = running.resume(resume, store, values, options, display)
     else:
@@ -256,6 +270,9 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
         rows.append(("losses", "D {loss/discriminator:.3f}  G {loss/generator:.3f}".format(**outcome.metrics)))
+    if outcome.scores:
+        shown = "KID {test/kid:.4f} ± {test/kid_se:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores)
+        rows.append(("test", f"{shown}  (judge {outcome.judge}; lower is better)"))
     if outcome.unshipped:
         rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
     elif grid := recall.newest_grid(store, outcome.run_id):
@@ -273,6 +290,23 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         click.echo(f"  {label:9}{text}")
 
 
+def _print_replicates(result: Replicates) -> int:
+    click.echo(f"\n{result.status}  {result.name}  {len(result.outcomes)} seeds")
+    for seed, outcome in result.outcomes.items():
+        shown = "KID {test/kid:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores) if outcome.scores else ""
+        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {outcome.status:9} {shown} {outcome.reason or ''}".rstrip())
+    if result.means:
+        for name, label in (("test/kid", "KID"), ("test/frechet", "Frechet")):
+            click.echo(f"  {label:9} {result.means[name]:.4f} ± {result.deviations[name]:.4f} (standard deviation)")
+    click.echo(f"  run       {result.run_id}")
+    if result.unshipped:
+        click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")
+    if result.stopped:
+        click.echo(f"  go on     harness run --resume {result.run_id[:8]}")
+        return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
+    return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
+
+
 def _shown_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
@@ -287,25 +321,16 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> 
     Passed means: finite losses, images logged, everything read back from MLflow as it was logged, and the checkpoint
     loaded into fresh objects draws the same samples. Exit code 1 when one failed.
     """
-    from rich.table import Table
-
     from harness.checking import check as check_all
-    from harness.display import console
+    from harness.display import print_table
 
     store = _store(tracking_uri, create=True)
-    screen = console()
-    results = check_all(experiments, store, device=device, notice=lambda text: screen.print(text, style="dim"))
-    table = Table("experiment", "result", "seconds", "run", "reason")
-    for result in results:
-        colour = {"passed": "green", "failed": "red", "skipped": "yellow"}[result.result]
-        table.add_row(
-            result.name,
-            f"[{colour}]{result.result}[/]",
-            f"{result.seconds:.1f}",
-            (result.run_id or "")[:8],
-            result.reason or "",
-        )
-    screen.print(table)
+    results = check_all(experiments, store, device=device, notice=lambda text: click.echo(text, err=True))
+    lines = [
+        [result.name, result.result, f"{result.seconds:.1f}", (result.run_id or "")[:8], result.reason or ""]
+        for result in results
+    ]
+    print_table(["experiment", "result", "seconds", "run", "reason"], lines)
     return EXIT_FAILED if any(result.result == "failed" for result in results) else 0
 
 
@@ -328,6 +353,58 @@ def sample(run: str, count: int, out: Path, seed: int, weights: str, tracking_ur
 
     recall.sample_to(out, store, store.find(run), count=count, seed=seed, weights=weights)
     click.echo(f"{count:,} images in {out}")
+
+
+@cli.command()
+@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.option("--images", type=click.Path(path_type=Path), help="Score FILE.npz, with `images` uint8, instead of runs.")
+@click.option("--data", "data_name", default="mnist", show_default=True, help="What --images are to look like.")
+@click.option("--judge", help="first, second, or package.module:Class.  [default: the experiment's own]")
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option("--samples", type=click.IntRange(10), help="Compare this many, not the experiment's quality.samples.")
+@_json
+@_tracking_uri
+def evaluate(
+    wanted: Sequence[str],
+    images: Path | None,
+    data_name: str,
+    judge: str | None,
+    split: Any,
+    samples: int | None,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Score the best generator of each RUN again, print a table, and write the scores back to the runs.
+
+    The first row is real against real: what a perfect generator would get. ± is the standard error of KID, or the
+    standard deviation over the seeds of replicates. docs/metrics.md says what the numbers mean.
+    """
+    if bool(wanted) == bool(images):
+        raise HarnessError("give one or more RUNs, or --images FILE.npz")
+    if images and split == "validation":
+        raise HarnessError("--images are scored against the test split; leave --split validation out")
+    from harness import evaluating
+
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
+    if images:
+        rows = evaluating.evaluate_images(
+            images, name=data_name, judge=judge or "first", samples=samples, notice=notice
+        )
+    else:
+        store = _store(tracking_uri)
+        runs = [store.find(text) for text in wanted]
+        rows = evaluating.evaluate(store, runs, judge=judge, split=split, samples=samples, notice=notice)
+    if as_json:
+        click.echo(json.dumps(evaluating.as_json(rows), indent=2))
+        return
+    from harness.display import print_table
+
+    header, *lines = evaluating.as_cells(rows)
+    print_table(header, lines)
+    counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
+    click.echo(f"{rows[0].split} split, {counts} samples, judge {rows[0].judge}; ± see --help")
 
 
 @cli.command()
@@ -360,24 +437,26 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    from rich.table import Table
+    from harness.display import duration, print_table
 
-    from harness.display import console, duration
-
-    table = Table("run", "name", "kind", "status", "epoch", "loss D", "loss G", "started", "took")
+    lines = []
     for row in found:
-        numbers = [row["metrics"].get(f"loss/{network}") for network in ("discriminator", "generator")]
-        table.add_row(
-            row["run_id"][:8],
-            row["name"],
-            row["kind"],
-            row["status"],
-            "" if row["epochs"] is None else str(row["epochs"]),
-            *("" if number is None else f"{number:.3f}" for number in numbers),
-            row["started"].replace("T", " ")[:16],
-            "" if row["seconds"] is None else duration(row["seconds"]),
+        metrics = row["metrics"]
+        numbers = [metrics.get(name) for name in ("loss/discriminator", "loss/generator", "test/kid", "test/frechet")]
+        lines.append(
+            [
+                row["name"],
+                row["run_id"][:8],
+                row["kind"],
+                row["status"],
+                "" if row["epochs"] is None else str(row["epochs"]),
+                *("" if number is None else f"{number:.3f}" for number in numbers),
+                row["started"].replace("T", " ")[:16],
+                "" if row["seconds"] is None else duration(row["seconds"]),
+            ]
         )
-    console().print(table)
+    header = ["name", "run", "kind", "status", "epochs", "loss D", "loss G", "KID", "Frechet", "started", "took"]
+    print_table(header, lines)
 
 
 @cli.command()

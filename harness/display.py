@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from harness import pictures
 from harness.gan import Report, Training
@@ -114,6 +117,22 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+_COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "red", "skipped": "yellow"}
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table whose numbers never wrap: where the terminal is narrow, the first column gives way."""
+    screen = console()
+    if not screen.is_terminal:
+        screen.width = 200  # in a file or a pipe nothing is cut
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(header):
+        table.add_column(title, no_wrap=index > 0, overflow="fold", min_width=12 if index == 0 else None)
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    screen.print(table)
 
 
 def console() -> Console:

@@ -28,6 +28,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    def leaves(self) -> dict[str, Any]:
+        """Every leaf by its dotted path, in the order of declaration."""
+        return _leaves(self.model_dump(mode="json"))
+
 
 class Data(Section):
     """Which images are trained on, and which are held out."""
@@ -88,6 +92,20 @@ class Track(Section):
 
     samples_every: int = Field(10, ge=1, description="epochs between sample grids")
     checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")
+    score_every: int | None = Field(
+        None, ge=1, description="epochs between scores on the validation images; null scores at the end alone"
+    )
+
+
+class Quality(Section):
+    """How samples are scored (docs/metrics.md)."""
+
+    judge: str | None = Field(
+        "first", description="first, second, or package.module:Class of a feature network; null for no scores at all"
+    )
+    judge_weights: str | None = Field(None, description="weights file of a feature network of one's own")
+    samples: int = Field(10_000, ge=10, description="generated and real images compared when a run has ended")
+    samples_while_training: int = Field(2_000, ge=10, description="the same, for the scores between epochs")
 
 
 class Experiment(Section):
@@ -103,6 +121,7 @@ class Experiment(Section):
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     track: Track = Track()
+    quality: Quality = Quality()
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> Experiment:
@@ -113,9 +132,19 @@ class Experiment(Section):
             )
         return self
 
-    def leaves(self) -> dict[str, Any]:
-        """Every leaf by its dotted path, in the order of declaration."""
-        return _leaves(self.model_dump(mode="json"))
+    @model_validator(mode="after")
+    def _scores_have_images(self) -> Experiment:
+        if self.track.score_every is None:
+            return self
+        if self.quality.judge is None:
+            raise ValueError("track.score_every needs a judge: set quality.judge, or track.score_every to null")
+        if self.data.validation < self.quality.samples_while_training:
+            raise ValueError(
+                f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
+                f"quality.samples_while_training {self.quality.samples_while_training:,} images: "
+                "set data.validation to 10000, or track.score_every to null"
+            )
+        return self
 
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
         """A copy with the leaves of the given dotted paths changed.

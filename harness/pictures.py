@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 Picture = npt.NDArray[np.uint8]  # [H, W] grey or [H, W, 3]
@@ -23,6 +24,12 @@ def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
         top, left = gap + row * (height + gap), gap + column * (width + gap)
         sheet[top : top + height, left : left + width] = image
     return sheet[:, :, 0] if channels == 1 else sheet
+
+
+def pairs(images: Tensor, others: Tensor, columns: int = 10, gap: int = 2) -> Picture:
+    """A row of `images`, below it their counterparts in `others`, and so on; both uint8 [N, C, H, W]."""
+    rows = zip(torch.split(images.cpu(), columns), torch.split(others.cpu(), columns), strict=True)
+    return grid(torch.cat([row for pair in rows for row in pair]), columns, gap)
 
 
 def save_png(path: Path, picture: Picture) -> None:

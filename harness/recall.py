@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness import checkpoints, data, pictures
 from harness import experiment as experiments
@@ -51,21 +51,29 @@ def experiment(store: Store, run: Run) -> Experiment:
         return experiments.from_yaml(path.read_text(encoding="utf-8"), f"experiment.yaml of run {run.info.run_name}")
 
 
-def generator(store: Store, run: Run, weights: str = "best") -> tuple[Experiment, nn.Module]:
-    """A run's experiment and its generator, on the CPU, ready to draw.
+def generator(store: Store, run: Run, weights: str = "best") -> tuple[Experiment, nn.Module, int]:
+    """A run's experiment, its generator, on the CPU, ready to draw, and the epoch that its weights are of.
 
     weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last.
     """
     found = checkpoint(store, run, "last")
-    network, _ = build(found.experiment, data.load_split(found.experiment.data.name, "test").shape)
-    network.load_state_dict(found.training["generator"])
-    return found.experiment, network.eval()
+    if weights == "best" and found.score is not None:
+        found = checkpoint(store, run, "best")
+    shape = data.load_split(found.experiment.data.name, "test").shape
+    return found.experiment, network(found.experiment, shape, found.training["generator"]), found.epoch
+
+
+def network(described: Experiment, shape: tuple[int, int, int], weights: Mapping[str, Tensor]) -> nn.Module:
+    """A generator of the experiment for images of `shape` (C, H, W), with these weights, on the CPU, ready to draw."""
+    built, _ = build(described, shape)
+    built.load_state_dict(weights)
+    return built.eval()
 
 
 def sample_to(out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best") -> None:
     """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    described, network = generator(store, run, weights)
-    images = generate(network, sample_noise(seed, count, described.generator.latent))
+    described, drawer, _ = generator(store, run, weights)
+    images = generate(drawer, sample_noise(seed, count, described.generator.latent))
     try:
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))

@@ -1,8 +1,9 @@
-"""`run`: one run from start to end. Trains, draws, saves and tracks; decides when to stop and which status is true."""
+"""`run`: one run from start to end: trains, scores, draws, saves and tracks, and sees that its status is true."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import secrets
 import signal
@@ -10,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal, Protocol
 
@@ -24,6 +25,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve
 from harness.gan.draws import sample_noise
+from harness.scoring import Scoring
 from harness.tracking import RunLog, Store, save_generator
 from harness.tracking.git import source_diff
 
@@ -54,6 +56,7 @@ class Outcome:
 
     reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM or max-time.
     unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
+    metrics: of the last epoch. scores: of the best generator on the test split, `test/...`; empty where not scored.
     """
 
     run_id: str
@@ -62,6 +65,8 @@ class Outcome:
     status: Status
     epoch: int
     metrics: Mapping[str, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    judge: str | None = None
     grid: pictures.Picture | None = None
     reason: str | None = None
     stopped: str | None = None
@@ -101,7 +106,7 @@ def run(experiment: Experiment, store: Store, options: Options, display: Display
 
     Raises HarnessError before the run is created when data, device or store are not as they should be.
     """
-    training = prepare(experiment)
+    training, scoring = prepare(experiment, display)
     experiment = training.experiment
     name = options.name or f"{experiment.name}-{secrets.token_hex(2)}"
     log = store.start_run(
@@ -109,14 +114,14 @@ def run(experiment: Experiment, store: Store, options: Options, display: Display
         name=name,
         kind=options.kind,
         params=experiment.leaves(),
-        tags={**_tags(training), **options.tags},
+        tags={**_tags(training, scoring), **options.tags},
         parent=options.parent,
         note=options.note,
     )
-    with _truthful(log):
+    with truthful(log):
         _describe(log, training)
-        _save(log, training, ship=False)  # a run killed in its first epoch can be resumed too
-        return _train(training, log, name, options, display)
+        _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
+        return _train(training, scoring, Best(), log, name, options, display)
 
 
 def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
@@ -134,10 +139,14 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
             f"give more with --epochs to extend it"
         )
     _use_threads(checkpoint.threads, display)
-    training = prepare(experiment)
+    training, scoring = prepare(experiment, display)
     training.load_state_dict(checkpoint.training)
+    best = Best()
+    if checkpoint.score is not None:
+        chosen = recall.checkpoint(store, found, "best")
+        best = Best(chosen.score, chosen.epoch, chosen.training["generator"])
     log = store.resume_run(found.info.run_id)
-    with _truthful(log):
+    with truthful(log):
         if experiment != checkpoint.experiment:
             before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
             log.tags({"harness.epochs": str(after)})
@@ -146,72 +155,131 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
                 f"extending from {before} to {after} epochs; the param train.epochs stays, see the tag harness.epochs"
             )
         display.notice(f"resuming {found.info.run_name} after epoch {checkpoint.epoch}")
-        return _train(training, log, str(found.info.run_name), options, display)
+        return _train(training, scoring, best, log, str(found.info.run_name), options, display)
 
 
-def prepare(experiment: Experiment) -> Training:
-    """Load the images, settle what `auto` stands for, build the networks."""
+def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring | None]:
+    """Load the images, settle what `auto` stands for, build the networks, have the judge ready.
+
+    Whatever can be wrong with an experiment is found here, before anything is tracked.
+    """
     source = experiment.data
     splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
-    return Training(resolve(experiment, splits.train.shape), splits.train)
+    training = Training(resolve(experiment, splits.train.shape), splits.train)
+    if experiment.quality.judge is None:
+        return training, None
+    scoring = Scoring(training.experiment, splits, notice=display.notice)
+    scoring.prepare()
+    return training, scoring
+
+
+@dataclass
+class Best:
+    """The best epoch so far: its validation KID and its generator's weights; None where nothing was scored."""
+
+    kid: float | None = None
+    epoch: int = 0
+    weights: Mapping[str, torch.Tensor] | None = None
+
+    def offer(self, kid: float, epoch: int, generator: torch.nn.Module) -> bool:
+        """Whether this epoch is the new best; a KID that is not a number never is."""
+        if not (self.kid is None or kid < self.kid) or math.isnan(kid):
+            return False
+        weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
+        self.kid, self.epoch, self.weights = kid, epoch, weights
+        return True
 
 
 # The loop --------------------------------------------------------------------------------------------------------
 
 
-def _train(training: Training, log: RunLog, name: str, options: Options, display: Display) -> Outcome:
+def _train(
+    training: Training,
+    scoring: Scoring | None,
+    best: Best,
+    log: RunLog,
+    name: str,
+    options: Options,
+    display: Display,
+) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
     experiment, every = training.experiment, training.experiment.track
     noise = sample_noise(experiment.train.seed, GRID, experiment.generator.latent)
     # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
     logged, drawn = log.last_step("loss/generator"), log.image_steps("samples")
-    status: Status = "FINISHED"
-    report: Report | None = None
-    grid: pictures.Picture | None = None
-    reason: str | None = None
-    stopped: str | None = None
+    outcome = Outcome(log.run_id, name, experiment, "FINISHED", training.epoch, {})
     display.started(training, name)
     with _interruptions() as stop, _watched(log, options.system_metrics):
         began = time.monotonic()
         for report in training:
             epoch, last = report.epoch, report.epoch == experiment.train.epochs
-            if epoch > logged:
-                log.metrics(epoch, report.metrics)
-            display.epoch(report)
-            if report.diverged:
-                status, reason = "FAILED", f"diverged in epoch {epoch}: {report.diverged}"
-                log.tags({"harness.diverged": report.diverged})
-                break
             longest = (time.monotonic() - began) * 1.1
-            if not last:
-                stopped = stop.signal or _late(options.deadline, longest)
-            if stopped or last or epoch % every.samples_every == 0:
-                grid = pictures.grid(training.sample(noise))
+            stopped = None if last else stop.signal or _late(options.deadline, longest)
+            ending = bool(stopped or last or report.diverged)
+            metrics = dict(report.metrics)
+
+            # Score, and keep the weights of the best epoch.
+            if scoring and every.score_every and not report.diverged and (ending or epoch % every.score_every == 0):
+                scores = scoring.between_epochs(training.generator)
+                metrics |= scores.metrics("quality")
+                if best.offer(scores.kid, epoch, training.generator):
+                    _save(log, training, best, name="best")
+            if epoch > logged:
+                log.metrics(epoch, metrics)
+            outcome = replace(outcome, epoch=epoch, metrics=metrics)
+            display.epoch(replace(report, metrics=metrics))
+
+            # Draw the same digits as ever, and beside them the training images that they are nearest to.
+            if ending or epoch % every.samples_every == 0:
+                samples = training.sample(noise)
+                outcome = replace(outcome, grid=pictures.grid(samples))
                 if epoch not in drawn:
-                    _log_grid(log, "samples", epoch, grid)
-                display.grid(grid, epoch)
-            if stopped or last or epoch % every.checkpoint_every == 0:
-                _save(log, training)
+                    _log_picture(log, "samples", epoch, pictures.grid(samples))
+                    if scoring:
+                        _log_picture(log, "neighbours", epoch, pictures.pairs(samples, scoring.neighbours(samples)))
+                display.grid(pictures.grid(samples), epoch)
+
+            # Save, and see whether this is the end.
+            if report.diverged:
+                log.tags({"harness.diverged": report.diverged})
+                reason = f"diverged in epoch {epoch}: {report.diverged}"
+                outcome = replace(outcome, status="FAILED", reason=reason)
+                break
+            if ending or epoch % every.checkpoint_every == 0:
+                _save(log, training, best)
             if stopped:
-                status, reason = "KILLED", f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
+                reason = f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
+                outcome = replace(outcome, status="KILLED", reason=reason, stopped=stopped)
                 break
             began = time.monotonic()
     display.ended()
-    if status == "FINISHED":
-        _log_generator(log, training)
-    shipped = log.finish(status)
-    return Outcome(
-        log.run_id,
-        name,
-        experiment,
-        status,
-        training.epoch,
-        report.metrics if report else {},
-        grid,
-        reason,
-        stopped,
-        unshipped=None if shipped else log.lost or "the tracking server did not take everything",
-    )
+    if outcome.status != "KILLED":
+        outcome = _conclude(outcome, training, scoring, best, log, display)
+    shipped = log.finish(outcome.status)
+    return replace(outcome, unshipped=None if shipped else log.lost or "the tracking server did not take everything")
+
+
+def _conclude(
+    outcome: Outcome, training: Training, scoring: Scoring | None, best: Best, log: RunLog, display: Display
+) -> Outcome:
+    """Score the best generator on the test split, once, and keep it as a model.
+
+    A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
+    """
+    generator, epoch = training.generator, training.epoch
+    if best.weights is not None and outcome.status == "FINISHED":
+        generator, epoch = recall.network(training.experiment, training.images.shape, best.weights), best.epoch
+        generator = generator.to(training.device)
+    if outcome.status == "FINISHED":
+        _log_generator(log, training.experiment, generator)
+    if scoring is None:
+        return outcome
+    samples = training.experiment.quality.samples
+    display.notice(f"scoring epoch {epoch} on the test split ({samples:,} samples, judge {scoring.identity})")
+    scores = scoring.final(generator).metrics("test")
+    log.metrics(epoch, scores)
+    log.tags({"harness.best_epoch": str(epoch)})
+    return replace(outcome, scores=scores, judge=scoring.identity)
 
 
 def _late(deadline: float | None, longest: float) -> str | None:
@@ -246,7 +314,7 @@ def _interruptions() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _truthful(log: RunLog) -> Iterator[None]:
+def truthful(log: RunLog) -> Iterator[None]:
     """Whatever ends a run, its status says so."""
     try:
         yield
@@ -271,25 +339,26 @@ def _watched(log: RunLog, wanted: bool) -> Iterator[None]:
 # What is kept ----------------------------------------------------------------------------------------------------
 
 
-def _save(log: RunLog, training: Training, *, ship: bool = True) -> None:
-    path = log.folder / "checkpoints" / "last.pt"
-    checkpoints.save(path, Checkpoint(training.experiment, training.state_dict(), torch.get_num_threads()))
+def _save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
+    path = log.folder / "checkpoints" / f"{name}.pt"
+    state = Checkpoint(training.experiment, training.state_dict(), torch.get_num_threads(), best.kid)
+    checkpoints.save(path, state)
     if ship:
         log.artifact(path, "checkpoints")
 
 
-def _log_grid(log: RunLog, key: str, epoch: int, grid: pictures.Picture) -> None:
+def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
     """As an image with a step, for the UI's charts, and as a file with a plain name, for people."""
-    log.image(key, epoch, grid)
+    log.image(key, epoch, picture)
     path = log.folder / key / f"epoch-{epoch:04d}.png"
-    pictures.save_png(path, grid)
+    pictures.save_png(path, picture)
     log.artifact(path, key)
 
 
-def _log_generator(log: RunLog, training: Training) -> None:
+def _log_generator(log: RunLog, experiment: Experiment, generator: torch.nn.Module) -> None:
     folder = log.folder / "models" / "generator"
-    example = sample_noise(0, 2, training.experiment.generator.latent).numpy().astype(np.float32)
-    save_generator(training.generator, example, folder)
+    example = sample_noise(0, 2, experiment.generator.latent).numpy().astype(np.float32)
+    save_generator(generator, example, folder)
     log.model("generator", folder)
 
 
@@ -309,10 +378,12 @@ def _describe(log: RunLog, training: Training) -> None:
     )
 
 
-def _tags(training: Training) -> dict[str, str]:
+def _tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
     experiment, images = training.experiment, training.images
     device = experiment.train.device
+    judge = {"harness.judge": scoring.identity} if scoring else {}
     return {
+        **judge,
         "harness.experiment": experiment.name,
         "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
         "harness.threads": str(torch.get_num_threads()),

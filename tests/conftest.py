@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness import cli
 from harness import experiment as experiments
 from harness.experiment import Experiment
+
+from .commands import Harness, Said
 
 TINY = """
 name: tiny
@@ -20,6 +24,7 @@ discriminator: {kind: mlp, widths: [16, 16], dropout: 0.3}
 optimizer: {lr: 1e-3}
 train: {epochs: 3, batch_size: 20, precision: fp32, device: cpu}
 track: {samples_every: 1, checkpoint_every: 1}
+quality: {samples: 50, samples_while_training: 30}
 """
 
 
@@ -37,6 +42,15 @@ def _data_cache() -> Iterator[Path]:
         del os.environ["HARNESS_DATA"]
     else:
         os.environ["HARNESS_DATA"] = previous
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Bytecode of their own for the processes that tests start: without it each compiles all of MLflow again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp().parent / "bytecode"))
+        yield
 
 
 @pytest.fixture
@@ -72,3 +86,17 @@ def workplace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
+
+
+@pytest.fixture
+def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
+    """Calls the console script's own entry point in this process: importing torch takes seconds."""
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    return call

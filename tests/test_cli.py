@@ -4,80 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import mlflow.pytorch
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from PIL import Image
 
 from harness import checkpoints, cli
 
+from .commands import Harness, client, only_run, size_of, spawn, wait_for
 from .gan.test_training import METRICS
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Harness = Callable[..., Said]
-
-
-@pytest.fixture
-def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
-    """Calls the console script's own entry point in this process: importing torch takes seconds."""
-
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
-
-    return call
-
-
-def client() -> MlflowClient:
-    return MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').absolute()}")
-
-
-def only_run() -> Run:
-    (run,) = client().search_runs([e.experiment_id for e in client().search_experiments()])
-    return run
-
-
-def size_of(picture: Path) -> tuple[int, int]:
-    with Image.open(picture) as image:
-        return image.size
-
-
-def spawn(*arguments: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, for signals."""
-    code = "from harness.cli import main; main()"
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Read its output up to a line that holds `text`."""
-    assert process.stdout is not None
-    read = ""
-    while text not in read:
-        line = process.stdout.readline()
-        assert line, f"the process ended without saying {text!r}; it said: {read}"
-        read += line
-    return read
-
 
 # A whole run -----------------------------------------------------------------------------------------------------
 
@@ -100,7 +39,7 @@ def test_a_run_is_kept_in_mlflow_whole(harness: Harness, workplace: Path) -> Non
     for metric in METRICS:
         assert [point.step for point in client().get_metric_history(run.info.run_id, metric)] == [1, 2, 3], metric
     top = {item.path for item in client().list_artifacts(run.info.run_id)}
-    assert {"experiment.yaml", "environment.txt", "checkpoints", "samples", "images"} <= top
+    assert {"experiment.yaml", "environment.txt", "checkpoints", "samples", "neighbours", "images"} <= top
     samples = [item.path for item in client().list_artifacts(run.info.run_id, "samples")]
     assert samples == [f"samples/epoch-{epoch:04d}.png" for epoch in (1, 2, 3)]
     assert [dataset.dataset.name for dataset in run.inputs.dataset_inputs] == ["mnist/train[60]"]

@@ -27,12 +27,13 @@ def stream_generator(seed: int, stream: Stream, epoch: int = 0, device: str | to
     return torch.Generator(device).manual_seed(stream_seed(seed, stream, epoch))
 
 
-def sample_noise(seed: int, count: int, latent: int) -> Tensor:
+def sample_noise(seed: int, count: int, latent: int, part: int = 0) -> Tensor:
     """Noise [count, latent] of the stream `samples`, drawn on the CPU: the same on every device.
 
-    The first rows do not depend on `count`.
+    The first rows do not depend on `count`. Parts are unrelated: 0 is drawn and looked at while training, 1 is scored
+    on the validation split, 2 on the test split.
     """
-    return torch.randn(count, latent, generator=stream_generator(seed, "samples"))
+    return torch.randn(count, latent, generator=stream_generator(seed, "samples", part))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import getpass
 import itertools
 import re
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -156,6 +157,15 @@ class Store:
             spool.release()
             raise
         return self._log(spool, run, harness_id, resumed=True)
+
+    def add(self, run_id: str, step: int, metrics: Mapping[str, float], tags: Mapping[str, str] = _NONE) -> None:
+        """Write numbers of one step, and tags, to a run that has ended. What it has already is not written again."""
+        from mlflow.entities import Metric, RunTag
+
+        with self._asking():
+            now, known = int(time.time() * 1000), self.client.get_run(run_id).data.metrics
+            fresh = [Metric(name, value, now, step) for name, value in metrics.items() if known.get(name) != value]
+            self.client.log_batch(run_id, fresh, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
 
     def find(self, text: str) -> "Run":
         """The run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.

@@ -1,0 +1,214 @@
+"""`evaluate`: runs, or anyone's images, scored again under one protocol, with the floor beside them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import data, recall
+from harness.errors import HarnessError
+from harness.experiment import Experiment, Train
+from harness.quality import Scorer, Scores, load_judge
+from harness.scoring import Scoring, Split
+from harness.tracking import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+FLOOR = "real against real"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. spread: standard deviation of each score over `seeds` runs, where there are several."""
+
+    name: str
+    scores: Scores
+    judge: str
+    split: Split
+    samples: int
+    run_id: str | None = None
+    epoch: int | None = None
+    spread: Scores | None = None
+    seeds: int = 1
+
+
+def evaluate(
+    store: Store,
+    runs: Sequence[Run],
+    *,
+    judge: str | None = None,
+    split: Split = "test",
+    samples: int | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> list[Row]:
+    """Score the best generator of each run, and write the scores back to it; the floor comes first.
+
+    Runs that cannot be compared (other images, or another number of samples) follow a floor of their own.
+
+    judge: the experiment's own, or another, whose scores are written beside those of the first (`test/second/kid`).
+    A parent of replicates is followed into its runs, and gets their means and standard deviations.
+    samples: instead of each experiment's `quality.samples`; such scores are shown and not written back.
+    Raises HarnessError for a run without a checkpoint, or without images of the split.
+    """
+    protocols: dict[Experiment, _Protocol] = {}
+    for run in runs:
+        rows = []
+        for child in _leaves(store, run):
+            described, generator, epoch = recall.generator(store, child)
+            key = _what_counts(described, samples)
+            if key not in protocols:
+                protocols[key] = _Protocol(key, judge, split, notice)
+            notice(f"scoring {child.info.run_name}, epoch {epoch} ...")
+            scores = protocols[key].scoring.of(described, generator, split)
+            rows.append(
+                replace(
+                    protocols[key].floor,
+                    name=str(child.info.run_name),
+                    scores=scores,
+                    run_id=child.info.run_id,
+                    epoch=epoch,
+                )
+            )
+        if len(rows) > 1:
+            rows.append(_mean(run, rows))
+        protocols[key].rows += rows
+        if samples is None:
+            prefix = split if judge in {None, "first"} else f"{split}/{str(judge).rpartition(':')[2]}"
+            for row in rows:
+                _write_back(store, row, prefix)
+    return [row for protocol in protocols.values() for row in (protocol.floor, *protocol.rows)]
+
+
+def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
+    """What two runs must share for their scores to be comparable: images, judge and counts, and nothing else."""
+    # Scores do not depend on where they are made, and this machine need not be the one that trained.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train = Train(batch_size=2, device=device)
+    shared = Experiment(name="scores", data=experiment.data, quality=experiment.quality, train=train)
+    return shared if samples is None else shared.with_values({"quality.samples": samples})
+
+
+class _Protocol:
+    """Runs that are scored in the same way, below the floor of that way."""
+
+    def __init__(self, described: Experiment, judge: str | None, split: Split, notice: Callable[[str], None]) -> None:
+        source = described.data
+        splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
+        self.scoring = Scoring(described, splits, judge=judge, notice=notice)
+        scorer = self.scoring.test if split == "test" else self.scoring.validation
+        self.floor = Row(FLOOR, scorer.floor(), self.scoring.identity, split, scorer.samples)
+        self.rows: list[Row] = []
+
+
+def evaluate_images(
+    file: Path,
+    *,
+    name: str = "mnist",
+    judge: str = "first",
+    samples: int | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> list[Row]:
+    """Score the images of an NPZ file against the test split of a data set; the floor comes first.
+
+    Raises HarnessError for a file that does not hold `images`, uint8 [N, H, W] or [N, C, H, W].
+    """
+    pixels = read_images(file)
+    splits = data.load(name, validation=10_000)
+    scorer = Scorer(
+        load_judge(judge, splits.train, notice=notice), splits.test, splits.train, samples=samples or 10_000
+    )
+    identity = f"{scorer.judge.name} {scorer.judge.sha256[:12]}"
+    row = Row(FLOOR, scorer.floor(), identity, "test", scorer.samples)
+    return [row, replace(row, name=file.name, scores=scorer.score(pixels))]
+
+
+def read_images(file: Path) -> Tensor:
+    """`images` of an NPZ file as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if "images" not in arrays:
+                raise HarnessError(f"{file} holds {', '.join(arrays) or 'nothing'}; expected an array named `images`")
+            images = arrays["images"]
+    except FileNotFoundError as error:
+        raise HarnessError(f"there is no file {file}") from error
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise HarnessError(f"{file} is not an NPZ file (numpy.savez(FILE, images=...)): {error}") from error
+    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
+        raise HarnessError(
+            f"{file}: images are {images.dtype} {list(images.shape)}; "
+            "expected uint8, 0 to 255, [N, H, W] or [N, C, H, W]"
+        )
+    pixels = torch.from_numpy(images)
+    return pixels.unsqueeze(1) if images.ndim == 3 else pixels
+
+
+def _leaves(store: Store, run: Run) -> list[Run]:
+    if run.data.tags.get("harness.kind") != "replicates":
+        return [run]
+    children = store.children(run.info.run_id)
+    if not children:
+        raise HarnessError(f"{run.info.run_name} has no runs below it yet")
+    return sorted(children, key=lambda child: int(child.data.params.get("train.seed", 0)))
+
+
+def _mean(parent: Run, rows: Sequence[Row]) -> Row:
+    means, deviations = mean_and_deviation([row.scores.metrics("") for row in rows])
+    return replace(
+        rows[0],
+        name=f"{parent.info.run_name}, mean",
+        run_id=parent.info.run_id,
+        epoch=None,
+        scores=_scores(means),
+        spread=_scores(deviations),
+        seeds=len(rows),
+    )
+
+
+def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation (of a sample, n - 1; 0 for a single one) of every number that all rows have."""
+    shared = [name for name in rows[0] if all(name in row for row in rows)]
+    means = {name: statistics.fmean(row[name] for row in rows) for name in shared}
+    if len(rows) == 1:
+        return means, dict.fromkeys(shared, 0.0)
+    return means, {name: statistics.stdev(row[name] for row in rows) for name in shared}
+
+
+def _scores(values: Mapping[str, float]) -> Scores:
+    return Scores(**{field.name: values.get(f"/{field.name}") for field in fields(Scores)})  # type: ignore[arg-type]
+
+
+def _write_back(store: Store, row: Row, prefix: str) -> None:
+    assert row.run_id is not None
+    metrics = row.scores.metrics(prefix)
+    if row.spread is not None:
+        metrics |= {f"{name}_std": value for name, value in row.spread.metrics(prefix).items()}
+    tag = "harness.judge" if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
+    store.add(row.run_id, row.epoch or 0, metrics, {tag: row.judge})
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Rows as plain data."""
+    return [asdict(row) for row in rows]
+
+
+def as_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """Rows as text for a table: a header, then a line each; ± is KID's standard error, or the deviation over seeds."""
+    names = ["kid", "frechet", "density", "coverage", "class_kl", "memorisation"]
+    yield ["run", "epoch", "KID", "Frechet", "density", "coverage", "class KL", "memoris."]
+    for row in rows:
+        cells = []
+        for name in names:
+            value = getattr(row.scores, name)
+            spread = getattr(row.spread, name) if row.spread else row.scores.kid_se if name == "kid" else None
+            digits = {"kid": 4, "class_kl": 4, "frechet": 2}.get(name, 3)
+            text = "" if value is None else f"{value:.{digits}f}"
+            cells.append(text if spread is None or not text else f"{text} ±{spread:.{digits}f}")
+        yield [row.name, "" if row.epoch is None else str(row.epoch), *cells]

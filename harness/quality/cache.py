@@ -1,0 +1,51 @@
+"""Files that several processes may make and read at the same time: written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from harness.data import cache_folder
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside `path`, then rename: a reader sees the old file or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(scratch).chmod(0o644)  # mkstemp makes it private; a shared cache is for everyone to read
+        Path(scratch).replace(path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def remembered(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What compute() returns, from the cache folder where it was computed before.
+
+    The cache only saves time: a damaged file (its first 32 bytes are the SHA-256 of the rest) is computed anew, and a
+    folder that cannot be written to is done without.
+    """
+    path = cache_folder() / "features" / key
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() == content[:32]:
+            kept: dict[str, Tensor] = load(content[32:])
+            return kept
+    except (OSError, SafetensorError):
+        pass
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}
+    content = save(tensors)
+    with contextlib.suppress(OSError):
+        write_whole(path, hashlib.sha256(content).digest() + content)
+    return tensors

@@ -1,0 +1,179 @@
+"""Scoring sets of images against one split: everything about the real images is worked out once, and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from harness.data import Images
+from harness.errors import HarnessError
+from harness.quality import scores
+from harness.quality.cache import remembered
+from harness.quality.judge import Judge, by
+
+FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
+VERSION = 1  # of what is kept on disk: raised when networks or statistics change
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good one set of images is (docs/metrics.md says how to read it); None where not asked for, or not known."""
+
+    kid: float  # kernel distance (squared MMD): 0 is best, and noise may take it below
+    kid_se: float  # its standard error from sampling both sets
+    frechet: float  # 0 is best; comparable only with the same judge and number of samples
+    density: float | None = None  # about 1 for real images, may exceed it
+    coverage: float | None = None  # share of real images with a generated one nearby: at most 1
+    class_kl: float | None = None  # nats; 0 is best
+    memorisation: float | None = None  # near 0 for copies of training images, about 1 for fresh ones
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """`{prefix}/kid` and so on, without those that are None."""
+        values = {f"{prefix}/{field.name}": getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Scorer:
+    """Scores sets of images against `real` as the judge sees it.
+
+    real: the split that is scored against; `samples` of it, chosen by `seed` where it has more.
+    training: what generators were trained on, for memorisation, neighbours and the floor: `samples` of it, likewise.
+    device: where the sums are made (float64, so never MPS); the judge's where it is None.
+
+    Keep seed and samples the same over everything that is to be compared: then the reference images are the same.
+    Raises HarnessError where `real` has fewer than `samples` images, or samples is below 10.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        real: Images,
+        training: Images | None,
+        *,
+        samples: int = 10_000,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if samples < FEWEST:
+            raise HarnessError(f"quality.samples is {samples}; expected at least {FEWEST}")
+        if len(real) < samples:
+            raise HarnessError(
+                f"quality.samples is {samples:,}, but {real.name} has {len(real):,} images: set it to that or fewer"
+            )
+        device = judge.device if device is None else torch.device(device)
+        self.judge = judge
+        self.samples = samples
+        self._seed = seed
+        self._device = torch.device("cpu") if device.type == "mps" else device
+        self._real = self._some(real)
+        self._training = None if training is None else self._some(training)
+        self._fresh = None if training is None else self._some(training, skip=samples)
+
+    def score(self, pixels: Tensor, *, full: bool = True) -> Scores:
+        """The scores of generated images, uint8 [N, C, H, W]; N >= samples, of which the seed chooses where it is more.
+
+        full: everything; else KID and Frechet distance only. Raises HarnessError for too few images, or other ones.
+        """
+        return self._scores(*self._see(self._choose(pixels)), full)
+
+    def floor(self) -> Scores:
+        """Real against real, the row that every table needs: what a perfect generator would get.
+
+        Fresh training images, none of which memorisation compares with, are scored as though they were generated. Where
+        there are not enough, one half of the real images is scored against the other: half as many, so that its Frechet
+        distance is higher than it would be, and without memorisation.
+        """
+        if self._fresh is not None and len(self._fresh) == self.samples:
+            seen = self._remembered_features(self._fresh)
+            return self._scores(seen["features"].to(self._device).double(), seen.get("classes"), full=True)
+        order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self._seed))
+        halves = [self._real.take(half.to(self._real.pixels.device)) for half in order.chunk(2)]
+        return Scorer(
+            self.judge, halves[1], None, samples=self.samples // 2, seed=self._seed, device=self._device
+        ).score(halves[0].pixels)
+
+    def neighbours(self, pixels: Tensor) -> Tensor:
+        """For each image, uint8 [N, C, H, W], the nearest of the training images in the judge's features, likewise."""
+        if self._training is None:
+            raise HarnessError("there are no training images to find neighbours among; give the Scorer some")
+        closest = scores.nearest(self._see(pixels)[0], self._training_features)[1]
+        return self._training.pixels[closest.to(self._training.pixels.device)]
+
+    def _scores(self, features: Tensor, classes: Tensor | None, full: bool) -> Scores:
+        real, statistics = self._real_features, self._real_statistics
+        kid, kid_se = scores.kid(features, real, statistics["kernel_sums"])
+        frechet = scores.frechet(features, real)
+        if not full:
+            return Scores(kid, kid_se, frechet)
+        density, coverage = scores.density_coverage(features, real, statistics["radii"])
+        real_classes = self._real_seen.get("classes")
+        class_kl = None if classes is None or real_classes is None else scores.class_kl(classes.cpu(), real_classes)
+        memorisation = None
+        if self._training is not None:
+            memorisation = scores.memorisation(features, self._training_features, real)
+        return Scores(kid, kid_se, frechet, density, coverage, class_kl, memorisation)
+
+    def _some(self, images: Images, skip: int = 0) -> Images:
+        """`samples` of the images, chosen by the seed, after skipping as many; fewer where there are not enough."""
+        if len(images) == self.samples and not skip:
+            return images
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self._seed))
+        return images.take(order[skip : skip + self.samples].to(images.pixels.device))
+
+    def _choose(self, pixels: Tensor) -> Tensor:
+        expected = self._real.pixels.shape[1:]
+        if pixels.ndim == 4 and pixels.shape[1:] != expected:
+            raise HarnessError(f"images to score are {by(pixels.shape[1:])}; {self._real.name} is {by(expected)}")
+        if len(pixels) < self.samples:
+            raise HarnessError(
+                f"got {len(pixels):,} images to score, but quality.samples is {self.samples:,}: "
+                "generate that many, or set it lower for everything that is to be compared"
+            )
+        if len(pixels) == self.samples:
+            return pixels
+        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(self._seed))
+        return pixels[order[: self.samples].to(pixels.device)]
+
+    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, classes = self.judge.judge(pixels)
+        return features.to(self._device).double(), classes
+
+    def _remembered_features(self, images: Images) -> dict[str, Tensor]:
+        """`features` float32 [N, d] and, where the judge classifies, `classes` int64 [N]; on the CPU."""
+
+        def compute() -> dict[str, Tensor]:
+            features, classes = self.judge.judge(images.pixels)
+            return {"features": features} if classes is None else {"features": features, "classes": classes}
+
+        return remembered(self._key(images, "features"), compute)
+
+    def _key(self, images: Images, what: str) -> str:
+        judge = hashlib.sha256(f"{self.judge.sha256} {self.judge.code} {self.judge.device.type}".encode()).hexdigest()
+        return f"{images.fingerprint}-{judge[:16]}-{what}.{VERSION}"
+
+    @cached_property
+    def _real_seen(self) -> dict[str, Tensor]:
+        return self._remembered_features(self._real)
+
+    @cached_property
+    def _real_features(self) -> Tensor:
+        return self._real_seen["features"].to(self._device).double()
+
+    @cached_property
+    def _real_statistics(self) -> dict[str, Tensor]:
+        real = self._real_features
+
+        def compute() -> dict[str, Tensor]:
+            return {"kernel_sums": scores.kernel_sums(real), "radii": scores.radii(real)}
+
+        kept = remembered(self._key(self._real, "statistics"), compute)
+        return {name: value.to(self._device) for name, value in kept.items()}
+
+    @cached_property
+    def _training_features(self) -> Tensor:
+        assert self._training is not None
+        return self._remembered_features(self._training)["features"].to(self._device).double()

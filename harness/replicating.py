@@ -1,0 +1,145 @@
+"""`run --seeds N`: the same experiment under several seeds, nested below one parent that carries mean and deviation."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness import pictures, recall, running
+from harness.errors import HarnessError
+from harness.evaluating import mean_and_deviation
+from harness.experiment import Experiment
+from harness.running import Display, Options, Outcome, Status
+from harness.tracking import RunLog, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ROW = 10  # digits of each seed in the parent's picture
+CURVES = ("loss/discriminator", "loss/generator", "quality/kid", "quality/frechet", "quality/class_kl")
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """How the seeds ended. means, deviations: of every test score, over all seeds, collapsed and diverged ones too."""
+
+    run_id: str
+    name: str
+    outcomes: Mapping[int, Outcome]
+    means: Mapping[str, float]
+    deviations: Mapping[str, float]
+    status: Status
+    stopped: str | None = None
+    unshipped: str | None = None
+
+
+def replicate(experiment: Experiment, seeds: int, store: Store, options: Options, display: Display) -> Replicates:
+    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `running.run` does."""
+    if seeds < 2:
+        raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
+    training, _ = running.prepare(experiment, display)
+    experiment = training.experiment  # every seed is trained with what `auto` meant at the start
+    name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
+    log = store.start_run(
+        project=experiment.project,
+        name=name,
+        kind="replicates",
+        params=experiment.leaves(),
+        tags={"harness.experiment": experiment.name, "harness.seeds": str(seeds), **options.tags},
+        parent=options.parent,
+        note=options.note,
+    )
+    with running.truthful(log):
+        log.text(experiment.to_yaml(), "experiment.yaml")
+        return _replicate(experiment, seeds, name, {}, store, log, options, display)
+
+
+def resume(parent: Run, store: Store, options: Options, display: Display) -> Replicates:
+    """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing."""
+    experiment = recall.experiment(store, parent)
+    seeds = int(parent.data.tags["harness.seeds"])
+    children = {int(child.data.params["train.seed"]): child for child in store.children(parent.info.run_id)}
+    log = store.resume_run(parent.info.run_id)
+    with running.truthful(log):
+        return _replicate(experiment, seeds, str(parent.info.run_name), children, store, log, options, display)
+
+
+def _replicate(
+    experiment: Experiment,
+    seeds: int,
+    name: str,
+    known: Mapping[int, Run],
+    store: Store,
+    log: RunLog,
+    options: Options,
+    display: Display,
+) -> Replicates:
+    outcomes: dict[int, Outcome] = {}
+    first = experiment.train.seed
+    for number, seed in enumerate(range(first, first + seeds), start=1):
+        display.notice(f"seed {seed} ({number} of {seeds})")
+        plan = experiment.with_values({"train.seed": seed})
+        below = replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None)
+        outcome = _one(plan, known.get(seed), store, below, display)
+        outcomes[seed] = outcome
+        if outcome.stopped:
+            break
+    stopped = next((outcome.stopped for outcome in outcomes.values() if outcome.stopped), None)
+    status: Status = "KILLED" if stopped else "FINISHED"
+    scored = [outcome.scores for outcome in outcomes.values() if outcome.scores]
+    means, deviations = mean_and_deviation(scored) if scored and not stopped else ({}, {})
+    if not stopped:
+        last = experiment.train.epochs
+        log.metrics(last, {**means, **{f"{score}_std": value for score, value in deviations.items()}})
+        log.metrics(last, {"replicates/diverged": sum(outcome.status == "FAILED" for outcome in outcomes.values())})
+        _log_curves(store, log, [outcome.run_id for outcome in outcomes.values()])
+        grids = [outcome.grid for outcome in outcomes.values() if outcome.grid is not None]
+        if grids:
+            log.image("samples", last, _rows(grids))
+    shipped = log.finish(status)
+    return Replicates(
+        log.run_id,
+        name,
+        outcomes,
+        means,
+        deviations,
+        status,
+        stopped,
+        None if shipped else log.lost or "the tracking server did not take everything",
+    )
+
+
+def _one(plan: Experiment, known: Run | None, store: Store, options: Options, display: Display) -> Outcome:
+    """Train one seed, go on with it, or take it as it ended."""
+    if known is None:
+        return running.run(plan, store, options, display)
+    ended = known.info.status == "FINISHED" or "harness.diverged" in known.data.tags
+    if not ended:
+        return running.resume(known.info.run_id, store, {}, options, display)
+    metrics = known.data.metrics
+    scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
+    status: Status = "FINISHED" if known.info.status == "FINISHED" else "FAILED"
+    return Outcome(known.info.run_id, str(known.info.run_name), plan, status, plan.train.epochs, metrics, scores)
+
+
+def _log_curves(store: Store, log: RunLog, run_ids: list[str]) -> None:
+    """The parent's own charts: each curve's mean over the seeds, at the steps that all of them have."""
+    curves: dict[int, dict[str, float]] = {}
+    for metric in CURVES:
+        histories = [
+            {point.step: point.value for point in store.client.get_metric_history(run_id, metric)} for run_id in run_ids
+        ]
+        for step in sorted(set.intersection(*(set(history) for history in histories))):
+            curves.setdefault(step, {})[metric] = float(np.mean([history[step] for history in histories]))
+    for step, values in sorted(curves.items()):
+        log.metrics(step, values)
+
+
+def _rows(grids: list[pictures.Picture]) -> pictures.Picture:
+    """The first row of every seed's grid, one below the other."""
+    height = (grids[0].shape[0] - 2) // (running.GRID // ROW)
+    return np.concatenate([grid[:height] for grid in grids] + [grids[0][:2]])

@@ -1,0 +1,111 @@
+"""An experiment's scorers: which judge, which images, how many; and its scores of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from harness.data import Splits
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan import generate
+from harness.gan.draws import sample_noise
+from harness.quality import Judge, Scorer, Scores, load_judge
+
+Split = Literal["validation", "test"]
+_NOISE = {"validation": 1, "test": 2}  # parts of the stream `samples`: what was chosen on one is not scored on it
+
+
+class Scoring:
+    """Scores generators of one experiment. Judge and real images are looked at when they are first needed.
+
+    judge: `quality.judge` of the experiment unless another is named.
+    notice, progress: told when a judge must be trained first, and the share done.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        splits: Splits,
+        *,
+        judge: str | None = None,
+        notice: Callable[[str], None] = lambda _: None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.splits = splits
+        self._which = judge or experiment.quality.judge or "first"
+        self._notice = notice
+        self._progress = progress
+
+    @cached_property
+    def judge(self) -> Judge:
+        weights = self.experiment.quality.judge_weights
+        return load_judge(
+            self._which,
+            self.splits.train,
+            self.experiment.train.device,
+            self._notice,
+            self._progress,
+            Path(weights) if weights and ":" in self._which else None,
+        )
+
+    def prepare(self) -> None:
+        """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
+        _ = self.test
+        if self.experiment.track.score_every:
+            _ = self.while_training
+
+    @property
+    def identity(self) -> str:
+        """The judge's name and hash, as they stand beside every score."""
+        return f"{self.judge.name} {self.judge.sha256[:12]}"
+
+    @cached_property
+    def while_training(self) -> Scorer:
+        """Against the validation images, with few samples."""
+        return self._scorer("validation", self.experiment.quality.samples_while_training)
+
+    @cached_property
+    def test(self) -> Scorer:
+        return self._scorer("test", self.experiment.quality.samples)
+
+    @cached_property
+    def validation(self) -> Scorer:
+        return self._scorer("validation", self.experiment.quality.samples)
+
+    def between_epochs(self, generator: nn.Module) -> Scores:
+        """Few samples against the validation images, for the curve and for choosing the best epoch."""
+        return self._score(self.while_training, generator, "validation")
+
+    def final(self, generator: nn.Module) -> Scores:
+        """`quality.samples` against the test split, once, when a run has ended: it must choose nothing."""
+        return self.of(self.experiment, generator, "test")
+
+    def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> Scores:
+        """The scores of another experiment's generator that is trained on the same images."""
+        return self._score(self.test if split == "test" else self.validation, generator, split, experiment)
+
+    def neighbours(self, pixels: Tensor) -> Tensor:
+        """The nearest training image of each, in the judge's features."""
+        return self.test.neighbours(pixels)
+
+    def _scorer(self, split: Split, samples: int) -> Scorer:
+        real = self.splits.test if split == "test" else self.splits.validation
+        if real is None:
+            raise HarnessError(
+                f"experiment {self.experiment.name} holds out no validation images (data.validation is 0): "
+                "score it on the test split, or train with data.validation=10000"
+            )
+        return Scorer(self.judge, real, self.splits.train, samples=samples)
+
+    def _score(
+        self, scorer: Scorer, generator: nn.Module, split: Split, experiment: Experiment | None = None
+    ) -> Scores:
+        drawn = experiment or self.experiment
+        noise = sample_noise(drawn.train.seed, scorer.samples, drawn.generator.latent, _NOISE[split])
+        return scorer.score(generate(generator, noise))

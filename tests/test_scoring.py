@@ -1,0 +1,258 @@
+"""Scores in runs and by command: the curve, the best epoch, the test split once, floors, replicates."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import checkpoints, data, recall
+from harness.tracking import Store
+
+from .commands import Harness, client, only_run, spawn, wait_for
+
+SCORED = ["--set", "data.validation=10000", "--set", "track.score_every=1"]
+TEST = {f"test/{name}" for name in ("kid", "kid_se", "frechet", "density", "coverage", "class_kl", "memorisation")}
+QUALITY = {name.replace("test/", "quality/") for name in TEST}
+
+
+def test_a_run_scores_every_epoch_and_the_best_one_once_on_the_test_split(harness: Harness, tmp_path: Path) -> None:
+    assert harness("run", "tiny.yaml", *SCORED, "--epochs", "4").code == 0
+    run = only_run()
+    curve = {}
+    for name in QUALITY:
+        history = client().get_metric_history(run.info.run_id, name)
+        assert [point.step for point in history] == [1, 2, 3, 4], name
+        curve[name] = [point.value for point in history]
+    best = 1 + min(range(4), key=lambda index: curve["quality/kid"][index])
+    for name in TEST:
+        (point,) = client().get_metric_history(run.info.run_id, name)
+        assert point.step == best, name
+    kept = checkpoints.load(Path(client().download_artifacts(run.info.run_id, "checkpoints/best.pt", str(tmp_path))))
+    assert kept.epoch == best
+    assert kept.score == min(curve["quality/kid"])
+    assert run.data.tags["harness.best_epoch"] == str(best)
+    assert run.data.tags["harness.judge"].startswith("mnist-first ")
+    assert len(client().list_artifacts(run.info.run_id, "neighbours")) == 4
+
+
+def test_the_best_weights_are_those_that_sample_and_load(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", *SCORED, "--epochs", "4").code == 0
+    store = Store.open()
+    run = store.find("latest")
+    _, best, epoch = recall.generator(store, run)
+    _, last, last_epoch = recall.generator(store, run, "last")
+    assert (epoch, last_epoch) == (int(run.data.tags["harness.best_epoch"]), 4)
+    same = all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
+    assert same == (epoch == 4)
+
+
+def test_a_resumed_run_remembers_its_best_epoch(harness: Harness, workplace: Path) -> None:
+    arguments = ["tiny.yaml", *SCORED, "--set", "data.subset=4000", "--no-system-metrics", "--epochs", "5"]
+    assert harness("run", *arguments, "--name", "alone").code == 0
+    process = spawn("run", *arguments, "--name", "killed")
+    wait_for(process, "epoch 3/5")
+    process.kill()
+    process.wait()
+    assert harness("run", "--resume", "killed").code == 0
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    for name in ("harness.best_epoch", "harness.judge"):
+        assert runs["alone"].data.tags[name] == runs["killed"].data.tags[name]
+    assert {n: runs["alone"].data.metrics[n] for n in TEST} == {n: runs["killed"].data.metrics[n] for n in TEST}
+    history = client().get_metric_history(runs["killed"].info.run_id, "quality/kid")
+    assert [point.step for point in history] == [1, 2, 3, 4, 5]
+
+
+def test_without_validation_images_only_the_test_split_is_scored(harness: Harness) -> None:
+    said = harness("run", "tiny.yaml")
+    assert said.code == 0
+    assert "on the test split" in said.out
+    metrics = only_run().data.metrics
+    assert set(metrics) >= TEST
+    assert not set(metrics) & QUALITY
+
+
+def test_no_judge_means_no_scores(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--set", "quality.judge=null").code == 0
+    assert not set(only_run().data.metrics) & (TEST | QUALITY)
+
+
+def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gan import Report, Training
+
+    train_epoch = Training.train_epoch
+
+    def exploding(self: Training) -> Report:
+        with torch.no_grad():
+            next(self.generator.parameters()).fill_(float("nan"))
+        return train_epoch(self)
+
+    assert harness("run", "tiny.yaml", "--name", "sound").code == 0
+    monkeypatch.setattr(Training, "train_epoch", exploding)
+    assert harness("run", "tiny.yaml", "--name", "broken").code == 1
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs["broken"].info.status == "FAILED"
+    assert all(math.isfinite(runs["broken"].data.metrics[name]) for name in TEST)
+    assert runs["broken"].data.metrics["test/frechet"] > 50  # a grey square, a hundred times the floor's distance
+    assert runs["broken"].data.metrics["test/class_kl"] > 2  # one class out of ten: about ln 10
+
+
+def test_evaluate_shows_the_floor_first_and_writes_back(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--name", "one").code == 0
+    before = dict(only_run().data.metrics)
+    said = harness("evaluate", "latest")
+    assert said.code == 0, said.err
+    lines = [line for line in said.out.splitlines() if line.strip()]
+    assert "real against real" in lines[2]
+    assert "one" in lines[3]
+    assert only_run().data.metrics == before, "the same protocol gives the same numbers"
+    for name in TEST:
+        assert len(client().get_metric_history(only_run().info.run_id, name)) == 1
+    rows = json.loads(harness("evaluate", "latest", "--json").out)
+    assert rows[0]["name"] == "real against real"
+    assert rows[0]["scores"]["frechet"] < rows[1]["scores"]["frechet"]
+    assert rows[1]["scores"]["kid"] == pytest.approx(before["test/kid"])
+
+
+def test_the_second_judge_writes_beside_and_not_over(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml").code == 0
+    before = dict(only_run().data.metrics)
+    assert harness("evaluate", "latest", "--judge", "second").code == 0
+    after = only_run().data
+    assert before.items() <= after.metrics.items()
+    assert after.metrics["test/second/kid"] != before["test/kid"]
+    assert after.tags["harness.judge.second"].startswith("mnist-second ")
+    assert after.tags["harness.judge"].startswith("mnist-first ")
+
+
+def test_the_validation_split_has_names_of_its_own(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--set", "data.validation=10000").code == 0
+    assert harness("evaluate", "latest", "--split", "validation").code == 0
+    assert "validation/kid" in only_run().data.metrics
+
+
+def test_a_trial_number_of_samples_is_not_written_back(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml").code == 0
+    before = dict(only_run().data.metrics)
+    rows = json.loads(harness("evaluate", "latest", "--samples", "40", "--json").out)
+    assert rows[0]["samples"] == 40
+    assert only_run().data.metrics == before
+
+
+def test_anyones_images_are_scored(harness: Harness, workplace: Path) -> None:
+    pixels = data.load("mnist", validation=10_000).train.pixels[:300].squeeze(1).numpy()
+    np.savez("real.npz", images=pixels)
+    np.savez("noise.npz", images=np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8))
+    real = json.loads(harness("evaluate", "--images", "real.npz", "--samples", "300", "--json").out)
+    noise = json.loads(harness("evaluate", "--images", "noise.npz", "--samples", "300", "--json").out)
+    assert real[1]["name"] == "real.npz"
+    assert abs(real[1]["scores"]["kid"]) < 5 * real[1]["scores"]["kid_se"]
+    assert noise[1]["scores"]["frechet"] > 50 * real[1]["scores"]["frechet"]
+
+
+def test_replicates_carry_mean_and_deviation(harness: Harness) -> None:
+    said = harness("run", "tiny.yaml", *SCORED, "--seeds", "3", "--name", "three", "--seed", "5")
+    assert said.code == 0, said.err
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    parent = runs.pop("three")
+    assert sorted(runs) == ["three-seed5", "three-seed6", "three-seed7"]
+    assert parent.data.tags["harness.kind"] == "replicates"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    for name in TEST:
+        values = [run.data.metrics[name] for run in runs.values()]
+        assert parent.data.metrics[name] == pytest.approx(statistics.fmean(values))
+        assert parent.data.metrics[f"{name}_std"] == pytest.approx(statistics.stdev(values))
+    for metric in ("quality/kid", "loss/generator"):
+        means = [point.value for point in client().get_metric_history(parent.info.run_id, metric)]
+        curves = [
+            [point.value for point in client().get_metric_history(run.info.run_id, metric)] for run in runs.values()
+        ]
+        assert means == pytest.approx([statistics.fmean(values) for values in zip(*curves, strict=True)])
+    assert client().list_artifacts(parent.info.run_id, "images")
+    rows = json.loads(harness("evaluate", "three", "--json").out)
+    assert [row["name"] for row in rows[1:]] == [*sorted(runs), "three, mean"]
+    assert rows[-1]["scores"]["kid"] == pytest.approx(parent.data.metrics["test/kid"])
+
+
+def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gan import Report, Training
+
+    train_epoch = Training.train_epoch
+
+    def exploding(self: Training) -> Report:
+        if self.experiment.train.seed == 1:
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+        return train_epoch(self)
+
+    monkeypatch.setattr(Training, "train_epoch", exploding)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--name", "two").code == 1
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs["two-seed1"].info.status == "FAILED"
+    assert runs["two"].info.status == "FINISHED"
+    assert runs["two"].data.metrics["replicates/diverged"] == 1
+    values = [runs[f"two-seed{seed}"].data.metrics["test/kid"] for seed in (0, 1)]
+    assert runs["two"].data.metrics["test/kid"] == pytest.approx(statistics.fmean(values))
+
+
+def test_stopped_replicates_go_on(harness: Harness, workplace: Path) -> None:
+    arguments = ["tiny.yaml", "--set", "data.subset=6000", "--epochs", "40", "--no-system-metrics"]
+    assert harness("run", *arguments, "--seeds", "2", "--name", "whole").code == 0
+    process = spawn("run", *arguments, "--seeds", "2", "--name", "parts")
+    wait_for(process, "epoch 3/40")
+    process.terminate()
+    assert process.communicate(timeout=60)
+    assert process.returncode == 143
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs["parts"].info.status == runs["parts-seed0"].info.status == "KILLED"
+    assert harness("run", "--resume", "parts", "--no-system-metrics").code == 0
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert runs["parts"].info.status == "FINISHED"
+    for name in TEST:
+        assert runs["parts"].data.metrics[name] == runs["whole"].data.metrics[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "tiny.yaml", "--set", "track.score_every=1"], "set data.validation to 10000"),
+        (["run", "tiny.yaml", "--set", "quality.judge=third"], "quality.judge is 'third'; expected first, second"),
+        (["run", "tiny.yaml", "--set", "quality.judge=my_nets:Judge"], "cannot import 'my_nets'"),
+        (
+            ["run", "tiny.yaml", "--set", "quality.samples=10001"],
+            "10,001, but mnist/test has 10,000",
+        ),
+        (["run", "tiny.yaml", "--seeds", "1"], "--seeds is 1; expected 2 or more"),
+        (["run", "--resume", "x", "--seeds", "2"], "--resume takes its seeds from the run"),
+        (["evaluate"], "give one or more RUNs, or --images"),
+        (["evaluate", "--images", "absent.npz"], "there is no file absent.npz"),
+        (["evaluate", "--images", "tiny.yaml"], "tiny.yaml is not an NPZ file"),
+        (["evaluate", "--images", "names.npz"], "holds pictures; expected an array named `images`"),
+        (["evaluate", "--images", "floats.npz"], "images are float32 [3, 28, 28]; expected uint8"),
+        (["evaluate", "--images", "small.npz", "--samples", "10"], "1x8x8"),
+        (["evaluate", "--images", "few.npz"], "got 20 images to score, but quality.samples is 10,000"),
+        (["evaluate", "latest"], "there is no run"),
+    ],
+)
+def test_bad_input_is_one_line(harness: Harness, arguments: list[str], said: str) -> None:
+    np.savez("names.npz", pictures=np.zeros((3, 28, 28), np.uint8))
+    np.savez("floats.npz", images=np.zeros((3, 28, 28), np.float32))
+    np.savez("small.npz", images=np.zeros((20, 8, 8), np.uint8))
+    np.savez("few.npz", images=np.zeros((20, 28, 28), np.uint8))
+    answer = harness(*arguments)
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+    assert client().search_runs([e.experiment_id for e in client().search_experiments()]) == []
+
+
+def test_evaluating_a_split_that_was_not_held_out_says_how_to(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml").code == 0
+    answer = harness("evaluate", "latest", "--split", "validation")
+    assert answer.code == 2
+    assert "holds out no validation images (data.validation is 0)" in answer.err
