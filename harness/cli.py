@@ -343,15 +343,19 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> 
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="FILE.png (a grid) or FILE.npz.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
 @_tracking_uri
-def sample(run: str, count: int, out: Path, seed: int, weights: str, tracking_uri: str | None) -> None:
-    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28)."""
+def sample(run: str, count: int, out: Path, seed: int, weights: str, raw: bool, tracking_uri: str | None) -> None:
+    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28).
+
+    A conditional generator draws the classes in turn: in a grid, one a column.
+    """
     if out.suffix not in {".png", ".npz"}:
         raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array)")
     store = _store(tracking_uri)
     from harness import recall
 
-    recall.sample_to(out, store, store.find(run), count=count, seed=seed, weights=weights)
+    recall.sample_to(out, store, store.find(run), count=count, seed=seed, weights=weights, raw=raw)
     click.echo(f"{count:,} images in {out}")
 
 

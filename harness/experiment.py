@@ -53,6 +53,16 @@ class MLPGenerator(Section):
     slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
 
 
+class ConvGenerator(Section):
+    """Convolutional: linear to a quarter of the size, twice doubled, tanh at the end."""
+
+    kind: Literal["conv"] = Field("conv", description="network")
+    latent: int = Field(64, ge=1, le=4096, description="size of the noise vector")
+    width: int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    batch_norm: bool = Field(False, description="normalise before every hidden activation")
+
+
 class MLPDiscriminator(Section):
     """Fully connected: image -> widths -> one logit, LeakyReLU and dropout after every hidden layer."""
 
@@ -60,6 +70,15 @@ class MLPDiscriminator(Section):
     widths: Widths = Field((1024, 512, 256), description="units of the hidden layers, input side first")
     slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
     dropout: Rate = Field(0.3, description="share of hidden units set to zero in training")
+
+
+class ConvDiscriminator(Section):
+    """Convolutional: twice halved, then linear to one logit; the mirror of the convolutional generator."""
+
+    kind: Literal["conv"] = Field("conv", description="network")
+    width: int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    dropout: Rate = Field(0.0, description="share of hidden values set to zero in training")
 
 
 class Objective(Section):
@@ -75,6 +94,9 @@ class Optimizer(Section):
     discriminator_lr: float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
     betas: tuple[Rate, Rate] = Field((0.9, 0.999), description="decay of Adam's two running averages, a step")
     eps: float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
+    schedule: Literal["constant", "linear"] = Field(
+        "constant", description="linear: the learning rates fall to zero over the whole run"
+    )
 
 
 class Train(Section):
@@ -85,6 +107,9 @@ class Train(Section):
     seed: int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
     precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
+    ema_half_life: float | None = Field(
+        None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
+    )
 
 
 class Track(Section):
@@ -114,14 +139,23 @@ class Experiment(Section):
     name: str = Field(min_length=1, max_length=100, description="what the experiment is called")
     project: str = Field("gan", min_length=1, max_length=100, description="the MLflow experiment that holds its runs")
     description: str = Field("", max_length=500, description="one line: what it shows and where it comes from")
+    conditional: bool = Field(False, description="both networks are told the class; the data needs labels")
     data: Data = Data()
-    generator: MLPGenerator = MLPGenerator()
-    discriminator: MLPDiscriminator = MLPDiscriminator()
+    generator: Annotated[MLPGenerator | ConvGenerator, Field(discriminator="kind")] = MLPGenerator()
+    discriminator: Annotated[MLPDiscriminator | ConvDiscriminator, Field(discriminator="kind")] = MLPDiscriminator()
     objective: Objective = Objective()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     track: Track = Track()
     quality: Quality = Quality()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _networks_are_mlps_unless_told(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        plain = {name: part for name, part in raw.items() if name in _KINDS and isinstance(part, dict)}
+        return {**raw, **{name: {"kind": "mlp", **part} for name, part in plain.items()}}
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> Experiment:
@@ -165,6 +199,9 @@ class Experiment(Section):
             for path in {**here, **there}
             if here.get(path) != there.get(path) or (path in here) != (path in there)
         }
+
+
+_KINDS = ("generator", "discriminator")
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
@@ -284,7 +321,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {key: dict(part) if isinstance(part, dict) else part for key, part in raw.items()}
-    for path, value in values.items():
+    for path, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):
         if path in _sections():
             leaves = [leaf for leaf in _known_paths() if leaf.startswith(f"{path}.")]
             raise HarnessError(
@@ -299,6 +336,12 @@ def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
             raise HarnessError(f"--set {path}={_shown(value)}: not a leaf of the experiment; {_unknown(path)}")
         else:
             changed[section] = {**(changed.get(section) or {}), leaf: value}
+        if section in _KINDS and leaf == "kind":
+            # Another kind has options of its own; those of the old kind would only be in its way.
+            models = {model.model_fields["kind"].default: model for model in _sections()[section]}
+            if value in models:
+                known = models[value].model_fields
+                changed[section] = {key: kept for key, kept in changed[section].items() if key in known}
     return changed
 
 
@@ -353,7 +396,9 @@ def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
             return f"{path} is missing"
         case "value_error":
             return str(detail["ctx"]["error"])
-        case "model_type" | "dict_type":
+        case "union_tag_invalid":
+            return f"{path}.kind is {detail['ctx']['tag']!r}; expected {detail['ctx']['expected_tags']}"
+        case "model_type" | "dict_type" | "model_attributes_type":
             return f"{path} is {_shown(detail['input'])}; a mapping of keys was expected"
     return f"{path} is {_shown(detail['input'])}; {_lowered(detail['msg'])}"
 

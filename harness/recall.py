@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from harness import checkpoints, data, pictures
 from harness import experiment as experiments
 from harness.checkpoints import Checkpoint
+from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import generate
-from harness.gan.draws import sample_noise
+from harness.gan import generate, sample_inputs
 from harness.gan.networks import build
 from harness.tracking import Store
 
@@ -51,29 +51,34 @@ def experiment(store: Store, run: Run) -> Experiment:
         return experiments.from_yaml(path.read_text(encoding="utf-8"), f"experiment.yaml of run {run.info.run_name}")
 
 
-def generator(store: Store, run: Run, weights: str = "best") -> tuple[Experiment, nn.Module, int]:
+def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module, int]:
     """A run's experiment, its generator, on the CPU, ready to draw, and the epoch that its weights are of.
 
     weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last.
+    raw: the trained weights also where the experiment keeps their average.
     """
     found = checkpoint(store, run, "last")
     if weights == "best" and found.score is not None:
         found = checkpoint(store, run, "best")
-    shape = data.load_split(found.experiment.data.name, "test").shape
-    return found.experiment, network(found.experiment, shape, found.training["generator"]), found.epoch
+    images = data.load_split(found.experiment.data.name, "test")
+    averaged = None if raw else found.training["average"]
+    return found.experiment, network(found.experiment, images, averaged or found.training["generator"]), found.epoch
 
 
-def network(described: Experiment, shape: tuple[int, int, int], weights: Mapping[str, Tensor]) -> nn.Module:
-    """A generator of the experiment for images of `shape` (C, H, W), with these weights, on the CPU, ready to draw."""
-    built, _ = build(described, shape)
+def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A generator of the experiment for images like these, with these weights, on the CPU, ready to draw."""
+    built, _ = build(described, images)
     built.load_state_dict(weights)
     return built.eval()
 
 
-def sample_to(out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best") -> None:
+def sample_to(
+    out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best", raw: bool = False
+) -> None:
     """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    described, drawer, _ = generator(store, run, weights)
-    images = generate(drawer, sample_noise(seed, count, described.generator.latent))
+    described, drawer, _ = generator(store, run, weights, raw=raw)
+    like = data.load_split(described.data.name, "test")
+    images = generate(drawer, sample_inputs(described, like, count, seed=seed))
     try:
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 
 import harness
@@ -23,8 +22,7 @@ from harness import checkpoints, data, pictures, recall
 from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Report, Training, resolve
-from harness.gan.draws import sample_noise
+from harness.gan import Report, Training, resolve, sample_inputs
 from harness.scoring import Scoring
 from harness.tracking import RunLog, Store, save_generator
 from harness.tracking.git import source_diff
@@ -144,7 +142,7 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     best = Best()
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
-        best = Best(chosen.score, chosen.epoch, chosen.training["generator"])
+        best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
     log = store.resume_run(found.info.run_id)
     with truthful(log):
         if experiment != checkpoint.experiment:
@@ -204,7 +202,6 @@ def _train(
 ) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
     experiment, every = training.experiment, training.experiment.track
-    noise = sample_noise(experiment.train.seed, GRID, experiment.generator.latent)
     # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
     logged, drawn = log.last_step("loss/generator"), log.image_steps("samples")
     outcome = Outcome(log.run_id, name, experiment, "FINISHED", training.epoch, {})
@@ -220,9 +217,9 @@ def _train(
 
             # Score, and keep the weights of the best epoch.
             if scoring and every.score_every and not report.diverged and (ending or epoch % every.score_every == 0):
-                scores = scoring.between_epochs(training.generator)
+                scores = scoring.between_epochs(training.sampler)
                 metrics |= scores.metrics("quality")
-                if best.offer(scores.kid, epoch, training.generator):
+                if best.offer(scores.kid, epoch, training.sampler):
                     _save(log, training, best, name="best")
             if epoch > logged:
                 log.metrics(epoch, metrics)
@@ -231,7 +228,7 @@ def _train(
 
             # Draw the same digits as ever, and beside them the training images that they are nearest to.
             if ending or epoch % every.samples_every == 0:
-                samples = training.sample(noise)
+                samples = training.sample(GRID)
                 outcome = replace(outcome, grid=pictures.grid(samples))
                 if epoch not in drawn:
                     _log_picture(log, "samples", epoch, pictures.grid(samples))
@@ -266,12 +263,12 @@ def _conclude(
 
     A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
     """
-    generator, epoch = training.generator, training.epoch
+    generator, epoch = training.sampler, training.epoch
     if best.weights is not None and outcome.status == "FINISHED":
-        generator, epoch = recall.network(training.experiment, training.images.shape, best.weights), best.epoch
+        generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
     if outcome.status == "FINISHED":
-        _log_generator(log, training.experiment, generator)
+        _log_generator(log, training, generator)
     if scoring is None:
         return outcome
     samples = training.experiment.quality.samples
@@ -355,9 +352,9 @@ def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -
     log.artifact(path, key)
 
 
-def _log_generator(log: RunLog, experiment: Experiment, generator: torch.nn.Module) -> None:
+def _log_generator(log: RunLog, training: Training, generator: torch.nn.Module) -> None:
     folder = log.folder / "models" / "generator"
-    example = sample_noise(0, 2, experiment.generator.latent).numpy().astype(np.float32)
+    example = sample_inputs(training.experiment, training.images, 2).numpy()
     save_generator(generator, example, folder)
     log.model("generator", folder)
 
@@ -413,6 +410,11 @@ def _extended(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Experiment:
         shown = ", ".join(f"{path} {before} -> {after}" for path, (before, after) in others.items())
         raise HarnessError(
             f"a run is resumed as it was started; only train.epochs may change, not {shown}: start a new run for that"
+        )
+    if wanted.train.epochs != stored.train.epochs and stored.optimizer.schedule != "constant":
+        raise HarnessError(
+            f"optimizer.schedule {stored.optimizer.schedule} depends on the number of epochs, which was "
+            f"{stored.train.epochs} from the start: start a new run with --epochs {wanted.train.epochs}"
         )
     if wanted.train.epochs < checkpoint.epoch:
         raise HarnessError(

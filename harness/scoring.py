@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from harness.data import Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import generate
-from harness.gan.draws import sample_noise
+from harness.gan import generate, sample_inputs
 from harness.quality import Judge, Scorer, Scores, load_judge
 
 Split = Literal["validation", "test"]
@@ -107,5 +106,5 @@ class Scoring:
         self, scorer: Scorer, generator: nn.Module, split: Split, experiment: Experiment | None = None
     ) -> Scores:
         drawn = experiment or self.experiment
-        noise = sample_noise(drawn.train.seed, scorer.samples, drawn.generator.latent, _NOISE[split])
-        return scorer.score(generate(generator, noise))
+        inputs = sample_inputs(drawn, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
+        return scorer.score(generate(generator, inputs))

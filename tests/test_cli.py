@@ -209,6 +209,36 @@ def test_a_finished_run_can_be_extended_and_nothing_else_changed(
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
 
 
+def test_a_run_whose_schedule_counts_epochs_cannot_be_extended(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--epochs", "1", "--set", "optimizer.schedule=linear").code == 0
+    answer = harness("run", "--resume", "latest", "--epochs", "2")
+    assert answer.code == 2
+    assert "optimizer.schedule linear depends on the number of epochs" in answer.err
+    assert only_run().info.status == "FINISHED"
+
+
+def test_a_conditional_average_is_what_samples_and_loads(harness: Harness, workplace: Path) -> None:
+    overrides = ["generator.kind=conv", "discriminator.kind=conv", "conditional=true", "train.ema_half_life=1000"]
+    said = harness("run", "tiny.yaml", *(word for value in overrides for word in ("--set", value)))
+    assert said.code == 0, said.err
+    for name, options in (("average.npz", []), ("raw.npz", ["--raw"])):
+        assert harness("sample", "latest", "--count", "20", "--out", name, *options).code == 0
+    with np.load("average.npz") as average, np.load("raw.npz") as raw:
+        assert not np.array_equal(average["images"], raw["images"])
+        drawn = average["images"]
+    from harness import data, recall
+    from harness.gan import sample_inputs, to_uint8
+    from harness.tracking import Store
+
+    mlflow.set_tracking_uri(f"sqlite:///{workplace / 'mlruns' / 'mlflow.db'}")
+    model = mlflow.pytorch.load_model(f"runs:/{only_run().info.run_id}/generator")
+    experiment = recall.experiment(Store.open(), only_run())
+    inputs = sample_inputs(experiment, data.load_split("mnist", "test"), 20)
+    assert inputs.shape == (20, 8 + 10)
+    difference = to_uint8(model(inputs)).squeeze(1).numpy().astype(int) - drawn
+    assert abs(difference).max() <= 1
+
+
 def test_a_diverged_run_fails_and_keeps_its_numbers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Report, Training
 

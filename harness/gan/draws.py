@@ -41,6 +41,7 @@ class StepDraws:
     """What one training step leaves to chance.
 
     indices: int64 [B], which images are the real ones.
+    discriminator_labels, generator_labels: int64 [B], classes to generate; None where the networks are not told.
     discriminator_noise, generator_noise: [B, latent], standard normal.
     real_masks, fake_masks, generator_masks: bool, one [B, ...] a dropout layer, True for what is kept: for the
     discriminator's step on real and on generated images, and for the generator's step through the discriminator.
@@ -52,6 +53,8 @@ class StepDraws:
     real_masks: Sequence[Tensor]
     fake_masks: Sequence[Tensor]
     generator_masks: Sequence[Tensor]
+    discriminator_labels: Tensor | None = None
+    generator_labels: Tensor | None = None
 
 
 def epoch_draws(
@@ -63,10 +66,14 @@ def epoch_draws(
     latent: int,
     mask_shapes: Sequence[tuple[int, ...]],
     dropout: float,
+    labels: Tensor | None = None,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[StepDraws]:
-    """The draws of one epoch, step by step; a last, partial batch is dropped."""
+    """The draws of one epoch, step by step; a last, partial batch is dropped.
+
+    labels: int64 [N] of the training images, where classes are to be drawn, as often as they occur among them.
+    """
     # Apple's GPU lacks 64-bit random integers; there the draws are made on the CPU and moved.
     source = torch.device("cpu") if device.type == "mps" else device
     noise = stream_generator(seed, "noise", epoch, source)
@@ -80,7 +87,10 @@ def epoch_draws(
 
     for indices in order[: images // batch * batch].view(-1, batch):
         pair = torch.randn(2, batch, latent, generator=noise, device=source).to(device, dtype)
-        yield StepDraws(indices, pair[0], pair[1], masks(), masks(), masks())
+        classes: Sequence[Tensor | None] = (None, None)
+        if labels is not None:
+            classes = labels[torch.randint(images, (2, batch), generator=noise, device=source).to(device)].unbind()
+        yield StepDraws(indices, pair[0], pair[1], masks(), masks(), masks(), *classes)
 
 
 def keep_masks(

@@ -11,7 +11,7 @@ from harness import data
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Training, from_uint8, resolve, to_uint8
+from harness.gan import Training, from_uint8, resolve, sample_inputs, to_uint8
 
 METRICS = {
     "loss/discriminator",
@@ -32,7 +32,8 @@ def images() -> Images:
 
 
 def weights(training: Training) -> list[torch.Tensor]:
-    return [*training.generator.state_dict().values(), *training.discriminator.state_dict().values()]
+    networks = (training.generator, training.discriminator, training.sampler)
+    return [value for network in networks for value in network.state_dict().values()]
 
 
 def test_iterating_yields_one_report_an_epoch(tiny: Experiment, images: Images) -> None:
@@ -58,8 +59,24 @@ def test_another_seed_is_another_run(tiny: Experiment, images: Images) -> None:
     assert not torch.equal(weights(first)[0], weights(second)[0])
 
 
+EVERYTHING = {
+    "generator.kind": "conv",
+    "discriminator.kind": "conv",
+    "generator.width": 4,
+    "discriminator.width": 4,
+    "generator.batch_norm": True,
+    "conditional": True,
+    "optimizer.schedule": "linear",
+    "train.ema_half_life": 50.0,
+}
+
+
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_resumed_training_ends_with_the_same_bits(tiny: Experiment, images: Images, after: int) -> None:
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["mlp", "everything"])
+def test_a_resumed_training_ends_with_the_same_bits(
+    tiny: Experiment, images: Images, values: dict[str, object], after: int
+) -> None:
+    tiny = tiny.with_values(values)
     alone = Training(tiny, images)
     list(alone)
     first = Training(tiny, images)
@@ -70,6 +87,63 @@ def test_a_resumed_training_ends_with_the_same_bits(tiny: Experiment, images: Im
     assert [report.epoch for report in second] == list(range(after + 1, 4))
     assert all(torch.equal(a, b) for a, b in zip(weights(alone), weights(second), strict=True))
     assert second.steps == alone.steps
+
+
+def test_the_average_follows_the_generator_with_its_half_life(tiny: Experiment, images: Images) -> None:
+    """Against the formula, written out: weights move by 1 - 2^(-batch / half-life), the half-life ramping up."""
+    training = Training(tiny.with_values({"train.ema_half_life": 30.0, "train.epochs": 20}), images)
+    assert training.average is not None
+    expected = training.generator.layers[0].weight.detach().clone()
+    for epoch in range(1, 13):
+        for draws in training.draws(epoch):
+            training.step(training.images.pixels[draws.indices], draws)
+            training.steps += 1
+            half_life = min(30.0, 0.05 * 20 * training.steps)
+            keep = 0.5 ** (20 / half_life)
+            expected = keep * expected + (1 - keep) * training.generator.layers[0].weight.detach()
+    assert half_life == 30.0
+    assert torch.allclose(training.average.layers[0].weight, expected, atol=1e-6)
+    assert training.sampler is training.average
+    assert not torch.equal(training.average.layers[0].weight, training.generator.layers[0].weight)
+
+
+def test_a_linear_schedule_falls_to_zero_over_the_whole_run(tiny: Experiment, images: Images) -> None:
+    plan = tiny.with_values({"optimizer.schedule": "linear", "optimizer.discriminator_lr": 4e-3})
+    training = Training(plan, images)
+    rates = []
+    while training.epoch < 3:
+        for draws in training.draws(training.epoch + 1):
+            training.step(training.images.pixels[draws.indices], draws)
+            rates.append(
+                (
+                    training.generator_optimizer.param_groups[0]["lr"],
+                    training.discriminator_optimizer.param_groups[0]["lr"],
+                )
+            )
+            training.steps += 1
+        training.epoch += 1
+    assert [rate for rate, _ in rates] == pytest.approx([1e-3 * (1 - step / 9) for step in range(9)])
+    assert [rate for _, rate in rates] == pytest.approx([4e-3 * (1 - step / 9) for step in range(9)])
+
+
+def test_conditional_samples_show_a_class_a_column(tiny: Experiment, images: Images) -> None:
+    plan = tiny.with_values({"conditional": True})
+    inputs = sample_inputs(plan, images, 25)
+    assert inputs.shape == (25, 8 + 10)
+    assert inputs[:, 8:].argmax(1).tolist() == [*range(10), *range(10), *range(5)]
+    scored = sample_inputs(plan, images, 2000, columns=False)[:, 8:].sum(0)
+    assert scored.sum() == 2000
+    assert 150 < scored.min() < scored.max() < 250, "as often as among the images, which are balanced"
+
+
+def test_conditional_draws_ask_for_the_classes_that_there_are(tiny: Experiment, images: Images) -> None:
+    plan = tiny.with_values({"conditional": True})
+    assert images.labels is not None
+    only_threes = images.take((images.labels == 3).nonzero().squeeze(1).repeat(10))
+    for draws in Training(plan, only_threes).draws(1):
+        assert draws.generator_labels is not None
+        assert draws.generator_labels.tolist() == [3] * 20
+    assert next(Training(tiny, images).draws(1)).generator_labels is None
 
 
 def test_the_generators_step_leaves_the_discriminator_alone(tiny: Experiment, images: Images) -> None:

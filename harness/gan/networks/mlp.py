@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.gan.networks.dropout import dropped
+from harness.gan.networks.layers import Projection, dropped
 
 
 class MLPGenerator(nn.Module):
-    """Noise [B, latent] to images [B, C, H, W] in [-1, 1]."""
+    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
 
-    def __init__(self, shape: tuple[int, int, int], *, latent: int, widths: Sequence[int], slope: float) -> None:
+    def __init__(self, shape: tuple[int, int, int], *, inputs: int, widths: Sequence[int], slope: float) -> None:
         super().__init__()
-        self.shape, self.latent, self.slope = tuple(shape), latent, slope
-        sizes = [latent, *widths, math.prod(shape)]
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.shape, self.slope = tuple(shape), slope
+        sizes = [inputs, *widths, math.prod(shape)]
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
 
     def forward(self, noise: Tensor) -> Tensor:
         *hidden_layers, last = self.layers
@@ -34,16 +34,20 @@ class MLPDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
 
     mask_shapes: what one image's dropout masks look like, one a hidden layer.
+    classes: of a conditional discriminator, else 0.
     """
 
-    def __init__(self, shape: tuple[int, int, int], *, widths: Sequence[int], slope: float, dropout: float) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], *, classes: int, widths: Sequence[int], slope: float, dropout: float
+    ) -> None:
         super().__init__()
         self.slope, self.dropout = slope, dropout
         self.mask_shapes = tuple((width,) for width in widths)
         sizes = [math.prod(shape), *widths, 1]
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
+        self.projection = Projection(classes, widths[-1]) if classes else None
 
-    def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
         *hidden_layers, last = self.layers
         hidden = images.flatten(1)  # [B, C*H*W]
         for index, layer in enumerate(hidden_layers):
@@ -51,4 +55,4 @@ class MLPDiscriminator(nn.Module):
             if masks:
                 hidden = dropped(hidden, masks[index], self.dropout)
         logits: Tensor = last(hidden).squeeze(1)
-        return logits
+        return logits if self.projection is None else logits + self.projection(hidden, labels)

@@ -1,0 +1,68 @@
+"""A small convolutional pair in the manner of DCGAN (Radford et al. 2016); image sides are divisible by 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.gan.networks.layers import Projection, dropped
+
+
+class ConvGenerator(nn.Module):
+    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]: linear to a quarter of the size, twice doubled."""
+
+    def __init__(self, shape: tuple[int, int, int], *, inputs: int, width: int, slope: float, batch_norm: bool) -> None:
+        super().__init__()
+        channels, height, self.columns = shape[0], shape[1] // 4, shape[2] // 4
+        self.slope = slope
+        self.project = nn.Linear(inputs, 4 * width * height * self.columns)
+        self.enlarge = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
+        self.draw = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
+        self.shape = (4 * width, height, self.columns)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(4 * width), nn.BatchNorm2d(2 * width)] if batch_norm else [])
+
+    def forward(self, noise: Tensor) -> Tensor:
+        hidden = self.project(noise).view(-1, *self.shape)  # [B, 4w, H/4, W/4]
+        hidden = F.leaky_relu(self._normed(hidden, 0), self.slope)
+        hidden = self.enlarge(hidden)  # [B, 2w, H/2, W/2]
+        hidden = F.leaky_relu(self._normed(hidden, 1), self.slope)
+        return torch.tanh(self.draw(hidden))
+
+    def _normed(self, hidden: Tensor, index: int) -> Tensor:
+        if not self.norms:
+            return hidden
+        normed: Tensor = self.norms[index](hidden)
+        return normed
+
+
+class ConvDiscriminator(nn.Module):
+    """Images [B, C, H, W] in [-1, 1] to logits [B]: twice halved, then linear; the generator's mirror.
+
+    mask_shapes: what one image's dropout masks look like, one a hidden layer.
+    classes: of a conditional discriminator, else 0.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, slope: float, dropout: float) -> None:
+        super().__init__()
+        channels, height, columns = shape
+        self.slope, self.dropout = slope, dropout
+        self.look = nn.Conv2d(channels, 2 * width, 4, stride=2, padding=1)
+        self.halve = nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1)
+        features = 4 * width * (height // 4) * (columns // 4)
+        self.judge = nn.Linear(features, 1)
+        self.projection = Projection(classes, features) if classes else None
+        self.mask_shapes = ((2 * width, height // 2, columns // 2), (4 * width, height // 4, columns // 4))
+
+    def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
+        hidden = F.leaky_relu(self.look(images), self.slope)  # [B, 2w, H/2, W/2]
+        if masks:
+            hidden = dropped(hidden, masks[0], self.dropout)
+        hidden = F.leaky_relu(self.halve(hidden), self.slope)  # [B, 4w, H/4, W/4]
+        if masks:
+            hidden = dropped(hidden, masks[1], self.dropout)
+        features = hidden.flatten(1)
+        logits: Tensor = self.judge(features).squeeze(1)
+        return logits if self.projection is None else logits + self.projection(features, labels)

@@ -1,0 +1,117 @@
+"""The networks: shapes in, shapes out, masks where they say, labels where they count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness import data
+from harness.data import Images
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan.networks import build
+from harness.gan.networks.layers import Projection, dropped
+
+KINDS = ["mlp", "conv"]
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return data.load("mnist", subset=60).train
+
+
+def of_kind(tiny: Experiment, kind: str, **values: object) -> Experiment:
+    dotted = {name.replace("__", "."): value for name, value in values.items()}
+    return tiny.with_values({"generator.kind": kind, "discriminator.kind": kind, **dotted})
+
+
+def weights(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_shapes_in_and_out(tiny: Experiment, images: Images, kind: str, conditional: bool) -> None:
+    experiment = of_kind(tiny, kind, conditional=conditional)
+    generator, discriminator = build(experiment, images)
+    fake = generator(torch.randn(5, 8 + 10 * conditional))
+    assert fake.shape == (5, 1, 28, 28)
+    assert fake.abs().max() <= 1
+    labels = torch.arange(5) if conditional else None
+    masks = [torch.ones(5, *shape, dtype=torch.bool) for shape in discriminator.mask_shapes]
+    assert discriminator(fake, masks, labels).shape == (5,)
+    assert discriminator(fake, None, labels).shape == (5,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_reach_every_hidden_layer(tiny: Experiment, images: Images, kind: str) -> None:
+    _, discriminator = build(of_kind(tiny, kind, discriminator__dropout=0.5), images)
+    pixels = torch.randn(2, 1, 28, 28)
+    for index in range(len(discriminator.mask_shapes)):
+        masks = [torch.ones(2, *shape, dtype=torch.bool) for shape in discriminator.mask_shapes]
+        all_kept = discriminator(pixels, masks)
+        masks[index] = masks[index].clone()
+        masks[index][0].zero_()
+        some_dropped = discriminator(pixels, masks)
+        assert some_dropped[0] != all_kept[0]
+        assert some_dropped[1] == all_kept[1]
+
+
+def test_dropout_keeps_the_mean_and_is_nothing_else() -> None:
+    hidden = torch.tensor([1.0, -2.0, 3.0])
+    keep = torch.tensor([True, False, True])
+    assert dropped(hidden, keep, 0.5).tolist() == [2.0, 0.0, 6.0]
+
+
+def test_the_convolutional_pair_takes_other_sizes_and_channels(tiny: Experiment) -> None:
+    pixels = torch.zeros(20, 3, 32, 24, dtype=torch.uint8)
+    generator, discriminator = build(of_kind(tiny, "conv"), Images("colour", pixels, None, 0))
+    assert generator(torch.randn(2, 8)).shape == (2, 3, 32, 24)
+    assert discriminator(torch.randn(2, 3, 32, 24)).shape == (2,)
+
+
+def test_width_and_batch_norm_are_fields(tiny: Experiment, images: Images) -> None:
+    narrow, _ = build(of_kind(tiny, "conv", generator__width=4), images)
+    wide, _ = build(of_kind(tiny, "conv", generator__width=8), images)
+    normed, _ = build(of_kind(tiny, "conv", generator__width=4, generator__batch_norm=True), images)
+    assert weights(narrow) < weights(wide)
+    assert weights(normed) == weights(narrow) + 2 * (16 + 8)
+
+
+def test_the_projection_is_the_inner_product_with_the_labels_embedding() -> None:
+    projection = Projection(classes=3, features=4)
+    features, labels = torch.randn(5, 4), torch.tensor([0, 2, 1, 2, 0])
+    expected = (projection.embeddings[labels] * features).sum(1)
+    assert torch.allclose(projection(features, labels), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_conditional_discriminator_tells_labels_apart(tiny: Experiment, images: Images, kind: str) -> None:
+    _, discriminator = build(of_kind(tiny, kind, conditional=True), images)
+    one = images.pixels[:1].float() / 127.5 - 1
+    logits = discriminator(one.expand(10, -1, -1, -1), None, torch.arange(10))
+    assert len(logits.unique()) == 10
+    with pytest.raises(ValueError, match="needs the labels"):
+        discriminator(one)
+
+
+def test_a_conditional_experiment_needs_labels(tiny: Experiment, images: Images) -> None:
+    unlabelled = Images("mine", images.pixels, None, 0)
+    with pytest.raises(HarnessError, match="mine has no labels, so `conditional: true` has nothing to go by"):
+        build(of_kind(tiny, "conv", conditional=True), unlabelled)
+
+
+def test_sides_that_cannot_be_quartered_are_refused(tiny: Experiment) -> None:
+    odd = Images("odd", torch.zeros(20, 1, 30, 28, dtype=torch.uint8), None, 0)
+    with pytest.raises(HarnessError, match="odd are 30x28; networks of kind conv take sides divisible by 4"):
+        build(of_kind(tiny, "conv"), odd)
+
+
+def test_another_kind_brings_its_own_options(tiny: Experiment) -> None:
+    conv = of_kind(tiny, "conv")
+    assert conv.generator.kind == "conv"
+    assert conv.generator.latent == 8, "what both kinds know is kept"
+    assert "generator.widths" not in conv.leaves()
+    with pytest.raises(HarnessError, match=r"generator\.kind is 'cnn'; expected 'mlp', 'conv'"):
+        tiny.with_values({"generator.kind": "cnn"})
