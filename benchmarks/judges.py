@@ -13,26 +13,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from zipfile import BadZipFile
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from harness.data import load
 from harness.errors import HarnessError
+from harness.pictures import load_npz
 from harness.quality import Scorer, load_judge
 from harness.quality.agreement import agreement
-
-
-def read_images(path: Path) -> Tensor:
-    """uint8 [N, C, H, W] of a file's `images`."""
-    try:
-        with np.load(path) as arrays:
-            images = torch.from_numpy(arrays["images"])
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise HarnessError(f"cannot read `images` from {path}: {error}") from error
-    return images.unsqueeze(1) if images.ndim == 3 else images
 
 
 def main() -> None:
@@ -62,7 +48,7 @@ def compare(files: list[Path], data: str, split: str, samples: int, device: str)
         judge = load_judge(which, splits.train, device, notice=lambda line: print(line, file=sys.stderr))
         names[which] = f"{judge.name} {judge.sha256[:12]}"
         scorer = Scorer(judge, real, None, samples=samples)
-        scored = [scorer.score(read_images(file), full=False) for file in files]
+        scored = [scorer.score(load_npz(file), full=False) for file in files]
         kid[which], errors[which] = [score.kid for score in scored], [score.kid_se for score in scored]
 
     print(f"KID against {real.name}, {samples:,} images     {names['first']}     {names['second']}")

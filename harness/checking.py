@@ -12,9 +12,11 @@ import numpy as np
 
 from harness import data, pictures, recall, running
 from harness import experiment as experiments
-from harness.errors import HarnessError
+from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.running import Options, Outcome, Quiet
+from harness.gan.resolve import resolved_device
+from harness.running import Options, Outcome, Quiet, truthful
+from harness.stopping import interruptions
 from harness.tracking import Store
 
 IMAGES = 500  # trained on, or two batches where those are more
@@ -40,23 +42,22 @@ def check(
     notice: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
     """Check these experiments, or all known ones. Raises HarnessError for an unknown or a faulty experiment."""
-    chosen = [experiments.load(name) for name in names or experiments.known()]
+    chosen = [_tiny(experiments.load(name), device) for name in names or experiments.known()]
+    for experiment in chosen:  # whatever would stop them all is found before anything is tracked
+        data.source(experiment.data.name)
+        resolved_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
     results: list[Result] = []
-    status = "FAILED"
-    try:
+    with interruptions() as stop, truthful(parent):
         for experiment in chosen:
             notice(f"checking {experiment.name} ...")
-            results.append(_check_one(_tiny(experiment, device), store, parent.run_id))
+            results.append(_check_one(experiment, store, parent.run_id))
             parent.tags({f"check.{experiment.name}": results[-1].result})
+            if stop.signal:
+                raise KeyboardInterrupt
         counts = {result: sum(r.result == result for r in results) for result in ("passed", "failed", "skipped")}
         parent.metrics(1, {f"check/{result}": count for result, count in counts.items()})
-        status = "FAILED" if counts["failed"] else "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        parent.finish(status)
+        parent.finish("FAILED" if counts["failed"] else "FINISHED")
     return results
 
 
@@ -73,7 +74,7 @@ def _tiny(experiment: Experiment, device: str) -> Experiment:
 
 def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
     began = time.monotonic()
-    if missing := data.DATASETS[experiment.data.name]().missing():
+    if missing := data.source(experiment.data.name).missing():
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None
     try:
@@ -84,7 +85,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
     except HarnessError as error:
         fault = str(error)
     except Exception as error:  # one experiment's failure is a result, the others are still checked
-        fault = f"{type(error).__name__}: {error}"
+        fault = redact(f"{type(error).__name__}: {error}")
     seconds = time.monotonic() - began
     return Result(experiment.name, "failed" if fault else "passed", seconds, run_id, fault)
 

@@ -141,7 +141,7 @@ def _store(uri: str | None, *, create: bool = False) -> Store:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
         raise HarnessError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
-    return Store.open(uri, notice=lambda text: click.echo(text, err=True))
+    return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
 
 
 # Training --------------------------------------------------------------------------------------------------------
@@ -277,17 +277,25 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
     elif grid := recall.newest_grid(store, outcome.run_id):
         rows.append(("grid", _shown_path(grid)))
-    rows.append(("sample", f"harness sample {short} --count 100 --out digits.png"))
+    rows.append(("sample", f"{_program('harness')} sample {short} --count 100 --out digits.png"))
     if outcome.status == "KILLED":
-        rows.append(("go on", f"harness run --resume {short}"))
+        rows.append(("go on", f"{_program('harness')} run --resume {short}"))
     if link := store.link(store.client.get_run(outcome.run_id)) if not outcome.unshipped else None:
         rows.append(("look", link))
     elif not outcome.unshipped:
         experiment = store.experiment_id(outcome.experiment.project)
-        rows.append(("look", f"mlflow server --backend-store-uri {store.shown_uri} --port 5000"))
+        rows.append(("look", f"{_program('mlflow')} server --backend-store-uri {store.shown_uri} --port 5000"))
         rows.append(("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{outcome.run_id}"))
     for label, text in rows:
         click.echo(f"  {label:9}{text}")
+
+
+def _program(name: str) -> str:
+    """How `harness` or `mlflow` is called from here: by name where it is on the PATH, else from our environment."""
+    import shutil
+
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else _shown_path(beside)
 
 
 def _print_replicates(result: Replicates) -> int:
@@ -302,7 +310,7 @@ def _print_replicates(result: Replicates) -> int:
     if result.unshipped:
         click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")
     if result.stopped:
-        click.echo(f"  go on     harness run --resume {result.run_id[:8]}")
+        click.echo(f"  go on     {_program('harness')} run --resume {result.run_id[:8]}")
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
 
@@ -325,6 +333,7 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> 
     from harness.display import print_table
 
     store = _store(tracking_uri, create=True)
+    _tidy(store, lambda text: click.echo(text, err=True))
     results = check_all(experiments, store, device=device, notice=lambda text: click.echo(text, err=True))
     lines = [
         [result.name, result.result, f"{result.seconds:.1f}", (result.run_id or "")[:8], result.reason or ""]
@@ -437,6 +446,9 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     store = _store(tracking_uri)
     from harness import recall
 
+    if project is not None and store.client.get_experiment_by_name(project) is None:
+        names = ", ".join(experiment.name for experiment in store.client.search_experiments())
+        raise HarnessError(f"--project {project!r}: there is no such MLflow experiment; there are {names}")
     found = [recall.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -453,13 +465,13 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 row["run_id"][:8],
                 row["kind"],
                 row["status"],
-                "" if row["epochs"] is None else str(row["epochs"]),
+                "" if row["epochs"] is None else f"{'?' if row['epoch'] is None else row['epoch']}/{row['epochs']}",
                 *("" if number is None else f"{number:.3f}" for number in numbers),
                 row["started"].replace("T", " ")[:16],
                 "" if row["seconds"] is None else duration(row["seconds"]),
             ]
         )
-    header = ["name", "run", "kind", "status", "epochs", "loss D", "loss G", "KID", "Frechet", "started", "took"]
+    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "took"]
     print_table(header, lines)
 
 

@@ -65,8 +65,12 @@ class Terminal:
     def grid(self, picture: pictures.Picture, epoch: int) -> None:
         if self.preview:
             width = min(shutil.get_terminal_size().columns, picture.shape[1])
-            self.console.file.write(f"samples after epoch {epoch}\n{pictures.terminal(picture, width)}\n")
-            self.console.file.flush()
+            sheet = pictures.terminal(picture, width)
+            if self._progress is not None:
+                self.console.print(f"samples after epoch {epoch}", Text.from_ansi(sheet), sep="\n")  # above the bar
+            else:
+                self.console.file.write(f"samples after epoch {epoch}\n{sheet}\n")
+                self.console.file.flush()
 
     def ended(self) -> None:
         if self._progress is not None:

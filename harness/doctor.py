@@ -67,7 +67,7 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     if uri is None and not Path("mlruns/mlflow.db").is_file():
         yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
         return
-    store = Store.open(uri)
+    store = Store.open(uri, create=False)
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"

@@ -16,5 +16,7 @@ class HarnessError(Exception):
 
 def redact(text: str) -> str:
     """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`."""
-    text = re.sub(r"://[^\s/?#'\"]*@", "://***@", text)
+    # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare
+    # http://host:5000/a@b, which is better than to show a password.
+    text = re.sub(r"://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", "://***@", text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from harness import data, recall
+from harness import data, pictures, recall
 from harness.errors import HarnessError
 from harness.experiment import Experiment, Train
 from harness.quality import Scorer, Scores, load_judge
@@ -62,7 +60,8 @@ def evaluate(
     for run in runs:
         rows = []
         for child in _leaves(store, run):
-            described, generator, epoch = recall.generator(store, child)
+            described, generator, epoch = recall.generator(store, child, "end")
+            own = described.quality.judge or "first"
             key = _what_counts(described, samples)
             if key not in protocols:
                 protocols[key] = _Protocol(key, judge, split, notice)
@@ -81,9 +80,9 @@ def evaluate(
             rows.append(_mean(run, rows))
         protocols[key].rows += rows
         if samples is None:
-            prefix = split if judge in {None, "first"} else f"{split}/{str(judge).rpartition(':')[2]}"
+            prefix = split if judge in {None, own} else f"{split}/{str(judge).rpartition(':')[2]}"
             for row in rows:
-                _write_back(store, row, prefix)
+                _write_back(store, row, prefix, described.train.epochs)
     return [row for protocol in protocols.values() for row in (protocol.floor, *protocol.rows)]
 
 
@@ -120,34 +119,19 @@ def evaluate_images(
 
     Raises HarnessError for a file that does not hold `images`, uint8 [N, H, W] or [N, C, H, W].
     """
-    pixels = read_images(file)
+    pixels = pictures.load_npz(file)
+    samples = samples or 10_000
+    if len(pixels) < samples:
+        raise HarnessError(
+            f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
+            "(comparable only to figures with as many)"
+        )
     splits = data.load(name, validation=10_000)
-    scorer = Scorer(
-        load_judge(judge, splits.train, notice=notice), splits.test, splits.train, samples=samples or 10_000
-    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    scorer = Scorer(load_judge(judge, splits.train, device, notice), splits.test, splits.train, samples=samples)
     identity = f"{scorer.judge.name} {scorer.judge.sha256[:12]}"
     row = Row(FLOOR, scorer.floor(), identity, "test", scorer.samples)
     return [row, replace(row, name=file.name, scores=scorer.score(pixels))]
-
-
-def read_images(file: Path) -> Tensor:
-    """`images` of an NPZ file as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if "images" not in arrays:
-                raise HarnessError(f"{file} holds {', '.join(arrays) or 'nothing'}; expected an array named `images`")
-            images = arrays["images"]
-    except FileNotFoundError as error:
-        raise HarnessError(f"there is no file {file}") from error
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise HarnessError(f"{file} is not an NPZ file (numpy.savez(FILE, images=...)): {error}") from error
-    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
-        raise HarnessError(
-            f"{file}: images are {images.dtype} {list(images.shape)}; "
-            "expected uint8, 0 to 255, [N, H, W] or [N, C, H, W]"
-        )
-    pixels = torch.from_numpy(images)
-    return pixels.unsqueeze(1) if images.ndim == 3 else pixels
 
 
 def _leaves(store: Store, run: Run) -> list[Run]:
@@ -185,13 +169,13 @@ def _scores(values: Mapping[str, float]) -> Scores:
     return Scores(**{field.name: values.get(f"/{field.name}") for field in fields(Scores)})  # type: ignore[arg-type]
 
 
-def _write_back(store: Store, row: Row, prefix: str) -> None:
+def _write_back(store: Store, row: Row, prefix: str, epochs: int) -> None:
     assert row.run_id is not None
     metrics = row.scores.metrics(prefix)
     if row.spread is not None:
         metrics |= {f"{name}_std": value for name, value in row.spread.metrics(prefix).items()}
     tag = "harness.judge" if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
-    store.add(row.run_id, row.epoch or 0, metrics, {tag: row.judge})
+    store.add(row.run_id, epochs if row.epoch is None else row.epoch, metrics, {tag: row.judge})
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:

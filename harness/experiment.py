@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from harness.errors import HarnessError
 
+
+def _on_is_not_one(value: Any) -> Any:
+    """pydantic by itself reads `lr: on` as 1.0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("boolean", "a number was expected (YAML reads yes, no, on and off as true and false)")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_on_is_not_one)]
+Float = Annotated[float, BeforeValidator(_on_is_not_one)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+Rate = Annotated[Float, Field(ge=0, lt=1)]
+Widths = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A part of an experiment: frozen, unknown keys refused, numbers finite."""
+    """A part of an experiment: frozen, unknown keys refused, numbers finite and not booleans."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -37,29 +48,29 @@ class Data(Section):
     """Which images are trained on, and which are held out."""
 
     name: str = Field("mnist", description="data set, by its name in the registry")
-    subset: int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
-    validation: int = Field(
+    subset: Int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
+    validation: Int = Field(
         10_000, ge=0, description="training images held out for scoring while training and for choosing"
     )
-    seed: int = Field(0, ge=0, description="which images a subset takes; the same for every training seed")
+    seed: Int = Field(0, ge=0, lt=2**63, description="which images a subset takes; the same for every training seed")
 
 
 class MLPGenerator(Section):
     """Fully connected: latent -> widths -> image, LeakyReLU between, tanh at the end."""
 
     kind: Literal["mlp"] = Field("mlp", description="network")
-    latent: int = Field(100, ge=1, le=4096, description="size of the noise vector")
+    latent: Int = Field(100, ge=1, le=4096, description="size of the noise vector")
     widths: Widths = Field((256, 512, 1024), description="units of the hidden layers, input side first")
-    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
 
 
 class ConvGenerator(Section):
     """Convolutional: linear to a quarter of the size, twice doubled, tanh at the end."""
 
     kind: Literal["conv"] = Field("conv", description="network")
-    latent: int = Field(64, ge=1, le=4096, description="size of the noise vector")
-    width: int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
-    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    latent: Int = Field(64, ge=1, le=4096, description="size of the noise vector")
+    width: Int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
     batch_norm: bool = Field(False, description="normalise before every hidden activation")
 
 
@@ -68,7 +79,7 @@ class MLPDiscriminator(Section):
 
     kind: Literal["mlp"] = Field("mlp", description="network")
     widths: Widths = Field((1024, 512, 256), description="units of the hidden layers, input side first")
-    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
     dropout: Rate = Field(0.3, description="share of hidden units set to zero in training")
 
 
@@ -76,8 +87,8 @@ class ConvDiscriminator(Section):
     """Convolutional: twice halved, then linear to one logit; the mirror of the convolutional generator."""
 
     kind: Literal["conv"] = Field("conv", description="network")
-    width: int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
-    slope: float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    width: Int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
     dropout: Rate = Field(0.0, description="share of hidden values set to zero in training")
 
 
@@ -90,10 +101,10 @@ class Objective(Section):
 class Optimizer(Section):
     """Adam, one for each network."""
 
-    lr: float = Field(2e-4, gt=0, le=1, description="learning rate, of both networks unless discriminator_lr is set")
-    discriminator_lr: float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
+    lr: Float = Field(2e-4, gt=0, le=1, description="learning rate, of both networks unless discriminator_lr is set")
+    discriminator_lr: Float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
     betas: tuple[Rate, Rate] = Field((0.9, 0.999), description="decay of Adam's two running averages, a step")
-    eps: float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
+    eps: Float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
     schedule: Literal["constant", "linear"] = Field(
         "constant", description="linear: the learning rates fall to zero over the whole run"
     )
@@ -102,12 +113,12 @@ class Optimizer(Section):
 class Train(Section):
     """How long, in what portions, from which seed, on what."""
 
-    epochs: int = Field(200, ge=1, description="passes over the training images by the discriminator")
-    batch_size: int = Field(100, ge=2, description="images a step; a last, partial batch is dropped")
-    seed: int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
+    epochs: Int = Field(200, ge=1, description="passes over the training images by the discriminator")
+    batch_size: Int = Field(100, ge=2, description="images a step; a last, partial batch is dropped")
+    seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
     precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
-    ema_half_life: float | None = Field(
+    ema_half_life: Float | None = Field(
         None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
     )
 
@@ -115,9 +126,9 @@ class Train(Section):
 class Track(Section):
     """What is kept, and how often: in epochs, counted from 1; the last epoch always counts."""
 
-    samples_every: int = Field(10, ge=1, description="epochs between sample grids")
-    checkpoint_every: int = Field(10, ge=1, description="epochs between checkpoints")
-    score_every: int | None = Field(
+    samples_every: Int = Field(10, ge=1, description="epochs between sample grids")
+    checkpoint_every: Int = Field(10, ge=1, description="epochs between checkpoints")
+    score_every: Int | None = Field(
         None, ge=1, description="epochs between scores on the validation images; null scores at the end alone"
     )
 
@@ -129,8 +140,8 @@ class Quality(Section):
         "first", description="first, second, or package.module:Class of a feature network; null for no scores at all"
     )
     judge_weights: str | None = Field(None, description="weights file of a feature network of one's own")
-    samples: int = Field(10_000, ge=10, description="generated and real images compared when a run has ended")
-    samples_while_training: int = Field(2_000, ge=10, description="the same, for the scores between epochs")
+    samples: Int = Field(10_000, ge=10, description="generated and real images compared when a run has ended")
+    samples_while_training: Int = Field(2_000, ge=10, description="the same, for the scores between epochs")
 
 
 class Experiment(Section):
@@ -280,6 +291,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a list or mapping cannot be a key", problem_mark=key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key.value} is given twice", problem_mark=key.start_mark
@@ -293,6 +308,9 @@ _Loader.add_implicit_resolver(
 )
 
 
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)  # the latter two for 2026-13-01 and for [[[[...
+
+
 def parse_yaml(text: str, origin: str) -> dict[str, Any]:
     """The mapping in a YAML text. Raises HarnessError with line and column."""
     try:
@@ -301,8 +319,8 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise HarnessError(f"{origin}{where}: malformed YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise HarnessError(f"{origin}: malformed YAML: {error}") from error
+    except _UNREADABLE as error:
+        raise HarnessError(f"{origin}: malformed YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {_shown(raw)}")
     return raw
@@ -315,7 +333,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise HarnessError(f"--set {text!r}: expected path=value, for example --set optimizer.lr=1e-4")
     try:
         return path.strip(), yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         raise HarnessError(f"--set {text!r}: the value is not valid YAML") from error
 
 
@@ -410,14 +428,3 @@ def _lowered(text: str) -> str:
 def _shown(value: Any) -> str:
     text = str(value) if isinstance(value, (int, float)) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def describe(leaves: Iterable[str]) -> dict[str, str]:
-    """What each of these leaves means, from its declaration."""
-    sections = _sections()
-    meaning = {name: field.description or "" for name, field in Experiment.model_fields.items()}
-    for name, models in sections.items():
-        for model in models:
-            for leaf, field in model.model_fields.items():
-                meaning.setdefault(f"{name}.{leaf}", field.description or "")
-    return {leaf: meaning.get(leaf, "") for leaf in leaves}

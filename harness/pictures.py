@@ -1,4 +1,4 @@
-"""Pictures of samples: grids, and a preview in the terminal."""
+"""Pictures of samples: grids, files of images, and a preview in the terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from harness.errors import HarnessError
 
 Picture = npt.NDArray[np.uint8]  # [H, W] grey or [H, W, 3]
 
@@ -55,6 +57,37 @@ def save_npz(path: Path, images: Tensor) -> None:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def load_npz(path: Path) -> Tensor:
+    """`images` of anyone's NPZ file, as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
+    images = None
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise TypeError("it is one array without a name")
+            names = list(arrays)
+            if "images" in names:
+                images = arrays["images"]
+    except FileNotFoundError as error:
+        raise HarnessError(f"there is no file {path}") from error
+    except Exception as error:  # there is no telling what a damaged file makes zipfile, zlib and numpy raise
+        reason = " ".join(str(error).split())
+        raise HarnessError(f"{path} is not an NPZ file (numpy.savez(FILE, images=...)): {reason}") from error
+    if images is None:
+        raise HarnessError(f"{path} holds {', '.join(names) or 'nothing'}; expected an array named `images`")
+    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
+        raise HarnessError(
+            f"{path}: images are {images.dtype} {list(images.shape)}; "
+            "expected uint8, 0 to 255, [N, H, W] or [N, C, H, W]"
+        )
+    if images.max(initial=0) == 1:  # all black is a collapsed generator, and is scored
+        raise HarnessError(
+            f"{path}: images hold 0 and 1 only; expected 0 to 255: multiply by 255 before making them uint8"
+        )
+    pixels = torch.from_numpy(images)
+    return pixels.unsqueeze(1) if images.ndim == 3 else pixels
 
 
 def terminal(picture: Picture, columns: int) -> str:

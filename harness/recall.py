@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,19 @@ from harness.tracking import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+
+def single(store: Store, run: Run) -> Run:
+    """The run itself, or the best of the runs below it where it is replicates: the one with the lowest validation KID.
+
+    Where nothing was scored on the validation split, that is the first that finished.
+    """
+    if run.data.tags.get("harness.kind") != "replicates":
+        return run
+    finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
+    if not finished:
+        raise HarnessError(f"no run below {run.info.run_name} has finished yet")
+    return min(finished, key=lambda child: float(child.data.tags.get("harness.best_kid", "inf")))
 
 
 def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
@@ -54,11 +68,13 @@ def experiment(store: Store, run: Run) -> Experiment:
 def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module, int]:
     """A run's experiment, its generator, on the CPU, ready to draw, and the epoch that its weights are of.
 
-    weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last.
+    weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last; `end`
+    is `best`, but what a run that diverged became: what it was scored as.
     raw: the trained weights also where the experiment keeps their average.
     """
-    found = checkpoint(store, run, "last")
-    if weights == "best" and found.score is not None:
+    run = single(store, run)
+    found = checkpoint(store, run, "diverged" if weights == "end" and "harness.diverged" in run.data.tags else "last")
+    if weights != "last" and found.score is not None and not (weights == "end" and "harness.diverged" in run.data.tags):
         found = checkpoint(store, run, "best")
     images = data.load_split(found.experiment.data.name, "test")
     averaged = None if raw else found.training["average"]
@@ -101,23 +117,32 @@ def newest_grid(store: Store, run_id: str) -> Path | None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What `harness runs` says of a run; times in seconds, `started` as local ISO time."""
+    """What `harness runs` says of a run; times in seconds, `started` as local ISO time.
+
+    epoch: how many were trained, None while it runs; epochs: how many were planned. Numbers that are not finite are
+    None.
+    """
     info, tags = run.info, run.data.tags
     ended = info.end_time / 1000 if info.end_time else None
     return {
         "run_id": info.run_id,
         "name": info.run_name,
-        "project": info.experiment_id,
+        "experiment_id": info.experiment_id,
         "kind": tags.get("harness.kind", ""),
         "experiment": tags.get("harness.experiment", ""),
         "parent": tags.get("mlflow.parentRunId"),
         "status": info.status,
         "diverged": tags.get("harness.diverged"),
-        "epochs": tags.get("harness.epochs") or run.data.params.get("train.epochs"),
+        "epoch": _number(tags.get("harness.epoch")),
+        "epochs": _number(tags.get("harness.epochs") or run.data.params.get("train.epochs")),
         "started": datetime.fromtimestamp(info.start_time / 1000).isoformat(timespec="seconds"),
         "seconds": ended - info.start_time / 1000 if ended else None,
-        "metrics": dict(run.data.metrics),
+        "metrics": {name: value if math.isfinite(value) else None for name, value in run.data.metrics.items()},
     }
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 @contextmanager

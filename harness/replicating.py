@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import pictures, recall, running
-from harness.errors import HarnessError
+from harness import data, pictures, recall, running
+from harness.errors import HarnessError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
+from harness.gan import generate, sample_inputs
 from harness.running import Display, Options, Outcome, Status
+from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store
 
 if TYPE_CHECKING:
@@ -44,17 +46,16 @@ def replicate(experiment: Experiment, seeds: int, store: Store, options: Options
     training, _ = running.prepare(experiment, display)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
-    log = store.start_run(
-        project=experiment.project,
-        name=name,
-        kind="replicates",
-        params=experiment.leaves(),
-        tags={"harness.experiment": experiment.name, "harness.seeds": str(seeds), **options.tags},
-        parent=options.parent,
-        note=options.note,
-    )
-    with running.truthful(log):
-        log.text(experiment.to_yaml(), "experiment.yaml")
+    with interruptions():
+        log = store.start_run(
+            project=experiment.project,
+            name=name,
+            kind="replicates",
+            params=experiment.leaves(),
+            tags={"harness.experiment": experiment.name, "harness.seeds": str(seeds), **options.tags},
+            parent=options.parent,
+            note=options.note,
+        )
         return _replicate(experiment, seeds, name, {}, store, log, options, display)
 
 
@@ -62,9 +63,13 @@ def resume(parent: Run, store: Store, options: Options, display: Display) -> Rep
     """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing."""
     experiment = recall.experiment(store, parent)
     seeds = int(parent.data.tags["harness.seeds"])
-    children = {int(child.data.params["train.seed"]): child for child in store.children(parent.info.run_id)}
-    log = store.resume_run(parent.info.run_id)
-    with running.truthful(log):
+    children = {
+        int(child.data.params["train.seed"]): child
+        for child in reversed(store.children(parent.info.run_id))
+        if "train.seed" in child.data.params
+    }
+    with interruptions():
+        log = store.resume_run(parent.info.run_id)
         return _replicate(experiment, seeds, str(parent.info.run_name), children, store, log, options, display)
 
 
@@ -79,51 +84,71 @@ def _replicate(
     display: Display,
 ) -> Replicates:
     outcomes: dict[int, Outcome] = {}
+    stopped = None
+    means: dict[str, float] = {}
+    deviations: dict[str, float] = {}
     first = experiment.train.seed
-    for number, seed in enumerate(range(first, first + seeds), start=1):
-        display.notice(f"seed {seed} ({number} of {seeds})")
-        plan = experiment.with_values({"train.seed": seed})
-        below = replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None)
-        outcome = _one(plan, known.get(seed), store, below, display)
-        outcomes[seed] = outcome
-        if outcome.stopped:
-            break
-    stopped = next((outcome.stopped for outcome in outcomes.values() if outcome.stopped), None)
-    status: Status = "KILLED" if stopped else "FINISHED"
-    scored = [outcome.scores for outcome in outcomes.values() if outcome.scores]
-    means, deviations = mean_and_deviation(scored) if scored and not stopped else ({}, {})
-    if not stopped:
-        last = experiment.train.epochs
-        log.metrics(last, {**means, **{f"{score}_std": value for score, value in deviations.items()}})
-        log.metrics(last, {"replicates/diverged": sum(outcome.status == "FAILED" for outcome in outcomes.values())})
-        _log_curves(store, log, [outcome.run_id for outcome in outcomes.values()])
-        grids = [outcome.grid for outcome in outcomes.values() if outcome.grid is not None]
-        if grids:
-            log.image("samples", last, _rows(grids))
-    shipped = log.finish(status)
-    return Replicates(
-        log.run_id,
-        name,
-        outcomes,
-        means,
-        deviations,
-        status,
-        stopped,
-        None if shipped else log.lost or "the tracking server did not take everything",
-    )
+    with interruptions() as stop, running.truthful(log):
+        log.text(experiment.to_yaml(), "experiment.yaml")
+        for number, seed in enumerate(range(first, first + seeds), start=1):
+            display.notice(f"seed {seed} ({number} of {seeds})")
+            plan = experiment.with_values({"train.seed": seed})
+            below = replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None)
+            outcomes[seed] = _one(plan, known.get(seed), store, below, display)
+            # A signal in a seed's last epoch lets that seed finish, and nobody else start.
+            stopped = outcomes[seed].stopped or stop.signal
+            if stopped is None and Deadline(options.deadline).passed:
+                stopped = "max-time"
+            if stopped:
+                break
+        complete = len(outcomes) == seeds and not any(outcome.stopped for outcome in outcomes.values())
+        if complete:
+            stopped = None
+            means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
+        status: Status = "FINISHED" if complete else "KILLED"
+        shipped = log.finish(status)
+    unshipped = None if shipped else log.lost or "the tracking server did not take everything"
+    return Replicates(log.run_id, name, outcomes, means, deviations, status, stopped, unshipped)
+
+
+def _summarise(
+    store: Store, log: RunLog, experiment: Experiment, outcomes: list[Outcome], display: Display
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Give the parent numbers, curves and a picture of its own; returns means and deviations of the test scores."""
+    last = experiment.train.epochs
+    scored = [outcome.scores for outcome in outcomes if outcome.scores]
+    means, deviations = mean_and_deviation(scored) if scored else ({}, {})
+    log.metrics(last, {**means, **{f"{score}_std": value for score, value in deviations.items()}})
+    log.metrics(last, {"replicates/diverged": sum(outcome.status == "FAILED" for outcome in outcomes)})
+    grids = [outcome.grid for outcome in outcomes if outcome.grid is not None]
+    if grids:
+        log.image("samples", last, _rows(grids))
+    try:
+        _log_curves(store, log, [outcome.run_id for outcome in outcomes])
+    except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
+        display.notice(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
+    return means, deviations
 
 
 def _one(plan: Experiment, known: Run | None, store: Store, options: Options, display: Display) -> Outcome:
     """Train one seed, go on with it, or take it as it ended."""
     if known is None:
         return running.run(plan, store, options, display)
-    ended = known.info.status == "FINISHED" or "harness.diverged" in known.data.tags
-    if not ended:
+    diverged = "harness.diverged" in known.data.tags
+    if known.info.status != "FINISHED" and not diverged:
+        try:
+            recall.checkpoint(store, known)
+        except HarnessError:
+            display.notice(f"{known.info.run_name} left no checkpoint to go on from; its seed is trained anew")
+            return running.run(plan, store, options, display)
         return running.resume(known.info.run_id, store, {}, options, display)
     metrics = known.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
-    status: Status = "FINISHED" if known.info.status == "FINISHED" else "FAILED"
-    return Outcome(known.info.run_id, str(known.info.run_name), plan, status, plan.train.epochs, metrics, scores)
+    _, generator, epoch = recall.generator(store, known, "end")
+    images = data.load_split(plan.data.name, "test")
+    grid = pictures.grid(generate(generator, sample_inputs(plan, images, running.GRID)))
+    status: Status = "FAILED" if diverged else "FINISHED"
+    return Outcome(known.info.run_id, str(known.info.run_name), plan, status, epoch, metrics, scores, grid=grid)
 
 
 def _log_curves(store: Store, log: RunLog, run_ids: list[str]) -> None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import math
-import platform
 import secrets
-import signal
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 import torch
 
-import harness
-from harness import checkpoints, data, pictures, recall
+from harness import checkpoints, data, pictures, provenance, recall
 from harness.checkpoints import Checkpoint
-from harness.errors import HarnessError
+from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
 from harness.scoring import Scoring
+from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store, save_generator
-from harness.tracking.git import source_diff
 
 GRID = 100  # images in a sample grid
 
@@ -107,19 +101,21 @@ def run(experiment: Experiment, store: Store, options: Options, display: Display
     training, scoring = prepare(experiment, display)
     experiment = training.experiment
     name = options.name or f"{experiment.name}-{secrets.token_hex(2)}"
-    log = store.start_run(
-        project=experiment.project,
-        name=name,
-        kind=options.kind,
-        params=experiment.leaves(),
-        tags={**_tags(training, scoring), **options.tags},
-        parent=options.parent,
-        note=options.note,
-    )
-    with truthful(log):
-        _describe(log, training)
-        _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
-        return _train(training, scoring, Best(), log, name, options, display)
+    with interruptions():
+        log = store.start_run(
+            project=experiment.project,
+            name=name,
+            kind=options.kind,
+            params=experiment.leaves(),
+            tags={**provenance.tags(training, scoring), **options.tags},
+            parent=options.parent,
+            note=options.note,
+        )
+        with truthful(log):
+            provenance.describe(log, training)
+            _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
+            begun = Outcome(log.run_id, name, experiment, "FINISHED", 0, {})
+            return _train(begun, training, scoring, Best(), log, options, display)
 
 
 def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
@@ -128,12 +124,13 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     `changes` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
     Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
     """
-    found = store.find(wanted)
+    found = recall.single(store, store.find(wanted))
+    name = str(found.info.run_name)
     checkpoint = recall.checkpoint(store, found)
     experiment = _extended(checkpoint, changes)
-    if checkpoint.epoch >= experiment.train.epochs:
+    if checkpoint.epoch >= experiment.train.epochs and found.info.status == "FINISHED":
         raise HarnessError(
-            f"run {found.info.run_name} is complete: {checkpoint.epoch} of {experiment.train.epochs} epochs; "
+            f"run {name} is complete: {checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
     _use_threads(checkpoint.threads, display)
@@ -143,17 +140,21 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
         best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
-    log = store.resume_run(found.info.run_id)
-    with truthful(log):
-        if experiment != checkpoint.experiment:
-            before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
-            log.tags({"harness.epochs": str(after)})
-            log.text(experiment.to_yaml(), "experiment.yaml")
-            display.notice(
-                f"extending from {before} to {after} epochs; the param train.epochs stays, see the tag harness.epochs"
+    with interruptions():
+        log = store.resume_run(found.info.run_id)
+        with truthful(log):
+            if experiment != checkpoint.experiment:
+                before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
+                log.tags({"harness.epochs": str(after)})
+                log.text(experiment.to_yaml(), "experiment.yaml")
+                display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
+            display.notice(f"resuming {name} after epoch {checkpoint.epoch}")
+            # Where only the end is missing, this is what there is to report.
+            grid = pictures.grid(training.sample(GRID))
+            begun = Outcome(
+                log.run_id, name, experiment, "FINISHED", checkpoint.epoch, dict(found.data.metrics), grid=grid
             )
-        display.notice(f"resuming {found.info.run_name} after epoch {checkpoint.epoch}")
-        return _train(training, scoring, best, log, str(found.info.run_name), options, display)
+            return _train(begun, training, scoring, best, log, options, display)
 
 
 def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring | None]:
@@ -181,7 +182,7 @@ class Best:
 
     def offer(self, kid: float, epoch: int, generator: torch.nn.Module) -> bool:
         """Whether this epoch is the new best; a KID that is not a number never is."""
-        if not (self.kid is None or kid < self.kid) or math.isnan(kid):
+        if math.isnan(kid) or (self.kid is not None and kid >= self.kid):
             return False
         weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
         self.kid, self.epoch, self.weights = kid, epoch, weights
@@ -192,31 +193,29 @@ class Best:
 
 
 def _train(
+    outcome: Outcome,
     training: Training,
     scoring: Scoring | None,
     best: Best,
     log: RunLog,
-    name: str,
     options: Options,
     display: Display,
 ) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
     experiment, every = training.experiment, training.experiment.track
     # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
-    logged, drawn = log.last_step("loss/generator"), log.image_steps("samples")
-    outcome = Outcome(log.run_id, name, experiment, "FINISHED", training.epoch, {})
-    display.started(training, name)
-    with _interruptions() as stop, _watched(log, options.system_metrics):
-        began = time.monotonic()
+    logged = log.last_step("loss/generator") if log.resumed else 0
+    drawn = log.image_steps("samples") if log.resumed else set()
+    with interruptions() as stop, _shown(display, training, outcome.name), _watched(log, options.system_metrics):
+        deadline = Deadline(options.deadline)
         for report in training:
             epoch, last = report.epoch, report.epoch == experiment.train.epochs
-            longest = (time.monotonic() - began) * 1.1
-            stopped = None if last else stop.signal or _late(options.deadline, longest)
+            stopped = None if last else stop.signal or ("max-time" if deadline.near() else None)
             ending = bool(stopped or last or report.diverged)
             metrics = dict(report.metrics)
 
-            # Score, and keep the weights of the best epoch.
-            if scoring and every.score_every and not report.diverged and (ending or epoch % every.score_every == 0):
+            # Score on schedule alone, so that a run that was stopped chooses among the same epochs as one that was not.
+            if scoring and every.score_every and not report.diverged and (last or epoch % every.score_every == 0):
                 scores = scoring.between_epochs(training.sampler)
                 metrics |= scores.metrics("quality")
                 if best.offer(scores.kid, epoch, training.sampler):
@@ -238,6 +237,7 @@ def _train(
 
             # Save, and see whether this is the end.
             if report.diverged:
+                _save(log, training, best, name="diverged")
                 log.tags({"harness.diverged": report.diverged})
                 reason = f"diverged in epoch {epoch}: {report.diverged}"
                 outcome = replace(outcome, status="FAILED", reason=reason)
@@ -248,8 +248,7 @@ def _train(
                 reason = f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
                 outcome = replace(outcome, status="KILLED", reason=reason, stopped=stopped)
                 break
-            began = time.monotonic()
-    display.ended()
+    log.tags({"harness.epoch": str(outcome.epoch)})
     if outcome.status != "KILLED":
         outcome = _conclude(outcome, training, scoring, best, log, display)
     shipped = log.finish(outcome.status)
@@ -275,39 +274,8 @@ def _conclude(
     display.notice(f"scoring epoch {epoch} on the test split ({samples:,} samples, judge {scoring.identity})")
     scores = scoring.final(generator).metrics("test")
     log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch)})
+    log.tags({"harness.best_epoch": str(epoch), **({} if best.kid is None else {"harness.best_kid": str(best.kid)})})
     return replace(outcome, scores=scores, judge=scoring.identity)
-
-
-def _late(deadline: float | None, longest: float) -> str | None:
-    if deadline is not None and time.monotonic() + longest > deadline:
-        return "max-time"
-    return None
-
-
-@dataclass
-class _Stop:
-    """signal: the first one's name, once it has come; the epoch then ends and is saved."""
-
-    signal: str | None = None
-
-
-@contextmanager
-def _interruptions() -> Iterator[_Stop]:
-    """The first Ctrl-C or SIGTERM is a request; the second one stops at once."""
-    stop = _Stop()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.signal:
-            raise KeyboardInterrupt
-        stop.signal = signal.Signals(number).name
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -319,17 +287,24 @@ def truthful(log: RunLog) -> Iterator[None]:
         log.finish("KILLED", timeout=5)
         raise
     except BaseException as error:
-        log.tags({"harness.error": f"{type(error).__name__}: {error}"[:500]})
+        with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
+            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)
         raise
 
 
 @contextmanager
-def _watched(log: RunLog, wanted: bool) -> Iterator[None]:
-    if not wanted:
+def _shown(display: Display, training: Training, name: str) -> Iterator[None]:
+    display.started(training, name)
+    try:
         yield
-        return
-    with log.watch_system():
+    finally:
+        display.ended()
+
+
+@contextmanager
+def _watched(log: RunLog, wanted: bool) -> Iterator[None]:
+    with log.watch_system() if wanted else contextlib.nullcontext():
         yield
 
 
@@ -357,45 +332,6 @@ def _log_generator(log: RunLog, training: Training, generator: torch.nn.Module) 
     example = sample_inputs(training.experiment, training.images, 2).numpy()
     save_generator(generator, example, folder)
     log.model("generator", folder)
-
-
-def _describe(log: RunLog, training: Training) -> None:
-    """What it takes to repeat the run: the experiment, the environment, the images, the uncommitted source."""
-    log.text(training.experiment.to_yaml(), "experiment.yaml")
-    log.text(environment(), "environment.txt")
-    if difference := source_diff():
-        log.text(difference, "source.diff")
-    images = training.images
-    log.dataset(
-        name=images.name,
-        fingerprint=images.fingerprint,
-        context="training",
-        size=len(images),
-        shape=tuple(images.pixels.shape),
-    )
-
-
-def _tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
-    experiment, images = training.experiment, training.images
-    device = experiment.train.device
-    judge = {"harness.judge": scoring.identity} if scoring else {}
-    return {
-        **judge,
-        "harness.experiment": experiment.name,
-        "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "harness.threads": str(torch.get_num_threads()),
-        "harness.dataset": f"{images.name} {images.fingerprint}",
-    }
-
-
-def environment() -> str:
-    """Versions, one a line, in the form of a requirements file."""
-    packages = {dist.metadata["Name"].lower(): dist.version for dist in importlib.metadata.distributions()}
-    header = [
-        f"# harness {harness.__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"# host {socket.gethostname()}, torch built for CUDA {torch.version.cuda or 'no'}",
-    ]
-    return "\n".join(header + [f"{name}=={version}" for name, version in sorted(packages.items())]) + "\n"
 
 
 # Going on --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class Scoring:
     """Scores generators of one experiment. Judge and real images are looked at when they are first needed.
 
     judge: `quality.judge` of the experiment unless another is named.
-    notice, progress: told when a judge must be trained first, and the share done.
+    notice: told when a judge must be trained first, and how far that is.
     """
 
     def __init__(
@@ -33,25 +33,19 @@ class Scoring:
         *,
         judge: str | None = None,
         notice: Callable[[str], None] = lambda _: None,
-        progress: Callable[[float], None] | None = None,
     ) -> None:
         self.experiment = experiment
         self.splits = splits
         self._which = judge or experiment.quality.judge or "first"
+        own = self._which == experiment.quality.judge
+        self._weights = experiment.quality.judge_weights if own and ":" in self._which else None
         self._notice = notice
-        self._progress = progress
 
     @cached_property
     def judge(self) -> Judge:
-        weights = self.experiment.quality.judge_weights
-        return load_judge(
-            self._which,
-            self.splits.train,
-            self.experiment.train.device,
-            self._notice,
-            self._progress,
-            Path(weights) if weights and ":" in self._which else None,
-        )
+        weights = Path(self._weights) if self._weights else None
+        device = self.experiment.train.device
+        return load_judge(self._which, self.splits.train, device, self._notice, _tenths(self._notice), weights)
 
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
@@ -100,7 +94,7 @@ class Scoring:
                 f"experiment {self.experiment.name} holds out no validation images (data.validation is 0): "
                 "score it on the test split, or train with data.validation=10000"
             )
-        return Scorer(self.judge, real, self.splits.train, samples=samples)
+        return Scorer(self.judge, real, self.splits.train, samples=samples, notice=self._notice)
 
     def _score(
         self, scorer: Scorer, generator: nn.Module, split: Split, experiment: Experiment | None = None
@@ -108,3 +102,16 @@ class Scoring:
         drawn = experiment or self.experiment
         inputs = sample_inputs(drawn, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
         return scorer.score(generate(generator, inputs))
+
+
+def _tenths(notice: Callable[[str], None]) -> Callable[[float], None]:
+    """Turns the share of the judge's training that is done into a line every tenth."""
+    said = 0
+
+    def progress(share: float) -> None:
+        nonlocal said
+        if int(share * 10) > said:
+            said = int(share * 10)
+            notice(f"training the judge: {said * 10} %")
+
+    return progress

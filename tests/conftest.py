@@ -14,7 +14,7 @@ from harness import cli
 from harness import experiment as experiments
 from harness.experiment import Experiment
 
-from .commands import Harness, Said
+from .commands import Harness, Said, Server
 
 TINY = """
 name: tiny
@@ -100,3 +100,11 @@ def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         return Said(int(ended.value.code or 0), said.out, said.err)
 
     return call
+
+
+@pytest.fixture
+def server(tmp_path: Path, database: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "server", database)
+    server.start()
+    yield server
+    server.kill()

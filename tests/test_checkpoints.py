@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,43 @@ def test_a_truncated_checkpoint_is_refused(checkpoint: Checkpoint, tmp_path: Pat
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(HarnessError, match=r"last\.pt is not a readable checkpoint"):
         checkpoints.load(path)
+
+
+def test_flipped_bits_are_refused_or_change_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoints.save(path, checkpoint)
+    whole = path.read_bytes()
+    said: list[str] = []
+    marks_a_folder = whole.rindex(b"PK\x01\x02") + 38  # the one place of the directory that torch alone reads
+    for position in [*range(0, len(whole), len(whole) // 20), marks_a_folder, len(whole) - 1]:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+        try:
+            loaded = checkpoints.load(path)
+        except HarnessError as error:
+            said.append(str(error))
+        else:
+            assert (loaded.experiment, loaded.threads, loaded.score) == (checkpoint.experiment, 1, 0.5)
+            assert_equal(loaded.training, checkpoint.training)
+    assert len(said) > 10
+    assert all("is not a readable checkpoint" in line for line in said)
+
+
+def assert_equal(found: object, expected: object) -> None:
+    """The same values in the same places, tensors to the bit."""
+    if isinstance(expected, torch.Tensor):
+        assert isinstance(found, torch.Tensor)
+        assert torch.equal(found, expected)
+    elif isinstance(expected, Mapping):
+        assert isinstance(found, Mapping)
+        assert list(found) == list(expected)
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert isinstance(found, list | tuple)
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    else:
+        assert found == expected
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import mlflow.pytorch
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from harness import checkpoints, cli
 
-from .commands import Harness, client, only_run, size_of, spawn, wait_for
+from .commands import Harness, Server, client, only_run, size_of, spawn, wait_for
 from .gan.test_training import METRICS
 
 # A whole run -----------------------------------------------------------------------------------------------------
@@ -179,6 +180,58 @@ def test_the_second_signal_stops_at_once(harness: Harness, workplace: Path) -> N
     assert only_run().info.status == "KILLED"
 
 
+def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.scoring import Scoring
+
+    final = Scoring.final
+    monkeypatch.setattr(Scoring, "final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert harness("run", "tiny.yaml", "--name", "unscored").code == 130
+    assert only_run().info.status == "KILLED"
+    assert "test/kid" not in only_run().data.metrics
+    monkeypatch.setattr(Scoring, "final", final)
+    said = harness("run", "--resume", "unscored")
+    assert said.code == 0, said.err
+    run = only_run()
+    assert run.info.status == "FINISHED"
+    assert "test/kid" in run.data.metrics
+    for metric in METRICS:
+        assert [point.step for point in client().get_metric_history(run.info.run_id, metric)] == [1, 2, 3], metric
+    assert harness("run", "--resume", "unscored", "--epochs", "4").code == 0
+
+
+def test_a_live_run_is_not_resumed(harness: Harness, workplace: Path) -> None:
+    process = spawn("run", "tiny.yaml", "--name", "live", "--set", "data.subset=6000", "--epochs", "500")
+    wait_for(process, "epoch 2/500")
+    answer = harness("run", "--resume", "live")
+    process.kill()
+    process.wait()
+    assert answer.code == 2, answer.out
+    assert answer.err.count("\n") == 1
+
+
+def test_a_server_that_dies_in_mid_run_costs_nothing(harness: Harness, workplace: Path, server: Server) -> None:
+    arguments = ["tiny.yaml", "--name", "orphan", "--tracking-uri", server.uri, "--no-system-metrics"]
+    process = spawn("run", *arguments, "--set", "data.subset=6000", "--epochs", "8")
+    wait_for(process, "epoch 2/8")
+    server.kill()
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, out
+    assert "`harness sync` ships it later" in out
+    server.start()
+    said = harness("sync", "--tracking-uri", server.uri)
+    assert said.code == 0, said.err
+    assert "shipped" in said.out
+    there = MlflowClient(server.uri)
+    (run,) = there.search_runs(["1"], "attributes.run_name = 'orphan'")
+    assert run.info.status == "FINISHED"
+    for metric in METRICS:
+        steps = [point.step for point in there.get_metric_history(run.info.run_id, metric)]
+        assert steps == list(range(1, 9)), metric
+    assert len(there.list_artifacts(run.info.run_id, "samples")) == 8
+
+
 def test_max_time_ends_at_an_epoch_and_can_be_resumed(harness: Harness, workplace: Path) -> None:
     said = harness("run", "tiny.yaml", "--epochs", "100000", "--max-time", "4s", "--no-system-metrics")
     assert said.code == 3, said.err
@@ -328,6 +381,49 @@ def test_experiments_and_schema_and_doctor(harness: Harness) -> None:
     assert said.code == 0, said.out
     for subject in ("versions", "devices", "tracking", "data", "disk"):
         assert subject in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "tiny.yaml", "--device", "gpu"], "train.device is 'gpu'"),
+        (["check", "other.yaml"], "data.name is 'cifar'"),
+    ],
+)
+def test_check_refuses_bad_input_before_anything_is_tracked(harness: Harness, arguments: list[str], said: str) -> None:
+    Path("other.yaml").write_text("data: {name: cifar}")
+    answer = harness(*arguments)
+    assert answer.code == 2
+    assert said in answer.err
+    assert client().search_runs([e.experiment_id for e in client().search_experiments()]) == []
+
+
+def test_check_skips_what_is_not_here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.data.sources import MNIST
+
+    monkeypatch.setattr(MNIST, "missing", lambda self: "not downloaded, and there is no network")
+    said = harness("check", "tiny.yaml")
+    assert said.code == 0
+    assert "skipped" in said.out
+    assert "not downloaded" in said.out
+    assert only_run().data.metrics == {"check/passed": 0, "check/failed": 0, "check/skipped": 1}
+
+
+def test_check_stops_at_a_signal(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from harness.gan import Report, Training
+
+    train_epoch = Training.train_epoch
+
+    def interrupted(self: Training) -> Report:
+        os.kill(os.getpid(), signal.SIGINT)
+        return train_epoch(self)
+
+    monkeypatch.setattr(Training, "train_epoch", interrupted)
+    assert harness("check", "tiny.yaml", "notebook").code == 130
+    runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
+    assert runs == {"check": "KILLED", "tiny": "FINISHED"}
 
 
 def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:

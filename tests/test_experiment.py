@@ -8,7 +8,7 @@ import pytest
 
 from harness import experiment as experiments
 from harness.errors import HarnessError
-from harness.experiment import Experiment
+from harness.experiment import Experiment, Section
 
 
 def test_the_notebook_is_the_baseline_to_the_letter() -> None:
@@ -34,9 +34,13 @@ def test_every_bundled_experiment_loads_and_survives_its_own_yaml(name: str) -> 
     assert experiments.from_yaml(experiment.to_yaml()) == experiment
 
 
-def test_every_leaf_has_a_meaning(tiny: Experiment) -> None:
-    meanings = experiments.describe(tiny.leaves())
-    assert [leaf for leaf, meaning in meanings.items() if not meaning] == []
+def test_every_leaf_has_a_meaning() -> None:
+    fields = [(model.__name__, *item) for model in Section.__subclasses__() for item in model.model_fields.items()]
+    bare = {(model, name) for model, name, field in fields if not field.description}
+    assert bare == {
+        ("Experiment", path.partition(".")[0]) for path in experiments.load("notebook").leaves() if "." in path
+    }
+    assert all(model.__doc__ for model in Section.__subclasses__())
 
 
 def test_overrides_reach_leaves_by_their_dotted_path() -> None:
@@ -77,6 +81,15 @@ def test_schema_describes_every_section() -> None:
         ("optimizer.lr=-1", "optimizer.lr is -1; input should be greater than 0"),
         ("optimizer.lr=fast", "optimizer.lr is 'fast'; input should be a valid number"),
         ("optimizer.lr=.nan", "optimizer.lr is nan; input should be a finite number"),
+        ("optimizer.lr=on", "optimizer.lr is True; a number was expected (YAML reads yes, no, on and off"),
+        ("train.epochs=yes", "train.epochs is True; a number was expected"),
+        ("data.subset=no", "data.subset is False; a number was expected"),
+        ("generator.widths=[64, yes]", "generator.widths.1 is True; a number was expected"),
+        ("optimizer.betas=[off, 0.9]", "optimizer.betas.0 is False; a number was expected"),
+        ("name=on", "name is True; input should be a valid string"),
+        ("data.seed=9223372036854775808", "data.seed is 9223372036854775808; input should be less than 92233720368547"),
+        ("name={[a]: 1}", "not valid YAML"),
+        ("name=2026-13-01", "not valid YAML"),
         ("train.epochs=1.5", "train.epochs is 1.5; input should be a valid integer"),
         ("train.precision=fp16", "train.precision is 'fp16'; input should be 'auto', 'fp32' or 'bf16'"),
         ("data.subset=10", "data.subset is 10, less than one batch (train.batch_size 100)"),
@@ -97,6 +110,11 @@ def test_a_bad_override_is_refused_in_one_line(override: str, said: str) -> None
     [
         ("a: [1", "line 1, column 6: malformed YAML"),
         ("name: x\nname: y", "line 2, column 1: malformed YAML: name is given twice"),
+        ("name: x\n? [a]\n: 3", "line 2, column 3: malformed YAML: a list or mapping cannot be a key"),
+        ("name: x\n? {a: b}\n: 3", "line 2, column 3: malformed YAML: a list or mapping cannot be a key"),
+        ("name: 2026-13-01", "malformed YAML: month must be in 1..12"),
+        ("name: \x00", "malformed YAML: unacceptable character"),
+        ("name: " + "[" * 10_000, "malformed YAML: maximum recursion depth exceeded"),
         ("- a", "expected a mapping of sections"),
         ("", "expected a mapping of sections"),
         ("name: x\ndata: 3", "data is 3; a mapping of keys was expected"),
@@ -110,6 +128,13 @@ def test_a_bad_file_is_refused_with_its_place(text: str, said: str) -> None:
         experiments.from_yaml(text, "my.yaml")
     assert str(caught.value).startswith("my.yaml")
     assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_switches_still_take_booleans() -> None:
+    experiment = experiments.load("notebook", ["generator.kind=conv", "generator.batch_norm=on", "conditional=yes"])
+    assert experiment.leaves()["generator.batch_norm"] is True
+    assert experiment.conditional
 
 
 def test_an_unknown_experiment_names_the_nearest() -> None:

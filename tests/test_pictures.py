@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from harness import pictures
+from harness.errors import HarnessError
 
 
 def numbered(count: int, channels: int = 1) -> torch.Tensor:
@@ -47,6 +50,69 @@ def test_an_npz_holds_the_very_images(tmp_path: Path) -> None:
     with np.load(tmp_path / "images.npz") as file:
         assert file["images"].dtype == np.uint8
         assert file["images"].shape == (5, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 4), (5, 3, 4, 4)])
+def test_anyones_images_are_read_with_their_channels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    np.savez(tmp_path / "images.npz", images=images)
+    read = pictures.load_npz(tmp_path / "images.npz")
+    assert read.shape == (5, shape[1] if len(shape) == 4 else 1, 4, 4)
+    assert np.array_equal(read.numpy().reshape(shape), images)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"pictures": np.zeros(3), "labels": np.zeros(3)}, "holds pictures, labels; expected an array named `images`"),
+        ({}, "holds nothing; expected an array named `images`"),
+        ({"images": np.zeros((5, 4, 4), np.float32)}, r"images are float32 \[5, 4, 4\]; expected uint8, 0 to 255"),
+        ({"images": np.zeros((5, 16), np.uint8)}, r"images are uint8 \[5, 16\]; expected uint8, 0 to 255, \[N, H, W\]"),
+        ({"images": np.array([[["a"]]], dtype=object)}, "is not an NPZ file .*: Object arrays cannot be loaded"),
+        ({"images": np.eye(4, dtype=np.uint8)[None]}, "images hold 0 and 1 only; expected 0 to 255: multiply by 255"),
+    ],
+)
+def test_other_arrays_are_refused_in_one_line(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    np.savez(tmp_path / "images.npz", **arrays)
+    with pytest.raises(HarnessError, match=said) as caught:
+        pictures.load_npz(tmp_path / "images.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_black_images_and_none_are_read(tmp_path: Path) -> None:
+    for shape in [(5, 1, 4, 4), (0, 1, 4, 4)]:
+        pictures.save_npz(tmp_path / "images.npz", torch.zeros(shape, dtype=torch.uint8))
+        assert pictures.load_npz(tmp_path / "images.npz").shape == shape
+
+
+def test_files_that_are_not_npz_are_refused_in_one_line(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8), np.uint8)
+    path = tmp_path / "images.npz"
+    np.savez_compressed(path, images=images)
+    whole = path.read_bytes()
+    np.save(tmp_path / "bare.npy", images)
+    flipped = [
+        whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in range(0, len(whole), len(whole) // 20)
+    ]
+    contents = [b"", b"PK", b"not images", pickle.dumps([images]), (tmp_path / "bare.npy").read_bytes(), whole[:-100]]
+    said: list[str] = []
+    for content in [*contents, *flipped]:
+        path.write_bytes(content)
+        try:
+            read = pictures.load_npz(path)
+        except HarnessError as error:
+            said.append(str(error))
+        else:
+            assert np.array_equal(read.squeeze(1).numpy(), images)
+    assert len(said) > 15
+    assert all(line.startswith(f"{path} ") and "\n" not in line for line in said)
+    for file, expected in [
+        ("absent.npz", "there is no file"),
+        ("bare.npy", "is not an NPZ file .*: it is one array"),
+        (".", "is not an NPZ file"),
+    ]:
+        with pytest.raises(HarnessError, match=expected):
+            pictures.load_npz(tmp_path / file)
 
 
 def test_the_terminal_preview_has_two_pixels_a_character() -> None:

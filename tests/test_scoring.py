@@ -100,6 +100,8 @@ def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: p
     assert all(math.isfinite(runs["broken"].data.metrics[name]) for name in TEST)
     assert runs["broken"].data.metrics["test/frechet"] > 50  # a grey square, a hundred times the floor's distance
     assert runs["broken"].data.metrics["test/class_kl"] > 2  # one class out of ten: about ln 10
+    rows = json.loads(harness("evaluate", "broken", "--json").out)
+    assert rows[1]["scores"]["kid"] == pytest.approx(runs["broken"].data.metrics["test/kid"])
 
 
 def test_evaluate_shows_the_floor_first_and_writes_back(harness: Harness) -> None:
@@ -128,6 +130,16 @@ def test_the_second_judge_writes_beside_and_not_over(harness: Harness) -> None:
     assert after.metrics["test/second/kid"] != before["test/kid"]
     assert after.tags["harness.judge.second"].startswith("mnist-second ")
     assert after.tags["harness.judge"].startswith("mnist-first ")
+
+
+def test_a_runs_own_judge_keeps_its_names(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--set", "quality.judge=second").code == 0
+    before = dict(only_run().data.metrics)
+    assert harness("evaluate", "latest", "--judge", "first").code == 0
+    after = only_run().data
+    assert before.items() <= after.metrics.items()
+    assert "test/first/kid" in after.metrics
+    assert after.tags["harness.judge"].startswith("mnist-second ")
 
 
 def test_the_validation_split_has_names_of_its_own(harness: Harness) -> None:
@@ -174,6 +186,7 @@ def test_replicates_carry_mean_and_deviation(harness: Harness) -> None:
         ]
         assert means == pytest.approx([statistics.fmean(values) for values in zip(*curves, strict=True)])
     assert client().list_artifacts(parent.info.run_id, "images")
+    assert harness("sample", "three", "--count", "10", "--out", "best.png").code == 0
     rows = json.loads(harness("evaluate", "three", "--json").out)
     assert [row["name"] for row in rows[1:]] == [*sorted(runs), "three, mean"]
     assert rows[-1]["scores"]["kid"] == pytest.approx(parent.data.metrics["test/kid"])
@@ -196,6 +209,34 @@ def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.M
     assert runs["two-seed1"].info.status == "FAILED"
     assert runs["two"].info.status == "FINISHED"
     assert runs["two"].data.metrics["replicates/diverged"] == 1
+    values = [runs[f"two-seed{seed}"].data.metrics["test/kid"] for seed in (0, 1)]
+    assert runs["two"].data.metrics["test/kid"] == pytest.approx(statistics.fmean(values))
+
+
+def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    from harness.gan import Report, Training
+
+    train_epoch = Training.train_epoch
+
+    def interrupted(self: Training) -> Report:
+        if self.epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_epoch(self)
+
+    monkeypatch.setattr(Training, "train_epoch", interrupted)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--name", "two").code == 143
+    runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
+    assert runs == {"two": "KILLED", "two-seed0": "FINISHED"}
+    monkeypatch.setattr(Training, "train_epoch", train_epoch)
+    assert harness("run", "--resume", "two").code == 0
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert sorted(runs) == ["two", "two-seed0", "two-seed1"]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
     values = [runs[f"two-seed{seed}"].data.metrics["test/kid"] for seed in (0, 1)]
     assert runs["two"].data.metrics["test/kid"] == pytest.approx(statistics.fmean(values))
 
@@ -235,7 +276,7 @@ def test_stopped_replicates_go_on(harness: Harness, workplace: Path) -> None:
         (["evaluate", "--images", "names.npz"], "holds pictures; expected an array named `images`"),
         (["evaluate", "--images", "floats.npz"], "images are float32 [3, 28, 28]; expected uint8"),
         (["evaluate", "--images", "small.npz", "--samples", "10"], "1x8x8"),
-        (["evaluate", "--images", "few.npz"], "got 20 images to score, but quality.samples is 10,000"),
+        (["evaluate", "--images", "few.npz"], "few.npz holds 20 images, but 10,000 are compared"),
         (["evaluate", "latest"], "there is no run"),
     ],
 )

@@ -1,6 +1,16 @@
 """Images on the device: what a data set is, and how an experiment's `data` section becomes tensors."""
 
-from harness.data.images import Images, Splits, class_balanced, load, load_split, use_images
+from harness.data.images import Images, Splits, class_balanced, load, load_split, source, use_images
 from harness.data.sources import DATASETS, cache_folder
 
-__all__ = ["DATASETS", "Images", "Splits", "cache_folder", "class_balanced", "load", "load_split", "use_images"]
+__all__ = [
+    "DATASETS",
+    "Images",
+    "Splits",
+    "cache_folder",
+    "class_balanced",
+    "load",
+    "load_split",
+    "source",
+    "use_images",
+]

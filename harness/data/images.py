@@ -107,9 +107,9 @@ def use_images(
 
 def load_split(name: str, split: str) -> Images:
     """One whole split, `train` or `test`, of a data set of the registry."""
-    source = _source(name)
-    pixels, labels = source.read(split)
-    return Images(f"{name}/{split}", pixels, labels, source.classes)
+    origin = source(name)
+    pixels, labels = origin.read(split)
+    return Images(f"{name}/{split}", pixels, labels, origin.classes)
 
 
 def load(name: str, *, validation: int = 0, subset: int | None = None, seed: int = 0) -> Splits:
@@ -121,7 +121,8 @@ def load(name: str, *, validation: int = 0, subset: int | None = None, seed: int
     return Splits(train, held_out, load_split(name, "test"))
 
 
-def _source(name: str) -> Source:
+def source(name: str) -> Source:
+    """A data set of the registry. Raises HarnessError for an unknown name."""
     if name not in DATASETS:
         raise HarnessError(f"data.name is {name!r}; known data sets: {', '.join(DATASETS)}")
     return DATASETS[name]()

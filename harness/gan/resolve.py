@@ -20,14 +20,15 @@ def resolve(experiment: Experiment, shape: tuple[int, int, int]) -> Experiment:
 
     Raises HarnessError when the device asked for is not there.
     """
-    device = _device(experiment.train.device)
+    device = resolved_device(experiment.train.device)
     experiment = experiment.with_values({"train.device": device})
     if experiment.train.precision == "auto":
         experiment = experiment.with_values({"train.precision": _faster_precision(experiment, shape)})
     return experiment
 
 
-def _device(wanted: str) -> str:
+def resolved_device(wanted: str) -> str:
+    """`wanted`, or what auto stands for. Raises HarnessError for a device that is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from harness.quality.cache import remembered
 from harness.quality.judge import Judge, by
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
+MANY = 20_000  # images to look at: more than these take long enough for a word about it
 VERSION = 1  # of what is kept on disk: raised when networks or statistics change
 
 
@@ -41,8 +43,10 @@ class Scorer:
     """Scores sets of images against `real` as the judge sees it.
 
     real: the split that is scored against; `samples` of it, chosen by `seed` where it has more.
-    training: what generators were trained on, for memorisation, neighbours and the floor: `samples` of it, likewise.
+    training: what generators were trained on: all of it for neighbours; for memorisation and the floor `samples` of it,
+    likewise.
     device: where the sums are made (float64, so never MPS); the judge's where it is None.
+    notice: told when so many images must be looked at that it takes a while.
 
     Keep seed and samples the same over everything that is to be compared: then the reference images are the same.
     Raises HarnessError where `real` has fewer than `samples` images, or samples is below 10.
@@ -57,6 +61,7 @@ class Scorer:
         samples: int = 10_000,
         seed: int = 0,
         device: str | torch.device | None = None,
+        notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         if samples < FEWEST:
             raise HarnessError(f"quality.samples is {samples}; expected at least {FEWEST}")
@@ -69,7 +74,9 @@ class Scorer:
         self.samples = samples
         self._seed = seed
         self._device = torch.device("cpu") if device.type == "mps" else device
+        self._notice = notice
         self._real = self._some(real)
+        self._all_training = training
         self._training = None if training is None else self._some(training)
         self._fresh = None if training is None else self._some(training, skip=samples)
 
@@ -97,11 +104,12 @@ class Scorer:
         ).score(halves[0].pixels)
 
     def neighbours(self, pixels: Tensor) -> Tensor:
-        """For each image, uint8 [N, C, H, W], the nearest of the training images in the judge's features, likewise."""
-        if self._training is None:
+        """For each image, uint8 [N, C, H, W], the nearest of all training images in the judge's features, likewise."""
+        training = self._all_training
+        if training is None:
             raise HarnessError("there are no training images to find neighbours among; give the Scorer some")
-        closest = scores.nearest(self._see(pixels)[0], self._training_features)[1]
-        return self._training.pixels[closest.to(self._training.pixels.device)]
+        closest = scores.nearest(self._see(pixels)[0], self._all_training_features)[1]
+        return training.pixels[closest.to(training.pixels.device)]
 
     def _scores(self, features: Tensor, classes: Tensor | None, full: bool) -> Scores:
         real, statistics = self._real_features, self._real_statistics
@@ -146,6 +154,8 @@ class Scorer:
         """`features` float32 [N, d] and, where the judge classifies, `classes` int64 [N]; on the CPU."""
 
         def compute() -> dict[str, Tensor]:
+            if len(images) >= MANY:
+                self._notice(f"looking at {len(images):,} images of {images.name} once (their features are kept)")
             features, classes = self.judge.judge(images.pixels)
             return {"features": features} if classes is None else {"features": features, "classes": classes}
 
@@ -177,3 +187,8 @@ class Scorer:
     def _training_features(self) -> Tensor:
         assert self._training is not None
         return self._remembered_features(self._training)["features"].to(self._device).double()
+
+    @cached_property
+    def _all_training_features(self) -> Tensor:
+        assert self._all_training is not None
+        return self._remembered_features(self._all_training)["features"].to(self._device).double()

@@ -1,7 +1,10 @@
 """Which process a run belongs to, and whether that process is still there."""
 
+import os
 import socket
 from collections.abc import Mapping
+
+from harness.errors import HarnessError
 
 
 def this_process() -> dict[str, str]:
@@ -32,3 +35,16 @@ def gone(tags: Mapping[str, str]) -> bool:
         return True
     except (KeyError, ValueError, psutil.AccessDenied):
         return False
+
+
+def refuse_written(run_id: str, tags: Mapping[str, str], uri: str) -> None:
+    """Raise HarnessError when another process may be writing the RUNNING run that has these tags in the store `uri`."""
+    host, pid = tags.get("harness.host"), tags.get("harness.pid")
+    if host and host != socket.gethostname():
+        raise HarnessError(
+            f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process is "
+            'gone, end the run first: python -c "from mlflow import MlflowClient; '
+            f"MlflowClient('{uri}').set_terminated('{run_id}', 'KILLED')\""
+        )
+    if host and pid != str(os.getpid()) and not gone(tags):
+        raise HarnessError(f"the run {run_id} is still being written by process {pid}: wait for it, or stop it")

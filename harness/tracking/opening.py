@@ -56,15 +56,22 @@ def database_of(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).absolute()
 
 
-def connect(uri: str, artifacts: Path, notice: Callable[[str], None]) -> "MlflowClient":
+def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create: bool) -> "MlflowClient":
     """A client of the store at `uri` (from resolve), which is made sure to be there. Imports MLflow (2.4 s).
 
-    A missing sqlite database is created, with its default experiment's artifacts below `artifacts`.
+    A missing sqlite database is made if `create` says so, with its default experiment's artifacts below `artifacts`.
     Raises HarnessError when the store cannot be used: within about 10 s for a server that is dead.
     """
+    if uri.startswith("sqlite:") and not create and not database_of(uri).is_file():
+        raise HarnessError(
+            f"there is no tracking store {database_of(uri)}: `harness run` makes one, or give another with "
+            "--tracking-uri or MLFLOW_TRACKING_URI"
+        )
     _hush()
     if uri.startswith("sqlite:"):
-        _prepare_sqlite(uri, artifacts, notice)
+        if create:
+            _prepare_sqlite(uri, artifacts, notice)
+        _check_sqlite(uri, database_of(uri))
     elif uri.startswith("http"):
         _probe_server(uri)
     else:
@@ -150,7 +157,6 @@ def _prepare_sqlite(uri: str, artifacts: Path, notice: Callable[[str], None]) ->
             f"cannot keep the tracking store in {path.parent}: {getattr(error, 'strerror', None) or error}; "
             "give a folder that can be written to, with --tracking-uri sqlite:////path/mlflow.db"
         ) from error
-    _check_sqlite(uri, path)
 
 
 def _create_sqlite(path: Path, artifacts: Path) -> None:

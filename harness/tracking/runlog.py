@@ -47,6 +47,7 @@ class RunLog:
         self._hurry = False
         self._ended = False  # nothing more may be logged
         self._stop = False  # the thread is to end
+        self._complete: bool | None = None  # what finish has returned
         self._left = False  # finish has gone without waiting for the thread
         self._over = False  # the thread has ended
         self._tries = 0.0  # that failed since the last that did not
@@ -129,6 +130,11 @@ class RunLog:
     # What is known about it
 
     @property
+    def ended(self) -> bool:
+        """Whether `finish` was called: nothing more can be logged."""
+        return self._ended
+
+    @property
     def shipped(self) -> bool:
         """Whether the store has everything, refused events left out."""
         return self._spool.shipped >= self._spool.end
@@ -180,17 +186,26 @@ class RunLog:
         """End the run as FINISHED, FAILED or KILLED, and wait up to `timeout` seconds until everything is shipped.
 
         True: the store has it all, and the spool is cleared, but for the checkpoints of a run that is not FINISHED.
-        False: `lost` says why; everything stays in the spool for Store.sync. The log takes nothing more either way.
+        False: `lost` says why; everything stays in the spool for Store.sync. The log takes nothing more either way:
+        a second call changes nothing, and returns the same. A full disk is a `lost`, too, not an error.
         """
-        self._append({"kind": "status", "status": status}, durable=True)
-        self._ended = True
-        complete = self.flush(timeout)
+        if self._complete is not None:
+            return self._complete
+        unwritten = None
+        if not self._ended:  # it is where Ctrl-C cut an earlier call short
+            try:
+                self._append({"kind": "status", "status": status}, durable=True)
+            except HarnessError as error:
+                unwritten = str(error)
+                self._set_status(status, timeout)
+            self._ended = True
+        complete = self.flush(timeout) and not unwritten
         with self._state:
             self._stop = True
             self._state.notify_all()
         refused = self._spool.refused()
         if not complete:
-            self.lost = self.lost or "the store was too slow to take everything"
+            self.lost = unwritten or self.lost or "the store was too slow to take everything"
         elif refused:
             self.lost = f"the store refused {len(refused)} events ({refused[0][1]}); they are kept in {self.folder}"
         self._thread.join(timeout=5 if complete else 0.1)
@@ -200,7 +215,20 @@ class RunLog:
                 if complete:
                     self._spool.settle()
                 self._spool.release()
-        return complete and not refused
+        self._complete = complete and not refused
+        return self._complete
+
+    def _set_status(self, status: str, timeout: float) -> None:
+        """Set the run's status past the spool: without disk space, too, it is not to stay RUNNING."""
+
+        def ask() -> None:
+            with contextlib.suppress(Exception):
+                self._client.set_terminated(self.run_id, status, end_time=_now())
+
+        # In a thread of its own, because a store that hangs would hold up the end of the run.
+        thread = threading.Thread(target=ask, name=f"end-{self.run_id[:8]}", daemon=True)
+        thread.start()
+        thread.join(timeout)
 
     # The thread
 

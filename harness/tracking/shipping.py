@@ -16,7 +16,7 @@ from harness.tracking.spool import Entry, Event, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
 
 Value = TypeVar("Value", str, float)
 
@@ -101,23 +101,25 @@ class Shipper:
 
     def _hopeless(self, error: Exception) -> bool:
         """Whether to stop trying this batch. Raises Away when it is not the batch's fault."""
-        self._see_run(error)
+        self.run()
         if isinstance(error, Refused) or _code(error) in _REFUSALS or _status(error) in (400, 409, 413, 415, 422):
             return True
         self._failures += _code(error) not in _BUSY
         return self._failures >= _PATIENCE
 
-    def _see_run(self, error: Exception) -> None:
+    def run(self) -> "Run":
+        """The run, as the store has it. Raises Deleted when it has none, Away when it does not answer."""
         try:
             run = self.client.get_run(self.run_id)
-        except Exception as fault:
-            if _code(fault) == "RESOURCE_DOES_NOT_EXIST":
-                raise Deleted("the run is gone from the store") from fault
-            raise Away(reason(error)) from fault
+        except Exception as error:
+            if _code(error) in _REFUSALS:
+                raise Deleted("the run is gone from the store") from error
+            raise Away(reason(error)) from error
         if run.info.lifecycle_stage == "deleted":
             raise Deleted(
                 f"the run is deleted in the store (mlflow runs restore --run-id {self.run_id} brings it back)"
             )
+        return run
 
     def _apply(self, events: list[Event]) -> None:
         """Do what the events say. Several events come only of the kinds that log_batch takes together."""

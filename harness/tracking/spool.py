@@ -5,7 +5,7 @@ events.jsonl    one line a call, appended and never rewritten
 shipped.json    how many bytes of events.jsonl are in the store
 refused.jsonl   events that the store does not want, each with the reason
 files/          what the events refer to: images, texts, models
-checkpoints/    the caller's
+checkpoints/    the caller's, as is everything else; only checkpoints outlive the shipping
 lock            held for as long as a process writes or ships
 """
 
@@ -162,9 +162,9 @@ class Spool:
         try:
             progress = json.loads((self.folder / "shipped.json").read_text(encoding="utf-8"))
             offset, status = int(progress["offset"]), progress["status"]
+            return (offset, status) if offset <= self.end else (0, None)
         except (OSError, ValueError, KeyError, TypeError):
             return 0, None
-        return (offset, status) if offset <= self.end else (0, None)
 
     def refuse(self, event: Event, reason: str) -> None:
         """Set an event aside, once, with the reason why the store does not take it."""
@@ -176,11 +176,11 @@ class Spool:
     def refused(self) -> list[tuple[Event, str]]:
         """The events set aside, each with its reason."""
         try:
-            lines = (self.folder / "refused.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.folder / "refused.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        return [(line["event"], line["reason"]) for line in found]
+        # Half a line comes of a crash before its event was noted as dealt with: that event is refused once more.
+        return [_parse_refused(line) for line in lines if line.endswith(b"}")]
 
     def retry_refused(self) -> None:
         """Put the events that were set aside back at the end of the journal."""
@@ -195,7 +195,7 @@ class Spool:
         return folder
 
     def clear(self) -> None:
-        """Forget the events and their files, all of which are in the store; what was refused, and checkpoints, stay."""
+        """Forget the events and all files, which are in the store; checkpoints, and what was refused, stay."""
         with self._writing:
             if self._journal:
                 self._journal.close()
@@ -204,8 +204,13 @@ class Spool:
             (self.folder / "shipped.json").unlink(missing_ok=True)
             (self.folder / "events.jsonl").unlink(missing_ok=True)
             self.shipped, self.status = 0, None
-        if not self.refused():
-            shutil.rmtree(self.folder / "files", ignore_errors=True)
+        kept = {"meta.json", "refused.jsonl", "checkpoints", "lock"}
+        kept |= {part for event, _ in self.refused() for part in Path(event.get("file", "")).parts[:1]}
+        for path in [path for path in self.folder.glob("*") if path.name not in kept]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def settle(self) -> None:
         """Tidy up after a run that has ended and is shipped: its checkpoints stay unless it is FINISHED."""
@@ -227,6 +232,16 @@ def _parse(line: bytes) -> Event:
         event = None
     known = isinstance(event, dict) and "kind" in event
     return event if known else {"kind": "unreadable", "line": line.decode(errors="replace").strip()}
+
+
+def _parse_refused(line: bytes) -> tuple[Event, str]:
+    try:
+        found = json.loads(line)
+        if "kind" in found["event"]:
+            return dict(found["event"]), str(found["reason"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return {"kind": "unreadable", "line": line.decode(errors="replace")}, "this line cannot be read"
 
 
 def _write(path: Path, text: str, *, durable: bool = False) -> None:

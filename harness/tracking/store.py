@@ -16,7 +16,7 @@ from harness import __version__
 from harness.errors import HarnessError, redact
 from harness.tracking import artifacts, lookup, sweeping
 from harness.tracking.git import git_tags
-from harness.tracking.liveness import this_process
+from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
 from harness.tracking.runlog import RunLog
 from harness.tracking.shipping import Shipper, reason
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_STALE = ("harness.error", "harness.diverged")  # tags of how a run ended, which a resumed one has yet to do
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,18 +49,24 @@ class Store:
 
     @classmethod
     def open(
-        cls, uri: str | None = None, *, root: Path | None = None, notice: Callable[[str], None] = _silent
+        cls,
+        uri: str | None = None,
+        *,
+        root: Path | None = None,
+        notice: Callable[[str], None] = _silent,
+        create: bool = True,
     ) -> "Store":
         """The store at `uri`, else at MLFLOW_TRACKING_URI, else the sqlite database in `root` (default: ./mlruns).
 
-        `notice` is given one line before something slow. Imports MLflow, which takes seconds.
-        Raises HarnessError when the store cannot be used.
+        `notice` is given one line before something slow. Imports MLflow, which takes seconds. Without `create`, no
+        file or folder is made. Raises HarnessError when the store cannot be used, or is missing and not to be made.
         """
         root = (root or Path("mlruns")).absolute()
         uri = resolve(uri, root)
-        store = cls(uri, connect(uri, _artifacts(uri, root) or root / "artifacts", notice), root)
+        store = cls(uri, connect(uri, _artifacts(uri, root) or root / "artifacts", notice, create=create), root)
         try:
-            store.spool.mkdir(parents=True, exist_ok=True)
+            if create:
+                store.spool.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HarnessError(f"cannot keep a spool in {store.spool}: {error.strerror}") from error
         return store
@@ -136,7 +143,10 @@ class Store:
         return log
 
     def resume_run(self, run_id: str) -> RunLog:
-        """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again."""
+        """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again.
+
+        Raises HarnessError for a run that another process, here or on another host, seems to be writing.
+        """
         with self._asking():
             run = self.client.get_run(run_id)
         harness_id = run.data.tags.get("harness.id")
@@ -144,11 +154,16 @@ class Store:
             raise HarnessError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
         if not harness_id:
             raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
+        # The spool's lock tells only of those who log through this folder.
+        if run.info.status == "RUNNING":
+            refuse_written(run_id, run.data.tags, self.shown_uri)
         spool = self._spool_of(harness_id)
         try:
             with self._asking():
                 Shipper(self.client, spool, run_id, run.info.experiment_id).ship()
                 spool.clear()
+                for key in self.client.get_run(run_id).data.tags.keys() & set(_STALE):
+                    self.client.delete_tag(run_id, key)
                 tags = this_process() | {"harness.version": __version__}
                 for key, value in tags.items():
                     self.client.set_tag(run_id, key, value, synchronous=True)
@@ -203,8 +218,7 @@ class Store:
         """Where a server's UI shows the run, without credentials; None for a database."""
         if not self.uri.startswith("http"):
             return None
-        server = re.sub(r"://[^/@]*@", "://", self.uri)
-        return f"{server}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        return f"{self.shown_uri.replace('***@', '')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.

@@ -6,49 +6,73 @@ from typing import TYPE_CHECKING, Any
 
 from harness.tracking import lookup
 from harness.tracking.liveness import gone, this_process
-from harness.tracking.shipping import Away, Deleted, Shipper, Trouble
+from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason
 from harness.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _TRIES = 6  # one more than the shipper takes to set a batch aside
+_YOUNG = 60  # seconds
 
 
 def sync(client: "MlflowClient", folder: Path, uri: str) -> list[str]:
     """Ship every spool in `folder` that nobody writes and that belongs to the store shown as `uri`; a line each.
 
-    What a store refused before is tried once more.
+    What a store refused before is tried once more. What is wrong with one spool is its line, and the next one's turn.
     """
     lines: list[str] = []
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for path in sorted(path for path in folder.glob("*") if path.is_dir()):
         spool = Spool(path)
-        if not spool.acquire():
-            continue  # a process writes it, and ships it, too
+        title = _title(spool)
         try:
-            meta = spool.read_meta()
-            title = f"run {meta.get('name')} ({str(meta.get('run_id'))[:12]})"
-            if not meta:
-                if not spool.end:
-                    spool.remove()  # the process died before its run was made
-            elif meta["uri"] != uri:
-                if not spool.settled:
-                    lines.append(f"{title}: left alone, it belongs to {meta['uri']}")
-            elif line := _sweep(client, spool, meta):
-                lines.append(f"{title}: {line}")
+            if _being_made(path) or not spool.acquire():
+                continue  # a process writes it, and ships it, too
+            line = _visit(client, spool, uri)
         except Away as error:
-            lines.append(f"{title}: could not be shipped, {error}; it stays in {path}")
-            if not isinstance(error, Deleted):
-                return lines  # the others would wait for the same store
+            return [*lines, f"{title}: could not be shipped, {error}; it stays in {path}"]  # so would the others
+        except Exception as error:
+            # Where the folder is gone, another sync was quicker.
+            line = f"could not be shipped, {reason(error)}; it stays in {path}" if path.is_dir() else None
         finally:
             spool.release()
+        if line:
+            lines.append(f"{title}: {line}")
     return lines
 
 
-def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any]) -> str | None:
-    """Ship one spool and tidy it; says what came of it, None when there was nothing to do."""
+def _title(spool: Spool) -> str:
+    meta = spool.read_meta()
+    return f"run {meta.get('name')} ({str(meta.get('run_id'))[:12]})" if meta else f"spool {spool.folder.name[:12]}"
+
+
+def _being_made(folder: Path) -> bool:
+    """Whether a process may have made the folder just now, and be about to lock it."""
+    return not (folder / "meta.json").exists() and time.time() - folder.stat().st_mtime < _YOUNG
+
+
+def _visit(client: "MlflowClient", spool: Spool, uri: str) -> str | None:
+    """Do for one spool what can be done; says what came of it, None when there was nothing to do."""
+    meta = spool.read_meta()
+    if not spool.end and not (spool.folder / "meta.json").exists():
+        spool.remove()  # the process died before its run was made
+        return None
+    if not {"run_id", "experiment_id", "uri"} <= meta.keys():
+        lost = f"its meta.json does not say which run it is; it lies in {spool.folder}, which can be deleted"
+        return None if spool.settled else lost
+    if meta["uri"] != uri:
+        return None if spool.settled else f"left alone, it belongs to {meta['uri']}"
     spool.retry_refused()
     count = sum(1 for _ in spool.all_pending())
+    try:
+        return _sweep(client, spool, meta, count)
+    except Deleted as error:
+        lost = f"{count} events cannot be shipped, {error}; they lie in {spool.folder}, which can be deleted"
+        return lost if count else None
+
+
+def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int) -> str | None:
+    """Ship the `count` events of a spool and tidy it."""
     last = spool.last_sign()
     shipper = Shipper(client, spool, meta["run_id"], meta["experiment_id"])
     for left in reversed(range(_TRIES)):
@@ -59,7 +83,7 @@ def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any]) -> str | 
             if not left:
                 return f"could not be shipped, {error}; it stays in {spool.folder}"
             time.sleep(0.5)
-    killed = spool.status is None and gone(meta) and client.get_run(meta["run_id"]).info.status == "RUNNING"
+    killed = spool.status is None and gone(meta) and shipper.run().info.status == "RUNNING"
     if killed:
         client.set_terminated(meta["run_id"], "KILLED", end_time=last)
     refused = spool.refused()

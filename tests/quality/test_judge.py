@@ -71,7 +71,7 @@ def test_judges_take_colour_and_other_sizes(small: Images) -> None:
         assert logits.shape == (5, 10)
 
 
-def test_only_one_of_several_processes_trains(small: Images, own_cache: Path) -> None:
+def test_only_one_of_several_threads_trains(small: Images, own_cache: Path) -> None:
     notices: list[str] = []
     with ThreadPoolExecutor(3) as pool:
         judges = list(pool.map(lambda _: load_judge("first", small, notice=notices.append), range(3)))

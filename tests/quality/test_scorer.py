@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load
 from torch import Tensor
 
 from harness.data import Splits
@@ -104,6 +105,32 @@ def test_copies_of_training_images_are_found_out(judge: Judge, mnist: Splits) ->
     scorer = Scorer(judge, mnist.validation, training, samples=SAMPLES)
     assert scorer.score(training.pixels).memorisation < 0.001
     assert torch.equal(scorer.neighbours(training.pixels[:20]), training.pixels[:20])
+
+
+def test_neighbours_are_sought_among_all_training_images_which_are_looked_at_once(
+    judge: Judge, mnist: Splits, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = mnist.train.take(torch.arange(2_000))
+    wanted = training.pixels[::100]
+    monkeypatch.setattr("harness.quality.scorer.MANY", 2_000)
+    seen: list[int] = []
+    said: list[str] = []
+    look = judge.judge
+    monkeypatch.setattr(judge, "judge", lambda pixels: seen.append(len(pixels)) or look(pixels))
+    for _ in range(2):
+        scorer = Scorer(judge, mnist.validation, training, samples=100, notice=said.append)
+        for _ in range(2):
+            assert torch.equal(scorer.neighbours(wanted), wanted)
+    assert sorted(seen) == [20, 20, 20, 20, 2_000]
+    assert said == ["looking at 2,000 images of mnist/train once (their features are kept)"]
+
+
+def test_memorisation_compares_with_as_many_training_images_as_held_out_ones(
+    judge: Judge, mnist: Splits, digits: Tensor, own_cache: Path
+) -> None:
+    scorer = Scorer(judge, mnist.validation, mnist.train, samples=100)
+    scorer.score(digits)
+    assert all(len(load(file.read_bytes()[32:])["features"]) == 100 for file in own_cache.rglob("*-features.*"))
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])

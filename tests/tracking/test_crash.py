@@ -1,12 +1,13 @@
 """Processes that die: what they logged is shipped, their runs do not stay RUNNING, and they can be gone on with."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 
-import numpy as np
+import psutil
 import pytest
 
 from harness.errors import HarnessError
@@ -61,6 +62,13 @@ def die(run: RunLog, **more: str) -> None:
     run._spool.release()
     meta = json.loads((run.folder / "meta.json").read_text())
     (run.folder / "meta.json").write_text(json.dumps(meta | {"harness.process_start": "1.0"} | more))
+
+
+def leave(run: RunLog, event: dict[str, object]) -> None:
+    """One more event in the spool of a run that is not written any more."""
+    spool = Spool(run.folder)
+    spool.append(event)
+    spool.release()
 
 
 @pytest.fixture
@@ -153,7 +161,7 @@ def test_runs_spooled_for_another_store_are_named_and_left(store: Store) -> None
     assert run.flush(10)
     die(run, uri="http://***@elsewhere:5000")
     assert store.sync() == [], "it has nothing to ship"
-    Spool(run.folder).append({"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
+    leave(run, {"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
     (line,) = store.sync()
     assert "left alone, it belongs to http://***@elsewhere:5000" in line
     assert steps(store, run.run_id) == []
@@ -194,12 +202,115 @@ def test_a_journal_survives_what_a_power_cut_does_to_it(tmp_path: Path) -> None:
     again.release()
 
 
-def test_logging_costs_microseconds(store: Store) -> None:
+def test_what_is_left_of_a_run_that_is_not_in_the_store_is_named_and_the_others_are_shipped(
+    store: Store, tmp_path: Path
+) -> None:
+    lost, empty, fine = (store.start_run(project="gan", name=name, kind="run", params={}) for name in "abc")
+    for run in (lost, empty, fine):
+        assert run.flush(10)
+        (run.folder / "checkpoints").mkdir()
+        die(run)
+    for run in (lost, empty):  # as after `mlflow gc`
+        meta = json.loads((run.folder / "meta.json").read_text())
+        (run.folder / "meta.json").write_text(json.dumps(meta | {"run_id": "0" * 32}))
+    for run in (lost, fine):
+        leave(run, {"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
+    lines = store.sync()
+    (line,) = [line for line in lines if line.startswith("run a ")]
+    assert "1 events cannot be shipped, the run is gone from the store" in line
+    assert f"they lie in {lost.folder}, which can be deleted" in line
+    assert [line for line in lines if line.startswith("run b ")] == [], "it has nothing to ship"
+    assert len([line for line in lines if line.startswith("run c ") and "shipped 1 events" in line]) == 1
+    assert steps(store, fine.run_id) == [1]
+    assert store.sync() == [line]
+
+
+def test_one_damaged_spool_does_not_keep_the_others_from_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {name: store.start_run(project="gan", name=name, kind="run", params={}) for name in "abcd"}
+    for run in runs.values():
+        assert run.flush(10)
+        die(run)
+        leave(run, {"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
+    (runs["a"].folder / "meta.json").write_text('{"name": "a"}')
+    (runs["b"].folder / "refused.jsonl").write_text('{"event": {"kind"{"event": {}}\n')
+    read = Spool.all_pending
+
+    def faulty(spool: Spool) -> object:
+        if spool.folder == runs["c"].folder:
+            raise PermissionError("not yours")
+        return read(spool)
+
+    monkeypatch.setattr(Spool, "all_pending", faulty)
+    lines = {line.split()[1]: line for line in store.sync()}
+    assert f"does not say which run it is; it lies in {runs['a'].folder}, which can be deleted" in lines["a"]
+    assert "2 events, of which the store refused 1 (this line of the spool cannot be read)" in lines["b"]
+    assert lines["c"].endswith(f"could not be shipped, not yours; it stays in {runs['c'].folder}")
+    assert "shipped 1 events" in lines["d"]
+    assert steps(store, runs["b"].run_id) == steps(store, runs["d"].run_id) == [1]
+
+
+def test_a_spool_that_is_being_made_is_left_alone(store: Store) -> None:
+    fresh, old = store.spool / "fresh", store.spool / "old"
+    for folder in (fresh, old):
+        folder.mkdir()
+    os.utime(old, (time.time() - 100,) * 2)
+    assert store.sync() == []
+    assert list(store.spool.iterdir()) == [fresh]
+    assert list(fresh.iterdir()) == [], "whoever makes it finds it unlocked"
+
+
+def test_a_run_that_is_written_from_another_folder_is_not_resumed(
+    store: Store, tmp_path: Path, python: Callable[..., "Popen[str]"]
+) -> None:
     run = store.start_run(project="gan", name="one", kind="run", params={})
     assert run.flush(10)
-    values = {f"loss/{i}": float(np.pi) for i in range(15)}
-    started = time.perf_counter()
-    for step in range(200):
-        run.metrics(step, values)
-    assert (time.perf_counter() - started) / 200 < 0.005
-    assert run.finish("FINISHED")
+    die(run)
+    other = Store.open(store.uri, root=tmp_path / "elsewhere")
+    writer = python("import time; time.sleep(60)")
+    writing = {"harness.pid": str(writer.pid), "harness.process_start": repr(psutil.Process(writer.pid).create_time())}
+    store.add(run.run_id, 0, {}, writing)
+    with pytest.raises(HarnessError, match=f"still being written by process {writer.pid}: wait for it"):
+        other.resume_run(run.run_id)
+    writer.kill()
+    writer.communicate()
+    store.add(run.run_id, 0, {}, {"harness.host": "fermi"})
+    with pytest.raises(HarnessError, match=r"RUNNING on the host fermi .*set_terminated\('\w+', 'KILLED'\)"):
+        other.resume_run(run.run_id)
+    assert list(other.spool.iterdir()) == []
+    store.client.set_terminated(run.run_id, "KILLED")
+    again = other.resume_run(run.run_id)
+    assert store.client.get_run(run.run_id).data.tags["harness.pid"] == str(os.getpid())
+    assert again.finish("FINISHED")
+
+
+def test_a_resumed_run_is_rid_of_how_it_ended(store: Store) -> None:
+    run = store.start_run(project="gan", name="one", kind="run", params={}, tags={"harness.diverged": "nan"})
+    assert run.flush(10)
+    leave(run, {"kind": "tags", "time": 1, "values": {"harness.error": "OSError: gone", "other": "kept"}})
+    die(run)
+    again = store.resume_run(run.run_id)
+    tags = store.client.get_run(run.run_id).data.tags
+    assert tags["other"] == "kept"
+    assert not {"harness.error", "harness.diverged"} & tags.keys()
+    assert again.finish("FINISHED")
+
+
+def test_only_checkpoints_and_what_was_refused_outlive_the_shipping(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    spool = Spool(folder)
+    spool.write_meta({"run_id": "1"})
+    spool.append({"kind": "artifact", "file": "samples/1.png", "folder": "samples"})
+    for file in ("models/generator/MLmodel", "samples/1.png", "files/1/a.txt", "checkpoints/last.pt", "lock", "odd"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    spool.refuse({"kind": "artifact", "file": "files/1/a.txt"}, "too large")
+    spool.refuse({"kind": "artifact", "file": "samples/1.png"}, "too large")
+    spool.clear()
+    kept = {"checkpoints", "lock", "meta.json", "refused.jsonl"}
+    assert {path.name for path in folder.iterdir()} == kept | {"files", "samples"}
+    (folder / "refused.jsonl").unlink()
+    spool.clear()
+    assert {path.name for path in folder.iterdir()} == kept - {"refused.jsonl"}

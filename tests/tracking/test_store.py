@@ -76,6 +76,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         Store.open(root=tmp_path / "mlruns")
 
 
+def test_looking_makes_no_store(tmp_path: Path, root: Path) -> None:
+    for place in (tmp_path / "typo" / "mlflow.db", tmp_path / "mlruns" / "typo.db", tmp_path):
+        with pytest.raises(HarnessError, match=f"there is no tracking store {place}"):
+            Store.open(f"sqlite:///{place}", root=tmp_path / "runs", create=False)
+    with pytest.raises(HarnessError, match=f"there is no tracking store {tmp_path / 'runs' / 'mlflow.db'}"):
+        Store.open(root=tmp_path / "runs", create=False)
+    store = Store.open(root=root, create=False)
+    assert store.runs() == []
+    assert store.sync() == []
+    assert store.reconcile() == []
+    assert [path.name for path in root.iterdir()] == ["mlflow.db"]
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "typo").exists()
+
+
 def test_databases_of_other_mlflows_are_refused_untouched(root: Path) -> None:
     path = root / "mlflow.db"
     for revision, advice in {"bd07f7e963c5": r"mlflow db upgrade sqlite:///", "ffffffffffff": "newer MLflow"}.items():

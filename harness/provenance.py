@@ -1,0 +1,55 @@
+"""What it takes to repeat a run, kept with it: the experiment, the environment, the images, the uncommitted source."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+
+import torch
+
+import harness
+from harness.gan import Training
+from harness.scoring import Scoring
+from harness.tracking import RunLog
+from harness.tracking.git import source_diff
+
+
+def describe(log: RunLog, training: Training) -> None:
+    """Log it all as artifacts, and the training images as the run's dataset."""
+    log.text(training.experiment.to_yaml(), "experiment.yaml")
+    log.text(environment(), "environment.txt")
+    if difference := source_diff():
+        log.text(difference, "source.diff")
+    images = training.images
+    log.dataset(
+        name=images.name,
+        fingerprint=images.fingerprint,
+        context="training",
+        size=len(images),
+        shape=tuple(images.pixels.shape),
+    )
+
+
+def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
+    """On what, with what, and judged by whom."""
+    experiment, images = training.experiment, training.images
+    device = experiment.train.device
+    return {
+        **({"harness.judge": scoring.identity} if scoring else {}),
+        "harness.experiment": experiment.name,
+        "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "harness.threads": str(torch.get_num_threads()),
+        "harness.dataset": f"{images.name} {images.fingerprint}",
+    }
+
+
+def environment() -> str:
+    """Versions, one a line, in the form of a requirements file."""
+    found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions() if dist.metadata]
+    packages = sorted({f"{name.lower()}=={version}" for name, version in found if name})
+    header = [
+        f"# harness {harness.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"# host {socket.gethostname()}, torch built for CUDA {torch.version.cuda or 'no'}",
+    ]
+    return "\n".join(header + packages) + "\n"
