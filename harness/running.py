@@ -164,7 +164,7 @@ def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring
     """
     source = experiment.data
     splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
-    training = Training(resolve(experiment, splits.train.shape), splits.train)
+    training = Training(resolve(experiment, splits.train), splits.train)
     if experiment.quality.judge is None:
         return training, None
     scoring = Scoring(training.experiment, splits, notice=display.notice)

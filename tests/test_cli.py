@@ -345,6 +345,14 @@ def test_check_nests_a_run_below_one_parent_and_reads_it_back(harness: Harness) 
     assert parent.data.metrics == {"check/passed": 2, "check/failed": 0, "check/skipped": 0}
 
 
+def test_every_bundled_experiment_passes_its_check(harness: Harness) -> None:
+    said = harness("check")
+    assert said.code == 0, said.out + said.err
+    names = {row["name"] for row in json.loads(harness("experiments", "--json").out)}
+    passed = {run.info.run_name for run in client().search_runs(["1"]) if run.info.status == "FINISHED"}
+    assert passed == names | {"check"}
+
+
 def test_check_fails_what_does_not_reload(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 

@@ -15,15 +15,15 @@ WORTH = 1.15  # bf16 has to be this much faster to be chosen over fp32
 TIMED_STEPS, TIMED_EPOCHS = 6, 3
 
 
-def resolve(experiment: Experiment, shape: tuple[int, int, int]) -> Experiment:
-    """The experiment with `train.device` and `train.precision` settled for images of `shape` (C, H, W).
+def resolve(experiment: Experiment, images: Images) -> Experiment:
+    """The experiment with `train.device` and `train.precision` settled for training on these images.
 
     Raises HarnessError when the device asked for is not there.
     """
     device = resolved_device(experiment.train.device)
     experiment = experiment.with_values({"train.device": device})
     if experiment.train.precision == "auto":
-        experiment = experiment.with_values({"train.precision": _faster_precision(experiment, shape)})
+        experiment = experiment.with_values({"train.precision": _faster_precision(experiment, images)})
     return experiment
 
 
@@ -38,13 +38,14 @@ def resolved_device(wanted: str) -> str:
     return wanted
 
 
-def _faster_precision(experiment: Experiment, shape: tuple[int, int, int]) -> str:
+def _faster_precision(experiment: Experiment, images: Images) -> str:
     """Time a few steps of both on this machine: what a CPU's flags promise is often not kept."""
-    batch = experiment.train.batch_size
-    grey = Images("timing", torch.full((TIMED_STEPS * batch, *shape), 128, dtype=torch.uint8), None, 1)
-    trials = {name: Training(experiment.with_values({"train.precision": name}), grey) for name in ("fp32", "bf16")}
+    some = images.take(torch.arange(TIMED_STEPS * experiment.train.batch_size) % len(images))
+    epochs = 1 + TIMED_EPOCHS  # the first warms up
+    plans = {name: {"train.precision": name, "train.epochs": epochs} for name in ("fp32", "bf16")}
+    trials = {name: Training(experiment.with_values(values), some) for name, values in plans.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trials}
-    for _ in range(1 + TIMED_EPOCHS):  # the first warms up
+    for _ in range(epochs):
         for name, training in trials.items():
             seconds[name].append(training.train_epoch().seconds)
     fp32, bf16 = (statistics.median(seconds[name][1:]) for name in ("fp32", "bf16"))

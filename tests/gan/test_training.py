@@ -188,16 +188,17 @@ def test_impossible_images_become_bytes() -> None:
     assert to_uint8(torch.tensor([math.nan, math.inf, -math.inf, 3.0])).tolist() == [128, 255, 0, 255]
 
 
-def test_resolving_settles_what_auto_stands_for(tiny: Experiment) -> None:
-    resolved = resolve(tiny.with_values({"train.device": "auto", "train.precision": "auto"}), (1, 28, 28))
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["mlp", "everything"])
+def test_resolving_settles_what_auto_stands_for(tiny: Experiment, images: Images, values: dict[str, object]) -> None:
+    resolved = resolve(tiny.with_values({**values, "train.device": "auto", "train.precision": "auto"}), images)
     assert resolved.train.device in {"cpu", "cuda", "mps"}
     assert resolved.train.precision in {"fp32", "bf16"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_refused(tiny: Experiment) -> None:
+def test_a_device_that_is_not_there_is_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="device cuda was asked for, but torch finds none here; usable: cpu"):
-        resolve(tiny.with_values({"train.device": "cuda"}), (1, 28, 28))
+        resolve(tiny.with_values({"train.device": "cuda"}), images)
 
 
 @pytest.mark.gpu
