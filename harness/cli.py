@@ -197,6 +197,10 @@ def run(
 
     from harness import running
     from harness.display import Terminal, console
+    from harness.gan.resolve import resolved_device
+
+    if wanted is not None:
+        resolved_device(wanted.train.device)  # before a store is made for nothing
 
     if dry_run:
         if wanted is None:
