@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check format lock clean
+.PHONY: run test check bench format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -17,6 +17,10 @@ check: $(READY)                   ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(READY)                   ## how fast it trains and scores on this machine, beside the notebook's way
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/scores.py
 
 format: $(READY)                  ## put the source in order
 	$(BIN)/ruff format .

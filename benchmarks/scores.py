@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import torch
+from circumstances import circumstances
 
 from harness.data import load
 from harness.quality import Scorer, load_judge
@@ -83,26 +81,6 @@ def main() -> None:
         times = "".join(f"{row[key]:8.2f} s" for key in ("median_s", "least_s", "most_s"))
         print(f"{name:16s}{row['samples']:9,}{times}{row['extra_memory_mib']:8} MiB")
     print(json.dumps(report, indent=2))
-
-
-def circumstances(device: str) -> dict[str, object]:
-    """What the figures depend on besides the code."""
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    return {
-        "device": torch.cuda.get_device_name() if torch.device(device).type == "cuda" else cpu,
-        "cores": psutil.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": psutil.getloadavg(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit + (" with changes" if dirty else ""),
-    }
 
 
 if __name__ == "__main__":

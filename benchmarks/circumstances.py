@@ -1,0 +1,30 @@
+"""What the figures of a benchmark depend on besides the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import psutil
+import torch
+
+
+def circumstances(device: str) -> dict[str, object]:
+    """Hardware, threads, load, versions and commit."""
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+    return {
+        "device": torch.cuda.get_device_name() if torch.device(device).type == "cuda" else cpu,
+        "cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": psutil.getloadavg(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": commit + (" with changes" if dirty else ""),
+    }
