@@ -147,7 +147,7 @@ def _store(uri: str | None, *, create: bool = False) -> Store:
 # Training --------------------------------------------------------------------------------------------------------
 
 
-@cli.command()
+@cli.command(short_help="Train an experiment as one MLflow run.")
 @click.argument("experiment", required=False)
 @_experiment_options
 @_run_options
@@ -323,7 +323,7 @@ def _shown_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-@cli.command()
+@cli.command(short_help="Tiny runs of all experiments, read back and compared.")
 @click.argument("experiments", nargs=-1)
 @_tracking_uri
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -350,7 +350,7 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> 
 # Looking ---------------------------------------------------------------------------------------------------------
 
 
-@cli.command()
+@cli.command(short_help="Draw images with a run's generator.")
 @click.argument("run")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="How many images.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="FILE.png (a grid) or FILE.npz.")
@@ -372,7 +372,7 @@ def sample(run: str, count: int, out: Path, seed: int, weights: str, raw: bool, 
     click.echo(f"{count:,} images in {out}")
 
 
-@cli.command()
+@cli.command(short_help="Score runs, or anyone's images, beside real digits.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
 @click.option("--images", type=click.Path(path_type=Path), help="Score FILE.npz, with `images` uint8, instead of runs.")
 @click.option("--data", "data_name", default="mnist", show_default=True, help="What --images are to look like.")
@@ -424,7 +424,7 @@ def evaluate(
     click.echo(f"{rows[0].split} split, {counts} samples, judge {rows[0].judge}; ± see --help")
 
 
-@cli.command()
+@cli.command(short_help="List the experiments that `run` knows.")
 @_json
 def experiments(as_json: bool) -> None:
     """List the experiments that `run` knows by name."""
@@ -439,7 +439,7 @@ def experiments(as_json: bool) -> None:
         click.echo(f"{name:{width}}  {description}")
 
 
-@cli.command()
+@cli.command(short_help="List recent runs, their status and numbers.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.option("--project", help="Only the runs of this MLflow experiment.")
 @click.option("--all", "children", is_flag=True, help="Trials and other nested runs too.")
@@ -479,7 +479,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     print_table(header, lines)
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON schema of experiment files.")
 def schema() -> None:
     """Print the JSON schema of experiment files, for an editor to complete and check them."""
     from harness import experiment as module
@@ -487,7 +487,7 @@ def schema() -> None:
     click.echo(json.dumps(module.schema(), indent=2))
 
 
-@cli.command()
+@cli.command(short_help="Ship what a lost tracking server did not take.")
 @_tracking_uri
 def sync(tracking_uri: str | None) -> None:
     """Ship what runs could not: metrics, images and statuses kept here while their tracking server was away."""
@@ -502,7 +502,7 @@ def sync(tracking_uri: str | None) -> None:
         click.echo("nothing to ship")
 
 
-@cli.command()
+@cli.command(short_help="Look at what a run needs.")
 @_tracking_uri
 def doctor(tracking_uri: str | None) -> int:
     """Look at what a run needs: versions, devices, tracking store, data, disk space. Exit code 1 when one is amiss."""
