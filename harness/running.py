@@ -169,6 +169,8 @@ def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring
         return training, None
     scoring = Scoring(training.experiment, splits, notice=display.notice)
     scoring.prepare()
+    if not source.validation:
+        display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
     return training, scoring
 
 

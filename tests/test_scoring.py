@@ -71,7 +71,7 @@ def test_a_resumed_run_remembers_its_best_epoch(harness: Harness, workplace: Pat
 def test_without_validation_images_only_the_test_split_is_scored(harness: Harness) -> None:
     said = harness("run", "tiny.yaml")
     assert said.code == 0
-    assert "on the test split" in said.out
+    assert "no validation images are held out (data.validation is 0)" in said.out
     metrics = only_run().data.metrics
     assert set(metrics) >= TEST
     assert not set(metrics) & QUALITY
