@@ -73,9 +73,12 @@ def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = Fals
     raw: the trained weights also where the experiment keeps their average.
     """
     run = single(store, run)
-    found = checkpoint(store, run, "diverged" if weights == "end" and "harness.diverged" in run.data.tags else "last")
-    if weights != "last" and found.score is not None and not (weights == "end" and "harness.diverged" in run.data.tags):
-        found = checkpoint(store, run, "best")
+    if weights == "end" and "harness.diverged" in run.data.tags:
+        found = checkpoint(store, run, "diverged")
+    else:
+        found = checkpoint(store, run, "last")
+        if weights != "last" and found.score is not None:
+            found = checkpoint(store, run, "best")
     images = data.load_split(found.experiment.data.name, "test")
     averaged = None if raw else found.training["average"]
     return found.experiment, network(found.experiment, images, averaged or found.training["generator"]), found.epoch

@@ -230,12 +230,13 @@ def _train(
             # Draw the same digits as ever, and beside them the training images that they are nearest to.
             if ending or epoch % every.samples_every == 0:
                 samples = training.sample(GRID)
-                outcome = replace(outcome, grid=pictures.grid(samples))
+                grid = pictures.grid(samples)
+                outcome = replace(outcome, grid=grid)
                 if epoch not in drawn:
-                    _log_picture(log, "samples", epoch, pictures.grid(samples))
+                    _log_picture(log, "samples", epoch, grid)
                     if scoring:
                         _log_picture(log, "neighbours", epoch, pictures.pairs(samples, scoring.neighbours(samples)))
-                display.grid(pictures.grid(samples), epoch)
+                display.grid(grid, epoch)
 
             # Save, and see whether this is the end.
             if report.diverged:
