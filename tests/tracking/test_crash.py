@@ -58,7 +58,11 @@ def steps(store: Store, run_id: str) -> list[int]:
 
 
 def die(run: RunLog, **more: str) -> None:
-    """Leave the run as a process leaves it that is gone."""
+    """Leave the run as a process leaves it that is gone: its thread has ended, its lock is free."""
+    with run._state:
+        run._stop = True
+        run._state.notify_all()
+    run._thread.join()
     run._spool.release()
     meta = json.loads((run.folder / "meta.json").read_text())
     (run.folder / "meta.json").write_text(json.dumps(meta | {"harness.process_start": "1.0"} | more))
