@@ -11,23 +11,25 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan.draws import StepDraws, epoch_draws, sample_noise, stream_generator
+from harness.gan.capture import Captured, can_capture
+from harness.gan.draws import Draws, StepDraws, sample_noise, stream_generator
 from harness.gan.networks import build
 from harness.gan.objectives import OBJECTIVES
 
 PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000
+
+Network = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class Training:
         self.dtype = dtype
         self.images = images.to(self.device)
         generator, discriminator = build(experiment, images)
-        self.generator = generator.to(self.device, dtype)
-        self.discriminator = discriminator.to(self.device, dtype)
+        # Convolutions are faster with the channels last; other weights are left as they are.
+        self.generator = generator.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.discriminator = discriminator.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
-        self.mask_shapes: Sequence[tuple[int, ...]] = discriminator.mask_shapes  # type: ignore[assignment]
         self.objective = OBJECTIVES[experiment.objective.kind]()
         options = experiment.optimizer
         self.generator_optimizer = self._adam(self.generator, options.lr)
@@ -77,10 +79,32 @@ class Training:
         self.epoch = 0
         self.steps = 0
         self.steps_per_epoch = len(images) // batch
+        self.draws = Draws(
+            seed=experiment.train.seed,
+            images=len(images),
+            batch=batch,
+            latent=experiment.generator.latent,
+            mask_shapes=discriminator.mask_shapes,  # type: ignore[arg-type]
+            dropout=discriminator.dropout,  # type: ignore[arg-type]
+            labels=self.labels,
+            classes=images.classes if experiment.conditional else 0,
+            device=self.device,
+            dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
+        )
+        self._totals = torch.zeros(4, device=self.device, dtype=dtype)
+        self._work: Callable[[], None] | None = None
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         options = self.experiment.optimizer
-        return torch.optim.Adam(network.parameters(), lr=lr, betas=options.betas, eps=options.eps, fused=True)
+        on_device = can_capture(self.device)  # then the rate is read on the device, where a recorded step can see it
+        return torch.optim.Adam(
+            network.parameters(),
+            lr=torch.tensor(lr, device=self.device) if on_device else lr,
+            betas=options.betas,
+            eps=options.eps,
+            fused=True,
+            capturable=on_device,
+        )
 
     # One step ----------------------------------------------------------------------------------------------------
 
@@ -89,59 +113,70 @@ class Training:
 
         Returns [loss of D, loss of G, gradient norm of D, gradient norm of G], on the device.
         """
-        self._schedule()
+        self.schedule()
+        numbers = self._update(real, draws)
+        self.keep_average()
+        return numbers
+
+    def _update(self, real: Tensor, draws: StepDraws) -> Tensor:
         labels = None if self.labels is None else self.labels[draws.indices]
-
-        # Update D on real and generated images; nothing flows back into G.
-        with torch.no_grad(), self._autocast():
-            fake = self.generator(self._told(draws.discriminator_noise, draws.discriminator_labels))
-        with self._autocast():
-            real_logits = self.discriminator(from_uint8(real, self.dtype), draws.real_masks, labels)
-            fake_logits = self.discriminator(fake, draws.fake_masks, draws.discriminator_labels)
-        discriminator_loss = self.objective.discriminator(real_logits.to(self.dtype), fake_logits.to(self.dtype))
-        discriminator_norm = _update(self.discriminator_optimizer, discriminator_loss)
-
-        # Update G with fresh noise, through the D just updated, whose weights get no gradient.
-        with self._autocast():
-            fake = self.generator(self._told(draws.generator_noise, draws.generator_labels))
-            fake_logits = self.discriminator(fake, draws.generator_masks, draws.generator_labels)
-        generator_loss = self.objective.generator(fake_logits.to(self.dtype))
-        generator_norm = _update(self.generator_optimizer, generator_loss)
-
-        if self.average is not None:
-            self._keep_average(self.average)
+        with self.autocast():
+            discriminator_loss = self.discriminator_loss(
+                self.generator, self.discriminator, from_uint8(real, self.dtype), labels, draws
+            )
+        discriminator_norm = _descend(self.discriminator_optimizer, discriminator_loss)
+        # G's update goes through the D just updated, whose weights get no gradient.
+        with self.autocast():
+            generator_loss = self.generator_loss(self.generator, self.discriminator, draws)
+        generator_norm = _descend(self.generator_optimizer, generator_loss)
         return torch.stack([discriminator_loss.detach(), generator_loss.detach(), discriminator_norm, generator_norm])
 
-    def _told(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """The generator's inputs: the noise [B, latent], with the one-hot label joined to it where there is one."""
-        return noise if labels is None else torch.cat([noise, one_hot(labels, self.images.classes, noise.dtype)], dim=1)
+    def discriminator_loss(
+        self, generator: Network, discriminator: Network, real: Tensor, labels: Tensor | None, draws: StepDraws
+    ) -> Tensor:
+        """What D minimises on real images [B, C, H, W] and generated ones; nothing flows back into G."""
+        with torch.no_grad():
+            fake = generator(draws.discriminator_noise)
+        if labels is not None and draws.discriminator_labels is not None:
+            labels = torch.cat([labels, draws.discriminator_labels])
+        logits = discriminator(torch.cat([real, fake.to(real.dtype)]), draws.discriminator_masks, labels)
+        real_logits, fake_logits = logits.to(self.dtype).chunk(2)
+        return self.objective.discriminator(real_logits, fake_logits)
 
-    def _schedule(self) -> None:
+    def generator_loss(self, generator: Network, discriminator: Network, draws: StepDraws) -> Tensor:
+        """What G minimises, with noise of its own."""
+        logits = discriminator(generator(draws.generator_noise), draws.generator_masks, draws.generator_labels)
+        return self.objective.generator(logits.to(self.dtype))
+
+    def schedule(self) -> None:
         """Set the learning rates of this step; they are a function of the steps done, so nothing has to be stored."""
         options = self.experiment.optimizer
         if options.schedule == "constant":
             return
         share_left = 1 - self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
-        self.generator_optimizer.param_groups[0]["lr"] = options.lr * share_left
-        self.discriminator_optimizer.param_groups[0]["lr"] = (options.discriminator_lr or options.lr) * share_left
+        _set_rate(self.generator_optimizer, options.lr * share_left)
+        _set_rate(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * share_left)
 
     @torch.no_grad()
-    def _keep_average(self, average: nn.Module) -> None:
+    def keep_average(self) -> None:
         """Move the average towards the generator; a difference halves in `ema_half_life` images.
 
         While few images were seen the half-life is 5 % of them, so that the first weights are soon forgotten
         (Karras et al. 2022, EDM, training_loop.py).
         """
+        if self.average is None:
+            return
         batch = self.experiment.train.batch_size
         half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
-        weights, targets = _tensors(average), _tensors(self.generator)
+        weights, targets = list(self.average.parameters()), list(self.generator.parameters())
         torch._foreach_lerp_(weights, targets, 1 - 0.5 ** (batch / half_life))
-        for buffer, target in zip(average.buffers(), self.generator.buffers(), strict=True):
+        for buffer, target in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             buffer.copy_(target)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        # Without the cache, which holds casts of weights from one replay of a CUDA graph to the next.
         enabled = self.experiment.train.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     # One epoch ---------------------------------------------------------------------------------------------------
 
@@ -151,37 +186,58 @@ class Training:
 
     def train_epoch(self) -> Report:
         """One pass over the training images, in a new order."""
+        if self._work is None:
+            self._work = Captured(self._draw_and_update, self) if can_capture(self.device) else self._draw_and_update
         started = time.perf_counter()
-        totals = torch.zeros(4, device=self.device, dtype=self.dtype)
-        for draws in self.draws(self.epoch + 1):
-            totals += self.step(self.images.pixels[draws.indices], draws)
+        self.begin_epoch()
+        for _ in range(self.steps_per_epoch):
+            self.schedule()
+            self._work()
+            self.keep_average()
             self.steps += 1
-        losses = (totals / self.steps_per_epoch).tolist()  # the host waits for the device here, once an epoch
-        seconds = time.perf_counter() - started
+        totals = self._totals.tolist()  # the host waits for the device here, once an epoch
+        return self.end_epoch(totals, time.perf_counter() - started)
+
+    def begin_epoch(self) -> None:
+        self.draws.begin(self.epoch + 1)
+        self._totals.zero_()
+
+    def end_epoch(self, totals: Sequence[float], seconds: float) -> Report:
+        """The report of an epoch that took so many seconds; totals: the sums of what `step` returned."""
         self.epoch += 1
         seen = self.steps_per_epoch * self.experiment.train.batch_size
         names = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator")
         metrics = {
-            **dict(zip(names, losses, strict=True)),
+            **{name: total / self.steps_per_epoch for name, total in zip(names, totals, strict=True)},
             **self._probe(),
             "speed/images_per_second": seen / seconds,
         }
         return Report(self.epoch, metrics, seconds, self._diverged(metrics))
 
-    def draws(self, epoch: int) -> Iterator[StepDraws]:
-        """What an epoch (counted from 1) leaves to chance, step by step."""
-        return epoch_draws(
-            seed=self.experiment.train.seed,
-            epoch=epoch,
-            images=len(self.images),
-            batch=self.experiment.train.batch_size,
-            latent=self.experiment.generator.latent,
-            mask_shapes=self.mask_shapes,
-            dropout=self.experiment.discriminator.dropout,
-            labels=self.labels,
-            device=self.device,
-            dtype=self.dtype,
-        )
+    def _draw_and_update(self) -> None:
+        """The part of a step that is the same every time: on a GPU it is recorded once, and replayed."""
+        draws = self.draws.step()
+        self._totals += self._update(self.images.pixels[draws.indices], draws)
+
+    def forget_recording(self) -> None:
+        """Record the step anew: what it works on lies elsewhere now."""
+        self._work = None
+
+    def tensors(self) -> list[Tensor]:
+        """What a step changes, the average left out, which is kept by the host's count of steps."""
+        moments = [
+            value
+            for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
+            for state in optimizer.state.values()
+            for value in state.values()
+        ]
+        networks = (self.generator, self.discriminator)
+        weights = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+        return [*weights, *moments, *self.draws.tensors(), self._totals]
+
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """What a step draws from."""
+        return self.draws.generators
 
     @torch.no_grad()
     def _probe(self) -> dict[str, float]:
@@ -190,7 +246,7 @@ class Training:
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
         labels = None if self.labels is None else self.labels[:count]
         asked = None if self.labels is None else inputs[:, -self.images.classes :].argmax(1)
-        with self._autocast():
+        with self.autocast():
             real = self.discriminator(from_uint8(self.images.pixels[:count], self.dtype), None, labels).to(self.dtype)
             fake = self.discriminator(self.generator(inputs), None, asked).to(self.dtype)
         numbers = torch.stack(
@@ -234,24 +290,39 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.discriminator.load_state_dict(state["discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        for name in ("generator_optimizer", "discriminator_optimizer"):
+            optimizer: torch.optim.Optimizer = getattr(self, name)
+            # The moments alone: rates and options are the experiment's, and where they lie is this device's matter.
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state[name]["state"]})
+        self.forget_recording()  # it knows the old moments
         self.epoch = state["epoch"]
         self.steps = self.epoch * self.steps_per_epoch
 
 
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return list(network.parameters())
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     """One optimiser step on `loss`; gradients of its own weights only. Returns their global L2 norm."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     gradients = torch.autograd.grad(loss, weights)
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
-    optimizer.step()
+    apply_gradients(optimizer, gradients)
     return torch.nn.utils.get_total_norm(gradients)
+
+
+def apply_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
+    """One optimiser step; `gradients` in the order of the optimiser's weights."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        # Fused Adam walks through memory, so a gradient must lie there as its weight does.
+        alike = gradient.stride() == weight.stride()
+        weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
+    optimizer.step()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    (group,) = optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def sample_inputs(
@@ -275,7 +346,7 @@ def sample_inputs(
 
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """int64 [B] to [B, classes]."""
-    return F.one_hot(labels, classes).to(dtype)
+    return torch.nn.functional.one_hot(labels, classes).to(dtype)
 
 
 @torch.no_grad()

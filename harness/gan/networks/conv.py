@@ -1,4 +1,8 @@
-"""A small convolutional pair in the manner of DCGAN (Radford et al. 2016); image sides are divisible by 4."""
+"""A small convolutional pair in the manner of DCGAN (Radford et al. 2016); image sides are divisible by 4.
+
+Between its layers an image lies in memory with the channels last, which is what convolutions are quickest with; the
+views below are made so that nothing has to be copied for it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.gan.networks.layers import Projection, dropped
+from harness.gan.networks.layers import Projection, doubled
 
 
 class ConvGenerator(nn.Module):
@@ -16,20 +20,20 @@ class ConvGenerator(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], *, inputs: int, width: int, slope: float, batch_norm: bool) -> None:
         super().__init__()
-        channels, height, self.columns = shape[0], shape[1] // 4, shape[2] // 4
+        channels, height, columns = shape[0], shape[1] // 4, shape[2] // 4
         self.slope = slope
-        self.project = nn.Linear(inputs, 4 * width * height * self.columns)
+        self.project = nn.Linear(inputs, height * columns * 4 * width)
         self.enlarge = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
         self.draw = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
-        self.shape = (4 * width, height, self.columns)
+        self.quarter = (height, columns, 4 * width)
         self.norms = nn.ModuleList([nn.BatchNorm2d(4 * width), nn.BatchNorm2d(2 * width)] if batch_norm else [])
 
     def forward(self, noise: Tensor) -> Tensor:
-        hidden = self.project(noise).view(-1, *self.shape)  # [B, 4w, H/4, W/4]
+        hidden = self.project(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]
         hidden = F.leaky_relu(self._normed(hidden, 0), self.slope)
         hidden = self.enlarge(hidden)  # [B, 2w, H/2, W/2]
         hidden = F.leaky_relu(self._normed(hidden, 1), self.slope)
-        return torch.tanh(self.draw(hidden))
+        return torch.tanh(doubled(hidden, self.draw.weight, self.draw.bias))
 
     def _normed(self, hidden: Tensor, index: int) -> Tensor:
         if not self.norms:
@@ -41,7 +45,7 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: twice halved, then linear; the generator's mirror.
 
-    mask_shapes: what one image's dropout masks look like, one a hidden layer.
+    mask_shapes, dropout: as those of MLPDiscriminator.
     classes: of a conditional discriminator, else 0.
     """
 
@@ -59,10 +63,10 @@ class ConvDiscriminator(nn.Module):
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
         hidden = F.leaky_relu(self.look(images), self.slope)  # [B, 2w, H/2, W/2]
         if masks:
-            hidden = dropped(hidden, masks[0], self.dropout)
+            hidden = hidden * masks[0]
         hidden = F.leaky_relu(self.halve(hidden), self.slope)  # [B, 4w, H/4, W/4]
         if masks:
-            hidden = dropped(hidden, masks[1], self.dropout)
-        features = hidden.flatten(1)
+            hidden = hidden * masks[1]
+        features = hidden.permute(0, 2, 3, 1).flatten(1)
         logits: Tensor = self.judge(features).squeeze(1)
         return logits if self.projection is None else logits + self.projection(features, labels)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.gan.networks.layers import Projection, dropped
+from harness.gan.networks.layers import Projection
 
 
 class MLPGenerator(nn.Module):
@@ -33,7 +33,8 @@ class MLPGenerator(nn.Module):
 class MLPDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
 
-    mask_shapes: what one image's dropout masks look like, one a hidden layer.
+    mask_shapes, dropout: what one image's dropout masks look like, one a hidden layer, and the rate that they are for.
+    Masks are handed in and multiplied with (harness/gan/draws.py), so that the network is a pure function of its inputs.
     classes: of a conditional discriminator, else 0.
     """
 
@@ -53,6 +54,6 @@ class MLPDiscriminator(nn.Module):
         for index, layer in enumerate(hidden_layers):
             hidden = F.leaky_relu(layer(hidden), self.slope)  # [B, width]
             if masks:
-                hidden = dropped(hidden, masks[index], self.dropout)
+                hidden = hidden * masks[index]
         logits: Tensor = last(hidden).squeeze(1)
         return logits if self.projection is None else logits + self.projection(hidden, labels)

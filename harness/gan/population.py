@@ -1,0 +1,272 @@
+"""Several experiments trained at once, as one batched program: what keeps one of them from filling the machine.
+
+    for reports in Population([Training(first, images), Training(second, images)]):
+        for training, report in reports:
+            ...
+
+The members stay trainings of their own: sampled, saved, resumed and scored one by one. Only the step is common.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from harness.errors import HarnessError
+from harness.gan.capture import Captured, can_capture
+from harness.gan.draws import RawDraws, StepDraws, made
+from harness.gan.training import Network, Report, Training, apply_gradients, from_uint8
+
+# What members may differ in. All else shapes the program that they share.
+FREE = (
+    "name",
+    "description",
+    "generator.latent",
+    "discriminator.dropout",
+    "optimizer.",
+    "train.epochs",
+    "train.seed",
+    "train.ema_half_life",
+    "track.",
+    "quality.",
+)
+
+
+class Population:
+    """Trainings whose networks have the same shape, in step. Each ends as it would alone, within rounding.
+
+    Weights get a leading member axis [K, ...] and the networks, plain modules, run under `torch.func.vmap`. Learning
+    rate, betas, dropout rate, latent size, seed and length differ between members as they like.
+    """
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        """Raises HarnessError for trainings that cannot share one program."""
+        check(trainings)
+        self.members: list[Training] = []
+        self._stack(list(trainings))
+
+    def __iter__(self) -> Iterator[list[tuple[Training, Report]]]:
+        """Epoch after epoch, the reports of all members; those that have had their last one leave by themselves."""
+        while True:
+            self.keep([member for member in self.members if member.epoch < member.experiment.train.epochs])
+            if not self.members:
+                return
+            yield self.train_epoch()
+
+    def keep(self, members: Sequence[Training]) -> None:
+        """Go on with these members alone, between epochs; the others keep their state and free their share."""
+        if list(members) != self.members:
+            self._stack(list(members))
+
+    def train_epoch(self) -> list[tuple[Training, Report]]:
+        """One epoch of every member."""
+        if len(self.members) == 1:
+            return [(self.members[0], self.members[0].train_epoch())]
+        if self._work is None:
+            captured = can_capture(self.members[0].device)
+            self._work = Captured(self._draw_and_update, self) if captured else self._draw_and_update
+        started = time.perf_counter()
+        self._totals.zero_()
+        for member in self.members:
+            member.begin_epoch()
+        for _ in range(self.members[0].steps_per_epoch):
+            for member in self.members:
+                member.schedule()
+            self._work()
+            for member in self.members:
+                member.keep_average()
+                member.steps += 1
+        totals = self._totals.T.tolist()  # the host waits for the device here, once an epoch
+        seconds = time.perf_counter() - started
+        return [(member, member.end_epoch(each, seconds)) for member, each in zip(self.members, totals, strict=True)]
+
+    # One step ----------------------------------------------------------------------------------------------------
+
+    def _draw_and_update(self) -> None:
+        draws = self.draws()
+        self._totals += self.update(self.members[0].images.pixels[draws.indices], draws)
+
+    def update(self, real: Tensor, draws: StepDraws) -> Tensor:
+        """Update every D, then every G. `real` is uint8 [K, B, C, H, W], and so are the draws [K, ...].
+
+        Returns [loss of D, loss of G, gradient norm of D, gradient norm of G], each [K], on the device.
+        """
+        first = self.members[0]
+        labels = () if first.labels is None else first.labels[draws.indices]
+        generator, discriminator = self._generator.weights(), self._discriminator.weights()
+
+        def discriminator_loss(g: Weights, d: Weights, real: Tensor, labels: Tensor, draws: StepDraws) -> Tensor:
+            networks = self._generator.network(g), self._discriminator.network(d)
+            return first.discriminator_loss(*networks, real, labels if isinstance(labels, Tensor) else None, draws)
+
+        def generator_loss(g: Weights, d: Weights, draws: StepDraws) -> Tensor:
+            return first.generator_loss(self._generator.network(g), self._discriminator.network(d), draws)
+
+        with first.autocast():
+            arguments = (generator, discriminator, from_uint8(real, first.dtype), labels, draws)
+            discriminator_losses = _each(discriminator_loss, *arguments)
+        discriminator_norms = self._discriminator.descend(
+            discriminator_losses, [member.discriminator_optimizer for member in self.members]
+        )
+        with first.autocast():
+            generator_losses = _each(generator_loss, self._generator.weights(), self._discriminator.weights(), draws)
+        generator_norms = self._generator.descend(
+            generator_losses, [member.generator_optimizer for member in self.members]
+        )
+        return torch.stack(
+            [discriminator_losses.detach(), generator_losses.detach(), discriminator_norms, generator_norms]
+        )
+
+    def draws(self) -> StepDraws:
+        """The next step's draws [K, ...], each member's from its own streams."""
+        raws = [member.draws.raw() for member in self.members]
+        widest = max(raw.noise.shape[-1] for raw in raws)
+        words = max((raw.bits.numel() for raw in raws if raw.bits is not None), default=0)
+        stacked = RawDraws(
+            indices=torch.stack([raw.indices for raw in raws]),
+            noise=torch.stack([F.pad(raw.noise, (0, widest - raw.noise.shape[-1])) for raw in raws]),
+            bits=torch.stack([raw.indices.new_zeros(words) if raw.bits is None else raw.bits for raw in raws])
+            if words
+            else None,
+            classes=None
+            if raws[0].classes is None
+            else torch.stack([raw.classes for raw in raws if raw.classes is not None]),
+        )
+        return made(stacked, self.members[0].draws.shape, self._latents, self._rates)
+
+    # Where the weights lie ---------------------------------------------------------------------------------------
+
+    def _stack(self, members: list[Training]) -> None:
+        for member in self.members:
+            if member not in members:
+                _own_memory(member)
+        self.members = members
+        self._work: Callable[[], None] | None = None
+        if len(members) < 2:
+            for member in members:
+                _own_memory(member)
+            return
+        device, dtype = members[0].device, members[0].dtype
+        self._generator = _Stack([member.generator for member in members])
+        self._discriminator = _Stack([member.discriminator for member in members])
+        shapes = [member.draws.shape for member in members]
+        for member in members:
+            member.forget_recording()
+        self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
+        self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=torch.float64)
+        self._totals = torch.zeros(4, len(members), device=device, dtype=dtype)
+
+    def tensors(self) -> list[Tensor]:
+        """What a step changes, for a recording of it."""
+        stacked = [*self._generator.shared.values(), *self._discriminator.shared.values()]
+        return [self._totals, *stacked, *(tensor for member in self.members for tensor in member.tensors())]
+
+    def generators(self) -> list[torch.Generator]:
+        return [generator for member in self.members for generator in member.generators()]
+
+
+Weights = Mapping[str, Tensor]
+
+
+class _Stack:
+    """One network of all members, its weights and buffers with a leading member axis.
+
+    What has the same shape in all members lies in one piece of memory, which each member's own module looks into. A
+    weight that depends on the latent size stays with its member, and is padded with zeros and stacked at every step:
+    the noise beside it is zero too, so the padding changes nothing.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        self._networks = networks
+        self.shared: dict[str, Tensor] = {}
+        self._ragged: dict[str, list[Tensor]] = {}
+        self._weights = [dict(network.named_parameters()) for network in networks]
+        self._buffers = [dict(network.named_buffers()) for network in networks]
+        with torch.no_grad():
+            for tensors in (self._weights, self._buffers):
+                for name in tensors[0]:
+                    self._join(name, [of[name] for of in tensors])
+
+    def _join(self, name: str, tensors: list[Tensor]) -> None:
+        if len({tensor.shape for tensor in tensors}) > 1:
+            self._ragged[name] = tensors
+            return
+        stacked = torch.stack([tensor.detach() for tensor in tensors])
+        if tensors[0].dim() == 4 and tensors[0].is_contiguous(memory_format=torch.channels_last):
+            stacked = stacked.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        for tensor, part in zip(tensors, stacked, strict=True):
+            tensor.data = part
+        self.shared[name] = stacked.requires_grad_(tensors[0].requires_grad)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Everything by name, [K, ...]."""
+        return {**self.shared, **{name: _padded(tensors) for name, tensors in self._ragged.items()}}
+
+    def network(self, weights: Weights) -> Network:
+        """The network as a function, of one member's weights."""
+        return lambda *inputs: functional_call(self._networks[0], dict(weights), inputs)
+
+    def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+        """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
+        names = list(self._weights[0])
+        shared = [name for name in names if name in self.shared]
+        ragged = [tensor for name in names if name in self._ragged for tensor in self._ragged[name]]
+        # Nothing joins the members, so the gradient of the sum holds each member's own.
+        gradients = torch.autograd.grad(losses.sum(), [*(self.shared[name] for name in shared), *ragged])
+        of = dict(zip(shared, gradients, strict=False))
+        rest = iter(gradients[len(shared) :])
+        own = {name: [next(rest) for _ in optimizers] for name in names if name in self._ragged}
+        for index, optimizer in enumerate(optimizers):
+            apply_gradients(optimizer, [of[name][index] if name in of else own[name][index] for name in names])
+        norms = [_norms(of[name]) if name in of else torch.stack([_norm(each) for each in own[name]]) for name in names]
+        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+
+
+def _norms(gradients: Tensor) -> Tensor:
+    """[K, ...] to [K]."""
+    return torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+
+
+_norm = torch.linalg.vector_norm
+
+
+def _padded(tensors: Sequence[Tensor]) -> Tensor:
+    """Stacked to [K, ...], with zeros after the last input of those that have fewer. Gradients find their way back."""
+    widest = max(tensor.shape[-1] for tensor in tensors)
+    return torch.stack([F.pad(tensor, (0, widest - tensor.shape[-1])) for tensor in tensors])
+
+
+def _each(function: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """The function of every member's own arguments: what is None or empty is nobody's own."""
+    axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
+    result: Tensor = vmap(function, in_dims=axes)(*arguments)
+    return result
+
+
+def _own_memory(member: Training) -> None:
+    """A member that leaves takes its weights with it."""
+    member.forget_recording()
+    for network in (member.generator, member.discriminator):
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
+
+
+def check(trainings: Sequence[Training]) -> None:
+    """Raise HarnessError where trainings cannot share one program, naming what they differ in."""
+    first = trainings[0]
+    for other in trainings[1:]:
+        differences = first.experiment.differences(other.experiment)
+        wrong = [path for path in differences if not path.startswith(FREE)]
+        if wrong:
+            before, after = differences[wrong[0]]
+            raise HarnessError(
+                f"a population shares one program, but {wrong[0]} is {before} in one member and {after} in another: "
+                "train these one after the other"
+            )
+        if other.images.fingerprint != first.images.fingerprint:
+            raise HarnessError("a population shares its training images, but two members have different ones")
