@@ -154,6 +154,7 @@ def _store(uri: str | None, *, create: bool = False) -> Store:
 @click.option("--resume", metavar="RUN", help="Go on with a run where its last checkpoint left it.")
 @click.option("--max-time", metavar="TIME", help="End cleanly at the last epoch boundary before that: 30m, 2h, ....")
 @click.option("--seeds", type=int, help="Train under N seeds, nested below one parent run with mean and deviation.")
+@click.option("--together", type=int, help="With --seeds: train so many at once as one program (default: timed).")
 @click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
 def run(
@@ -171,6 +172,7 @@ def run(
     resume: str | None,
     max_time: str | None,
     seeds: int | None,
+    together: int | None,
     preview: bool,
     dry_run: bool,
 ) -> int:
@@ -189,6 +191,9 @@ def run(
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
     if resume and seeds is not None:
         raise HarnessError("--resume takes its seeds from the run; leave --seeds out")
+    if together is not None and (seeds is None or not 1 <= together <= seeds):
+        expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
+        raise HarnessError(f"--together is {together}; {expected}")
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
     values = dict(experiments.parse_override(text) for text in changes)
@@ -226,7 +231,7 @@ def run(
             raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
         return _print_replicates(replicating.resume(parent, store, options, display))
     if seeds is not None and wanted is not None:
-        return _print_replicates(replicating.replicate(wanted, seeds, store, options, display))
+        return _print_replicates(replicating.replicate(wanted, seeds, store, options, display, together=together))
     if resume:
         outcome = running.resume(resume, store, values, options, display)
     else:

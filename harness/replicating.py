@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,10 @@ from harness import data, pictures, recall, running
 from harness.errors import HarnessError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
-from harness.gan import generate, sample_inputs
+from harness.gan import generate, resolved_population, sample_inputs
 from harness.running import Display, Options, Outcome, Status
 from harness.stopping import Deadline, interruptions
+from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store
 
 if TYPE_CHECKING:
@@ -39,12 +41,26 @@ class Replicates:
     unshipped: str | None = None
 
 
-def replicate(experiment: Experiment, seeds: int, store: Store, options: Options, display: Display) -> Replicates:
-    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `running.run` does."""
+def replicate(
+    experiment: Experiment,
+    seeds: int,
+    store: Store,
+    options: Options,
+    display: Display,
+    *,
+    together: int | None = None,
+) -> Replicates:
+    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `running.run` does.
+
+    together: how many to train at once as one population; None times it on this machine, and takes one or all.
+    """
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
     training, _ = running.prepare(experiment, display)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
+    if together is None:
+        together = resolved_population(experiment, training.images, seeds)
+    del training  # its memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
     with interruptions():
         log = store.start_run(
@@ -52,17 +68,22 @@ def replicate(experiment: Experiment, seeds: int, store: Store, options: Options
             name=name,
             kind="replicates",
             params=experiment.leaves(),
-            tags={"harness.experiment": experiment.name, "harness.seeds": str(seeds), **options.tags},
+            tags={
+                "harness.experiment": experiment.name,
+                "harness.seeds": str(seeds),
+                "harness.population": str(together),
+                **options.tags,
+            },
             parent=options.parent,
             note=options.note,
         )
-        return _replicate(experiment, seeds, name, {}, store, log, options, display)
+        return _replicate(experiment, seeds, together, name, {}, store, log, options, display)
 
 
 def resume(parent: Run, store: Store, options: Options, display: Display) -> Replicates:
     """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing."""
     experiment = recall.experiment(store, parent)
-    seeds = int(parent.data.tags["harness.seeds"])
+    seeds, together = int(parent.data.tags["harness.seeds"]), int(parent.data.tags["harness.population"])
     children = {
         int(child.data.params["train.seed"]): child
         for child in reversed(store.children(parent.info.run_id))
@@ -70,12 +91,15 @@ def resume(parent: Run, store: Store, options: Options, display: Display) -> Rep
     }
     with interruptions():
         log = store.resume_run(parent.info.run_id)
-        return _replicate(experiment, seeds, str(parent.info.run_name), children, store, log, options, display)
+        return _replicate(
+            experiment, seeds, together, str(parent.info.run_name), children, store, log, options, display
+        )
 
 
 def _replicate(
     experiment: Experiment,
     seeds: int,
+    together: int,
     name: str,
     known: Mapping[int, Run],
     store: Store,
@@ -87,16 +111,20 @@ def _replicate(
     stopped = None
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
-    first = experiment.train.seed
+    wanted = range(experiment.train.seed, experiment.train.seed + seeds)
     with interruptions() as stop, running.truthful(log):
         log.text(experiment.to_yaml(), "experiment.yaml")
-        for number, seed in enumerate(range(first, first + seeds), start=1):
-            display.notice(f"seed {seed} ({number} of {seeds})")
-            plan = experiment.with_values({"train.seed": seed})
-            below = replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None)
-            outcomes[seed] = _one(plan, known.get(seed), store, below, display)
-            # A signal in a seed's last epoch lets that seed finish, and nobody else start.
-            stopped = outcomes[seed].stopped or stop.signal
+        for group in batched(wanted, together):
+            plans = {
+                seed: Plan(
+                    experiment.with_values({"train.seed": seed}),
+                    replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None),
+                )
+                for seed in group
+            }
+            outcomes |= _some(plans, known, seeds, store, display)
+            # A signal in the last epoch lets what is trained finish, and nobody else start.
+            stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
             if stopped is None and Deadline(options.deadline).passed:
                 stopped = "max-time"
             if stopped:
@@ -130,25 +158,53 @@ def _summarise(
     return means, deviations
 
 
-def _one(plan: Experiment, known: Run | None, store: Store, options: Options, display: Display) -> Outcome:
-    """Train one seed, go on with it, or take it as it ended."""
-    if known is None:
-        return running.run(plan, store, options, display)
-    diverged = "harness.diverged" in known.data.tags
-    if known.info.status != "FINISHED" and not diverged:
-        try:
-            recall.checkpoint(store, known)
-        except HarnessError:
-            display.notice(f"{known.info.run_name} left no checkpoint to go on from; its seed is trained anew")
-            return running.run(plan, store, options, display)
-        return running.resume(known.info.run_id, store, {}, options, display)
-    metrics = known.data.metrics
+def _some(
+    plans: Mapping[int, Plan], known: Mapping[int, Run], seeds: int, store: Store, display: Display
+) -> dict[int, Outcome]:
+    """Train a few seeds at once, go on with them, or take them as they ended."""
+    outcomes = {}
+    todo: dict[int, Plan] = {}
+    for seed, plan in plans.items():
+        found = known.get(seed)
+        if found is not None and (found.info.status == "FINISHED" or "harness.diverged" in found.data.tags):
+            outcomes[seed] = _as_it_ended(plan.experiment, found, store)
+            continue
+        if found is not None:
+            try:
+                plan = replace(plan, known=running.interrupted(store, found.info.run_id))
+            except HarnessError:
+                display.notice(f"{found.info.run_name} left no checkpoint to go on from; its seed is trained anew")
+        todo[seed] = plan
+    if len(todo) > 1:
+        display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
+        training, scoring = running.prepare(next(iter(todo.values())).experiment, display)
+        return outcomes | dict(
+            zip(todo, run_together(list(todo.values()), training, scoring, store, display), strict=True)
+        )
+    for seed, plan in todo.items():
+        display.notice(f"seed {seed} (of {seeds})")
+        if plan.known:
+            outcomes[seed] = running.resume(plan.known.run_id, store, {}, plan.options, display)
+        else:
+            outcomes[seed] = running.run(plan.experiment, store, plan.options, display)
+    return outcomes
+
+
+def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> Outcome:
+    metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
-    _, generator, epoch = recall.generator(store, known, "end")
-    images = data.load_split(plan.data.name, "test")
-    grid = pictures.grid(generate(generator, sample_inputs(plan, images, running.GRID)))
-    status: Status = "FAILED" if diverged else "FINISHED"
-    return Outcome(known.info.run_id, str(known.info.run_name), plan, status, epoch, metrics, scores, grid=grid)
+    _, generator, epoch = recall.generator(store, found, "end")
+    images = data.load_split(experiment.data.name, "test")
+    grid = pictures.grid(generate(generator, sample_inputs(experiment, images, running.GRID)))
+    status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
+    return Outcome(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
+
+
+def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
+    """The seeds, at most `size` at a time."""
+    rest = iter(seeds)
+    while group := list(islice(rest, size)):
+        yield group
 
 
 def _log_curves(store: Store, log: RunLog, run_ids: list[str]) -> None:

@@ -17,6 +17,7 @@ from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
+from harness.quality import Scores
 from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store, save_generator
@@ -99,23 +100,10 @@ def run(experiment: Experiment, store: Store, options: Options, display: Display
     Raises HarnessError before the run is created when data, device or store are not as they should be.
     """
     training, scoring = prepare(experiment, display)
-    experiment = training.experiment
-    name = options.name or f"{experiment.name}-{secrets.token_hex(2)}"
     with interruptions():
-        log = store.start_run(
-            project=experiment.project,
-            name=name,
-            kind=options.kind,
-            params=experiment.leaves(),
-            tags={**provenance.tags(training, scoring), **options.tags},
-            parent=options.parent,
-            note=options.note,
-        )
+        log = start(training, scoring, store, options)
         with truthful(log):
-            provenance.describe(log, training)
-            _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
-            begun = Outcome(log.run_id, name, experiment, "FINISHED", 0, {})
-            return _train(begun, training, scoring, Best(), log, options, display)
+            return _drive(begun(log, training, scoring, display), options)
 
 
 def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
@@ -124,37 +112,43 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     `changes` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
     Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
     """
-    found = recall.single(store, store.find(wanted))
-    name = str(found.info.run_name)
-    checkpoint = recall.checkpoint(store, found)
-    experiment = _extended(checkpoint, changes)
-    if checkpoint.epoch >= experiment.train.epochs and found.info.status == "FINISHED":
+    known = interrupted(store, wanted)
+    experiment = _extended(known.checkpoint, changes)
+    if known.checkpoint.epoch >= experiment.train.epochs and known.status == "FINISHED":
         raise HarnessError(
-            f"run {name} is complete: {checkpoint.epoch} of {experiment.train.epochs} epochs; "
+            f"run {known.name} is complete: {known.checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
-    _use_threads(checkpoint.threads, display)
+    _use_threads(known.checkpoint.threads, display)
     training, scoring = prepare(experiment, display)
-    training.load_state_dict(checkpoint.training)
+    with interruptions():
+        log = store.resume_run(known.run_id)
+        with truthful(log):
+            return _drive(reopened(log, known, training, scoring, display), options)
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that can be gone on with: how it stands in the store, and where its last checkpoint left it."""
+
+    run_id: str
+    name: str
+    status: str
+    metrics: Mapping[str, float]
+    checkpoint: Checkpoint
+    best: Best
+
+
+def interrupted(store: Store, wanted: str) -> Interrupted:
+    """Look a run up to go on with it. Raises HarnessError for an unknown run, or one without a checkpoint."""
+    found = recall.single(store, store.find(wanted))
+    checkpoint = recall.checkpoint(store, found)
     best = Best()
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
         best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
-    with interruptions():
-        log = store.resume_run(found.info.run_id)
-        with truthful(log):
-            if experiment != checkpoint.experiment:
-                before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
-                log.tags({"harness.epochs": str(after)})
-                log.text(experiment.to_yaml(), "experiment.yaml")
-                display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
-            display.notice(f"resuming {name} after epoch {checkpoint.epoch}")
-            # Where only the end is missing, this is what there is to report.
-            grid = pictures.grid(training.sample(GRID))
-            begun = Outcome(
-                log.run_id, name, experiment, "FINISHED", checkpoint.epoch, dict(found.data.metrics), grid=grid
-            )
-            return _train(begun, training, scoring, best, log, options, display)
+    info = found.info
+    return Interrupted(info.run_id, str(info.run_name), info.status, dict(found.data.metrics), checkpoint, best)
 
 
 def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring | None]:
@@ -172,6 +166,44 @@ def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring
     if not source.validation:
         display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
     return training, scoring
+
+
+def start(training: Training, scoring: Scoring | None, store: Store, options: Options) -> RunLog:
+    """A new MLflow run for a training that is about to begin."""
+    experiment = training.experiment
+    return store.start_run(
+        project=experiment.project,
+        name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
+        kind=options.kind,
+        params=experiment.leaves(),
+        tags={**provenance.tags(training, scoring), **options.tags},
+        parent=options.parent,
+        note=options.note,
+    )
+
+
+def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Display) -> Course:
+    """The course of a new run."""
+    provenance.describe(log, training)
+    _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
+    outcome = Outcome(log.run_id, log.name, training.experiment, "FINISHED", 0, {})
+    return Course(outcome, training, scoring, Best(), log, display)
+
+
+def reopened(log: RunLog, known: Interrupted, training: Training, scoring: Scoring | None, display: Display) -> Course:
+    """The course of a run that goes on where its checkpoint left it."""
+    checkpoint, experiment = known.checkpoint, training.experiment
+    training.load_state_dict(checkpoint.training)
+    if experiment != checkpoint.experiment:
+        before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
+        log.tags({"harness.epochs": str(after)})
+        log.text(experiment.to_yaml(), "experiment.yaml")
+        display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
+    display.notice(f"resuming {known.name} after epoch {checkpoint.epoch}")
+    # Where only the end is missing, this is what there is to report.
+    grid = pictures.grid(training.sample(GRID))
+    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, known.metrics, grid=grid)
+    return Course(outcome, training, scoring, known.best, log, display)
 
 
 @dataclass
@@ -194,68 +226,106 @@ class Best:
 # The loop --------------------------------------------------------------------------------------------------------
 
 
-def _train(
-    outcome: Outcome,
-    training: Training,
-    scoring: Scoring | None,
-    best: Best,
-    log: RunLog,
-    options: Options,
-    display: Display,
-) -> Outcome:
+def _drive(course: Course, options: Options) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
-    experiment, every = training.experiment, training.experiment.track
-    # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
-    logged = log.last_step("loss/generator") if log.resumed else 0
-    drawn = log.image_steps("samples") if log.resumed else set()
-    with interruptions() as stop, _shown(display, training, outcome.name), _watched(log, options.system_metrics):
+    training, display = course.training, course.display
+    with (
+        interruptions() as stop,
+        shown(display, training, course.outcome.name),
+        watched(course.log, options.system_metrics),
+    ):
         deadline = Deadline(options.deadline)
         for report in training:
-            epoch, last = report.epoch, report.epoch == experiment.train.epochs
-            stopped = None if last else stop.signal or ("max-time" if deadline.near() else None)
-            ending = bool(stopped or last or report.diverged)
-            metrics = dict(report.metrics)
-
-            # Score on schedule alone, so that a run that was stopped chooses among the same epochs as one that was not.
-            if scoring and every.score_every and not report.diverged and (last or epoch % every.score_every == 0):
-                scores = scoring.between_epochs(training.sampler)
-                metrics |= scores.metrics("quality")
-                if best.offer(scores.kid, epoch, training.sampler):
-                    _save(log, training, best, name="best")
-            if epoch > logged:
-                log.metrics(epoch, metrics)
-            outcome = replace(outcome, epoch=epoch, metrics=metrics)
-            display.epoch(replace(report, metrics=metrics))
-
-            # Draw the same digits as ever, and beside them the training images that they are nearest to.
-            if ending or epoch % every.samples_every == 0:
-                samples = training.sample(GRID)
-                grid = pictures.grid(samples)
-                outcome = replace(outcome, grid=grid)
-                if epoch not in drawn:
-                    _log_picture(log, "samples", epoch, grid)
-                    if scoring:
-                        _log_picture(log, "neighbours", epoch, pictures.pairs(samples, scoring.neighbours(samples)))
-                display.grid(grid, epoch)
-
-            # Save, and see whether this is the end.
-            if report.diverged:
-                _save(log, training, best, name="diverged")
-                log.tags({"harness.diverged": report.diverged})
-                reason = f"diverged in epoch {epoch}: {report.diverged}"
-                outcome = replace(outcome, status="FAILED", reason=reason)
+            stopped = stop.signal or ("max-time" if deadline.near() else None)
+            scores = None
+            if course.scoring and course.due(report):
+                scores = course.scoring.between_epochs(training.sampler)
+            if course.after(report, scores, stopped):
                 break
-            if ending or epoch % every.checkpoint_every == 0:
-                _save(log, training, best)
-            if stopped:
-                reason = f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
-                outcome = replace(outcome, status="KILLED", reason=reason, stopped=stopped)
-                break
-    log.tags({"harness.epoch": str(outcome.epoch)})
-    if outcome.status != "KILLED":
-        outcome = _conclude(outcome, training, scoring, best, log, display)
-    shipped = log.finish(outcome.status)
-    return replace(outcome, unshipped=None if shipped else log.lost or "the tracking server did not take everything")
+    return course.conclude()
+
+
+class Course:
+    """A run under way: what happens to it when an epoch has ended, and at its end.
+
+    outcome: how it stands.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        training: Training,
+        scoring: Scoring | None,
+        best: Best,
+        log: RunLog,
+        display: Display,
+    ) -> None:
+        self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
+        self._best = best
+        # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
+        self._logged = log.last_step("loss/generator") if log.resumed else 0
+        self._drawn = log.image_steps("samples") if log.resumed else set()
+
+    def due(self, report: Report) -> bool:
+        """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
+        as one that was not."""
+        experiment = self.training.experiment
+        every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
+        return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
+
+    def after(self, report: Report, scores: Scores | None, stopped: str | None) -> bool:
+        """Log, draw and save what an epoch has brought. True when the run ends with it.
+
+        scores: where they were due. stopped: why the run is to end before its last epoch, if it is.
+        """
+        training, log, experiment = self.training, self.log, self.training.experiment
+        epoch, last = report.epoch, report.epoch == experiment.train.epochs
+        stopped = None if last else stopped
+        ending = bool(stopped or last or report.diverged)
+        metrics = dict(report.metrics)
+        if scores is not None:
+            metrics |= scores.metrics("quality")
+            if self._best.offer(scores.kid, epoch, training.sampler):
+                _save(log, training, self._best, name="best")
+        if epoch > self._logged:
+            log.metrics(epoch, metrics)
+        self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
+        self.display.epoch(replace(report, metrics=metrics))
+
+        if ending or epoch % experiment.track.samples_every == 0:
+            self._draw(epoch)
+        if report.diverged:
+            _save(log, training, self._best, name="diverged")
+            log.tags({"harness.diverged": report.diverged})
+            reason = f"diverged in epoch {epoch}: {report.diverged}"
+            self.outcome = replace(self.outcome, status="FAILED", reason=reason)
+        elif ending or epoch % experiment.track.checkpoint_every == 0:
+            _save(log, training, self._best)
+        if stopped and not report.diverged:
+            reason = f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
+            self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
+        return ending
+
+    def _draw(self, epoch: int) -> None:
+        """The same digits as ever, and beside them the training images that they are nearest to."""
+        samples = self.training.sample(GRID)
+        grid = pictures.grid(samples)
+        self.outcome = replace(self.outcome, grid=grid)
+        if epoch not in self._drawn:
+            _log_picture(self.log, "samples", epoch, grid)
+            if self.scoring:
+                neighbours = pictures.pairs(samples, self.scoring.neighbours(samples))
+                _log_picture(self.log, "neighbours", epoch, neighbours)
+        self.display.grid(grid, epoch)
+
+    def conclude(self) -> Outcome:
+        """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
+        self.log.tags({"harness.epoch": str(self.outcome.epoch)})
+        if self.outcome.status != "KILLED":
+            self.outcome = _conclude(self.outcome, self.training, self.scoring, self._best, self.log, self.display)
+        shipped = self.log.finish(self.outcome.status)
+        unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
+        return replace(self.outcome, unshipped=unshipped)
 
 
 def _conclude(
@@ -297,7 +367,7 @@ def truthful(log: RunLog) -> Iterator[None]:
 
 
 @contextmanager
-def _shown(display: Display, training: Training, name: str) -> Iterator[None]:
+def shown(display: Display, training: Training, name: str) -> Iterator[None]:
     display.started(training, name)
     try:
         yield
@@ -306,7 +376,7 @@ def _shown(display: Display, training: Training, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(log: RunLog, wanted: bool) -> Iterator[None]:
+def watched(log: RunLog, wanted: bool) -> Iterator[None]:
     with log.watch_system() if wanted else contextlib.nullcontext():
         yield
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.data import Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import generate, sample_inputs
+from harness.gan import generate, generate_all, sample_inputs
 from harness.quality import Judge, Scorer, Scores, load_judge
 
 Split = Literal["validation", "test"]
@@ -75,6 +75,12 @@ class Scoring:
         """Few samples against the validation images, for the curve and for choosing the best epoch."""
         return self._score(self.while_training, generator, "validation")
 
+    def between_epochs_of(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
+        """The same for several experiments that are trained on the same images, scored in one go."""
+        scorer = self.while_training
+        inputs = [self._inputs(experiment, scorer, "validation") for experiment in experiments]
+        return scorer.score_all(generate_all(generators, inputs))
+
     def final(self, generator: nn.Module) -> Scores:
         """`quality.samples` against the test split, once, when a run has ended: it must choose nothing."""
         return self.of(self.experiment, generator, "test")
@@ -99,9 +105,10 @@ class Scoring:
     def _score(
         self, scorer: Scorer, generator: nn.Module, split: Split, experiment: Experiment | None = None
     ) -> Scores:
-        drawn = experiment or self.experiment
-        inputs = sample_inputs(drawn, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
-        return scorer.score(generate(generator, inputs))
+        return scorer.score(generate(generator, self._inputs(experiment or self.experiment, scorer, split)))
+
+    def _inputs(self, experiment: Experiment, scorer: Scorer, split: Split) -> Tensor:
+        return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
 
 
 def _tenths(notice: Callable[[str], None]) -> Callable[[float], None]:

@@ -1,6 +1,18 @@
 """Networks, objectives, and the training core that uses them."""
 
-from harness.gan.resolve import resolve
+from harness.gan.population import Population, generate_all
+from harness.gan.resolve import resolve, resolved_population
 from harness.gan.training import Report, Training, from_uint8, generate, sample_inputs, to_uint8
 
-__all__ = ["Report", "Training", "from_uint8", "generate", "resolve", "sample_inputs", "to_uint8"]
+__all__ = [
+    "Population",
+    "Report",
+    "Training",
+    "from_uint8",
+    "generate",
+    "generate_all",
+    "resolve",
+    "resolved_population",
+    "sample_inputs",
+    "to_uint8",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 
 WARM_UP = 3  # calls before the recording, as torch's notes on CUDA graphs ask for
 
+Step = Callable[[], None]
+
 
 class Recordable(Protocol):
     """What a recorded function works on."""
 
     def tensors(self) -> list[Tensor]:
-        """Everything that the function changes. It must stay where it is from the first call on."""
+        """Everything that the function changes. From its first call on it stays where it is."""
         ...
 
     def generators(self) -> Sequence[torch.Generator]:
@@ -27,6 +30,17 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def record_cuda_graph(function: Step, generators: Sequence[torch.Generator]) -> Step:
+    """Record the function as a CUDA graph; returns its replay. Random generators go on from where they then stand, so
+    they can be seeded anew between replays."""
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
 class Captured:
     """A function of no arguments: called, it does what the function does, out of a recording made at the first call.
 
@@ -35,39 +49,47 @@ class Captured:
     train to the same weights.
     """
 
-    def __init__(self, function: Callable[[], None], owner: Recordable) -> None:
-        self._function = function
-        self._owner = owner
-        self._graph: torch.cuda.CUDAGraph | None = None
+    def __init__(
+        self,
+        function: Step,
+        owner: Recordable,
+        record: Callable[[Step, Sequence[torch.Generator]], Step] = record_cuda_graph,
+    ) -> None:
+        self._function, self._owner, self._record = function, owner, record
+        self._replay: Step | None = None
 
     def __call__(self) -> None:
-        if self._graph is None:
-            self._graph = self._record()
-        self._graph.replay()
+        if self._replay is None:
+            self._warm_up()
+            self._replay = self._record(self._function, self._owner.generators())
+        self._replay()
 
-    def _record(self) -> torch.cuda.CUDAGraph:
+    @torch.no_grad()
+    def _warm_up(self) -> None:
         known = self._owner.tensors()
         before = [tensor.clone() for tensor in known]
         states = [generator.get_state() for generator in self._owner.generators()]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        with torch.enable_grad(), _side_stream():
             for _ in range(WARM_UP):
                 self._function()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.no_grad():
-            for tensor, value in zip(known, before, strict=True):
-                tensor.copy_(value)
-            # Whatever the warm-up has brought forth, an optimiser's moments, starts from zero.
-            ids = {id(tensor) for tensor in known}
-            for tensor in self._owner.tensors():
-                if id(tensor) not in ids:
-                    tensor.zero_()
+        for tensor, value in zip(known, before, strict=True):
+            tensor.copy_(value)
+        there = {id(tensor) for tensor in known}
+        for tensor in self._owner.tensors():
+            if id(tensor) not in there:  # what the warm-up has brought forth, an optimiser's moments, starts from zero
+                tensor.zero_()
         for generator, state in zip(self._owner.generators(), states, strict=True):
             generator.set_state(state)
-        graph = torch.cuda.CUDAGraph()
-        for generator in self._owner.generators():
-            graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
-            self._function()
-        return graph
+
+
+@contextlib.contextmanager
+def _side_stream() -> Iterator[None]:
+    """Where CUDA graphs want to be warmed up."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        yield
+    torch.cuda.current_stream().wait_stream(side)

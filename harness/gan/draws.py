@@ -175,9 +175,18 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
         noise = F.pad(noise, (0, shape.classes)).scatter_(-1, where.unsqueeze(-1), 1.0)
         asked = raw.classes.unbind(-2)
     masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, 3 * shape.batch, rates, shape.dtype)
-    split = [mask.split([2 * shape.batch, shape.batch], dim=-len(units) - 1) for mask, units in zip(masks, shape.masks)]
+    rows = [2 * shape.batch, shape.batch]
+    split = [torch.split(mask, rows, dim=-1 - len(units)) for mask, units in zip(masks, shape.masks, strict=False)]
     both, generated = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
-    return StepDraws(raw.indices, *noise.unbind(-3), both, generated, *asked)
+    return StepDraws(
+        raw.indices,
+        discriminator_noise=noise.select(-3, 0),
+        generator_noise=noise.select(-3, 1),
+        discriminator_masks=both,
+        generator_masks=generated,
+        discriminator_labels=asked[0],
+        generator_labels=asked[1],
+    )
 
 
 def keep_masks(
@@ -185,9 +194,9 @@ def keep_masks(
 ) -> list[Tensor]:
     """Masks [rows, *shape]: 1 / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
 
-    bits: int64 [words], or [K, words] with `rates` float64 [K], which gives masks [K, rows, *shape]. A unit gets 16 random
-    bits, four of them cut from one 64-bit integer, and is kept where they reach a threshold: a tenth of the time of
-    `bernoulli_` on a CPU, and the rate is exact to 1 / 131,072.
+    bits: int64 [words], or [K, words] with `rates` float64 [K], which gives masks [K, rows, *shape]. A unit gets 16
+    random bits, four of them cut from one 64-bit integer, and is kept where they reach a threshold: a tenth of the
+    time of `bernoulli_` on a CPU, and the rate is exact to 1 / 131,072.
     """
     sizes = [rows * math.prod(shape) for shape in shapes]
     if isinstance(rates, Tensor):
@@ -198,5 +207,5 @@ def keep_masks(
         threshold, scale = min(round(rates * 2**16) - 2**15, 2**15 - 1), 1 / (1 - rates)
     units = bits.view(torch.int16)
     kept = torch.ge(units, threshold, out=torch.empty(units.shape, dtype=dtype, device=bits.device)).mul_(scale)
-    parts = kept[..., : sum(sizes)].split(sizes, dim=-1)
-    return [part.unflatten(-1, (rows, *shape)) for part, shape in zip(parts, shapes, strict=True)]
+    parts = torch.split(kept[..., : sum(sizes)], sizes, dim=-1)
+    return [part.view(*bits.shape[:-1], rows, *shape) for part, shape in zip(parts, shapes, strict=True)]

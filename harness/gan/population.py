@@ -9,6 +9,7 @@ The members stay trainings of their own: sampled, saved, resumed and scored one 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -18,9 +19,18 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from harness.errors import HarnessError
-from harness.gan.capture import Captured, can_capture
+from harness.gan.capture import Captured
 from harness.gan.draws import RawDraws, StepDraws, made
-from harness.gan.training import Network, Report, Training, apply_gradients, from_uint8
+from harness.gan.training import (
+    SAMPLE_BATCH,
+    Network,
+    Report,
+    Training,
+    apply_gradients,
+    from_uint8,
+    generate,
+    to_uint8,
+)
 
 # What members may differ in. All else shapes the program that they share.
 FREE = (
@@ -47,8 +57,8 @@ class Population:
     def __init__(self, trainings: Sequence[Training]) -> None:
         """Raises HarnessError for trainings that cannot share one program."""
         check(trainings)
-        self.members: list[Training] = []
-        self._stack(list(trainings))
+        self.members = list(trainings)
+        self.restack()
 
     def __iter__(self) -> Iterator[list[tuple[Training, Report]]]:
         """Epoch after epoch, the reports of all members; those that have had their last one leave by themselves."""
@@ -60,15 +70,34 @@ class Population:
 
     def keep(self, members: Sequence[Training]) -> None:
         """Go on with these members alone, between epochs; the others keep their state and free their share."""
-        if list(members) != self.members:
-            self._stack(list(members))
+        if list(members) == self.members:
+            return
+        for member in self.members:
+            _own_memory(member)
+        self.members = list(members)
+        self.restack()
+
+    def restack(self) -> None:
+        """Gather the members' weights as they are now: to be called when those of one have been loaded anew."""
+        self._work: Callable[[], None] | None = None
+        if len(self.members) < 2:
+            return
+        members, device, dtype = self.members, self.members[0].device, self.members[0].dtype
+        self._generator = _Stack([member.generator for member in members])
+        self._discriminator = _Stack([member.discriminator for member in members])
+        for member in members:
+            member.forget_recording()
+        shapes = [member.draws.shape for member in members]
+        self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
+        self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=torch.float64)
+        self._totals = torch.zeros(4, len(members), device=device, dtype=dtype)
 
     def train_epoch(self) -> list[tuple[Training, Report]]:
         """One epoch of every member."""
         if len(self.members) == 1:
             return [(self.members[0], self.members[0].train_epoch())]
         if self._work is None:
-            captured = can_capture(self.members[0].device)
+            captured = self.members[0].capture
             self._work = Captured(self._draw_and_update, self) if captured else self._draw_and_update
         started = time.perf_counter()
         self._totals.zero_()
@@ -141,26 +170,6 @@ class Population:
 
     # Where the weights lie ---------------------------------------------------------------------------------------
 
-    def _stack(self, members: list[Training]) -> None:
-        for member in self.members:
-            if member not in members:
-                _own_memory(member)
-        self.members = members
-        self._work: Callable[[], None] | None = None
-        if len(members) < 2:
-            for member in members:
-                _own_memory(member)
-            return
-        device, dtype = members[0].device, members[0].dtype
-        self._generator = _Stack([member.generator for member in members])
-        self._discriminator = _Stack([member.discriminator for member in members])
-        shapes = [member.draws.shape for member in members]
-        for member in members:
-            member.forget_recording()
-        self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
-        self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=torch.float64)
-        self._totals = torch.zeros(4, len(members), device=device, dtype=dtype)
-
     def tensors(self) -> list[Tensor]:
         """What a step changes, for a recording of it."""
         stacked = [*self._generator.shared.values(), *self._discriminator.shared.values()]
@@ -209,7 +218,12 @@ class _Stack:
 
     def network(self, weights: Weights) -> Network:
         """The network as a function, of one member's weights."""
-        return lambda *inputs: functional_call(self._networks[0], dict(weights), inputs)
+
+        def run(*inputs: object) -> Tensor:
+            result: Tensor = functional_call(self._networks[0], dict(weights), inputs)
+            return result
+
+        return run
 
     def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
         """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
@@ -223,16 +237,14 @@ class _Stack:
         own = {name: [next(rest) for _ in optimizers] for name in names if name in self._ragged}
         for index, optimizer in enumerate(optimizers):
             apply_gradients(optimizer, [of[name][index] if name in of else own[name][index] for name in names])
-        norms = [_norms(of[name]) if name in of else torch.stack([_norm(each) for each in own[name]]) for name in names]
-        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
-
-
-def _norms(gradients: Tensor) -> Tensor:
-    """[K, ...] to [K]."""
-    return torch.linalg.vector_norm(gradients.flatten(1), dim=1)
-
-
-_norm = torch.linalg.vector_norm
+        norms = [
+            torch.linalg.vector_norm(of[name].flatten(1), dim=1)
+            if name in of
+            else torch.stack([torch.linalg.vector_norm(gradient) for gradient in own[name]])
+            for name in names
+        ]
+        total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        return total
 
 
 def _padded(tensors: Sequence[Tensor]) -> Tensor:
@@ -246,6 +258,30 @@ def _each(function: Callable[..., Tensor], *arguments: object) -> Tensor:
     axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
     result: Tensor = vmap(function, in_dims=axes)(*arguments)
     return result
+
+
+def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """`generate` for several generators of the same kind: images uint8 [N, C, H, W] of each, on the CPU."""
+    device = next(generators[0].parameters()).device
+    if device.type != "cuda" or len({len(each) for each in inputs}) > 1:
+        return [generate(generator, each) for generator, each in zip(generators, inputs, strict=True)]
+    return generate_batched(generators, inputs)
+
+
+@torch.no_grad()
+def generate_batched(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """`generate_all` as one program, for as many inputs [N, ...] of each."""
+    stack = _Stack([copy.deepcopy(generator).eval() for generator in generators])
+    weights = stack.weights()
+    some = next(iter(weights.values()))
+    widest = max(each.shape[-1] for each in inputs)
+    stacked = torch.stack([F.pad(each, (0, widest - each.shape[-1])) for each in inputs]).to(some.device, some.dtype)
+
+    def images(weights: Weights, inputs: Tensor) -> Tensor:
+        return to_uint8(stack.network(weights)(inputs))
+
+    parts = [_each(images, weights, part) for part in torch.split(stacked, SAMPLE_BATCH, dim=1)]
+    return list(torch.cat(parts, dim=1).cpu())
 
 
 def _own_memory(member: Training) -> None:

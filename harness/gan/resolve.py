@@ -9,10 +9,12 @@ import torch
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.gan.population import Population
 from harness.gan.training import Training
 
-WORTH = 1.15  # bf16 has to be this much faster to be chosen over fp32
+WORTH = 1.15  # how much faster bf16, or a population, has to be to be chosen
 TIMED_STEPS, TIMED_EPOCHS = 6, 3
+POPULATION_TIMED = 4
 
 
 def resolve(experiment: Experiment, images: Images) -> Experiment:
@@ -38,9 +40,34 @@ def resolved_device(wanted: str) -> str:
     return wanted
 
 
+def resolved_population(experiment: Experiment, images: Images, count: int) -> int:
+    """How many of `count` trainings like this one to train at once: all of them where that is faster here, else 1.
+
+    `experiment` has its device and precision resolved. On a CPU, where a few show what many gain, four are timed.
+    """
+    if experiment.train.device == "mps" or count < 2:
+        return 1
+    size = min(count, POPULATION_TIMED) if experiment.train.device == "cpu" else count
+    some = _some(images, experiment)
+    plan = experiment.with_values({"train.epochs": 1 + TIMED_EPOCHS})
+    try:
+        alone = Training(plan, some)
+        together = Population([Training(plan, some) for _ in range(size)])
+        rounds = [(alone.train_epoch().seconds, together.train_epoch()[0][1].seconds) for _ in range(1 + TIMED_EPOCHS)]
+    except torch.OutOfMemoryError:
+        return 1
+    single, joint = (statistics.median(seconds) for seconds in zip(*rounds[1:], strict=True))
+    return count if size * single > WORTH * joint else 1
+
+
+def _some(images: Images, experiment: Experiment) -> Images:
+    """As many as the timed steps of an epoch take."""
+    return images.take(torch.arange(TIMED_STEPS * experiment.train.batch_size) % len(images))
+
+
 def _faster_precision(experiment: Experiment, images: Images) -> str:
     """Time a few steps of both on this machine: what a CPU's flags promise is often not kept."""
-    some = images.take(torch.arange(TIMED_STEPS * experiment.train.batch_size) % len(images))
+    some = _some(images, experiment)
     epochs = 1 + TIMED_EPOCHS  # the first warms up
     plans = {name: {"train.precision": name, "train.epochs": epochs} for name in ("fp32", "bf16")}
     trials = {name: Training(experiment.with_values(values), some) for name, values in plans.items()}

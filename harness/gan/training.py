@@ -54,8 +54,13 @@ class Training:
     epoch: epochs done. steps: steps done; it grows while an epoch runs, for a display to read.
     """
 
-    def __init__(self, experiment: Experiment, images: Images, *, dtype: torch.dtype = torch.float32) -> None:
-        """`experiment` has its device and precision resolved; `dtype` is that of the weights."""
+    def __init__(
+        self, experiment: Experiment, images: Images, *, dtype: torch.dtype = torch.float32, capture: bool = True
+    ) -> None:
+        """`experiment` has its device and precision resolved; `dtype` is that of the weights.
+
+        capture: on a GPU, record the step as a CUDA graph; without it every operation is launched by itself.
+        """
         batch = experiment.train.batch_size
         if len(images) < batch:
             raise HarnessError(
@@ -64,12 +69,13 @@ class Training:
             )
         self.experiment = experiment
         self.device = torch.device(experiment.train.device)
+        self.capture = capture and can_capture(self.device)
         self.dtype = dtype
         self.images = images.to(self.device)
         generator, discriminator = build(experiment, images)
         # Convolutions are faster with the channels last; other weights are left as they are.
-        self.generator = generator.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.discriminator = discriminator.to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = generator.to(self.device, dtype).to(memory_format=torch.channels_last)
+        self.discriminator = discriminator.to(self.device, dtype).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
         self.objective = OBJECTIVES[experiment.objective.kind]()
         options = experiment.optimizer
@@ -96,7 +102,7 @@ class Training:
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         options = self.experiment.optimizer
-        on_device = can_capture(self.device)  # then the rate is read on the device, where a recorded step can see it
+        on_device = self.capture  # then the rate is read on the device, where a recorded step can see it
         return torch.optim.Adam(
             network.parameters(),
             lr=torch.tensor(lr, device=self.device) if on_device else lr,
@@ -168,7 +174,8 @@ class Training:
             return
         batch = self.experiment.train.batch_size
         half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
-        weights, targets = list(self.average.parameters()), list(self.generator.parameters())
+        weights: list[Tensor] = list(self.average.parameters())
+        targets: list[Tensor] = list(self.generator.parameters())
         torch._foreach_lerp_(weights, targets, 1 - 0.5 ** (batch / half_life))
         for buffer, target in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             buffer.copy_(target)
@@ -187,7 +194,7 @@ class Training:
     def train_epoch(self) -> Report:
         """One pass over the training images, in a new order."""
         if self._work is None:
-            self._work = Captured(self._draw_and_update, self) if can_capture(self.device) else self._draw_and_update
+            self._work = Captured(self._draw_and_update, self) if self.capture else self._draw_and_update
         started = time.perf_counter()
         self.begin_epoch()
         for _ in range(self.steps_per_epoch):
@@ -278,9 +285,9 @@ class Training:
         """Everything that the next epoch depends on, besides the experiment and the images."""
         return {
             "epoch": self.epoch,
-            "generator": self.generator.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
+            "generator": _weights(self.generator),
+            "average": None if self.average is None else _weights(self.average),
+            "discriminator": _weights(self.discriminator),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
         }
@@ -292,11 +299,21 @@ class Training:
         self.discriminator.load_state_dict(state["discriminator"])
         for name in ("generator_optimizer", "discriminator_optimizer"):
             optimizer: torch.optim.Optimizer = getattr(self, name)
-            # The moments alone: rates and options are the experiment's, and where they lie is this device's matter.
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state[name]["state"]})
+            # The moments alone, and copies of them, which PyTorch would train on in the state's own place: rates and
+            # options are the experiment's, and where they lie is this device's matter.
+            moments = copy.deepcopy(state[name]["state"])
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         self.forget_recording()  # it knows the old moments
         self.epoch = state["epoch"]
         self.steps = self.epoch * self.steps_per_epoch
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    """Its state; what lies in memory shared with other members of a population is copied, lest theirs be saved too."""
+    return {
+        name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -86,6 +86,14 @@ class Scorer:
         full: everything; else KID and Frechet distance only. Raises HarnessError for too few images, or other ones.
         """
         return self._scores(*self._see(self._choose(pixels)), full)
+
+    def score_all(self, sets: Sequence[Tensor], *, full: bool = True) -> list[Scores]:
+        """The scores of several sets of images, all of which the judge looks at in one go."""
+        chosen = [self._choose(pixels) for pixels in sets]
+        features, classes = self._see(torch.cat(chosen))
+        parts = torch.split(features, self.samples)
+        of = [None] * len(sets) if classes is None else torch.split(classes, self.samples)
+        return [self._scores(part, known, full) for part, known in zip(parts, of, strict=True)]
 
     def floor(self) -> Scores:
         """Real against real, the row that every table needs: what a perfect generator would get.

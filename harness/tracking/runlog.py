@@ -31,9 +31,18 @@ class RunLog:
     """
 
     def __init__(
-        self, client: "MlflowClient", spool: Spool, *, run_id: str, harness_id: str, experiment_id: str, resumed: bool
+        self,
+        client: "MlflowClient",
+        spool: Spool,
+        *,
+        run_id: str,
+        name: str,
+        harness_id: str,
+        experiment_id: str,
+        resumed: bool,
     ) -> None:
         self.run_id = run_id
+        self.name = name
         self.harness_id = harness_id
         self.experiment_id = experiment_id
         self.uri: str = client.tracking_uri

@@ -259,7 +259,13 @@ class Store:
             }
         )
         return RunLog(
-            self.client, spool, run_id=run_id, harness_id=harness_id, experiment_id=experiment_id, resumed=resumed
+            self.client,
+            spool,
+            run_id=run_id,
+            name=str(run.info.run_name),
+            harness_id=harness_id,
+            experiment_id=experiment_id,
+            resumed=resumed,
         )
 
     @contextlib.contextmanager

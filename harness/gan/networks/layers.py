@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def doubled(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def doubled(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The transposed convolution of kernel 4, stride 2, padding 1: [B, C, H, W] to [B, c, 2H, 2W]; weight [C, c, 4, 4].
 
     As a product of matrices, by which every pixel paints its 4 x 4 taps, and their sum where they overlap. For the few
@@ -15,7 +15,8 @@ def doubled(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """
     size = (2 * hidden.shape[2], 2 * hidden.shape[3])
     taps = hidden.flatten(2).mT @ weight.flatten(1)  # [B, H*W, c*16]
-    return F.fold(taps.mT, size, 4, padding=1, stride=2) + bias[:, None, None]
+    images = F.fold(taps.mT, size, 4, padding=1, stride=2)
+    return images if bias is None else images + bias[:, None, None]
 
 
 class Projection(nn.Module):

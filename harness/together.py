@@ -1,0 +1,114 @@
+"""Several runs trained as one population: one program, and for each its own MLflow run, checkpoints and status."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness import pictures, running
+from harness.experiment import Experiment
+from harness.gan import Population, Report, Training
+from harness.quality import Scores
+from harness.running import Course, Display, Interrupted, Options, Outcome
+from harness.scoring import Scoring
+from harness.stopping import Deadline, interruptions
+from harness.tracking import RunLog, Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of several: what to train, how it is kept, and the run that it goes on from, if any."""
+
+    experiment: Experiment
+    options: Options
+    known: Interrupted | None = None
+
+
+def run_together(
+    plans: Sequence[Plan], first: Training, scoring: Scoring | None, store: Store, display: Display
+) -> list[Outcome]:
+    """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
+
+    first: a training of the plans' kind, whose images are shared. Raises HarnessError where the plans cannot share one
+    program, before any run is created.
+    """
+    trainings = [Training(plan.experiment, first.images) for plan in plans]
+    population = Population(trainings)
+    quiet = _Member(display)
+    with contextlib.ExitStack() as open_runs, interruptions() as stop:
+        courses: dict[Training, Course] = {}
+        for plan, training in zip(plans, trainings, strict=True):
+            log = _open(plan, training, scoring, store)
+            open_runs.enter_context(running.truthful(log))
+            if plan.known:
+                courses[training] = running.reopened(log, plan.known, training, scoring, quiet)
+            else:
+                courses[training] = running.begun(log, training, scoring, quiet)
+        population.restack()  # weights that were read back have to be where the program looks
+        outcomes: dict[Training, Outcome] = {}
+        options = plans[0].options
+        name = f"{courses[trainings[0]].outcome.name} and {len(plans) - 1} more, together"
+        first_log = courses[trainings[0]].log
+        with running.shown(display, trainings[0], name), running.watched(first_log, options.system_metrics):
+            deadline = Deadline(options.deadline)
+            for reports in population:
+                stopped = stop.signal or ("max-time" if deadline.near() else None)
+                scored = _scores(scoring, courses, reports)
+                display.epoch(_mean(reports))
+                staying = []
+                for training, report in reports:
+                    if courses[training].after(report, scored.get(training), stopped):
+                        outcomes[training] = courses[training].conclude()
+                    else:
+                        staying.append(training)
+                population.keep(staying)
+        for training in trainings:  # one that had nothing left but its end
+            if training not in outcomes:
+                outcomes[training] = courses[training].conclude()
+    return [outcomes[training] for training in trainings]
+
+
+def _open(plan: Plan, training: Training, scoring: Scoring | None, store: Store) -> RunLog:
+    if plan.known:
+        return store.resume_run(plan.known.run_id)
+    return running.start(training, scoring, store, plan.options)
+
+
+def _scores(
+    scoring: Scoring | None, courses: dict[Training, Course], reports: Sequence[tuple[Training, Report]]
+) -> dict[Training, Scores]:
+    """Of those for which they are due after this epoch."""
+    due = [training for training, report in reports if courses[training].due(report)]
+    if scoring is None or not due:
+        return {}
+    plans, samplers = [training.experiment for training in due], [training.sampler for training in due]
+    return dict(zip(due, scoring.between_epochs_of(plans, samplers), strict=True))
+
+
+def _mean(reports: Sequence[tuple[Training, Report]]) -> Report:
+    """What to show of an epoch: mean losses, and the images a second of all members."""
+    metrics = [report.metrics for _, report in reports]
+    shown = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]}
+    speed = "speed/images_per_second"
+    return replace(reports[0][1], metrics={**shown, speed: sum(each[speed] for each in metrics)})
+
+
+class _Member:
+    """The display of one of many: what it has to say is said, its epochs are the population's to show."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def notice(self, text: str) -> None:
+        self._display.notice(text)
+
+    def started(self, training: Training, name: str) -> None: ...
+
+    def epoch(self, report: Report) -> None: ...
+
+    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+
+    def ended(self) -> None: ...

@@ -1,0 +1,101 @@
+"""Recording a step: warming up leaves no trace, and a replay is the step. On a CPU the recording is the function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from harness import data
+from harness.data import Images
+from harness.experiment import Experiment
+from harness.gan import Population, Training
+from harness.gan.capture import WARM_UP, Captured, Step
+
+EVERYTHING = {
+    "generator.kind": "conv",
+    "discriminator.kind": "conv",
+    "generator.width": 4,
+    "discriminator.width": 4,
+    "generator.batch_norm": True,
+    "conditional": True,
+    "optimizer.schedule": "linear",
+    "train.ema_half_life": 50.0,
+}
+
+
+@pytest.fixture
+def images() -> Images:
+    return data.load("mnist", subset=60).train
+
+
+def by_replaying(function: Step, generators: Sequence[torch.Generator]) -> Step:
+    """The stand-in for a CUDA graph."""
+    assert len(generators) % 2 == 0
+    return function
+
+
+def recorded(owner: Training | Population) -> Callable[[], None]:
+    return Captured(owner._draw_and_update, owner, by_replaying)
+
+
+def weights(training: Training) -> list[torch.Tensor]:
+    networks = (training.generator, training.discriminator, training.sampler)
+    return [value for network in networks for value in network.state_dict().values()]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["mlp", "everything"])
+def test_a_recorded_training_ends_with_the_same_bits(
+    tiny: Experiment, images: Images, values: dict[str, object]
+) -> None:
+    plan = tiny.with_values(values)
+    plain, captured = Training(plan, images), Training(plan, images)
+    captured._work = recorded(captured)
+    reports = [(ours.metrics, theirs.metrics) for ours, theirs in zip(captured, plain, strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(weights(captured), weights(plain), strict=True))
+    for ours, theirs in reports:
+        assert {**ours, "speed/images_per_second": 0} == {**theirs, "speed/images_per_second": 0}
+
+
+def test_a_training_recorded_after_it_was_resumed_keeps_its_moments(tiny: Experiment, images: Images) -> None:
+    plain, first, second = (Training(tiny, images) for _ in range(3))
+    list(plain)
+    first.train_epoch()
+    second.load_state_dict(first.state_dict())
+    second._work = recorded(second)
+    list(second)
+    assert all(torch.equal(a, b) for a, b in zip(weights(second), weights(plain), strict=True))
+
+
+def test_a_recorded_population_ends_with_the_same_bits(tiny: Experiment, images: Images) -> None:
+    plans = [
+        tiny.with_values({**EVERYTHING, "train.seed": seed, "generator.latent": 8 - seed, "optimizer.lr": 1e-4 * seed})
+        for seed in (1, 2, 3)
+    ]
+    plain, captured = ([Training(plan, images) for plan in plans] for _ in range(2))
+    for _ in Population(plain):
+        pass
+    population = Population(captured)
+    population._work = recorded(population)
+    for _ in population:
+        pass
+    for ours, theirs in zip(captured, plain, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(weights(ours), weights(theirs), strict=True))
+
+
+def test_the_function_is_warmed_up_once_and_recorded_once(tiny: Experiment, images: Images) -> None:
+    training = Training(tiny, images)
+    calls: list[int] = []
+    recordings: list[int] = []
+
+    def record(function: Step, generators: Sequence[torch.Generator]) -> Step:
+        recordings.append(len(calls))
+        assert len(generators) == 2
+        return lambda: None
+
+    step = Captured(lambda: calls.append(1), training, record)
+    for _ in range(4):
+        step()
+    assert len(calls) == WARM_UP
+    assert recordings == [WARM_UP]

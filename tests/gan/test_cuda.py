@@ -1,0 +1,174 @@
+"""What only a CUDA device can show: recorded steps against plain ones, bit for bit, and both against the CPU.
+
+Needs torch and the core alone, so that it runs on a machine without a tracker:
+python -m pytest --noconftest tests/gan/test_cuda.py
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness import data
+from harness import experiment as experiments
+from harness.data import Images
+from harness.experiment import Experiment
+from harness.gan import Population, Training, generate, generate_all, resolve, resolved_population, sample_inputs
+from harness.gan.draws import StepDraws
+from harness.quality import Scorer, load_judge
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+PLANS = {
+    "notebook": ("notebook", []),
+    "default": ("default", ["train.ema_half_life=1000", "discriminator.dropout=0.2"]),
+    "conditional mlp": ("notebook", ["conditional=true", "optimizer.schedule=linear", "generator.latent=32"]),
+}
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    return data.load("mnist", subset=2000).train.to("cuda")
+
+
+@pytest.fixture(params=PLANS)
+def plan(request: pytest.FixtureRequest) -> Experiment:
+    name, changes = PLANS[request.param]
+    fixed = [
+        "train.device=cuda",
+        "train.precision=fp32",
+        "train.epochs=3",
+        "data.validation=0",
+        "track.score_every=null",
+    ]
+    return experiments.load(name, [*fixed, *changes])
+
+
+def weights(training: Training) -> list[torch.Tensor]:
+    networks = (training.generator, training.discriminator, training.sampler)
+    return [value for network in networks for value in network.state_dict().values()]
+
+
+@pytest.fixture(autouse=True)
+def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some kernels add in any order; where bits are compared, they must not."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+def test_a_recorded_training_follows_the_plain_one(plan: Experiment, images: Images) -> None:
+    plain, captured = Training(plan, images, capture=False), Training(plan, images)
+    assert captured.capture
+    for ours, theirs in zip(captured, plain, strict=True):
+        for name in ("loss/discriminator", "loss/generator"):
+            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-3)
+    first, second = (next(iter(training.generator.parameters())) for training in (plain, captured))
+    assert torch.allclose(first, second, atol=2e-3)
+
+
+def test_the_first_recorded_epoch_draws_what_the_plain_one_draws(plan: Experiment, images: Images) -> None:
+    """The noise, order and masks of an epoch, made inside a graph, against the same made one by one."""
+    plain, captured = Training(plan, images, capture=False), Training(plan, images)
+    seen: dict[str, list[torch.Tensor]] = {"plain": [], "captured": []}
+    for name, training in (("plain", plain), ("captured", captured)):
+        step = training.draws.step
+        kept = torch.zeros(training.steps_per_epoch, device="cuda", dtype=torch.float64)
+        count = torch.zeros(1, dtype=torch.int64, device="cuda")
+
+        def watching(step: object = step, kept: torch.Tensor = kept, count: torch.Tensor = count) -> StepDraws:
+            draws: StepDraws = step()  # type: ignore[operator]
+            parts = [draws.indices, draws.discriminator_noise, draws.generator_noise, *draws.discriminator_masks]
+            total = torch.stack([(part.double().flatten().cumsum(0)).sum() for part in parts]).sum()
+            kept.index_copy_(0, count.clamp(max=len(kept) - 1), total[None])
+            count.add_(1)
+            return draws
+
+        training.draws.step = watching  # type: ignore[method-assign]
+        known = training.tensors
+        training.tensors = lambda known=known, count=count: [*known(), count]  # type: ignore[method-assign,misc]
+        training.train_epoch()
+        seen[name] = [kept.cpu()]
+    assert torch.equal(seen["plain"][0], seen["captured"][0])
+
+
+def test_a_resumed_recording_ends_where_an_uninterrupted_one_does(plan: Experiment, images: Images) -> None:
+    alone, first, second = (Training(plan, images) for _ in range(3))
+    list(alone)
+    first.train_epoch()
+    second.load_state_dict(first.state_dict())
+    list(second)
+    for ours, theirs in zip(weights(second), weights(alone), strict=True):
+        assert torch.allclose(ours.float(), theirs.float(), atol=2e-3)
+
+
+def test_a_checkpoint_of_the_cpu_goes_on_on_the_gpu(plan: Experiment, images: Images) -> None:
+    here = Training(plan.with_values({"train.device": "cpu"}), images.to("cpu"))
+    here.train_epoch()
+    there = Training(plan, images)
+    there.load_state_dict(here.state_dict())
+    assert there.train_epoch().epoch == 2
+
+
+def test_training_on_cuda_follows_the_cpu(plan: Experiment, images: Images) -> None:
+    """Draws differ between devices, so the same draws are handed to both."""
+    here = Training(plan.with_values({"train.device": "cpu"}), images.to("cpu"))
+    there = Training(plan, images, capture=False)
+    there.load_state_dict(here.state_dict())
+    here.draws.begin(1)
+    for _ in range(10):
+        draws = here.draws.step()
+        moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda value: value.to("cuda"), draws)
+        ours = here.step(here.images.pixels[draws.indices], draws)
+        theirs = there.step(there.images.pixels[moved.indices], moved)
+        assert torch.allclose(ours, theirs.cpu(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_members_of_a_population_end_as_lone_runs(plan: Experiment, images: Images, capture: bool) -> None:
+    plans = [
+        plan.with_values({"train.seed": seed, "optimizer.lr": 1e-4 * (seed + 1), "generator.latent": 32 - 8 * seed})
+        for seed in range(3)
+    ]
+    alone = [Training(each, images, capture=False) for each in plans]
+    members = [Training(each, images, capture=capture) for each in plans]
+    lone = [next(iter(training)) for training in alone]
+    together = Population(members).train_epoch()
+    for theirs, (_, ours) in zip(lone, together, strict=True):
+        for name in ("loss/discriminator", "loss/generator"):
+            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-3)
+
+
+def test_members_leave_a_recorded_population(plan: Experiment, images: Images) -> None:
+    members = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(3)]
+    population = Population(members)
+    population.train_epoch()
+    population.keep(members[:2])
+    population.train_epoch()
+    population.keep(members[:1])
+    population.train_epoch()
+    assert [member.epoch for member in members] == [3, 2, 1]
+    assert all(value.isfinite().all() for member in members for value in weights(member) if value.is_floating_point())
+
+
+def test_resolving_and_generating_on_the_gpu(plan: Experiment, images: Images) -> None:
+    assert resolve(plan.with_values({"train.precision": "auto"}), images).train.precision in {"fp32", "bf16"}
+    assert resolved_population(plan, images, 3) in {1, 3}
+    trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
+    inputs = [sample_inputs(training.experiment, images, 50) for training in trainings]
+    found = generate_all([training.sampler for training in trainings], inputs)
+    for training, noise, ours in zip(trainings, inputs, found, strict=True):
+        assert (ours.int() - generate(training.sampler, noise).int()).abs().max() <= 1
+
+
+def test_scores_on_the_gpu_are_those_of_the_cpu(images: Images) -> None:
+    splits = data.load("mnist", validation=10_000)
+    pixels = splits.train.pixels[:500].roll(2, dims=3)
+    found = []
+    for device in ("cpu", "cuda"):
+        judge = load_judge("first", splits.train, device)
+        found.append(Scorer(judge, splits.test, None, samples=500).score(pixels))
+    assert found[1].kid == pytest.approx(found[0].kid, rel=1e-3)
+    assert found[1].frechet == pytest.approx(found[0].frechet, rel=1e-3)
