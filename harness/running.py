@@ -239,7 +239,7 @@ def _drive(course: Course, options: Options) -> Outcome:
             stopped = stop.signal or ("max-time" if deadline.near() else None)
             scores = None
             if course.scoring and course.due(report):
-                scores = course.scoring.between_epochs(training.sampler)
+                (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
             if course.after(report, scores, stopped):
                 break
     return course.conclude()
@@ -345,7 +345,7 @@ def _conclude(
         return outcome
     samples = training.experiment.quality.samples
     display.notice(f"scoring epoch {epoch} on the test split ({samples:,} samples, judge {scoring.identity})")
-    scores = scoring.final(generator).metrics("test")
+    scores = scoring.of(training.experiment, generator, "test").metrics("test")  # once: it must choose nothing
     log.metrics(epoch, scores)
     log.tags({"harness.best_epoch": str(epoch), **({} if best.kid is None else {"harness.best_kid": str(best.kid)})})
     return replace(outcome, scores=scores, judge=scoring.identity)

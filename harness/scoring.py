@@ -71,23 +71,19 @@ class Scoring:
     def validation(self) -> Scorer:
         return self._scorer("validation", self.experiment.quality.samples)
 
-    def between_epochs(self, generator: nn.Module) -> Scores:
-        """Few samples against the validation images, for the curve and for choosing the best epoch."""
-        return self._score(self.while_training, generator, "validation")
+    def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
+        """Few samples of each against the validation images, for the curve and for choosing the best epoch.
 
-    def between_epochs_of(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
-        """The same for several experiments that are trained on the same images, scored in one go."""
+        The experiments are this one, or its like: trained on the same images, with the same scores.
+        """
         scorer = self.while_training
         inputs = [self._inputs(experiment, scorer, "validation") for experiment in experiments]
         return scorer.score_all(generate_all(generators, inputs))
 
-    def final(self, generator: nn.Module) -> Scores:
-        """`quality.samples` against the test split, once, when a run has ended: it must choose nothing."""
-        return self.of(self.experiment, generator, "test")
-
     def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> Scores:
-        """The scores of another experiment's generator that is trained on the same images."""
-        return self._score(self.test if split == "test" else self.validation, generator, split, experiment)
+        """`quality.samples` of the generator of an experiment that is trained on the same images, against a split."""
+        scorer = self.test if split == "test" else self.validation
+        return scorer.score(generate(generator, self._inputs(experiment, scorer, split)))
 
     def neighbours(self, pixels: Tensor) -> Tensor:
         """The nearest training image of each, in the judge's features."""
@@ -101,11 +97,6 @@ class Scoring:
                 "score it on the test split, or train with data.validation=10000"
             )
         return Scorer(self.judge, real, self.splits.train, samples=samples, notice=self._notice)
-
-    def _score(
-        self, scorer: Scorer, generator: nn.Module, split: Split, experiment: Experiment | None = None
-    ) -> Scores:
-        return scorer.score(generate(generator, self._inputs(experiment or self.experiment, scorer, split)))
 
     def _inputs(self, experiment: Experiment, scorer: Scorer, split: Split) -> Tensor:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)

@@ -85,7 +85,7 @@ def _scores(
     if scoring is None or not due:
         return {}
     plans, samplers = [training.experiment for training in due], [training.sampler for training in due]
-    return dict(zip(due, scoring.between_epochs_of(plans, samplers), strict=True))
+    return dict(zip(due, scoring.between_epochs(plans, samplers), strict=True))
 
 
 def _mean(reports: Sequence[tuple[Training, Report]]) -> Report:

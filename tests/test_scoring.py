@@ -167,13 +167,16 @@ def test_anyones_images_are_scored(harness: Harness, workplace: Path) -> None:
     assert noise[1]["scores"]["frechet"] > 50 * real[1]["scores"]["frechet"]
 
 
-def test_replicates_carry_mean_and_deviation(harness: Harness) -> None:
-    said = harness("run", "tiny.yaml", *SCORED, "--seeds", "3", "--name", "three", "--seed", "5")
+@pytest.mark.parametrize("together", ["1", "2", "3"])
+def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) -> None:
+    words = ["--seeds", "3", "--together", together, "--name", "three", "--seed", "5"]
+    said = harness("run", "tiny.yaml", *SCORED, *words)
     assert said.code == 0, said.err
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     parent = runs.pop("three")
     assert sorted(runs) == ["three-seed5", "three-seed6", "three-seed7"]
     assert parent.data.tags["harness.kind"] == "replicates"
+    assert parent.data.tags["harness.population"] == together
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     for name in TEST:
         values = [run.data.metrics[name] for run in runs.values()]
@@ -204,7 +207,31 @@ def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.M
         return train_epoch(self)
 
     monkeypatch.setattr(Training, "train_epoch", exploding)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--name", "two").code == 1
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "two").code == 1
+    assert_one_of_two_diverged()
+
+
+def test_a_seed_that_diverges_leaves_its_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gan import Population, Report, Training
+
+    train_epoch = Population.train_epoch
+    sizes = []
+
+    def exploding(self: Population) -> list[tuple[Training, Report]]:
+        sizes.append(len(self.members))
+        for member in self.members:
+            if member.experiment.train.seed == 1:
+                with torch.no_grad():
+                    next(member.generator.parameters()).fill_(float("nan"))
+        return train_epoch(self)
+
+    monkeypatch.setattr(Population, "train_epoch", exploding)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "2", "--name", "two").code == 1
+    assert sizes == [2, 1, 1]
+    assert_one_of_two_diverged()
+
+
+def assert_one_of_two_diverged() -> None:
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert runs["two-seed1"].info.status == "FAILED"
     assert runs["two"].info.status == "FINISHED"
@@ -229,7 +256,7 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
         return train_epoch(self)
 
     monkeypatch.setattr(Training, "train_epoch", interrupted)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--name", "two").code == 143
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "two").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"two": "KILLED", "two-seed0": "FINISHED"}
     monkeypatch.setattr(Training, "train_epoch", train_epoch)
@@ -241,10 +268,65 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
     assert runs["two"].data.metrics["test/kid"] == pytest.approx(statistics.fmean(values))
 
 
-def test_stopped_replicates_go_on(harness: Harness, workplace: Path) -> None:
-    arguments = ["tiny.yaml", "--set", "data.subset=6000", "--epochs", "40", "--no-system-metrics"]
-    assert harness("run", *arguments, "--seeds", "2", "--name", "whole").code == 0
-    process = spawn("run", *arguments, "--seeds", "2", "--name", "parts")
+def test_a_population_that_is_stopped_ends_where_each_seed_can_go_on(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at a time, of three: a signal in the second epoch of the first two; then, in their last, another."""
+    import os
+    import signal
+
+    from harness.gan import Population, Report, Training
+
+    train_epoch = Population.train_epoch
+    when = 1
+
+    def interrupted(self: Population) -> list[tuple[Training, Report]]:
+        if self.members[0].epoch == when:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_epoch(self)
+
+    monkeypatch.setattr(Population, "train_epoch", interrupted)
+    words = ["run", "tiny.yaml", "--seeds", "3", "--together", "2"]
+    assert harness(*words, "--name", "parts").code == 143
+    runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
+    assert runs == {"parts": "KILLED", "parts-seed0": "KILLED", "parts-seed1": "KILLED"}
+    when = 2
+    assert harness("run", "--resume", "parts").code == 143
+    runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
+    assert runs == {"parts": "KILLED", "parts-seed0": "FINISHED", "parts-seed1": "FINISHED"}
+    monkeypatch.setattr(Population, "train_epoch", train_epoch)
+    assert harness("run", "--resume", "parts").code == 0
+    assert harness(*words, "--name", "whole").code == 0
+    found = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    for name in TEST:
+        assert found["parts"].data.metrics[name] == pytest.approx(found["whole"].data.metrics[name], rel=1e-3)
+    for seed in range(3):
+        history = client().get_metric_history(found[f"parts-seed{seed}"].info.run_id, "loss/generator")
+        assert [point.step for point in history] == [1, 2, 3]
+
+
+def test_an_error_fails_every_member_of_a_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.gan import Population
+
+    def broken(self: Population) -> None:
+        raise RuntimeError("out of coffee")
+
+    monkeypatch.setattr(Population, "train_epoch", broken)
+    said = harness("run", "tiny.yaml", "--seeds", "2", "--together", "2", "--name", "two")
+    assert (said.code, "out of coffee" in said.err) == (1, True)
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert {run.info.status for run in runs.values()} == {"FAILED"}
+    assert len(runs) == 3
+    assert all("out of coffee" in run.data.tags["harness.error"] for run in runs.values())
+
+
+@pytest.mark.parametrize(("together", "images"), [("1", 3000), ("2", 1000)])
+def test_stopped_replicates_go_on(harness: Harness, workplace: Path, together: str, images: int) -> None:
+    arguments = ["tiny.yaml", "--subset", str(images), "--epochs", "40", "--no-system-metrics"]
+    arguments += ["--seeds", "2", "--together", together]
+    assert harness("run", *arguments, "--name", "whole").code == 0
+    process = spawn("run", *arguments, "--name", "parts")
     wait_for(process, "epoch 3/40")
     process.terminate()
     assert process.communicate(timeout=60)
@@ -269,6 +351,8 @@ def test_stopped_replicates_go_on(harness: Harness, workplace: Path) -> None:
             "10,001, but mnist/test has 10,000",
         ),
         (["run", "tiny.yaml", "--seeds", "1"], "--seeds is 1; expected 2 or more"),
+        (["run", "tiny.yaml", "--together", "2"], "--together is 2; it goes with --seeds N"),
+        (["run", "tiny.yaml", "--seeds", "2", "--together", "3"], "--together is 3; expected 1 to 2"),
         (["run", "--resume", "x", "--seeds", "2"], "--resume takes its seeds from the run"),
         (["evaluate"], "give one or more RUNs, or --images"),
         (["evaluate", "--images", "absent.npz"], "there is no file absent.npz"),

@@ -43,7 +43,6 @@ FREE = (
     "train.seed",
     "train.ema_half_life",
     "track.",
-    "quality.",
 )
 
 
@@ -88,8 +87,9 @@ class Population:
         for member in members:
             member.forget_recording()
         shapes = [member.draws.shape for member in members]
+        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no more
         self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
-        self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=torch.float64)
+        self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=exact)
         self._totals = torch.zeros(4, len(members), device=device, dtype=dtype)
 
     def train_epoch(self) -> list[tuple[Training, Report]]:

@@ -4,18 +4,62 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from harness.gan.draws import StepDraws, epoch_draws, keep_masks, sample_noise, stream_generator, stream_seed
+from harness.gan.draws import (
+    Draws,
+    DrawShape,
+    RawDraws,
+    StepDraws,
+    keep_masks,
+    made,
+    sample_noise,
+    stream_generator,
+    stream_seed,
+)
 
 CPU = torch.device("cpu")
+SHAPES = ((16,), (4, 3))
+
+
+def draws_of(
+    *,
+    seed: int = 0,
+    dropout: float = 0.3,
+    latent: int = 5,
+    labels: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Draws:
+    return Draws(
+        seed=seed,
+        images=25,
+        batch=10,
+        latent=latent,
+        mask_shapes=SHAPES,
+        dropout=dropout,
+        labels=labels,
+        classes=0 if labels is None else 3,
+        device=CPU,
+        dtype=dtype,
+    )
+
+
+def epoch_of(drawn: Draws, epoch: int) -> list[StepDraws]:
+    drawn.begin(epoch)
+    return [drawn.step() for _ in range(drawn.steps)]
 
 
 def draws(seed: int = 0, epoch: int = 1, dropout: float = 0.3) -> list[StepDraws]:
-    shapes = [(16,), (4, 3)]
-    return list(
-        epoch_draws(
-            seed=seed, epoch=epoch, images=25, batch=10, latent=5, mask_shapes=shapes, dropout=dropout, device=CPU
-        )
+    return epoch_of(draws_of(seed=seed, dropout=dropout), epoch)
+
+
+def equal(ours: StepDraws, other: StepDraws) -> bool:
+    """Every tensor of both, bit for bit."""
+    mine, theirs = pytree.tree_leaves(tuple(ours)), pytree.tree_leaves(tuple(other))
+    return len(mine) == len(theirs) and all(
+        a is b is None or (a.dtype == b.dtype and torch.equal(a, b)) for a, b in zip(mine, theirs, strict=True)
     )
 
 
@@ -24,6 +68,16 @@ def test_the_same_epoch_draws_the_same() -> None:
         assert torch.equal(ours.indices, again.indices)
         assert torch.equal(ours.generator_noise, again.generator_noise)
         assert all(torch.equal(a, b) for a, b in zip(ours.generator_masks, again.generator_masks, strict=True))
+        assert equal(ours, again)
+
+
+def test_an_epoch_draws_the_same_whatever_was_drawn_before() -> None:
+    drawn = draws_of(labels=torch.arange(25) % 3)
+    first = epoch_of(drawn, 1)
+    assert not any(map(equal, epoch_of(drawn, 2), first)), "another epoch"
+    drawn.begin(2)
+    drawn.step()  # and the rest of it is never drawn
+    assert all(map(equal, epoch_of(drawn, 1), first))
 
 
 def test_seeds_epochs_and_streams_are_unrelated() -> None:
@@ -42,7 +96,7 @@ def test_seeds_epochs_and_streams_are_unrelated() -> None:
 def test_dropout_does_not_move_the_noise() -> None:
     with_dropout, without = draws(dropout=0.5), draws(dropout=0)
     assert torch.equal(with_dropout[0].generator_noise, without[0].generator_noise)
-    assert without[0].real_masks == []
+    assert without[0].discriminator_masks == without[0].generator_masks == ()
 
 
 def test_an_epoch_shows_each_image_at_most_once_and_drops_the_partial_batch() -> None:
@@ -54,21 +108,109 @@ def test_an_epoch_shows_each_image_at_most_once_and_drops_the_partial_batch() ->
 
 def test_each_pass_through_the_discriminator_has_masks_of_its_own() -> None:
     step = draws()[0]
-    for masks in (step.real_masks, step.fake_masks, step.generator_masks):
-        assert [mask.shape for mask in masks] == [(10, 16), (10, 4, 3)]
-    assert not torch.equal(step.real_masks[0], step.fake_masks[0])
+    assert [mask.shape for mask in step.discriminator_masks] == [(20, 16), (20, 4, 3)]
+    assert [mask.shape for mask in step.generator_masks] == [(10, 16), (10, 4, 3)]
+    for both, generated in zip(step.discriminator_masks, step.generator_masks, strict=True):
+        real, fake = both.chunk(2)
+        assert not torch.equal(real, fake)
+        assert not torch.equal(real, generated)
+        assert not torch.equal(fake, generated)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.9])
 def test_masks_keep_the_right_share_independently(rate: float) -> None:
-    (mask,) = keep_masks([(1000,)], 1000, rate, stream_generator(0, "dropout"), CPU)
-    kept = mask.double()
+    bits = torch.empty(250_000, dtype=torch.int64).random_(-(2**63), None, generator=stream_generator(0, "dropout"))
+    (mask,) = keep_masks(bits, [(1000,)], 1000, rate, torch.float32)
+    assert mask.shape == (1000, 1000)
+    assert mask.unique().tolist() == [0, pytest.approx(1 / (1 - rate), rel=1e-7)], "scaled to the same mean"
+    kept = (mask != 0).double()
     error = (rate * (1 - rate) / kept.numel()) ** 0.5
     assert kept.mean().item() == pytest.approx(1 - rate, abs=5 * error)
     # The four units cut from one random integer, and neighbouring rows, must not know of each other.
     for one, other in ((kept[:, :-1], kept[:, 1:]), (kept[:, :-2], kept[:, 2:]), (kept[:-1], kept[1:])):
         correlation = torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
         assert abs(correlation) < 5 / kept.numel() ** 0.5
+
+
+def test_a_unit_is_kept_where_its_bits_reach_the_threshold_and_scaled_to_the_same_mean() -> None:
+    """Hand-worked: at a rate of 1/2 the threshold is 0, at 1/4 it is -16,384, and without dropout all are kept."""
+    units = torch.tensor([-(2**15), -16385, -16384, -1, 0, 2**15 - 1, -(2**15), 0], dtype=torch.int16)
+    bits = units.view(torch.int64)
+    for rate, kept, scale in ((0.5, [0, 0, 0, 0, 1, 1], 2), (0.25, [0, 0, 1, 1, 1, 1], 4 / 3), (0.0, [1] * 6, 1)):
+        (mask,) = keep_masks(bits, [(6,)], 1, rate, torch.float64)
+        assert mask.tolist() == [[unit * scale for unit in kept]]
+    (mask,) = keep_masks(bits, [(3,)], 2, 0.5, torch.float32)
+    assert (torch.tensor([1.0, -2.0, 3.0]) * mask).tolist() == [[0, 0, 0], [0, -4, 6]]
+    first, second = keep_masks(bits, [(2,), (2, 1)], 2, 0.5, torch.float32)
+    assert first.tolist() == [[0, 0], [0, 0]]
+    assert second.tolist() == [[[2], [2]], [[0], [2]]], "one layer's units after the other's"
+
+
+def test_a_step_of_a_conditional_training_asks_for_classes_of_its_own() -> None:
+    labels = torch.arange(25) % 3
+    step = epoch_of(draws_of(labels=labels), 1)[0]
+    assert step.discriminator_labels is not None
+    assert step.generator_labels is not None
+    assert not torch.equal(step.discriminator_labels, step.generator_labels)
+    for asked, noise in (
+        (step.discriminator_labels, step.discriminator_noise),
+        (step.generator_labels, step.generator_noise),
+    ):
+        assert noise.shape == (10, 5 + 3)
+        assert torch.equal(noise[:, 5:], torch.eye(3)[asked])
+
+
+LATENTS, RATES = [5, 2, 9, 5], [0.3, 0.0, 0.75, 0.1]  # of four members; what the second drops is nothing
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("conditional", [False, True], ids=["untold", "conditional"])
+def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtype: torch.dtype) -> None:
+    labels, classes = (torch.arange(25) % 3, 3) if conditional else (None, 0)
+    numbers = list(zip(LATENTS, RATES, strict=True))
+    settings = [
+        {"seed": seed, "latent": latent, "dropout": rate, "labels": labels, "dtype": dtype}
+        for seed, (latent, rate) in enumerate(numbers)
+    ]
+    alone = [epoch_of(draws_of(**member), 1) for member in settings]
+    members = [draws_of(**member) for member in settings]
+    latents, rates = torch.tensor(LATENTS), torch.tensor(RATES, dtype=torch.float64)
+    widest = max(LATENTS)
+    shape = DrawShape(widest, classes, SHAPES, max(RATES), 10, dtype)
+    for member in members:
+        member.begin(1)
+    for step in range(2):
+        together = made(stacked([member.raw() for member in members], shape), shape, latents, rates)
+        for which, (latent, rate) in enumerate(numbers):
+            expected = alone[which][step]
+            ours = StepDraws(*pytree.tree_map_only(Tensor, lambda value, at=which: value[at], tuple(together)))
+            inputs = latent + classes
+            for noise in (ours.discriminator_noise, ours.generator_noise):
+                assert noise.shape == (10, widest + classes)
+                assert not noise[:, inputs:].any(), "nothing after what the member itself is fed"
+            ours = ours._replace(
+                discriminator_noise=ours.discriminator_noise[:, :inputs],
+                generator_noise=ours.generator_noise[:, :inputs],
+            )
+            if not rate:
+                assert expected.discriminator_masks == expected.generator_masks == ()
+                kept = [torch.ones(20, *units, dtype=dtype) for units in SHAPES]
+                expected = expected._replace(
+                    discriminator_masks=tuple(kept), generator_masks=tuple(mask[:10] for mask in kept)
+                )
+            assert equal(ours, expected), f"member {which}"
+
+
+def stacked(raw: list[RawDraws], shape: DrawShape) -> RawDraws:
+    """The members' random numbers as a population's: noise filled up with zeros, and zero bits where there are none."""
+    none = torch.zeros(shape.words, dtype=torch.int64)
+    classes = [member.classes for member in raw if member.classes is not None]
+    return RawDraws(
+        torch.stack([member.indices for member in raw]),
+        torch.stack([F.pad(member.noise, (0, shape.latent - member.noise.shape[-1])) for member in raw]),
+        torch.stack([none if member.bits is None else member.bits for member in raw]),
+        torch.stack(classes) if classes else None,
+    )
 
 
 def test_sample_noise_begins_the_same_whatever_the_count() -> None:

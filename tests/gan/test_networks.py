@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from harness import data
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.networks import build
-from harness.gan.networks.layers import Projection, dropped
+from harness.gan.networks.layers import Projection, doubled
 
 KINDS = ["mlp", "conv"]
 
@@ -39,7 +40,7 @@ def test_shapes_in_and_out(tiny: Experiment, images: Images, kind: str, conditio
     assert fake.shape == (5, 1, 28, 28)
     assert fake.abs().max() <= 1
     labels = torch.arange(5) if conditional else None
-    masks = [torch.ones(5, *shape, dtype=torch.bool) for shape in discriminator.mask_shapes]
+    masks = [torch.ones(5, *shape) for shape in discriminator.mask_shapes]
     assert discriminator(fake, masks, labels).shape == (5,)
     assert discriminator(fake, None, labels).shape == (5,)
 
@@ -49,7 +50,7 @@ def test_masks_reach_every_hidden_layer(tiny: Experiment, images: Images, kind: 
     _, discriminator = build(of_kind(tiny, kind, discriminator__dropout=0.5), images)
     pixels = torch.randn(2, 1, 28, 28)
     for index in range(len(discriminator.mask_shapes)):
-        masks = [torch.ones(2, *shape, dtype=torch.bool) for shape in discriminator.mask_shapes]
+        masks = [torch.ones(2, *shape) for shape in discriminator.mask_shapes]
         all_kept = discriminator(pixels, masks)
         masks[index] = masks[index].clone()
         masks[index][0].zero_()
@@ -58,10 +59,57 @@ def test_masks_reach_every_hidden_layer(tiny: Experiment, images: Images, kind: 
         assert some_dropped[1] == all_kept[1]
 
 
-def test_dropout_keeps_the_mean_and_is_nothing_else() -> None:
-    hidden = torch.tensor([1.0, -2.0, 3.0])
-    keep = torch.tensor([True, False, True])
-    assert dropped(hidden, keep, 0.5).tolist() == [2.0, 0.0, 6.0]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_is_multiplied_with_and_nothing_else(tiny: Experiment, images: Images, kind: str) -> None:
+    """The scaling is the mask's own: the network must not scale a second time, whatever its rate."""
+    _, discriminator = build(of_kind(tiny, kind, discriminator__dropout=0.5), images)
+    last = discriminator.judge if kind == "conv" else discriminator.layers[-1]
+    pixels = torch.randn(3, 1, 28, 28)
+    masks = [torch.ones(3, *shape) for shape in discriminator.mask_shapes]
+    plain = discriminator(pixels)
+    assert torch.equal(discriminator(pixels, masks), plain)
+    masks[-1] = torch.tensor([2.0, 0.0, 1.0]).view(3, *[1] * (masks[-1].ndim - 1)).expand_as(masks[-1])
+    expected = torch.stack([2 * (plain[0] - last.bias[0]) + last.bias[0], last.bias[0], plain[2]])
+    assert torch.allclose(discriminator(pixels, masks), expected, atol=1e-6)
+
+
+def layer_of(channels: int, size: tuple[int, int], members: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Random images [2, 5, *size] in float64, and the weight and bias of a transposed convolution to `channels`."""
+    random = torch.Generator().manual_seed(0)
+    lead = (members,) if members else ()
+    shapes = ((2, 5, *size), (5, channels, 4, 4), (channels,))
+    hidden, weight, bias = (
+        torch.randn(*lead, *shape, generator=random, dtype=torch.float64, requires_grad=True) for shape in shapes
+    )
+    return hidden, weight, bias
+
+
+SIZES = [(7, 7), (6, 3), (1, 4)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_doubling_is_the_transposed_convolution(channels: int, size: tuple[int, int]) -> None:
+    inputs = layer_of(channels, size)
+    ours, theirs = doubled(*inputs), F.conv_transpose2d(*inputs, stride=2, padding=1)
+    assert ours.shape == (2, channels, 2 * size[0], 2 * size[1])
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    upstream = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = [torch.autograd.grad(outputs, inputs, upstream) for outputs in (ours, theirs)]
+    assert all(torch.allclose(mine, other, rtol=0, atol=1e-12) for mine, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_doubling_goes_for_many_members_at_once(channels: int, size: tuple[int, int]) -> None:
+    inputs = layer_of(channels, size, members=3)
+    ours = torch.func.vmap(doubled)(*inputs)
+    theirs = torch.stack([F.conv_transpose2d(*member, stride=2, padding=1) for member in zip(*inputs, strict=True)])
+    assert ours.shape == (3, 2, channels, 2 * size[0], 2 * size[1])
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    upstream = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = [torch.autograd.grad(outputs, inputs, upstream) for outputs in (ours, theirs)]
+    assert all(torch.allclose(mine, other, rtol=0, atol=1e-12) for mine, other in zip(*gradients, strict=True))
 
 
 def test_the_convolutional_pair_takes_other_sizes_and_channels(tiny: Experiment) -> None:

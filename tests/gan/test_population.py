@@ -28,7 +28,7 @@ KINDS = {
 
 @pytest.fixture
 def images() -> Images:
-    return data.load("mnist", subset=200).train
+    return data.load("mnist", subset=100).train
 
 
 def unlike(base: Experiment) -> list[Experiment]:
@@ -36,6 +36,7 @@ def unlike(base: Experiment) -> list[Experiment]:
     return [
         base.with_values(
             {
+                "train.batch_size": 10,
                 "train.seed": index,
                 "train.epochs": 10 - index,
                 "optimizer.lr": 2e-4 * (index + 1),
@@ -104,7 +105,7 @@ def test_batch_norm_keeps_each_members_own_statistics(tiny: Experiment, images: 
 
 def test_seeds_of_the_notebooks_networks_agree_with_lone_runs(images: Images) -> None:
     """At full size, in fp32: 1e-4 relative, as far as GANs in fp32 can be compared at all."""
-    base = experiments.load("notebook", ["train.device=cpu", "train.epochs=4", "train.batch_size=10"])
+    base = experiments.load("notebook", ["train.device=cpu", "train.epochs=20", "train.batch_size=10"])
     plans = [base.with_values({"train.seed": seed}) for seed in (0, 2)]
     _, ours = together(plans, images.take(torch.arange(50)), torch.float32)
     _, theirs = alone(plans, images.take(torch.arange(50)), torch.float32)
@@ -197,7 +198,7 @@ def test_what_cannot_share_a_program_is_refused_by_name(
 
 def test_other_images_are_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="two members have different ones"):
-        Population([Training(tiny, images), Training(tiny, images.take(torch.arange(100)))])
+        Population([Training(tiny, images), Training(tiny, images.take(torch.arange(50)))])
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conditional conv"])

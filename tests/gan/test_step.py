@@ -1,9 +1,10 @@
-"""The training step against a straight transcription of the notebook's description, and the objectives' values."""
+"""The training step against straight transcriptions of the notebook and of the default, and the objectives' values."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -19,10 +20,21 @@ from harness.gan.objectives import OBJECTIVES, NonSaturating
 STEPS = 50
 
 
+def dropped(hidden: Tensor, mask: Tensor, rate: float) -> Tensor:
+    """Dropout by its definition. From the mask is read which units are kept; the scaling is done here."""
+    return torch.where(mask != 0, hidden / (1 - rate), torch.zeros_like(hidden))
+
+
+def real_and_fake(masks: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The masks of the step's one pass through D, real images first, as those of two passes."""
+    real, fake = zip(*(mask.chunk(2) for mask in masks), strict=True)
+    return list(real), list(fake)
+
+
 class Transcription:
     """The notebook, word for word: each network a list of weights, each step two losses, two optimisers.
 
-    Dropout masks are handed in as booleans; the scaling by 1 / (1 - 0.3) is done here.
+    D looks at the real and at the generated images in two passes, as the notebook does; the harness takes them in one.
 
     fused: round as torch's fused Adam does. A GAN in fp32 amplifies a single rounding error ten-thousandfold within 50
     steps, so there a difference in the sums can be told from one in the rounding only where the rounding is alike.
@@ -40,11 +52,11 @@ class Transcription:
             hidden = F.leaky_relu(layer(hidden), 0.2)
         return torch.tanh(self.g[-1](hidden))
 
-    def judge(self, images: Tensor, masks: list[Tensor]) -> Tensor:
+    def judge(self, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
         hidden = images
         for layer, mask in zip(self.d[:-1], masks, strict=True):
             hidden = F.leaky_relu(layer(hidden), 0.2)
-            hidden = torch.where(mask, hidden / (1 - 0.3), torch.zeros_like(hidden))
+            hidden = dropped(hidden, mask, 0.3)
         return self.d[-1](hidden)
 
     def step(self, pixels: Tensor, draws: StepDraws) -> tuple[float, float]:
@@ -53,17 +65,18 @@ class Transcription:
         real = (pixels.to(dtype) / 255 - 0.5) / 0.5
         real = real.reshape(batch, 784)
         ones, zeros = torch.ones(batch, 1, dtype=dtype), torch.zeros(batch, 1, dtype=dtype)
+        real_masks, fake_masks = real_and_fake(draws.discriminator_masks)
 
         self.d_adam.zero_grad()
-        real_loss = F.binary_cross_entropy_with_logits(self.judge(real, list(draws.real_masks)), ones)
+        real_loss = F.binary_cross_entropy_with_logits(self.judge(real, real_masks), ones)
         fake = self.generate(draws.discriminator_noise).detach()
-        fake_loss = F.binary_cross_entropy_with_logits(self.judge(fake, list(draws.fake_masks)), zeros)
+        fake_loss = F.binary_cross_entropy_with_logits(self.judge(fake, fake_masks), zeros)
         d_loss = real_loss + fake_loss
         d_loss.backward()
         self.d_adam.step()
 
         self.g_adam.zero_grad()
-        logits = self.judge(self.generate(draws.generator_noise), list(draws.generator_masks))
+        logits = self.judge(self.generate(draws.generator_noise), draws.generator_masks)
         g_loss = F.binary_cross_entropy_with_logits(logits, ones)
         g_loss.backward()
         self.g_adam.step()
@@ -72,21 +85,139 @@ class Transcription:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 def test_fifty_steps_equal_a_transcription_of_the_notebook(dtype: torch.dtype, tolerance: float) -> None:
+    """In float64 losses and weights; in fp32 the losses alone, and for the experiment's own seed, 0.
+
+    D's one pass rounds otherwise than two passes do, and in fp32 one rounding that turns a LeakyReLU's sign grows
+    chaotically. Not every seed is spared that within 50 steps: on the CPU where this was written, with one thread, the
+    losses of seeds 0 to 4 stayed within 1e-5, and those of 5, 6 and 7 came to differ by up to 3e-3, from step 13 on.
+    So the float64 case is what proves the step right; the fp32 case shows that nothing in it is coarser than fp32.
+    """
     experiment = experiments.load("notebook", ["data.subset=5000", "train.device=cpu"])
     images = data.load("mnist", subset=5000).train
     training = Training(experiment, images, dtype=dtype)
     twin = Transcription(training.generator, training.discriminator, fused=dtype == torch.float32)
-    for count, draws in enumerate(training.draws(epoch=1), start=1):
+    assert experiment.train.seed == 0
+    assert training.steps_per_epoch == STEPS
+    training.draws.begin(1)
+    for count in range(1, STEPS + 1):
+        draws = training.draws.step()
         pixels = images.pixels[draws.indices]
         ours = training.step(pixels, draws)[:2].tolist()
         theirs = twin.step(pixels, draws)
         assert ours == pytest.approx(theirs, abs=tolerance, rel=0), f"losses of step {count}"
-    assert count == STEPS
     if dtype == torch.float64:
         for network, layers in ((training.generator, twin.g), (training.discriminator, twin.d)):
             for ours_layer, their_layer in zip(network.layers, layers, strict=True):
                 assert (ours_layer.weight - their_layer.weight).abs().max() < tolerance
                 assert (ours_layer.bias - their_layer.bias).abs().max() < tolerance
+
+
+class ConvolutionalTranscription:
+    """The default experiment written out: each network a dictionary of weights, in torch's usual order in memory.
+
+    Plain convolutions, real and generated images apart, a plain Adam whose rate is set before every step, and the
+    average of G's weights by its formula.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.experiment = training.experiment
+        self.total = training.experiment.train.epochs * training.steps_per_epoch
+        self.g, self.d = self.copied(training.generator), self.copied(training.discriminator)
+        self.average = {name: weight.detach().clone() for name, weight in self.g.items()}
+        plain = {"lr": 2e-3, "betas": (0.5, 0.99), "eps": 1e-8, "foreach": False, "fused": False}
+        self.g_adam = torch.optim.Adam(self.g.values(), **plain)
+        self.d_adam = torch.optim.Adam(self.d.values(), **plain)
+        self.steps = 0
+
+    @staticmethod
+    def copied(network: nn.Module) -> dict[str, Tensor]:
+        return {
+            name: weight.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+            for name, weight in network.named_parameters()
+        }
+
+    def generate(self, noise: Tensor, labels: Tensor) -> Tensor:
+        inputs = torch.cat([noise, F.one_hot(labels, 10).to(noise.dtype)], dim=1)
+        hidden = F.linear(inputs, self.g["project.weight"], self.g["project.bias"])
+        hidden = hidden.view(-1, 7, 7, 16).permute(0, 3, 1, 2).contiguous()
+        hidden = F.leaky_relu(hidden, 0.2)
+        hidden = F.conv_transpose2d(hidden, self.g["enlarge.weight"], self.g["enlarge.bias"], stride=2, padding=1)
+        hidden = F.leaky_relu(hidden, 0.2)
+        return torch.tanh(F.conv_transpose2d(hidden, self.g["draw.weight"], self.g["draw.bias"], stride=2, padding=1))
+
+    def judge(self, images: Tensor, labels: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        hidden = F.leaky_relu(F.conv2d(images, self.d["look.weight"], self.d["look.bias"], stride=2, padding=1), 0.2)
+        hidden = dropped(hidden, masks[0], 0.2)
+        hidden = F.leaky_relu(F.conv2d(hidden, self.d["halve.weight"], self.d["halve.bias"], stride=2, padding=1), 0.2)
+        hidden = dropped(hidden, masks[1], 0.2)
+        features = hidden.permute(0, 2, 3, 1).reshape(-1, 7 * 7 * 16)  # rows, columns, channels
+        logits = F.linear(features, self.d["judge.weight"], self.d["judge.bias"]).squeeze(1)
+        return logits + (self.d["projection.embeddings"][labels] * features).sum(dim=1)
+
+    def step(self, pixels: Tensor, labels: Tensor, draws: StepDraws) -> tuple[float, float]:
+        assert draws.discriminator_labels is not None
+        assert draws.generator_labels is not None
+        rate = 2e-3 * (1 - self.steps / self.total)
+        for adam in (self.g_adam, self.d_adam):
+            adam.param_groups[0]["lr"] = rate
+        dtype = draws.generator_noise.dtype
+        real = (pixels.to(dtype) / 255 - 0.5) / 0.5
+        ones, zeros = torch.ones(len(real), dtype=dtype), torch.zeros(len(real), dtype=dtype)
+        real_masks, fake_masks = real_and_fake(draws.discriminator_masks)
+
+        self.d_adam.zero_grad()
+        real_loss = F.binary_cross_entropy_with_logits(self.judge(real, labels, real_masks), ones)
+        fake = self.generate(draws.discriminator_noise[:, :64], draws.discriminator_labels).detach()
+        fake_logits = self.judge(fake, draws.discriminator_labels, fake_masks)
+        d_loss = real_loss + F.binary_cross_entropy_with_logits(fake_logits, zeros)
+        d_loss.backward()
+        self.d_adam.step()
+
+        self.g_adam.zero_grad()
+        fake = self.generate(draws.generator_noise[:, :64], draws.generator_labels)
+        logits = self.judge(fake, draws.generator_labels, draws.generator_masks)
+        g_loss = F.binary_cross_entropy_with_logits(logits, ones)
+        g_loss.backward()
+        self.g_adam.step()
+
+        self.steps += 1
+        half_life = min(HALF_LIFE, 0.05 * self.steps * len(real))
+        keep = 0.5 ** (len(real) / half_life)
+        for name, weight in self.g.items():
+            self.average[name] = keep * self.average[name] + (1 - keep) * weight.detach()
+        return d_loss.item(), g_loss.item()
+
+
+HALF_LIFE = 50.0  # images; reached after 1,000 of the 1,920 shown below, so that both halves of its formula count
+
+
+def test_thirty_steps_equal_a_transcription_of_the_default() -> None:
+    """Narrow, for few steps, and with dropout; the rest is experiments/default.yaml."""
+    changes = ["data.subset=640", "generator.width=4", "discriminator.width=4", "discriminator.dropout=0.2"]
+    changes += ["train.epochs=3", f"train.ema_half_life={HALF_LIFE}", "train.device=cpu", "train.precision=fp32"]
+    experiment = experiments.load("default", changes)
+    images = data.load("mnist", subset=640).train
+    assert images.labels is not None
+    training = Training(experiment, images, dtype=torch.float64)
+    twin = ConvolutionalTranscription(training)
+    for epoch in (1, 2, 3):
+        training.draws.begin(epoch)
+        for _ in range(training.steps_per_epoch):
+            draws = training.draws.step()
+            pixels, labels = images.pixels[draws.indices], images.labels[draws.indices]
+            ours = training.step(pixels, draws)[:2].tolist()
+            training.steps += 1
+            theirs = twin.step(pixels, labels, draws)
+            assert ours == pytest.approx(theirs, abs=1e-9, rel=0), f"losses of step {training.steps}"
+            # After every step: what the average was at first is soon forgotten.
+            assert training.average is not None
+            pairs = ((training.generator, twin.g), (training.discriminator, twin.d), (training.average, twin.average))
+            for network, expected in pairs:
+                weights = dict(network.named_parameters())
+                assert weights.keys() == expected.keys()
+                for name, weight in weights.items():
+                    assert (weight - expected[name]).abs().max() < 1e-9, f"{name} after step {training.steps}"
+    assert training.steps == 30
 
 
 def test_losses_are_never_swapped() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 from harness import data
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, resolve, sample_inputs, to_uint8
+from harness.gan.draws import StepDraws
 
 METRICS = {
     "loss/discriminator",
@@ -34,6 +37,12 @@ def images() -> Images:
 def weights(training: Training) -> list[torch.Tensor]:
     networks = (training.generator, training.discriminator, training.sampler)
     return [value for network in networks for value in network.state_dict().values()]
+
+
+def draws_of(training: Training, epoch: int) -> Iterator[StepDraws]:
+    training.draws.begin(epoch)
+    for _ in range(training.steps_per_epoch):
+        yield training.draws.step()
 
 
 def test_iterating_yields_one_report_an_epoch(tiny: Experiment, images: Images) -> None:
@@ -95,7 +104,7 @@ def test_the_average_follows_the_generator_with_its_half_life(tiny: Experiment, 
     assert training.average is not None
     expected = training.generator.layers[0].weight.detach().clone()
     for epoch in range(1, 13):
-        for draws in training.draws(epoch):
+        for draws in draws_of(training, epoch):
             training.step(training.images.pixels[draws.indices], draws)
             training.steps += 1
             half_life = min(30.0, 0.05 * 20 * training.steps)
@@ -112,7 +121,7 @@ def test_a_linear_schedule_falls_to_zero_over_the_whole_run(tiny: Experiment, im
     training = Training(plan, images)
     rates = []
     while training.epoch < 3:
-        for draws in training.draws(training.epoch + 1):
+        for draws in draws_of(training, training.epoch + 1):
             training.step(training.images.pixels[draws.indices], draws)
             rates.append(
                 (
@@ -140,10 +149,19 @@ def test_conditional_draws_ask_for_the_classes_that_there_are(tiny: Experiment, 
     plan = tiny.with_values({"conditional": True})
     assert images.labels is not None
     only_threes = images.take((images.labels == 3).nonzero().squeeze(1).repeat(10))
-    for draws in Training(plan, only_threes).draws(1):
-        assert draws.generator_labels is not None
-        assert draws.generator_labels.tolist() == [3] * 20
-    assert next(Training(tiny, images).draws(1)).generator_labels is None
+    steps = list(draws_of(Training(plan, only_threes), 1))
+    assert len(steps) == len(only_threes) // 20 > 0
+    for draws in steps:
+        for labels, noise in (
+            (draws.discriminator_labels, draws.discriminator_noise),
+            (draws.generator_labels, draws.generator_noise),
+        ):
+            assert labels is not None
+            assert labels.tolist() == [3] * 20
+            assert noise[:, 8:].tolist() == [[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]] * 20, "the one-hot label, after the noise"
+    untold = next(draws_of(Training(tiny, images), 1))
+    assert untold.discriminator_labels is untold.generator_labels is None
+    assert untold.generator_noise.shape == (20, 8)
 
 
 def test_the_generators_step_leaves_the_discriminator_alone(tiny: Experiment, images: Images) -> None:
@@ -201,6 +219,10 @@ def test_a_device_that_is_not_there_is_refused(tiny: Experiment, images: Images)
         resolve(tiny.with_values({"train.device": "cuda"}), images)
 
 
+def moved_to(device: str, draws: StepDraws) -> StepDraws:
+    return StepDraws(*pytree.tree_map_only(torch.Tensor, lambda value: value.to(device), tuple(draws)))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_training_on_cuda_follows_the_cpu(tiny: Experiment, images: Images) -> None:
@@ -208,13 +230,8 @@ def test_training_on_cuda_follows_the_cpu(tiny: Experiment, images: Images) -> N
     here = Training(tiny, images)
     there = Training(tiny.with_values({"train.device": "cuda"}), images)
     there.load_state_dict(here.state_dict())
-    for draws in here.draws(1):
-        moved = type(draws)(
-            *(
-                value.to("cuda") if isinstance(value, torch.Tensor) else [mask.to("cuda") for mask in value]
-                for value in vars(draws).values()
-            )
-        )
+    for draws in draws_of(here, 1):
+        moved = moved_to("cuda", draws)
         ours = here.step(images.pixels[draws.indices], draws)
         theirs = there.step(there.images.pixels[moved.indices], moved)
         assert torch.allclose(ours, theirs.cpu(), rtol=1e-4)
