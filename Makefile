@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check bench format lock clean
+.PHONY: run test check bench bench-quality bench-gpu format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -20,7 +20,24 @@ check: $(READY)                   ## format, lint, types, import contracts
 
 bench: $(READY)                   ## how fast it trains and scores on this machine, beside the notebook's way
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/populations.py
+	$(BIN)/python benchmarks/growth.py --figure docs/images/growth.png
 	$(BIN)/python benchmarks/scores.py
+
+bench-quality: $(READY)           ## whether bf16 costs quality; goes on where it was stopped
+	$(BIN)/python benchmarks/quality.py $(ARGS)
+
+bench-gpu: export PYTHONPATH := .
+bench-gpu:                        ## the GPU's tests and benchmarks, with $(PYTHON) as it is: no .venv, no tracker
+	@$(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null || \
+		{ echo "bench-gpu needs a CUDA device and a PyTorch that finds it; $(PYTHON) has none"; exit 2; }
+	@if $(PYTHON) -c 'import pytest' 2>/dev/null; \
+		then $(PYTHON) -m pytest --noconftest -p no:cacheprovider tests/gan/test_cuda.py; \
+		else echo "the GPU's tests are left out: $(PYTHON) has no pytest"; fi
+	$(PYTHON) benchmarks/training.py --device cuda
+	$(PYTHON) benchmarks/populations.py --device cuda
+	$(PYTHON) benchmarks/growth.py --device cuda
+	$(PYTHON) benchmarks/scores.py --device cuda
 
 format: $(READY)                  ## put the source in order
 	$(BIN)/ruff format .

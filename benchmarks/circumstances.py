@@ -12,9 +12,6 @@ import torch
 
 def circumstances(device: str) -> dict[str, object]:
     """Hardware, threads, load, versions and commit."""
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -26,5 +23,14 @@ def circumstances(device: str) -> dict[str, object]:
         "load_average": psutil.getloadavg(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": commit + (" with changes" if dirty else ""),
+        "commit": _git("rev-parse", "HEAD") + (" with changes" if _git("status", "--porcelain") else ""),
     }
+
+
+def _git(*arguments: str) -> str:
+    """What git says of this checkout; nothing where there is no git, or no checkout."""
+    try:
+        said = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return said.stdout.strip()

@@ -11,38 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import threading
 import time
 
-import psutil
 import torch
 from circumstances import circumstances
+from timing import PeakMemory
 
 from harness.data import load
 from harness.quality import Scorer, load_judge
-
-MEBIBYTE = 2**20
-
-
-class PeakMemory:
-    """The most that this process grew by inside the block, in MiB, looked at every 5 ms."""
-
-    def __enter__(self) -> PeakMemory:
-        self._process = psutil.Process()
-        self._start = self._most = self._process.memory_info().rss
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self.mebibytes = (self._most - self._start) / MEBIBYTE
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self._most = max(self._most, self._process.memory_info().rss)
 
 
 def main() -> None:
@@ -60,7 +36,7 @@ def main() -> None:
     settings = (("final", 10_000, True), ("between epochs", 2_000, True), ("KID + Frechet", 2_000, False))
     for name, samples, full in settings:
         scorer = Scorer(judge, splits.validation, splits.train, samples=samples)
-        with PeakMemory() as memory:
+        with PeakMemory(arguments.device) as memory:
             scorer.score(pixels[:samples], full=full)
         seconds = []
         for _ in range(arguments.repeat):

@@ -54,8 +54,11 @@ class Images:
         return replace(self, name=name or self.name, pixels=self.pixels[indices], labels=labels)
 
     def to(self, device: str | torch.device) -> Images:
+        pixels = self.pixels.to(device)
+        if pixels is self.pixels:
+            return self
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, pixels=self.pixels.to(device), labels=labels)
+        return replace(self, pixels=pixels, labels=labels)
 
 
 @dataclass(frozen=True)
