@@ -185,12 +185,12 @@ def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(
 ) -> None:
     from harness.scoring import Scoring
 
-    final = Scoring.final
-    monkeypatch.setattr(Scoring, "final", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    of = Scoring.of
+    monkeypatch.setattr(Scoring, "of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert harness("run", "tiny.yaml", "--name", "unscored").code == 130
     assert only_run().info.status == "KILLED"
     assert "test/kid" not in only_run().data.metrics
-    monkeypatch.setattr(Scoring, "final", final)
+    monkeypatch.setattr(Scoring, "of", of)
     said = harness("run", "--resume", "unscored")
     assert said.code == 0, said.err
     run = only_run()
