@@ -16,7 +16,7 @@ from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

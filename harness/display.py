@@ -55,7 +55,7 @@ class Terminal:
         if training is None:
             return
         epochs = training.experiment.train.epochs
-        done = report.epoch - self._first_epoch
+        done = max(1, report.epoch - self._first_epoch)
         left = (time.monotonic() - self._began) / done * (epochs - report.epoch)
         self.console.print(
             f"epoch {report.epoch}/{epochs}  {line}  {duration(left)} left", highlight=False, soft_wrap=True

@@ -56,11 +56,11 @@ def replicate(
     """
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
-    training, _ = running.prepare(experiment, display)
+    training, scoring = running.prepare(experiment, display)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if together is None:
         together = resolved_population(experiment, training.images, seeds)
-    del training  # its memory is for the seeds
+    del training, scoring  # their memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
     with interruptions():
         log = store.start_run(
@@ -83,7 +83,7 @@ def replicate(
 def resume(parent: Run, store: Store, options: Options, display: Display) -> Replicates:
     """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing."""
     experiment = recall.experiment(store, parent)
-    seeds, together = int(parent.data.tags["harness.seeds"]), int(parent.data.tags["harness.population"])
+    seeds, together = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.population", 1))
     children = {
         int(child.data.params["train.seed"]): child
         for child in reversed(store.children(parent.info.run_id))

@@ -119,7 +119,6 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
             f"run {known.name} is complete: {known.checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
-    _use_threads(known.checkpoint.threads, display)
     training, scoring = prepare(experiment, display)
     with interruptions():
         log = store.resume_run(known.run_id)
@@ -193,6 +192,7 @@ def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Dis
 def reopened(log: RunLog, known: Interrupted, training: Training, scoring: Scoring | None, display: Display) -> Course:
     """The course of a run that goes on where its checkpoint left it."""
     checkpoint, experiment = known.checkpoint, training.experiment
+    _use_threads(checkpoint.threads, display)
     training.load_state_dict(checkpoint.training)
     if experiment != checkpoint.experiment:
         before, after = checkpoint.experiment.train.epochs, experiment.train.epochs

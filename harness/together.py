@@ -37,35 +37,38 @@ def run_together(
     """
     trainings = [Training(plan.experiment, first.images) for plan in plans]
     population = Population(trainings)
-    quiet = _Member(display)
     with contextlib.ExitStack() as open_runs, interruptions() as stop:
         courses: dict[Training, Course] = {}
         for plan, training in zip(plans, trainings, strict=True):
             log = _open(plan, training, scoring, store)
             open_runs.enter_context(running.truthful(log))
+            one = _Member(display, draws=training is trainings[0])
             if plan.known:
-                courses[training] = running.reopened(log, plan.known, training, scoring, quiet)
+                courses[training] = running.reopened(log, plan.known, training, scoring, one)
             else:
-                courses[training] = running.begun(log, training, scoring, quiet)
+                courses[training] = running.begun(log, training, scoring, one)
         population.restack()  # weights that were read back have to be where the program looks
         outcomes: dict[Training, Outcome] = {}
+        # Who is shown, and has the machine's load in its run: one that still has epochs before it, if any has.
+        leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
+        name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
         options = plans[0].options
-        name = f"{courses[trainings[0]].outcome.name} and {len(plans) - 1} more, together"
-        first_log = courses[trainings[0]].log
-        with running.shown(display, trainings[0], name), running.watched(first_log, options.system_metrics):
+        with running.shown(display, leader, name), running.watched(courses[leader].log, options.system_metrics):
             deadline = Deadline(options.deadline)
             for reports in population:
                 stopped = stop.signal or ("max-time" if deadline.near() else None)
                 scored = _scores(scoring, courses, reports)
                 display.epoch(_mean(reports))
-                staying = []
-                for training, report in reports:
-                    if courses[training].after(report, scored.get(training), stopped):
-                        outcomes[training] = courses[training].conclude()
-                    else:
-                        staying.append(training)
-                population.keep(staying)
-        for training in trainings:  # one that had nothing left but its end
+                # All are saved before one is scored for its end, which takes its time.
+                ended = [
+                    training
+                    for training, report in reports
+                    if courses[training].after(report, scored.get(training), stopped)
+                ]
+                population.keep([training for training, _ in reports if training not in ended])
+                for training in ended if population.members else []:
+                    outcomes[training] = courses[training].conclude()
+        for training in trainings:
             if training not in outcomes:
                 outcomes[training] = courses[training].conclude()
     return [outcomes[training] for training in trainings]
@@ -97,10 +100,13 @@ def _mean(reports: Sequence[tuple[Training, Report]]) -> Report:
 
 
 class _Member:
-    """The display of one of many: what it has to say is said, its epochs are the population's to show."""
+    """The display of one of many: what it has to say is said, its epochs are the population's to show.
 
-    def __init__(self, display: Display) -> None:
-        self._display = display
+    draws: whether its grids are the ones that are shown.
+    """
+
+    def __init__(self, display: Display, *, draws: bool) -> None:
+        self._display, self._draws = display, draws
 
     def notice(self, text: str) -> None:
         self._display.notice(text)
@@ -109,6 +115,8 @@ class _Member:
 
     def epoch(self, report: Report) -> None: ...
 
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+    def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        if self._draws:
+            self._display.grid(picture, epoch)
 
     def ended(self) -> None: ...

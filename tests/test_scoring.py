@@ -306,6 +306,33 @@ def test_a_population_that_is_stopped_ends_where_each_seed_can_go_on(
         assert [point.step for point in history] == [1, 2, 3]
 
 
+def test_members_that_were_saved_at_different_epochs_go_on_together(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has only its end before it, the second an epoch more."""
+    from harness.running import Course
+
+    after = Course.after
+
+    def killed(self: Course, report: object, *more: object) -> bool:
+        if self.training.epoch == 3 and self.training.experiment.train.seed == 1:
+            raise KeyboardInterrupt
+        return after(self, report, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Course, "after", killed)
+    words = ["run", "tiny.yaml", "--seeds", "2", "--together", "2"]
+    assert harness(*words, "--name", "parts").code == 130
+    assert {run.info.status for run in client().search_runs(["1"])} == {"KILLED"}
+    monkeypatch.setattr(Course, "after", after)
+    said = harness("run", "--resume", "parts")
+    assert said.code == 0, said.err
+    runs = {run.info.run_name: run for run in client().search_runs(["1"])}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for seed in range(2):
+        history = client().get_metric_history(runs[f"parts-seed{seed}"].info.run_id, "loss/generator")
+        assert [point.step for point in history] == [1, 2, 3]
+
+
 def test_an_error_fails_every_member_of_a_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Population
 

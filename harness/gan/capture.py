@@ -64,22 +64,22 @@ class Captured:
             self._replay = self._record(self._function, self._owner.generators())
         self._replay()
 
-    @torch.no_grad()
     def _warm_up(self) -> None:
-        known = self._owner.tensors()
-        before = [tensor.clone() for tensor in known]
-        states = [generator.get_state() for generator in self._owner.generators()]
-        with torch.enable_grad(), _side_stream():
-            for _ in range(WARM_UP):
+        for _ in range(WARM_UP):  # each from the same state: an epoch may have fewer steps than that
+            known = self._owner.tensors()
+            before = [tensor.detach().clone() for tensor in known]
+            states = [generator.get_state() for generator in self._owner.generators()]
+            with _side_stream():
                 self._function()
-        for tensor, value in zip(known, before, strict=True):
-            tensor.copy_(value)
-        there = {id(tensor) for tensor in known}
-        for tensor in self._owner.tensors():
-            if id(tensor) not in there:  # what the warm-up has brought forth, an optimiser's moments, starts from zero
-                tensor.zero_()
-        for generator, state in zip(self._owner.generators(), states, strict=True):
-            generator.set_state(state)
+            there = {id(tensor) for tensor in known}
+            with torch.no_grad():
+                for tensor, value in zip(known, before, strict=True):
+                    tensor.copy_(value)
+                for tensor in self._owner.tensors():
+                    if id(tensor) not in there:  # what the call has brought forth, an optimiser's moments
+                        tensor.zero_()
+            for generator, state in zip(self._owner.generators(), states, strict=True):
+                generator.set_state(state)
 
 
 @contextlib.contextmanager

@@ -79,11 +79,12 @@ class Population:
     def restack(self) -> None:
         """Gather the members' weights as they are now: to be called when those of one have been loaded anew."""
         self._work: Callable[[], None] | None = None
-        if len(self.members) < 2:
-            return
-        members, device, dtype = self.members, self.members[0].device, self.members[0].dtype
+        members = self.members if len(self.members) > 1 else []  # one alone takes the plain path
         self._generator = _Stack([member.generator for member in members])
         self._discriminator = _Stack([member.discriminator for member in members])
+        if not members:
+            return
+        device, dtype = members[0].device, members[0].dtype
         for member in members:
             member.forget_recording()
         shapes = [member.draws.shape for member in members]
@@ -198,7 +199,7 @@ class _Stack:
         self._buffers = [dict(network.named_buffers()) for network in networks]
         with torch.no_grad():
             for tensors in (self._weights, self._buffers):
-                for name in tensors[0]:
+                for name in tensors[0] if tensors else ():
                     self._join(name, [of[name] for of in tensors])
 
     def _join(self, name: str, tensors: list[Tensor]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
+from collections.abc import Callable
 
 import torch
 
@@ -48,16 +50,30 @@ def resolved_population(experiment: Experiment, images: Images, count: int) -> i
     if experiment.train.device == "mps" or count < 2:
         return 1
     size = min(count, POPULATION_TIMED) if experiment.train.device == "cpu" else count
-    some = _some(images, experiment)
-    plan = experiment.with_values({"train.epochs": 1 + TIMED_EPOCHS})
     try:
-        alone = Training(plan, some)
-        together = Population([Training(plan, some) for _ in range(size)])
-        rounds = [(alone.train_epoch().seconds, together.train_epoch()[0][1].seconds) for _ in range(1 + TIMED_EPOCHS)]
+        alone, together = _population_seconds(experiment, _some(images, experiment), size)
     except torch.OutOfMemoryError:
         return 1
-    single, joint = (statistics.median(seconds) for seconds in zip(*rounds[1:], strict=True))
-    return count if size * single > WORTH * joint else 1
+    finally:
+        gc.collect()  # recorded steps and their trainings hold on to each other
+    return count if size * alone > WORTH * together else 1
+
+
+def _population_seconds(experiment: Experiment, images: Images, size: int) -> tuple[float, float]:
+    plan = experiment.with_values({"train.epochs": 1 + TIMED_EPOCHS})
+    alone, together = Training(plan, images), Population([Training(plan, images) for _ in range(size)])
+    return _medians(lambda: alone.train_epoch().seconds, lambda: together.train_epoch()[0][1].seconds)
+
+
+def _faster_precision(experiment: Experiment, images: Images) -> str:
+    """Time a few steps of both on this machine: what a CPU's flags promise is often not kept."""
+    some = _some(images, experiment)
+    plans = [
+        experiment.with_values({"train.precision": name, "train.epochs": 1 + TIMED_EPOCHS}) for name in ("fp32", "bf16")
+    ]
+    first, second = (Training(plan, some) for plan in plans)
+    fp32, bf16 = _medians(lambda: first.train_epoch().seconds, lambda: second.train_epoch().seconds)
+    return "bf16" if fp32 > WORTH * bf16 else "fp32"
 
 
 def _some(images: Images, experiment: Experiment) -> Images:
@@ -65,15 +81,8 @@ def _some(images: Images, experiment: Experiment) -> Images:
     return images.take(torch.arange(TIMED_STEPS * experiment.train.batch_size) % len(images))
 
 
-def _faster_precision(experiment: Experiment, images: Images) -> str:
-    """Time a few steps of both on this machine: what a CPU's flags promise is often not kept."""
-    some = _some(images, experiment)
-    epochs = 1 + TIMED_EPOCHS  # the first warms up
-    plans = {name: {"train.precision": name, "train.epochs": epochs} for name in ("fp32", "bf16")}
-    trials = {name: Training(experiment.with_values(values), some) for name, values in plans.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in trials}
-    for _ in range(epochs):
-        for name, training in trials.items():
-            seconds[name].append(training.train_epoch().seconds)
-    fp32, bf16 = (statistics.median(seconds[name][1:]) for name in ("fp32", "bf16"))
-    return "bf16" if fp32 > WORTH * bf16 else "fp32"
+def _medians(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
+    """Of the seconds that each says it took, in turn; the first of each warms up."""
+    rounds = [(first(), second()) for _ in range(1 + TIMED_EPOCHS)]
+    one, other = zip(*rounds[1:], strict=True)
+    return statistics.median(one), statistics.median(other)

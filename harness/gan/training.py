@@ -102,7 +102,7 @@ class Training:
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         options = self.experiment.optimizer
-        on_device = self.capture  # then the rate is read on the device, where a recorded step can see it
+        on_device = self.device.type == "cuda"  # then the rate is read on the device, where a recorded step can see it
         return torch.optim.Adam(
             network.parameters(),
             lr=torch.tensor(lr, device=self.device) if on_device else lr,

@@ -45,11 +45,13 @@ def weights(training: Training) -> list[torch.Tensor]:
     return [value for network in networks for value in network.state_dict().values()]
 
 
+@pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["mlp", "everything"])
 def test_a_recorded_training_ends_with_the_same_bits(
-    tiny: Experiment, images: Images, values: dict[str, object]
+    tiny: Experiment, images: Images, values: dict[str, object], steps: int
 ) -> None:
-    plan = tiny.with_values(values)
+    """Also where an epoch has fewer steps than the warm-up."""
+    plan, images = tiny.with_values(values), images.take(torch.arange(20 * steps))
     plain, captured = Training(plan, images), Training(plan, images)
     captured._work = recorded(captured)
     reports = [(ours.metrics, theirs.metrics) for ours, theirs in zip(captured, plain, strict=True)]

@@ -59,14 +59,18 @@ def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
 
 
-def test_a_recorded_training_follows_the_plain_one(plan: Experiment, images: Images) -> None:
+def test_a_recorded_training_ends_with_the_bits_of_the_plain_one(plan: Experiment, images: Images) -> None:
     plain, captured = Training(plan, images, capture=False), Training(plan, images)
     assert captured.capture
-    for ours, theirs in zip(captured, plain, strict=True):
-        for name in ("loss/discriminator", "loss/generator"):
-            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-3)
-    first, second = (next(iter(training.generator.parameters())) for training in (plain, captured))
-    assert torch.allclose(first, second, atol=2e-3)
+    list(plain)
+    list(captured)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(captured), weights(plain), strict=True))
+
+
+def _signature(values: torch.Tensor) -> torch.Tensor:
+    """One number that tells these values, in this order, from others."""
+    flat = values.double().flatten()
+    return (flat * torch.arange(1, len(flat) + 1, device=flat.device)).sum()
 
 
 def test_the_first_recorded_epoch_draws_what_the_plain_one_draws(plan: Experiment, images: Images) -> None:
@@ -81,7 +85,7 @@ def test_the_first_recorded_epoch_draws_what_the_plain_one_draws(plan: Experimen
         def watching(step: object = step, kept: torch.Tensor = kept, count: torch.Tensor = count) -> StepDraws:
             draws: StepDraws = step()  # type: ignore[operator]
             parts = [draws.indices, draws.discriminator_noise, draws.generator_noise, *draws.discriminator_masks]
-            total = torch.stack([(part.double().flatten().cumsum(0)).sum() for part in parts]).sum()
+            total = torch.stack([_signature(part) for part in parts]).sum()
             kept.index_copy_(0, count.clamp(max=len(kept) - 1), total[None])
             count.add_(1)
             return draws
@@ -100,8 +104,13 @@ def test_a_resumed_recording_ends_where_an_uninterrupted_one_does(plan: Experime
     first.train_epoch()
     second.load_state_dict(first.state_dict())
     list(second)
-    for ours, theirs in zip(weights(second), weights(alone), strict=True):
-        assert torch.allclose(ours.float(), theirs.float(), atol=2e-3)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(second), weights(alone), strict=True))
+
+
+def test_an_epoch_may_be_shorter_than_the_warm_up(plan: Experiment, images: Images) -> None:
+    training = Training(plan, images.take(torch.arange(plan.train.batch_size, device="cuda")))
+    assert training.steps_per_epoch == 1
+    assert [report.epoch for report in training] == [1, 2, 3]
 
 
 def test_a_checkpoint_of_the_cpu_goes_on_on_the_gpu(plan: Experiment, images: Images) -> None:
