@@ -179,12 +179,12 @@ def _some(
         display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
         training, scoring = running.prepare(next(iter(todo.values())).experiment, display)
         return outcomes | dict(
-            zip(todo, run_together(list(todo.values()), training, scoring, store, display), strict=True)
+            zip(todo, run_together(list(todo.values()), training.images, scoring, store, display), strict=True)
         )
     for seed, plan in todo.items():
         display.notice(f"seed {seed} (of {seeds})")
         if plan.known:
-            outcomes[seed] = running.resume(plan.known.run_id, store, {}, plan.options, display)
+            outcomes[seed] = running.go_on(plan.known, store, {}, plan.options, display)
         else:
             outcomes[seed] = running.run(plan.experiment, store, plan.options, display)
     return outcomes

@@ -112,7 +112,11 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     `changes` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
     Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
     """
-    known = interrupted(store, wanted)
+    return go_on(interrupted(store, wanted), store, changes, options, display)
+
+
+def go_on(known: Interrupted, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
+    """`resume` of a run that was looked up already."""
     experiment = _extended(known.checkpoint, changes)
     if known.checkpoint.epoch >= experiment.train.epochs and known.status == "FINISHED":
         raise HarnessError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness import pictures, running
+from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
 from harness.quality import Scores
@@ -28,14 +29,14 @@ class Plan:
 
 
 def run_together(
-    plans: Sequence[Plan], first: Training, scoring: Scoring | None, store: Store, display: Display
+    plans: Sequence[Plan], images: Images, scoring: Scoring | None, store: Store, display: Display
 ) -> list[Outcome]:
     """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
 
-    first: a training of the plans' kind, whose images are shared. Raises HarnessError where the plans cannot share one
+    images: what all train on, on their device. Raises HarnessError where the plans cannot share one
     program, before any run is created.
     """
-    trainings = [Training(plan.experiment, first.images) for plan in plans]
+    trainings = [Training(plan.experiment, images) for plan in plans]
     population = Population(trainings)
     with contextlib.ExitStack() as open_runs, interruptions() as stop:
         courses: dict[Training, Course] = {}

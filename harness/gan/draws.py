@@ -170,9 +170,7 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
     noise = raw.noise.to(shape.dtype)
     asked: tuple[Tensor | None, ...] = (None, None)
     if raw.classes is not None:
-        # The label's one comes right after the member's own noise.
-        where = raw.classes + (latents if isinstance(latents, int) else latents.view(-1, 1, 1))
-        noise = F.pad(noise, (0, shape.classes)).scatter_(-1, where.unsqueeze(-1), 1.0)
+        noise = told(noise, raw.classes, shape.classes, latents if isinstance(latents, int) else latents.view(-1, 1, 1))
         asked = raw.classes.unbind(-2)
     masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, 3 * shape.batch, rates, shape.dtype)
     rows = [2 * shape.batch, shape.batch]
@@ -187,6 +185,14 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
         discriminator_labels=asked[0],
         generator_labels=asked[1],
     )
+
+
+def told(noise: Tensor, labels: Tensor, classes: int, latents: int | Tensor) -> Tensor:
+    """Noise [..., latent] with the one-hot label, int64 [...], joined to it: [..., latent + classes].
+
+    The label's one is at `latents` + label: right after the noise, also where zeros have made that wider.
+    """
+    return F.pad(noise, (0, classes)).scatter_(-1, (labels + latents).unsqueeze(-1), 1.0)
 
 
 def keep_masks(

@@ -127,12 +127,12 @@ class Population:
         Returns [loss of D, loss of G, gradient norm of D, gradient norm of G], each [K], on the device.
         """
         first = self.members[0]
-        labels = () if first.labels is None else first.labels[draws.indices]
+        labels = None if first.labels is None else first.labels[draws.indices]
         generator, discriminator = self._generator.weights(), self._discriminator.weights()
 
-        def discriminator_loss(g: Weights, d: Weights, real: Tensor, labels: Tensor, draws: StepDraws) -> Tensor:
+        def discriminator_loss(g: Weights, d: Weights, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
             networks = self._generator.network(g), self._discriminator.network(d)
-            return first.discriminator_loss(*networks, real, labels if isinstance(labels, Tensor) else None, draws)
+            return first.discriminator_loss(*networks, real, labels, draws)
 
         def generator_loss(g: Weights, d: Weights, draws: StepDraws) -> Tensor:
             return first.generator_loss(self._generator.network(g), self._discriminator.network(d), draws)
@@ -155,11 +155,10 @@ class Population:
     def draws(self) -> StepDraws:
         """The next step's draws [K, ...], each member's from its own streams."""
         raws = [member.draws.raw() for member in self.members]
-        widest = max(raw.noise.shape[-1] for raw in raws)
         words = max((raw.bits.numel() for raw in raws if raw.bits is not None), default=0)
         stacked = RawDraws(
             indices=torch.stack([raw.indices for raw in raws]),
-            noise=torch.stack([F.pad(raw.noise, (0, widest - raw.noise.shape[-1])) for raw in raws]),
+            noise=_padded([raw.noise for raw in raws]),
             bits=torch.stack([raw.indices.new_zeros(words) if raw.bits is None else raw.bits for raw in raws])
             if words
             else None,
@@ -195,12 +194,11 @@ class _Stack:
         self._networks = networks
         self.shared: dict[str, Tensor] = {}
         self._ragged: dict[str, list[Tensor]] = {}
-        self._weights = [dict(network.named_parameters()) for network in networks]
-        self._buffers = [dict(network.named_buffers()) for network in networks]
+        self._trained = [name for name, _ in networks[0].named_parameters()] if networks else []
+        members = [{**dict(network.named_parameters()), **dict(network.named_buffers())} for network in networks]
         with torch.no_grad():
-            for tensors in (self._weights, self._buffers):
-                for name in tensors[0] if tensors else ():
-                    self._join(name, [of[name] for of in tensors])
+            for name in members[0] if members else ():
+                self._join(name, [of[name] for of in members])
 
     def _join(self, name: str, tensors: list[Tensor]) -> None:
         if len({tensor.shape for tensor in tensors}) > 1:
@@ -228,22 +226,16 @@ class _Stack:
 
     def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
         """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
-        names = list(self._weights[0])
-        shared = [name for name in names if name in self.shared]
-        ragged = [tensor for name in names if name in self._ragged for tensor in self._ragged[name]]
+        leaves = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trained}
         # Nothing joins the members, so the gradient of the sum holds each member's own.
-        gradients = torch.autograd.grad(losses.sum(), [*(self.shared[name] for name in shared), *ragged])
-        of = dict(zip(shared, gradients, strict=False))
-        rest = iter(gradients[len(shared) :])
-        own = {name: [next(rest) for _ in optimizers] for name in names if name in self._ragged}
+        found = iter(torch.autograd.grad(losses.sum(), [leaf for several in leaves.values() for leaf in several]))
+        gradients = {
+            name: [next(found) for _ in several] if name in self._ragged else next(found).unbind()
+            for name, several in leaves.items()
+        }
         for index, optimizer in enumerate(optimizers):
-            apply_gradients(optimizer, [of[name][index] if name in of else own[name][index] for name in names])
-        norms = [
-            torch.linalg.vector_norm(of[name].flatten(1), dim=1)
-            if name in of
-            else torch.stack([torch.linalg.vector_norm(gradient) for gradient in own[name]])
-            for name in names
-        ]
+            apply_gradients(optimizer, [of[index] for of in gradients.values()])
+        norms = [torch.stack(torch._foreach_norm(list(of))) for of in gradients.values()]
         total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         return total
 
@@ -255,7 +247,7 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _each(function: Callable[..., Tensor], *arguments: object) -> Tensor:
-    """The function of every member's own arguments: what is None or empty is nobody's own."""
+    """The function of every member's own arguments: what is None is nobody's own."""
     axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
     result: Tensor = vmap(function, in_dims=axes)(*arguments)
     return result
@@ -275,8 +267,7 @@ def generate_batched(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) 
     stack = _Stack([copy.deepcopy(generator).eval() for generator in generators])
     weights = stack.weights()
     some = next(iter(weights.values()))
-    widest = max(each.shape[-1] for each in inputs)
-    stacked = torch.stack([F.pad(each, (0, widest - each.shape[-1])) for each in inputs]).to(some.device, some.dtype)
+    stacked = _padded(inputs).to(some.device, some.dtype)
 
     def images(weights: Weights, inputs: Tensor) -> Tensor:
         return to_uint8(stack.network(weights)(inputs))

@@ -22,7 +22,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.capture import Captured, can_capture
-from harness.gan.draws import Draws, StepDraws, sample_noise, stream_generator
+from harness.gan.draws import Draws, StepDraws, sample_noise, stream_generator, told
 from harness.gan.networks import build
 from harness.gan.objectives import OBJECTIVES
 
@@ -102,7 +102,7 @@ class Training:
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         options = self.experiment.optimizer
-        on_device = self.device.type == "cuda"  # then the rate is read on the device, where a recorded step can see it
+        on_device = can_capture(self.device)  # then the rate is read on the device, where a recorded step can see it
         return torch.optim.Adam(
             network.parameters(),
             lr=torch.tensor(lr, device=self.device) if on_device else lr,
@@ -318,20 +318,22 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     """One optimiser step on `loss`; gradients of its own weights only. Returns their global L2 norm."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    gradients = torch.autograd.grad(loss, weights)
+    gradients = torch.autograd.grad(loss, _trained(optimizer))
     apply_gradients(optimizer, gradients)
     return torch.nn.utils.get_total_norm(gradients)
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
     """One optimiser step; `gradients` in the order of the optimiser's weights."""
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for weight, gradient in zip(weights, gradients, strict=True):
+    for weight, gradient in zip(_trained(optimizer), gradients, strict=True):
         # Fused Adam walks through memory, so a gradient must lie there as its weight does.
         alike = gradient.stride() == weight.stride()
         weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
     optimizer.step()
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -358,12 +360,7 @@ def sample_inputs(
     if not columns:
         drawn = torch.randint(len(images), (count,), generator=stream_generator(seed, "samples", -1 - part))
         labels = images.labels.cpu()[drawn]
-    return torch.cat([noise, one_hot(labels, images.classes, noise.dtype)], dim=1)
-
-
-def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """int64 [B] to [B, classes]."""
-    return torch.nn.functional.one_hot(labels, classes).to(dtype)
+    return told(noise, labels, images.classes, experiment.generator.latent)
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ class Scorer:
 
         full: everything; else KID and Frechet distance only. Raises HarnessError for too few images, or other ones.
         """
-        return self._scores(*self._see(self._choose(pixels)), full)
+        return self.score_all([pixels], full=full)[0]
 
     def score_all(self, sets: Sequence[Tensor], *, full: bool = True) -> list[Scores]:
         """The scores of several sets of images, all of which the judge looks at in one go."""

@@ -13,16 +13,7 @@ from harness.experiment import Experiment
 from harness.gan import Population, Training
 from harness.gan.capture import WARM_UP, Captured, Step
 
-EVERYTHING = {
-    "generator.kind": "conv",
-    "discriminator.kind": "conv",
-    "generator.width": 4,
-    "discriminator.width": 4,
-    "generator.batch_norm": True,
-    "conditional": True,
-    "optimizer.schedule": "linear",
-    "train.ema_half_life": 50.0,
-}
+from .common import EVERYTHING, weights
 
 
 @pytest.fixture
@@ -38,11 +29,6 @@ def by_replaying(function: Step, generators: Sequence[torch.Generator]) -> Step:
 
 def recorded(owner: Training | Population) -> Callable[[], None]:
     return Captured(owner._draw_and_update, owner, by_replaying)
-
-
-def weights(training: Training) -> list[torch.Tensor]:
-    networks = (training.generator, training.discriminator, training.sampler)
-    return [value for network in networks for value in network.state_dict().values()]
 
 
 @pytest.mark.parametrize("steps", [1, 3])

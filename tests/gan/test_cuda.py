@@ -17,6 +17,8 @@ from harness.gan import Population, Training, generate, generate_all, resolve, r
 from harness.gan.draws import StepDraws
 from harness.quality import Scorer, load_judge
 
+from .common import weights
+
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 PLANS = {
@@ -42,11 +44,6 @@ def plan(request: pytest.FixtureRequest) -> Experiment:
         "track.score_every=null",
     ]
     return experiments.load(name, [*fixed, *changes])
-
-
-def weights(training: Training) -> list[torch.Tensor]:
-    networks = (training.generator, training.discriminator, training.sampler)
-    return [value for network in networks for value in network.state_dict().values()]
 
 
 @pytest.fixture(autouse=True)

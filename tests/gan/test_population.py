@@ -12,12 +12,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training, generate, generate_all, resolved_population, sample_inputs
 
-CONV = {
-    "generator.kind": "conv",
-    "discriminator.kind": "conv",
-    "generator.width": 4,
-    "discriminator.width": 4,
-}
+from .common import CONV, weights
+
 KINDS = {
     "mlp": {},
     "conditional mlp": {"conditional": True},
@@ -62,11 +58,6 @@ def together(plans: list[Experiment], images: Images, dtype: torch.dtype) -> tup
         for training, report in epoch:
             reports[training].append(report)
     return trainings, list(reports.values())
-
-
-def weights(training: Training) -> list[torch.Tensor]:
-    networks = (training.generator, training.discriminator, training.sampler)
-    return [value for network in networks for value in network.state_dict().values()]
 
 
 LOSSES = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator", "logit/fake")

@@ -16,6 +16,8 @@ from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, resolve, sample_inputs, to_uint8
 from harness.gan.draws import StepDraws
 
+from .common import EVERYTHING, weights
+
 METRICS = {
     "loss/discriminator",
     "loss/generator",
@@ -32,11 +34,6 @@ METRICS = {
 @pytest.fixture
 def images() -> Images:
     return data.load("mnist", subset=60).train
-
-
-def weights(training: Training) -> list[torch.Tensor]:
-    networks = (training.generator, training.discriminator, training.sampler)
-    return [value for network in networks for value in network.state_dict().values()]
 
 
 def draws_of(training: Training, epoch: int) -> Iterator[StepDraws]:
@@ -66,18 +63,6 @@ def test_the_same_experiment_repeats_bit_for_bit(tiny: Experiment, images: Image
 def test_another_seed_is_another_run(tiny: Experiment, images: Images) -> None:
     first, second = Training(tiny, images), Training(tiny.with_values({"train.seed": 1}), images)
     assert not torch.equal(weights(first)[0], weights(second)[0])
-
-
-EVERYTHING = {
-    "generator.kind": "conv",
-    "discriminator.kind": "conv",
-    "generator.width": 4,
-    "discriminator.width": 4,
-    "generator.batch_norm": True,
-    "conditional": True,
-    "optimizer.schedule": "linear",
-    "train.ema_half_life": 50.0,
-}
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
