@@ -119,7 +119,7 @@ def _pairs(tags: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _seconds(text: str | None) -> float | None:
+def _seconds(text: str | None, option: str = "--max-time") -> float | None:
     """`90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` in seconds."""
     import re
 
@@ -130,7 +130,7 @@ def _seconds(text: str | None) -> float | None:
     parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) if parts else 0
     if seconds <= 0:
-        raise HarnessError(f"--max-time {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
+        raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
     return seconds
 
 
@@ -289,14 +289,21 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     rows.append(("sample", f"{_program('harness')} sample {short} --count 100 --out digits.png"))
     if outcome.status == "KILLED":
         rows.append(("go on", f"{_program('harness')} run --resume {short}"))
-    if link := store.link(store.client.get_run(outcome.run_id)) if not outcome.unshipped else None:
-        rows.append(("look", link))
-    elif not outcome.unshipped:
-        experiment = store.experiment_id(outcome.experiment.project)
-        rows.append(("look", f"{_program('mlflow')} server --backend-store-uri {store.shown_uri} --port 5000"))
-        rows.append(("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{outcome.run_id}"))
+    if not outcome.unshipped:
+        rows += _where(store, outcome.experiment.project, outcome.run_id)
     for label, text in rows:
         click.echo(f"  {label:9}{text}")
+
+
+def _where(store: Store, project: str, run_id: str) -> list[tuple[str, str]]:
+    """How to look at a run in MLflow's UI."""
+    if link := store.link(store.client.get_run(run_id)):
+        return [("look", link)]
+    experiment = store.experiment_id(project)
+    return [
+        ("look", f"{_program('mlflow')} server --backend-store-uri {store.shown_uri} --port 5000"),
+        ("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run_id}"),
+    ]
 
 
 def _program(name: str) -> str:
@@ -326,6 +333,208 @@ def _print_replicates(result: Replicates) -> int:
 
 def _shown_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+@cli.command(short_help="Search an experiment's values, as nested runs of an Optuna study.")
+@click.argument("experiment", required=False)
+@click.option("--trials", type=click.IntRange(1), help="In total, with those that the study has.  [default: 20]")
+@click.option("--study", help="Its name; one that exists is gone on with.  [default: the experiment's name]")
+@_experiment_options
+@click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
+@click.option("--pruner", help="halving or none.  [default: halving]")
+@click.option("--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: a third]")
+@click.option("--metric", help="kid, frechet, density, coverage or class_kl, on validation images.  [default: kid]")
+@click.option("--direction", type=click.Choice(["minimize", "maximize"]), help="If not the metric's own.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; cores are shared out."
+)
+@click.option("--fuse", metavar="K", help="Train K trials at once as one program, or auto.  [default: auto]")
+@click.option("--timeout", metavar="TIME", help="End cleanly before that: 30m, 2h, ....")
+@click.option(
+    "--confirm", type=click.IntRange(2), metavar="N", help="Then run best and own values under N fresh seeds."
+)
+@click.option(
+    "--budget", type=click.Choice(["full", "tuning"]), default="full", show_default=True, help="Of --confirm."
+)
+@click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
+@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard on the storage instead.")
+@_run_options
+def tune(
+    experiment: str | None,
+    trials: int | None,
+    study: str | None,
+    overrides: Sequence[str],
+    seed: int | None,
+    device: str | None,
+    epochs: int | None,
+    subset: int | None,
+    sampler: str | None,
+    pruner: str | None,
+    prune_from: int | None,
+    metric: str | None,
+    direction: Any,
+    workers: int,
+    fuse: str | None,
+    timeout: str | None,
+    confirm: int | None,
+    budget: Any,
+    storage: str | None,
+    dashboard: bool,
+    name: str | None,
+    tags: Sequence[str],
+    note: str | None,
+    tracking_uri: str | None,
+    no_system_metrics: bool,
+) -> int:
+    """Search the values of EXPERIMENT (`default` when left out), each trial a run below the study's own run.
+
+    What is searched stands under `search:` in the experiment file, what makes trials cheap under `search_budget:`;
+    both can be changed: --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}', --set
+    search_budget.train.epochs=4. Without `search:` it is learning rate, latent size and dropout.
+
+    The same command again goes on where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad input,
+    3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
+    """
+    started = time.monotonic()
+    if dashboard:
+        from harness.study.dashboard import serve
+
+        serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text))
+        return 0
+    limit = _seconds(timeout, "--timeout")
+    if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
+        raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
+    changes = _all_overrides(overrides, seed, device, epochs, subset)
+    pairs = _pairs(tags)
+    from harness import search as searches
+
+    go_on = study is not None and experiment is None and not changes
+    found, searched = (None, None) if go_on else searches.load(experiment or "default", changes)
+
+    from harness.display import StudyTerminal, console
+    from harness.gan.resolve import resolved_device
+
+    if found is not None:
+        resolved_device(found.train.device)
+    from harness import study as studies
+
+    wish = studies.Wish(
+        trials=trials or 20,
+        study=study,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        rung=prune_from,
+        metric=metric,
+        direction=direction,
+        fuse=None if fuse in (None, "auto") else int(fuse),
+        workers=workers,
+        deadline=None if limit is None else started + limit,
+        name=name,
+        tags=pairs,
+        note=note,
+        system_metrics=not no_system_metrics,
+    )
+    studies.check(wish)
+    store = _store(tracking_uri, create=True)
+    display = StudyTerminal(console(), metric)
+    _tidy(store, display.notice)
+    try:
+        result = studies.tune(found, searched, wish, store, display)
+    finally:
+        display.close()
+    _print_study(store, result, time.monotonic() - started)
+    if result.stopped:
+        return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
+    if confirm:
+        return _print_confirmed(studies.confirm(result, confirm, budget, store, wish, display))
+    return 0
+
+
+def _print_study(store: Store, result: Any, seconds: float) -> None:
+    from harness.display import duration, shown_values
+
+    now, metric = result.standing, result.settings.metric
+    counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
+    click.echo(
+        f"\n{'KILLED' if result.stopped else 'FINISHED'}  study {result.name}  "
+        f"{now.ended} of {now.total} trials ({counts}) in {duration(seconds)}"
+    )
+    rows = []
+    if now.best is not None:
+        rows.append(("best", f"trial {now.best.number}: validation {metric} {now.best.score:.4f}"))
+        rows.append(("", shown_values(now.best.values)))
+    if now.own is not None and now.best is not None:
+        same = now.best.number == now.own.number
+        own = (
+            "the experiment's own values are the best"
+            if same
+            else f"{metric} {now.own.score:.4f}  " + shown_values(now.own.values)
+        )
+        rows.append(("own", own))
+    rows += [("edge", line) for line in result.edges]
+    if result.unshipped:
+        rows.append(("tracking", f"{result.unshipped}; all is kept here: `harness sync` ships it later"))
+    rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
+    if result.best_file:
+        rows.append(("train it", f"{_program('harness')} run {_shown_path(result.best_file)}"))
+    if result.stopped:
+        rows.append(("go on", f"{_program('harness')} tune --study {result.name} --trials {now.total}"))
+    if not result.unshipped:
+        rows += _where(store, result.settings.experiment.project, result.run_id)
+    for label, text in rows:
+        click.echo(f"  {label:9}{text}")
+
+
+def _print_confirmed(confirmed: Any) -> int:
+    from harness.display import print_table
+
+    header, *lines = confirmed.as_cells()
+    click.echo("")
+    print_table(header, lines)
+    click.echo(confirmed.verdict)
+    return EXIT_OF_SIGNAL.get(confirmed.stopped, EXIT_OUT_OF_TIME) if confirmed.stopped else 0
+
+
+@cli.command(short_help="List the studies, and how far they are.")
+@click.option("--storage", metavar="URL", help="A database.  [default: mlruns/optuna.journal]")
+@_json
+def studies(storage: str | None, as_json: bool) -> None:
+    """List the studies of a storage: trials, the best score and its values."""
+    from harness.study.listing import studies as list_studies
+
+    rows = list_studies(storage, Path("mlruns").absolute())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from harness.display import print_table, shown_values
+
+    lines = [
+        [
+            row["study"],
+            *(str(row[count]) for count in ("complete", "pruned", "failed", "running", "waiting")),
+            row["metric"],
+            "" if row["best"] is None else f"{row['best']:.4f}",
+            "" if row["best_trial"] is None else f"trial {row['best_trial']}: {shown_values(row['best_values'])}",
+            (row["run_id"] or "")[:8],
+            (row["started"] or "").replace("T", " ")[:16],
+        ]
+        for row in rows
+    ]
+    header = [
+        "study",
+        "complete",
+        "pruned",
+        "failed",
+        "running",
+        "waiting",
+        "metric",
+        "best",
+        "values",
+        "run",
+        "started",
+    ]
+    print_table(header, lines)
 
 
 @cli.command(short_help="Tiny runs of all experiments, read back and compared.")

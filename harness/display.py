@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -15,6 +16,9 @@ from rich.text import Text
 
 from harness import pictures
 from harness.gan import Report, Training
+
+if TYPE_CHECKING:
+    from harness.study import Standing, Tried
 
 
 class Terminal:
@@ -76,6 +80,101 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+class StudyTerminal:
+    """The display of `harness tune`: a line for every trial that has ended, and below them how far the study is.
+
+    metric: what trials are compared by.
+    """
+
+    def __init__(self, console: Console, metric: str | None = None) -> None:
+        self.console = console
+        self.metric = metric or "score"
+        self._progress: Progress | None = None
+        self._training: Training | None = None
+        self._report: Report | None = None
+        self._standing: Standing | None = None
+        self._began, self._first = time.monotonic(), 0
+
+    def notice(self, text: str) -> None:
+        if not text.startswith("scoring epoch"):  # a line a trial is enough
+            self.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+    def started(self, training: Training, name: str) -> None:
+        self._training = training
+        self._draw()
+
+    def epoch(self, report: Report) -> None:
+        self._report = report
+        self._draw()
+
+    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+
+    def ended(self) -> None:
+        self._training = self._report = None
+
+    def trial(self, tried: Tried, standing: Standing) -> None:
+        words = [f"trial {tried.number:<3}", f"{tried.state:8}"]
+        if tried.score is not None:
+            words.append(f"{self.metric} {tried.score:.4f}{' when pruned' if tried.on_the_way else ''}")
+        words += [shown_values(tried.values), duration(tried.seconds)]
+        if standing.best is not None and standing.best.number == tried.number:
+            words.append("best so far")
+        if tried.remark:
+            words.append(tried.remark[:120])
+        style = {"failed": "red", "pruned": "dim"}.get(tried.state)
+        self.console.print("  ".join(words), style=style, highlight=False, markup=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.print(self._summary(standing), highlight=False, markup=False, soft_wrap=True)
+            self.console.file.flush()
+
+    def standing(self, standing: Standing) -> None:
+        if self._standing is None:
+            self._began, self._first = time.monotonic(), standing.ended
+            if self.console.is_terminal:
+                self._progress = Progress(
+                    TextColumn("trials {task.completed}/{task.total}"),
+                    BarColumn(bar_width=20),
+                    TextColumn("{task.fields[text]}", markup=False),
+                    console=self.console,
+                    refresh_per_second=4,
+                )
+                self._progress.add_task("trials", total=standing.total, completed=standing.ended, text="")
+                self._progress.start()
+        self._standing = standing
+        self._draw()
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _draw(self) -> None:
+        if self._progress is not None and self._standing is not None:
+            text = self._summary(self._standing)
+            if self._training is not None:
+                epochs = self._training.experiment.train.epochs
+                text += f" · epoch {min(self._training.epoch + 1, epochs)}/{epochs}"
+            self._progress.update(self._progress.task_ids[0], completed=self._standing.ended, text=text)
+
+    def _summary(self, standing: Standing) -> str:
+        """Trials done, running, pruned, the best so far, time left."""
+        counts = f"{standing.ended}/{standing.total} ended · {standing.running} running · {standing.pruned} pruned"
+        words = [counts if not standing.failed else f"{counts} · {standing.failed} failed"]
+        if standing.best is not None and standing.best.score is not None:
+            words.append(f"best {self.metric} {standing.best.score:.4f} (trial {standing.best.number})")
+        done, left = standing.ended - self._first, standing.total - standing.ended
+        if done and left > 0:
+            words.append(f"{duration((time.monotonic() - self._began) / done * left)} left")
+        return " · ".join(words)
+
+
+def shown_values(values: Mapping[str, object]) -> str:
+    """`optimizer.lr 0.00123  generator.latent 64`."""
+    return "  ".join(
+        f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()
+    )
 
 
 class _Live(Progress):

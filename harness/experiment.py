@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -213,6 +213,7 @@ class Experiment(Section):
 
 
 _KINDS = ("generator", "discriminator")
+SEARCH = ("search", "search_budget")  # keys of an experiment file that are no part of the experiment
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
@@ -221,19 +222,25 @@ _KINDS = ("generator", "discriminator")
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
 
+    What the file says of a search is left to `harness.search`: no run depends on where its values were looked for.
     Raises HarnessError for an unknown name, malformed YAML, unknown keys, and values out of bounds.
     """
+    raw, origin = read(name)
+    raw = {key: part for key, part in raw.items() if key not in SEARCH}
+    if overrides:
+        from_mapping(raw, origin)  # a fault in the file is reported as the file's, not as the override's
+        raw = _with_overrides(raw, dict(parse_override(text) for text in overrides))
+    return from_mapping(raw, "--set" if overrides else origin)
+
+
+def read(name: str | Path) -> tuple[dict[str, Any], str]:
+    """What the file of an experiment holds, as it stands there, and the file's path for messages."""
     path = find(name)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise HarnessError(f"cannot read the experiment file {path}: {error}") from error
-    raw = parse_yaml(text, str(path))
-    raw.setdefault("name", path.stem)
-    if overrides:
-        from_mapping(raw, str(path))  # a fault in the file is reported as the file's, not as the override's
-        raw = _with_overrides(raw, dict(parse_override(text) for text in overrides))
-    return from_mapping(raw, "--set" if overrides else str(path))
+    return {"name": path.stem, **parse_yaml(text, str(path))}, str(path)
 
 
 def from_yaml(text: str, origin: str = "the experiment") -> Experiment:
@@ -282,7 +289,12 @@ def find(name: str | Path) -> Path:
 
 def schema() -> dict[str, Any]:
     """JSON schema of an experiment file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Experiment.model_json_schema()}
+    described = Experiment.model_json_schema()
+    described["properties"] |= {
+        "search": {"type": "object", "description": "what `harness tune` varies: dotted path -> range or choices"},
+        "search_budget": {"type": "object", "description": "what `harness tune` changes to make trials cheap"},
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
 
 class _Loader(yaml.SafeLoader):
@@ -322,7 +334,7 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
     except _UNREADABLE as error:
         raise HarnessError(f"{origin}: malformed YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {_shown(raw)}")
+        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {shown(raw)}")
     return raw
 
 
@@ -342,16 +354,14 @@ def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
     for path, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):
         if path in _sections():
             leaves = [leaf for leaf in _known_paths() if leaf.startswith(f"{path}.")]
-            raise HarnessError(
-                f"--set {path}={_shown(value)}: {path} is a section, not a leaf; set {', '.join(leaves)}"
-            )
+            raise HarnessError(f"--set {path}={shown(value)}: {path} is a section, not a leaf; set {', '.join(leaves)}")
         section, dot, leaf = path.partition(".")
         if not dot:
             changed[section] = value
         elif section not in _sections():
-            raise HarnessError(f"--set {path}={_shown(value)}: {_unknown(path)}")
+            raise HarnessError(f"--set {path}={shown(value)}: {unknown(path)}")
         elif "." in leaf:
-            raise HarnessError(f"--set {path}={_shown(value)}: not a leaf of the experiment; {_unknown(path)}")
+            raise HarnessError(f"--set {path}={shown(value)}: not a leaf of the experiment; {unknown(path)}")
         else:
             changed[section] = {**(changed.get(section) or {}), leaf: value}
         if section in _KINDS and leaf == "kind":
@@ -392,7 +402,8 @@ def _known_paths() -> list[str]:
     return list(dict.fromkeys(plain + nested))
 
 
-def _unknown(path: str) -> str:
+def unknown(path: str) -> str:
+    """That there is no such leaf, and which may have been meant."""
     candidates = [*_known_paths(), *([] if "." in path else _sections())]
     near = difflib.get_close_matches(path, candidates, n=1, cutoff=0.6) or [
         known for known in _known_paths() if known.rpartition(".")[2] == path.rpartition(".")[2]
@@ -409,7 +420,7 @@ def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
     path = ".".join(str(part) for part in parts)
     match detail["type"]:
         case "extra_forbidden":
-            return _unknown(path)
+            return unknown(path)
         case "missing":
             return f"{path} is missing"
         case "value_error":
@@ -417,14 +428,35 @@ def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
         case "union_tag_invalid":
             return f"{path}.kind is {detail['ctx']['tag']!r}; expected {detail['ctx']['expected_tags']}"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{path} is {_shown(detail['input'])}; a mapping of keys was expected"
-    return f"{path} is {_shown(detail['input'])}; {_lowered(detail['msg'])}"
+            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
+    return f"{path} is {shown(detail['input'])}; {_lowered(detail['msg'])}"
+
+
+def scalar_types(experiment: Experiment, path: str) -> set[type]:
+    """Which of bool, int, float and str a leaf of the experiment may be; empty for a list."""
+    owner: Section = experiment
+    *sections, leaf = path.split(".")
+    for section in sections:
+        owner = getattr(owner, section)
+    return _scalars(type(owner).model_fields[leaf].annotation)
+
+
+def _scalars(annotation: Any) -> set[type]:
+    if annotation in (bool, int, float, str):
+        return {annotation}
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return set()
+    if origin is Literal:
+        return {type(part) for part in parts}
+    return {found for part in parts for found in _scalars(part)}
 
 
 def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it stands in messages."""
     text = str(value) if isinstance(value, (int, float)) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

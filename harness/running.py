@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -18,7 +19,7 @@ from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
 from harness.quality import Scores
-from harness.scoring import Scoring
+from harness.scoring import Scoring, Split
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store, save_generator
 
@@ -32,6 +33,8 @@ class Options:
     """How a run is carried out and kept; nothing here changes its numbers.
 
     deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
+    pruned: asked after every scored epoch but the last, with the run's id, the epoch and its metrics, whether it ends.
+    final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
     """
 
     name: str | None = None
@@ -41,15 +44,19 @@ class Options:
     note: str | None = None
     deadline: float | None = None
     system_metrics: bool = True
+    pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
+    final: Split = "test"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended.
 
-    reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM or max-time.
+    reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM, max-time
+    or pruned.
     unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
-    metrics: of the last epoch. scores: of the best generator on the test split, `test/...`; empty where not scored.
+    metrics: of the last epoch. scores: of the best generator at the end, on the split that Options.final names, which
+    is their prefix; empty where not scored.
     """
 
     run_id: str
@@ -94,16 +101,23 @@ class Quiet:
     def ended(self) -> None: ...
 
 
-def run(experiment: Experiment, store: Store, options: Options, display: Display) -> Outcome:
+def run(
+    experiment: Experiment, store: Store, options: Options, display: Display, ready: Scoring | None = None
+) -> Outcome:
     """Train an experiment from its first epoch, as one new MLflow run.
 
+    ready: images and judge of a run like this one, to be used again.
     Raises HarnessError before the run is created when data, device or store are not as they should be.
     """
-    training, scoring = prepare(experiment, display)
+    return carry_out(*prepare(experiment, display, ready), store, options, display)
+
+
+def carry_out(training: Training, scoring: Scoring | None, store: Store, options: Options, display: Display) -> Outcome:
+    """`run` of what is prepared."""
     with interruptions():
         log = start(training, scoring, store, options)
         with truthful(log):
-            return _drive(begun(log, training, scoring, display), options)
+            return _drive(begun(log, training, scoring, display, options))
 
 
 def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
@@ -115,7 +129,14 @@ def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Optio
     return go_on(interrupted(store, wanted), store, changes, options, display)
 
 
-def go_on(known: Interrupted, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
+def go_on(
+    known: Interrupted,
+    store: Store,
+    changes: Mapping[str, Any],
+    options: Options,
+    display: Display,
+    ready: Scoring | None = None,
+) -> Outcome:
     """`resume` of a run that was looked up already."""
     experiment = _extended(known.checkpoint, changes)
     if known.checkpoint.epoch >= experiment.train.epochs and known.status == "FINISHED":
@@ -123,11 +144,11 @@ def go_on(known: Interrupted, store: Store, changes: Mapping[str, Any], options:
             f"run {known.name} is complete: {known.checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
-    training, scoring = prepare(experiment, display)
+    training, scoring = prepare(experiment, display, ready)
     with interruptions():
         log = store.resume_run(known.run_id)
         with truthful(log):
-            return _drive(reopened(log, known, training, scoring, display), options)
+            return _drive(reopened(log, known, training, scoring, display, options))
 
 
 @dataclass(frozen=True)
@@ -154,11 +175,13 @@ def interrupted(store: Store, wanted: str) -> Interrupted:
     return Interrupted(info.run_id, str(info.run_name), info.status, dict(found.data.metrics), checkpoint, best)
 
 
-def prepare(experiment: Experiment, display: Display) -> tuple[Training, Scoring | None]:
+def prepare(experiment: Experiment, display: Display, ready: Scoring | None = None) -> tuple[Training, Scoring | None]:
     """Load the images, settle what `auto` stands for, build the networks, have the judge ready.
 
     Whatever can be wrong with an experiment is found here, before anything is tracked.
     """
+    if ready is not None and ready.serves(experiment):
+        return Training(resolve(experiment, ready.splits.train), ready.splits.train), ready
     source = experiment.data
     splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
     training = Training(resolve(experiment, splits.train), splits.train)
@@ -185,15 +208,17 @@ def start(training: Training, scoring: Scoring | None, store: Store, options: Op
     )
 
 
-def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Display) -> Course:
+def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Display, options: Options) -> Course:
     """The course of a new run."""
     provenance.describe(log, training)
     _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
     outcome = Outcome(log.run_id, log.name, training.experiment, "FINISHED", 0, {})
-    return Course(outcome, training, scoring, Best(), log, display)
+    return Course(outcome, training, scoring, Best(), log, display, options)
 
 
-def reopened(log: RunLog, known: Interrupted, training: Training, scoring: Scoring | None, display: Display) -> Course:
+def reopened(
+    log: RunLog, known: Interrupted, training: Training, scoring: Scoring | None, display: Display, options: Options
+) -> Course:
     """The course of a run that goes on where its checkpoint left it."""
     checkpoint, experiment = known.checkpoint, training.experiment
     _use_threads(checkpoint.threads, display)
@@ -207,7 +232,7 @@ def reopened(log: RunLog, known: Interrupted, training: Training, scoring: Scori
     # Where only the end is missing, this is what there is to report.
     grid = pictures.grid(training.sample(GRID))
     outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, known.metrics, grid=grid)
-    return Course(outcome, training, scoring, known.best, log, display)
+    return Course(outcome, training, scoring, known.best, log, display, options)
 
 
 @dataclass
@@ -230,9 +255,9 @@ class Best:
 # The loop --------------------------------------------------------------------------------------------------------
 
 
-def _drive(course: Course, options: Options) -> Outcome:
+def _drive(course: Course) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
-    training, display = course.training, course.display
+    training, display, options = course.training, course.display, course.options
     with (
         interruptions() as stop,
         shown(display, training, course.outcome.name),
@@ -263,8 +288,10 @@ class Course:
         best: Best,
         log: RunLog,
         display: Display,
+        options: Options,
     ) -> None:
         self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
+        self.options = options
         self._best = best
         # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
         self._logged = log.last_step("loss/generator") if log.resumed else 0
@@ -284,13 +311,16 @@ class Course:
         """
         training, log, experiment = self.training, self.log, self.training.experiment
         epoch, last = report.epoch, report.epoch == experiment.train.epochs
-        stopped = None if last else stopped
-        ending = bool(stopped or last or report.diverged)
         metrics = dict(report.metrics)
         if scores is not None:
             metrics |= scores.metrics("quality")
-            if self._best.offer(scores.kid, epoch, training.sampler):
-                _save(log, training, self._best, name="best")
+            if not last and self.options.pruned and self.options.pruned(log.run_id, epoch, metrics):
+                log.tags({"harness.pruned": str(epoch)})
+                stopped = "pruned"
+        stopped = None if last else stopped
+        ending = bool(stopped or last or report.diverged)
+        if scores is not None and self._best.offer(scores.kid, epoch, training.sampler):
+            _save(log, training, self._best, name="best")
         if epoch > self._logged:
             log.metrics(epoch, metrics)
         self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
@@ -306,7 +336,8 @@ class Course:
         elif ending or epoch % experiment.track.checkpoint_every == 0:
             _save(log, training, self._best)
         if stopped and not report.diverged:
-            reason = f"stopped by {stopped}; epoch {epoch} of {experiment.train.epochs} is saved"
+            how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
+            reason = f"{how}; epoch {epoch} of {experiment.train.epochs} is saved"
             self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
         return ending
 
@@ -326,19 +357,18 @@ class Course:
         """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
         self.log.tags({"harness.epoch": str(self.outcome.epoch)})
         if self.outcome.status != "KILLED":
-            self.outcome = _conclude(self.outcome, self.training, self.scoring, self._best, self.log, self.display)
+            self.outcome = _conclude(self, self._best)
         shipped = self.log.finish(self.outcome.status)
         unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
         return replace(self.outcome, unshipped=unshipped)
 
 
-def _conclude(
-    outcome: Outcome, training: Training, scoring: Scoring | None, best: Best, log: RunLog, display: Display
-) -> Outcome:
-    """Score the best generator on the test split, once, and keep it as a model.
+def _conclude(course: Course, best: Best) -> Outcome:
+    """Score the best generator once more, on the split for that, and keep it as a model.
 
     A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
     """
+    outcome, training, scoring, log = course.outcome, course.training, course.scoring, course.log
     generator, epoch = training.sampler, training.epoch
     if best.weights is not None and outcome.status == "FINISHED":
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
@@ -347,9 +377,10 @@ def _conclude(
         _log_generator(log, training, generator)
     if scoring is None:
         return outcome
-    samples = training.experiment.quality.samples
-    display.notice(f"scoring epoch {epoch} on the test split ({samples:,} samples, judge {scoring.identity})")
-    scores = scoring.of(training.experiment, generator, "test").metrics("test")  # once: it must choose nothing
+    samples, split = training.experiment.quality.samples, course.options.final
+    course.display.notice(f"scoring epoch {epoch} on the {split} split ({samples:,} samples, judge {scoring.identity})")
+    # Once, and never on the test split where something is yet to be chosen by it.
+    scores = scoring.of(training.experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
     log.tags({"harness.best_epoch": str(epoch), **({} if best.kid is None else {"harness.best_kid": str(best.kid)})})
     return replace(outcome, scores=scores, judge=scoring.identity)
@@ -440,7 +471,8 @@ def _use_threads(threads: int, display: Display) -> None:
     """Train with as many threads as before: sums are ordered by them, so the same bits follow only then."""
     if threads == torch.get_num_threads():
         return
-    if threads <= torch.multiprocessing.cpu_count():
+    share = int(os.environ.get("OMP_NUM_THREADS") or torch.multiprocessing.cpu_count())  # another's cores are not ours
+    if threads <= share:
         torch.set_num_threads(threads)
     else:
         display.notice(

@@ -47,6 +47,16 @@ class Scoring:
         device = self.experiment.train.device
         return load_judge(self._which, self.splits.train, device, self._notice, _tenths(self._notice), weights)
 
+    def serves(self, experiment: Experiment) -> bool:
+        """Whether it scores, with the images that it has, what this experiment generates."""
+        mine = self.experiment
+        same = (experiment.data, experiment.quality, experiment.train.device) == (
+            mine.data,
+            mine.quality,
+            mine.train.device,
+        )
+        return same and bool(experiment.track.score_every) == bool(mine.track.score_every)
+
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
         _ = self.test

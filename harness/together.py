@@ -45,9 +45,9 @@ def run_together(
             open_runs.enter_context(running.truthful(log))
             one = _Member(display, draws=training is trainings[0])
             if plan.known:
-                courses[training] = running.reopened(log, plan.known, training, scoring, one)
+                courses[training] = running.reopened(log, plan.known, training, scoring, one, plan.options)
             else:
-                courses[training] = running.begun(log, training, scoring, one)
+                courses[training] = running.begun(log, training, scoring, one, plan.options)
         population.restack()  # weights that were read back have to be where the program looks
         outcomes: dict[Training, Outcome] = {}
         # Who is shown, and has the machine's load in its run: one that still has epochs before it, if any has.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from harness.errors import HarnessError
+from harness.experiment import Experiment
 from harness.gan.capture import Captured
 from harness.gan.draws import RawDraws, StepDraws, made
 from harness.gan.training import (
@@ -284,12 +285,17 @@ def _own_memory(member: Training) -> None:
             tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
 
 
+def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """What experiments have in common that can share one program."""
+    return tuple((path, str(value)) for path, value in experiment.leaves().items() if not path.startswith(FREE))
+
+
 def check(trainings: Sequence[Training]) -> None:
     """Raise HarnessError where trainings cannot share one program, naming what they differ in."""
     first = trainings[0]
     for other in trainings[1:]:
         differences = first.experiment.differences(other.experiment)
-        wrong = [path for path in differences if not path.startswith(FREE)]
+        wrong = [path for path in differences if not path.startswith(FREE)]  # as in `shape`
         if wrong:
             before, after = differences[wrong[0]]
             raise HarnessError(

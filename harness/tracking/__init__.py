@@ -1,8 +1,13 @@
 """Where runs are kept: MLflow behind a local spool. MLflow is imported when a Store is opened, not before."""
 
+from typing import TYPE_CHECKING
+
 from harness.tracking.git import source_diff
 from harness.tracking.models import save_generator
 from harness.tracking.runlog import RunLog
 from harness.tracking.store import Store
 
-__all__ = ["RunLog", "Store", "save_generator", "source_diff"]
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["Run", "RunLog", "Store", "save_generator", "source_diff"]

@@ -200,10 +200,13 @@ class Store:
             some = lookup.ours if children else lookup.top_level
             return list(itertools.islice(some(self.client, experiments=experiments), limit))
 
-    def children(self, run_id: str) -> list["Run"]:
-        """The runs directly below a run, newest first."""
+    def children(self, run_id: str, tags: Mapping[str, str] = _NONE) -> list["Run"]:
+        """The runs directly below a run, newest first: all, or those with these tags."""
+        wanted = {"mlflow.parentRunId": run_id, **tags}
         with self._asking():
-            return list(lookup.search(self.client, f"tags.`mlflow.parentRunId` = '{run_id}'"))
+            return list(
+                lookup.search(self.client, " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items()))
+            )
 
     def sync(self) -> list[str]:
         """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be."""

@@ -1,0 +1,144 @@
+"""`tune --confirm N`: are the best values better than the experiment's own, or were they lucky?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats
+
+from harness import replicating
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.replicating import Replicates
+from harness.running import Display, Options
+from harness.study.parent import best_experiment
+from harness.study.settings import METRICS
+from harness.study.storage import open_storage
+from harness.study.trials import Trials, best
+from harness.study.tuning import Result, Wish
+from harness.tracking import Store
+
+Budget = Literal["full", "tuning"]
+FRESH = 1_000  # how far the seeds are from those that the trials were trained with
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """scores: of each seed, under `best` and `own`, on the test split. gain: how much better best is, on average.
+
+    interval: of the gain, 95 % (Welch 1947), which is what the spread over so few seeds leaves open.
+    """
+
+    metric: str
+    scores: Mapping[str, list[float]]
+    replicates: Mapping[str, Replicates]
+    gain: float
+    interval: tuple[float, float]
+    stopped: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.stopped:
+            return "stopped; the same command goes on"
+        low, high = self.interval
+        shown = f"gain in test {self.metric} {self.gain:.4g} (95 % interval {low:.4g} to {high:.4g})"
+        if low > 0:
+            return f"{shown}: larger than the spread over seeds"
+        if high < 0:
+            return f"{shown}: the best trial is worse than the experiment's own values"
+        return f"{shown}: no larger than the spread over seeds"
+
+    def as_cells(self) -> list[list[str]]:
+        rows = [["values", "seeds", f"test {self.metric}", "deviation", "run"]]
+        for which, values in self.scores.items():
+            result = self.replicates[which]
+            mean, deviation = result.means.get(f"test/{self.metric}"), result.deviations.get(f"test/{self.metric}")
+            shown = ["" if number is None else f"{number:.4f}" for number in (mean, deviation)]
+            rows.append([which, str(len(values)), *shown, result.run_id[:8]])
+        return rows
+
+
+def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish, display: Display) -> Confirmed:
+    """Train the best values and the experiment's own under fresh seeds, as replicates below the study's run.
+
+    budget: `full` is the experiment's, `tuning` that of the trials. What an earlier command has trained counts.
+    Raises HarnessError where no trial has a score yet.
+    """
+    storage = open_storage(wish.storage, store.root, store.uri)
+    trials = Trials.find(storage, result.name, store.root)
+    found = None if trials is None else best(trials.study)
+    if found is None:
+        raise HarnessError(f"study {result.name} has no complete trial to confirm yet")
+    settings = result.settings
+    own = settings.experiment if budget == "full" else settings.base
+    best_one = best_experiment(settings, found, result.name)
+    if budget == "tuning":
+        best_one = settings.search.experiment(settings.base, found.params).with_values({"name": best_one.name})
+    metric = settings.metric
+    replicates: dict[str, Replicates] = {}
+    scores: dict[str, list[float]] = {}
+    for which, experiment in (("own", own), ("best", best_one)):
+        display.notice(f"confirming: {which} values under {seeds} fresh seeds, {budget} budget")
+        done = _replicated(which, experiment, seeds, budget, found.number, result, store, wish, display)
+        replicates[which] = done
+        scores[which] = [
+            outcome.scores[f"test/{metric}"] for outcome in done.outcomes.values() if f"test/{metric}" in outcome.scores
+        ]
+        if done.stopped:
+            return Confirmed(metric, scores, replicates, math.nan, (math.nan, math.nan), done.stopped)
+    gain, interval = compared(scores["own"], scores["best"], lower_is_better=METRICS[metric] == "minimize")
+    confirmed = Confirmed(metric, scores, replicates, gain, interval)
+    tags = {"harness.confirmed": confirmed.verdict}
+    store.add(
+        result.run_id, seeds, {"confirm/gain": gain, "confirm/low": interval[0], "confirm/high": interval[1]}, tags
+    )
+    return confirmed
+
+
+def compared(own: list[float], found: list[float], *, lower_is_better: bool) -> tuple[float, tuple[float, float]]:
+    """Mean gain of `found` over `own`, positive where it is better, and its 95 % interval (Welch's t, two-sided)."""
+    sign = 1 if lower_is_better else -1
+    test = stats.ttest_ind([sign * value for value in own], [sign * value for value in found], equal_var=False)
+    interval = test.confidence_interval(LEVEL)
+    gain = sign * (sum(own) / len(own) - sum(found) / len(found))
+    return gain, (float(interval.low), float(interval.high))
+
+
+def _replicated(
+    which: str,
+    experiment: Experiment,
+    seeds: int,
+    budget: Budget,
+    trial: int,
+    result: Result,
+    store: Store,
+    wish: Wish,
+    display: Display,
+) -> Replicates:
+    """The replicates of one side: those of an earlier command, gone on with where they were stopped; else new ones."""
+    first = experiment.train.seed + FRESH
+    tags = {
+        **wish.tags,
+        "harness.study": result.name,
+        "harness.confirm": which,
+        "harness.confirm.budget": budget,
+        "harness.confirm.seeds": str(seeds),
+        **({"harness.trial": str(trial)} if which == "best" else {}),
+    }
+    options = Options(
+        name=f"{result.name}-{which}-{budget}",
+        kind="confirm",
+        parent=result.run_id,
+        tags=tags,
+        deadline=wish.deadline,
+        system_metrics=wish.system_metrics,
+    )
+    wanted = {key: value for key, value in tags.items() if key.startswith("harness.")}
+    known = [run for run in store.children(result.run_id, wanted) if run.data.tags["harness.kind"] == "replicates"]
+    if known:
+        return replicating.resume(known[0], store, options, display)
+    return replicating.replicate(experiment.with_values({"train.seed": first}), seeds, store, options, display)

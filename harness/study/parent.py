@@ -1,0 +1,169 @@
+"""A study's own MLflow run: what is worth seeing without opening a single trial."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+from PIL import Image
+
+from harness.errors import HarnessError, redact
+from harness.experiment import Experiment
+from harness.running import Display, Status
+from harness.search import Range, Value
+from harness.study import plots
+from harness.study.settings import Settings
+from harness.study.trials import Trials, best, counts, value_of
+from harness.tracking import RunLog, Store
+
+EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
+
+
+class Parent:
+    """Keeps the parent run up to date with its trials. One process at a time writes it."""
+
+    def __init__(self, log: RunLog, trials: Trials, store: Store, display: Display) -> None:
+        self.log = log
+        self._trials, self._store, self._display = trials, store, display
+        self._metric = trials.settings.metric
+        self._seen: set[int] = set()
+        self._best: FrozenTrial | None = None
+        if log.resumed:
+            history = store.client.get_metric_history(log.run_id, "trial/ended")
+            self._seen = {point.step for point in history}
+            self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
+
+    def observe(self) -> list[FrozenTrial]:
+        """Log what has ended since the last look; returns those trials, in the order of their end."""
+        ended = [trial for trial in self._trials.all() if trial.state.is_finished() and trial.number not in self._seen]
+        ended.sort(key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
+        for trial in ended:
+            self._seen.add(trial.number)
+            previous, self._best = self._best, self._best_of([trial, *([self._best] if self._best else [])])
+            self.log.metrics(trial.number, self._numbers(trial))
+            if self._best is not None and self._best is not previous:
+                self._picture(self._best)
+        return ended
+
+    def close(self, status: Status) -> bool:
+        """Log the plots, the best values and `best.yaml`, and end the run; whether all of it has reached the store."""
+        self.summarise()
+        return self.log.finish(status)
+
+    def summarise(self) -> None:
+        found = best(self._trials.study)
+        all_trials = self._trials.all()
+        counted = sum(counts(trial) and trial.state.is_finished() for trial in all_trials)
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            self.log.tags({f"harness.trials.{state.name.lower()}": str(sum(t.state == state for t in all_trials))})
+        if found is not None:
+            self.log.tags({"harness.best_trial": str(found.number), "harness.best_value": repr(value_of(found))})
+            self.log.tags({f"harness.best.{path}": str(value) for path, value in found.params.items()})
+            # A param never changes, and the best of 20 trials need not be the best of 40.
+            self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
+            self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
+        with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
+            folder = self.log.folder / "plots"
+            try:
+                drawn = plots.write(self._trials.study, Path(scratch), self._metric)
+                folder.mkdir(parents=True, exist_ok=True)
+                for path in drawn:
+                    shutil.copy(path, folder / path.name)
+                    self.log.artifact(folder / path.name, "plots")
+            except OSError as error:
+                raise HarnessError(f"cannot draw the plots: {error.strerror or error}") from error
+
+    def _numbers(self, trial: FrozenTrial) -> dict[str, float]:
+        numbers: dict[str, float] = {
+            f"trial/{path}": float(value)
+            for path, value in trial.params.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        if trial.datetime_start and trial.datetime_complete:
+            numbers["trial/seconds"] = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        if trial.state == TrialState.COMPLETE:
+            numbers[f"trial/{self._metric}"] = value_of(trial)
+        elif trial.intermediate_values:
+            numbers[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
+        if self._best is not None:
+            numbers[f"best/{self._metric}"] = value_of(self._best)
+        numbers["trial/ended"] = len(self._seen)
+        return numbers
+
+    def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        sign = 1 if self._trials.settings.direction == "minimize" else -1
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        return min(complete, key=lambda trial: (sign * value_of(trial), trial.number), default=None)
+
+    def _picture(self, trial: FrozenTrial) -> None:
+        """The newest sample grid of the best trial, at the step of its number."""
+        run_id = trial.user_attrs.get("harness.run_id")
+        if run_id is None:
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
+                grids = sorted(self._store.download(run_id, "samples", Path(scratch)).glob("*.png"))
+                if grids:
+                    with Image.open(grids[-1]) as picture:
+                        self.log.image("samples", trial.number, np.asarray(picture.convert("L")))
+        except (HarnessError, OSError) as error:  # a picture is not worth stopping a search for
+            self._display.notice(f"no picture of trial {trial.number}: {redact(str(error))[:200]}")
+
+
+def params(settings: Settings) -> dict[str, object]:
+    """What is said of a study among the params of its run: everything that was settled when it was created."""
+    space = {f"search.{path}": json.dumps(text) for path, text in settings.search.describe()["search"].items()}
+    budget = {f"search_budget.{path}": value for path, value in settings.search.budget.items()}
+    names = ("metric", "direction", "sampler", "startup", "pruner", "rung", "reduction", "fuse")
+    return {**settings.experiment.leaves(), **space, **budget, **{f"study.{n}": getattr(settings, n) for n in names}}
+
+
+def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Experiment:
+    """The experiment with the values of a trial, in its full budget."""
+    experiment = settings.search.experiment(settings.experiment, trial.params)
+    said = f"Trial {trial.number} of study {study}: validation {settings.metric} {value_of(trial):.4g} as a trial."
+    return experiment.with_values({"name": f"{settings.experiment.name}-best"[:100], "description": said})
+
+
+def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[str]:
+    """What to say of best values that lie at an edge of their range: that, and a wider range to try."""
+    lines = []
+    for path, dimension in settings.search.space.items():
+        value = values.get(path)
+        if not isinstance(dimension, Range) or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low, high = dimension.low, dimension.high
+        near = (value - low) / (high - low) if not dimension.log else math.log(value / low) / math.log(high / low)
+        if EDGE < near < 1 - EDGE:
+            continue
+        if wider := _wider(settings, path, dimension, upper=near > 0.5):
+            range_ = f"{{low: {wider[0]:g}, high: {wider[1]:g}, log: {str(dimension.log).lower()}}}"
+            end = "upper" if near > 0.5 else "lower"
+            lines.append(
+                f"{path} {value:.4g} lies at the {end} edge of its range, {low:g} to {high:g}: "
+                f"try --set 'search.{path}={range_}' in a new study"
+            )
+    return lines
+
+
+def _wider(settings: Settings, path: str, dimension: Range, *, upper: bool) -> tuple[float, float] | None:
+    """A range that goes on beyond one end, as far as the experiment allows; None where it goes no further."""
+    low, high = dimension.low, dimension.high
+    for share in (1.0, 0.5):
+        step = 4**share if dimension.log else share * (high - low)
+        end = (high * step if upper else low / step) if dimension.log else (high + step if upper else low - step)
+        end = float(round(end)) if dimension.whole else end
+        if end in (low, high):
+            continue
+        try:
+            settings.base.with_values({path: int(end) if dimension.whole else end})
+        except HarnessError:
+            continue
+        return (low, end) if upper else (end, high)
+    return None

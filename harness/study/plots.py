@@ -1,0 +1,109 @@
+"""Optuna's plots of a study: one page that can be moved about in, and the same as pictures."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+PLOTS = {
+    "history": "Every trial's score, and the best so far",
+    "importances": "How much of the score's variation each value explains (fANOVA)",
+    "parallel": "Which values go with which score: drag along an axis to select",
+    "slices": "The score against each value",
+    "intermediate": "The scores on the way: where the lines end early, trials were pruned",
+}
+
+
+def write(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
+    """`study.html`, which needs no network, and a PNG for each plot. Plots that so few trials cannot give are left out.
+
+    metric: what the scores are called.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_page(study, folder / "study.html", metric), *_pictures(study, folder, metric)]
+
+
+def _page(study: optuna.Study, path: Path, metric: str) -> Path:
+    import plotly.io
+
+    sections = []
+    script: bool | str = True  # the library itself, once: nobody is asked to be online
+    for name, figure in _drawn(_interactive(study, metric)):
+        figure.update_layout(template="plotly_white", title=None, margin={"t": 30}, height=460)
+        body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
+        sections.append(f"<h2>{name}</h2><p>{html.escape(PLOTS[name])}.</p>{body}")
+        script = False
+    title = f"Study {html.escape(study.study_name)}"
+    style = (
+        "body{font:15px system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;background:#fff;color:#222}"
+    )
+    path.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
+        f"<h1>{title}</h1>{''.join(sections) or '<p>No trial has ended yet.</p>'}</html>",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"figure.figsize": (9, 5), "figure.dpi": 110, "savefig.bbox": "tight"}):
+        from matplotlib import pyplot
+
+        backend = mpl.get_backend()
+        pyplot.switch_backend("agg")
+        try:
+            for name, axes in _drawn(_static(study, metric)):
+                first = axes if hasattr(axes, "figure") else axes.flat[0]
+                path = folder / f"{name}.png"
+                first.figure.savefig(path)
+                pyplot.close("all")
+                yield path
+        finally:
+            pyplot.switch_backend(backend)
+
+
+Drawing = Callable[[], Any]
+
+
+def _drawn(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
+    for name, draw in drawings.items():
+        try:
+            yield name, draw()
+        except (ValueError, RuntimeError):  # too few trials, or all with the same value
+            continue
+
+
+def _interactive(study: optuna.Study, metric: str) -> dict[str, Drawing]:
+    return _drawings(study, metric, optuna.visualization)
+
+
+def _static(study: optuna.Study, metric: str) -> dict[str, Drawing]:
+    return _drawings(study, metric, optuna.visualization.matplotlib)
+
+
+def _drawings(study: optuna.Study, metric: str, plots: Any) -> dict[str, Drawing]:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    reported = any(trial.intermediate_values for trial in study.get_trials(deepcopy=False))
+    drawings: dict[str, Drawing] = {}
+    if complete:
+        drawings["history"] = lambda: plots.plot_optimization_history(study, target_name=metric)
+        if len(complete) > 2:
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            drawings["importances"] = lambda: plots.plot_param_importances(
+                study, evaluator=evaluator, target_name=metric
+            )
+        drawings["parallel"] = lambda: plots.plot_parallel_coordinate(study, target_name=metric)
+        drawings["slices"] = lambda: plots.plot_slice(study, target_name=metric)
+    if reported:
+        drawings["intermediate"] = lambda: plots.plot_intermediate_values(study)
+    return drawings

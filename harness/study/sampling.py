@@ -1,0 +1,137 @@
+"""Which values a trial tries: Optuna's samplers, each trial with a seed of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.search import Dimension, Range, Search, Value
+from harness.study.settings import Settings
+
+
+def distributions(search: Search) -> dict[str, BaseDistribution]:
+    """The search space as Optuna has it."""
+    return {path: _distribution(dimension) for path, dimension in search.space.items()}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if not isinstance(dimension, Range):
+        return CategoricalDistribution(dimension.values)
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def grid(search: Search, total: int) -> list[dict[str, Value]]:
+    """As fine a grid as `total` trials can cover: as many points on every range, at least 2; all choices."""
+    ranges = sum(isinstance(dimension, Range) for dimension in search.space.values())
+    points = 2
+    while ranges and _size(search, points + 1) <= total:
+        points += 1
+    axes = [dimension.points(points) for dimension in search.space.values()]
+    return [dict(zip(search.space, spot, strict=True)) for spot in itertools.product(*axes)]
+
+
+def _size(search: Search, points: int) -> int:
+    return math.prod(len(dimension.points(points)) for dimension in search.space.values())
+
+
+class Sampler(BaseSampler):  # type: ignore[misc]
+    """The sampler of a study. What it proposes is a function of the study's seed, the trial's number and the results
+    so far: a study that was killed goes on as if it had not been, and no two workers propose the same.
+
+    Quasi-random points (scrambled Sobol, Owen 1998) and grid points are taken in the order of the trials.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._grid = grid(settings.search, settings.planned) if settings.sampler == "grid" else []
+        self._inner: BaseSampler = RandomSampler()
+        self._point: Mapping[str, Value] | None = None
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        settings = self._settings
+        others = study.get_trials(deepcopy=False)
+        ended = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in others)
+        # Those that are given their values take no point.
+        position = sum(other.number < trial.number and "fixed_params" not in other.system_attrs for other in others)
+        seed = trial_seed(settings.seed, trial.number)
+        self._point = None
+        if settings.sampler == "grid":
+            self._point = self._grid[position % len(self._grid)]
+        elif settings.sampler == "qmc" or (settings.sampler != "random" and ended < settings.startup):
+            self._point = quasi_random(settings.search, settings.seed, position)
+        self._inner = _sampler(settings.sampler, settings.startup, seed)
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {} if self._point else self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {} if self._point else self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._point:
+            return self._point[param_name]
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The 32-bit seed that one trial's values are drawn with."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/trial/{number}".encode()).digest()[:4], "big")
+
+
+def quasi_random(search: Search, seed: int, position: int) -> dict[str, Value]:
+    """The values at one position of the study's Sobol sequence."""
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(len(search.space), scramble=True, rng=trial_seed(seed, -1))
+    if position:  # scipy cannot go forward by nothing
+        sequence.fast_forward(position)
+    shares = sequence.random(1)[0]
+    return {
+        path: dimension.at(float(share)) for (path, dimension), share in zip(search.space.items(), shares, strict=True)
+    }
+
+
+def _sampler(kind: str, startup: int, seed: int) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match kind:
+            case "tpe":
+                return TPESampler(
+                    n_startup_trials=startup,
+                    n_ei_candidates=24,
+                    multivariate=True,  # good values of one leaf depend on the others
+                    group=False,
+                    constant_liar=True,  # what is being tried elsewhere is not tried again
+                    seed=seed,
+                )
+            case "gp":
+                return GPSampler(
+                    n_startup_trials=startup,
+                    deterministic_objective=False,  # KID is an estimate
+                    warn_independent_sampling=False,
+                    seed=seed,
+                )
+            case "cmaes":
+                return CmaEsSampler(
+                    n_startup_trials=startup,
+                    consider_pruned_trials=False,
+                    warn_independent_sampling=False,
+                    seed=seed,
+                )
+    return RandomSampler(seed=seed)

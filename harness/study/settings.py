@@ -1,0 +1,118 @@
+"""What a study is: settled when it is created, kept in its storage, and the same for all who work on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from harness import experiment as experiments
+from harness import search as searches
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.search import Search, Value
+
+Direction = Literal["minimize", "maximize"]
+
+# The scores that can be searched by, and which way is better. Memorisation has no best value.
+METRICS: Mapping[str, Direction] = {
+    "kid": "minimize",
+    "frechet": "minimize",
+    "density": "maximize",
+    "coverage": "maximize",
+    "class_kl": "minimize",
+}
+SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
+PRUNERS = ("halving", "none")
+VALIDATION = 10_000  # images held out for a study whose experiment holds out none
+
+
+@dataclass(frozen=True)
+class Settings:
+    """experiment: in full, as it was given, but with what `auto` stands for settled.
+
+    metric: a key of METRICS, on the validation images. rung: the epoch at which trials are first pruned, one in
+    `reduction` going on; then at each multiple of it by that. fuse: how many trials are trained at once as one program.
+    planned: how many trials were asked for at first, which the start and the grid are laid out for.
+    """
+
+    experiment: Experiment
+    search: Search
+    metric: str
+    direction: Direction
+    sampler: str
+    pruner: str
+    rung: int
+    reduction: int
+    fuse: int
+    planned: int
+
+    @property
+    def base(self) -> Experiment:
+        """What every trial starts from: the experiment made cheap, with images and scores to be judged by."""
+        return based(self.experiment, self.search)
+
+    @property
+    def seed(self) -> int:
+        return self.experiment.train.seed
+
+    @property
+    def startup(self) -> int:
+        """How many trials are quasi-random before the sampler goes by results: a quarter, 4 to 10."""
+        return min(10, max(4, self.planned // 4))
+
+    def differences(self, other: Settings) -> list[str]:
+        """In words, what another study would do differently."""
+        changed = [
+            f"{path} {before} -> {after}"
+            for path, (before, after) in self.experiment.differences(other.experiment).items()
+        ]
+        here, there = self.search.describe(), other.search.describe()
+        for part in here:
+            for path in {**here[part], **there[part]}:
+                before, after = here[part].get(path), there[part].get(path)
+                if before != after:
+                    changed.append(f"{part}.{path} {before} -> {after}")
+        for field in fields(self)[2:-1]:
+            before, after = getattr(self, field.name), getattr(other, field.name)
+            if before != after:
+                changed.append(f"{field.name} {before} -> {after}")
+        return changed
+
+    def to_json(self) -> str:
+        plain = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return json.dumps({"experiment": self.experiment.to_yaml(), **self.search.describe(), **plain})
+
+    @classmethod
+    def from_json(cls, text: str, study: str) -> Settings:
+        """Raises HarnessError for what another version has written."""
+        try:
+            stored: dict[str, Any] = json.loads(text)
+            experiment = experiments.from_yaml(stored.pop("experiment"), f"the experiment of study {study}")
+            search = searches.parse(experiment, *(stored.pop(part) for part in experiments.SEARCH))
+            return cls(experiment, search, **stored)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HarnessError(f"study {study} was made by another version of harness: take a new name") from error
+
+
+def based(experiment: Experiment, search: Search) -> Experiment:
+    """`Settings.base`; raises HarnessError where the experiment cannot be searched."""
+    if experiment.quality.judge is None:
+        raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
+    values = dict(search.budget)
+    if not experiment.with_values(values).data.validation:
+        values["data.validation"] = VALIDATION
+    values.setdefault("track.score_every", experiment.track.score_every or 1)
+    return experiment.with_values(values)
+
+
+def own_values(settings: Settings) -> dict[str, Value]:
+    """What the first trial tries: the experiment's own values, as near as the space has them."""
+    return settings.search.own(settings.base)
+
+
+def resolved_like(experiment: Experiment, known: Experiment) -> Experiment:
+    """The experiment with what `auto` stood for in a known one."""
+    autos = {path: known.leaves()[path] for path, value in experiment.leaves().items() if value == "auto"}
+    return experiment.with_values(autos)

@@ -1,0 +1,115 @@
+"""Where studies are kept: a journal file for one machine, a database for many."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError, redact
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+JOURNAL = "optuna.journal"
+_PROBE = 8  # seconds that a database server has to answer
+
+
+def open_storage(url: str | None, root: Path, tracking_uri: str) -> BaseStorage:
+    """The storage at `url`, a database; else the journal file in the folder `root`, which is made when missing.
+
+    Raises HarnessError when it cannot be reached, or is MLflow's own database: both keep a table `alembic_version`.
+    """
+    quiet()
+    if url is None:
+        return _journal(root / JOURNAL)
+    if "://" not in url:
+        raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
+    if _same(url, tracking_uri):
+        raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
+    return _database(url)
+
+
+def shown(url: str | None, root: Path) -> str:
+    return redact(url) if url else str(root / JOURNAL)
+
+
+def quiet() -> None:
+    """Optuna says nothing by itself: what goes wrong is told by us."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _journal(path: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _mend(path)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise HarnessError(f"cannot keep studies in {path}: {error.strerror or error}") from error
+    except Exception as error:
+        raise HarnessError(
+            f"the journal {path} cannot be read ({type(error).__name__}): move it away to begin anew, "
+            "or give another with --storage"
+        ) from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that a power cut left half-written: the next one would be joined to it."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        whole = file.read(size).rfind(b"\n") + 1
+        file.truncate(whole)
+
+
+def _database(url: str) -> BaseStorage:
+    import sqlalchemy
+    from optuna.storages import RDBStorage
+
+    timeout = {"connect_timeout": _PROBE} if url.startswith(("postgresql", "mysql")) else {}
+    try:
+        engine = sqlalchemy.create_engine(url, connect_args=timeout)
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+        engine.dispose()
+        if "alembic_version" in tables and "experiments" in tables and "trials" not in tables:
+            raise HarnessError(f"--storage {url} holds MLflow's runs: Optuna needs a database of its own")
+        return RDBStorage(url, engine_kwargs={"connect_args": timeout, "pool_pre_ping": True})
+    except HarnessError:
+        raise
+    except ImportError as error:
+        raise HarnessError(f"the driver for --storage {url} is not installed: {error}") from error
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise HarnessError(f"--storage {url} cannot be reached: {first}") from error
+
+
+def _same(url: str, tracking_uri: str) -> bool:
+    """Whether two URLs mean the same database, drivers and passwords aside."""
+    return list(_place(url)) == list(_place(tracking_uri))
+
+
+def _place(url: str) -> Iterator[object]:
+    kind, _, rest = url.partition("://")
+    yield kind.split("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
+    if kind.startswith("sqlite"):
+        yield Path(rest.removeprefix("/")).absolute()
+        return
+    host, _, name = rest.split("?")[0].rpartition("@")[2].partition("/")
+    yield host if ":" in host else f"{host}:"
+    yield name

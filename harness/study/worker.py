@@ -1,0 +1,180 @@
+"""One process at work on a study: it takes trials, trains them as `run` does, and tells how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness import running
+from harness.errors import HarnessError, redact
+from harness.gan.population import shape
+from harness.running import Display, Options, Outcome
+from harness.scoring import Scoring
+from harness.stopping import Deadline, interruptions
+from harness.study.trials import Claim, Trials, experiment_of
+from harness.together import Plan, run_together
+from harness.tracking import Store
+
+if TYPE_CHECKING:
+    from harness.tracking import Run
+
+PAUSE = 0.5  # seconds between looks at what others are doing
+
+
+@dataclass
+class Worker:
+    """total: how many trials the study is to have. deadline: on the clock of `time.monotonic`.
+
+    scoring: images and judge, which all trials share that can. ended: called after every trial that was told.
+    """
+
+    trials: Trials
+    store: Store
+    parent: str
+    display: Display
+    total: int
+    scoring: Scoring
+    fuse: int = 1
+    deadline: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    system_metrics: bool = True
+    ended: Callable[[], None] = lambda: None
+
+    def work(self) -> str | None:
+        """Train until the study has all its trials; returns what stopped it before: SIGINT, SIGTERM or max-time.
+
+        Raises HarnessError where tracking or storage fail; what was being trained then waits to be gone on with.
+        """
+        with interruptions() as stop, self.trials.beating():
+            while True:
+                if stopped := stop.signal or ("max-time" if Deadline(self.deadline).passed else None):
+                    return stopped
+                claims = self.trials.claim(self.total, self.fuse)
+                try:
+                    for group in self._alike(claims):
+                        self._train(group)
+                        if stop.signal:
+                            break
+                finally:
+                    for claim in claims:  # those that were told are no longer held
+                        self.trials.release(claim)
+                if not claims:
+                    if not self.trials.open(self.total):
+                        return None
+                    time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
+
+    def _train(self, group: Sequence[Claim]) -> None:
+        plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]
+        try:
+            outcomes = [self._alone(*plans[0])] if len(plans) == 1 else self._together(plans)
+        except HarnessError:
+            raise
+        except Exception as error:  # a trial's failure is a result; the others are still trained
+            for claim, _ in plans:
+                self._failed(claim, f"{type(error).__name__}: {error}")
+            return
+        for (claim, _), outcome in zip(plans, outcomes, strict=True):
+            if outcome is not None:
+                self._settle(claim, outcome)
+
+    def _together(self, plans: Sequence[tuple[Claim, Plan]]) -> list[Outcome | None]:
+        if not plans:
+            return []
+        images = self.scoring.splits.train
+        return [*run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display)]
+
+    def _alone(self, claim: Claim, plan: Plan) -> Outcome | None:
+        if plan.known:
+            return running.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
+        try:
+            training, scoring = running.prepare(plan.experiment, self.display, self.scoring)
+        except HarnessError as error:  # values that do not go together; trying again would change nothing
+            self._failed(claim, str(error), again=False)
+            return None
+        return running.carry_out(training, scoring, self.store, plan.options, self.display)
+
+    def _plan(self, claim: Claim) -> Plan | None:
+        """What to train; None where the trial is told already: its values cannot be, or its run had just ended."""
+        number = claim.number
+        try:
+            experiment = experiment_of(self.trials.settings, claim.values)
+        except HarnessError as error:
+            self._failed(claim, str(error), again=False)
+            return None
+        metric = f"quality/{self.trials.settings.metric}"
+
+        def pruned(run_id: str, epoch: int, metrics: Mapping[str, float]) -> bool:
+            return self.trials.report(claim, run_id, epoch, metrics[metric])
+
+        options = Options(
+            name=f"{self.trials.name}-{number}",
+            kind="trial",
+            parent=self.parent,
+            tags={**self.tags, "harness.study": self.trials.name, "harness.trial": str(number)},
+            deadline=self.deadline,
+            system_metrics=self.system_metrics,
+            pruned=pruned,
+            final="validation",
+        )
+        run = self._begun(claim)
+        if run is None:
+            return Plan(experiment, options)
+        if self._settled(claim, run):
+            return None
+        try:
+            return Plan(experiment, options, running.interrupted(self.store, run.info.run_id))
+        except HarnessError:
+            self.display.notice(f"trial {number} left no checkpoint to go on from; it is trained anew")
+            self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
+            return Plan(experiment, options)
+
+    def _begun(self, claim: Claim) -> Run | None:
+        """The run of a trial that somebody has begun before us."""
+        if not claim.again:
+            return None
+        runs = self.store.children(self.parent, {"harness.trial": str(claim.number)})
+        return runs[0] if runs else None
+
+    def _settled(self, claim: Claim, run: Run) -> bool:
+        """Tell a trial whose process died between the end of its run and telling."""
+        tags, score = run.data.tags, run.data.metrics.get(f"validation/{self.trials.settings.metric}")
+        diverged = tags.get("harness.diverged")
+        if "harness.pruned" in tags:
+            self.trials.prune(claim, run.info.run_id)
+        elif score is not None and (run.info.status == "FINISHED" or diverged):
+            self.trials.complete(claim, run.info.run_id, score, diverged=diverged)
+        else:
+            return False
+        self.ended()
+        return True
+
+    def _settle(self, claim: Claim, outcome: Outcome) -> None:
+        if outcome.stopped == "pruned":
+            self.trials.prune(claim, outcome.run_id)
+        elif outcome.stopped:
+            return  # it is released
+        else:
+            score = outcome.scores[f"validation/{self.trials.settings.metric}"]
+            diverged = outcome.reason if outcome.status == "FAILED" else None
+            self.trials.complete(claim, outcome.run_id, score, diverged=diverged)
+        self.ended()
+
+    def _failed(self, claim: Claim, error: str, *, again: bool = True) -> None:
+        self.display.notice(redact(f"trial {claim.number} failed: {error}")[:300])
+        self.trials.fail(claim, error, again=again)
+        self.ended()
+
+    def _alike(self, claims: Sequence[Claim]) -> list[list[Claim]]:
+        """Those that can share one program, together; one that was tried before goes alone."""
+        groups: dict[object, list[Claim]] = {}
+        for claim in claims:
+            key: object = claim.number
+            with contextlib.suppress(HarnessError):  # values that cannot be are told so when their turn comes
+                experiment = experiment_of(self.trials.settings, claim.values)
+                if claim.attempt == 1 and self.scoring.serves(experiment):
+                    key = shape(experiment)
+            groups.setdefault(key, []).append(claim)
+        return list(groups.values())
