@@ -226,6 +226,10 @@ def run(
     from harness import replicating
 
     parent = store.find(resume) if resume else None
+    if parent is not None and parent.data.tags.get("harness.kind") == "study":
+        raise HarnessError(
+            f"{resume} is a study: go on with it by `harness tune --study {parent.data.tags['harness.study']}`"
+        )
     if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
         if values:
             raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
@@ -435,9 +439,9 @@ def tune(
         note=note,
         system_metrics=not no_system_metrics,
     )
-    studies.check(wish)
+    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
     store = _store(tracking_uri, create=True)
-    display = StudyTerminal(console(), metric)
+    display = StudyTerminal(console())
     _tidy(store, display.notice)
     try:
         result = studies.tune(found, searched, wish, store, display)

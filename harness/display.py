@@ -83,14 +83,10 @@ class Terminal:
 
 
 class StudyTerminal:
-    """The display of `harness tune`: a line for every trial that has ended, and below them how far the study is.
+    """The display of `harness tune`: a line for every trial that has ended, and below them how far the study is."""
 
-    metric: what trials are compared by.
-    """
-
-    def __init__(self, console: Console, metric: str | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.metric = metric or "score"
         self._progress: Progress | None = None
         self._training: Training | None = None
         self._report: Report | None = None
@@ -117,7 +113,7 @@ class StudyTerminal:
     def trial(self, tried: Tried, standing: Standing) -> None:
         words = [f"trial {tried.number:<3}", f"{tried.state:8}"]
         if tried.score is not None:
-            words.append(f"{self.metric} {tried.score:.4f}{' when pruned' if tried.on_the_way else ''}")
+            words.append(f"{standing.metric} {tried.score:.4f}{' when pruned' if tried.on_the_way else ''}")
         words += [shown_values(tried.values), duration(tried.seconds)]
         if standing.best is not None and standing.best.number == tried.number:
             words.append("best so far")
@@ -163,7 +159,7 @@ class StudyTerminal:
         counts = f"{standing.ended}/{standing.total} ended · {standing.running} running · {standing.pruned} pruned"
         words = [counts if not standing.failed else f"{counts} · {standing.failed} failed"]
         if standing.best is not None and standing.best.score is not None:
-            words.append(f"best {self.metric} {standing.best.score:.4f} (trial {standing.best.number})")
+            words.append(f"best {standing.metric} {standing.best.score:.4f} (trial {standing.best.number})")
         done, left = standing.ended - self._first, standing.total - standing.ended
         if done and left > 0:
             words.append(f"{duration((time.monotonic() - self._began) / done * left)} left")

@@ -136,7 +136,7 @@ def evaluate_images(
 
 def _leaves(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get("harness.kind") != "replicates":
-        return [run]
+        return [recall.single(store, run)]
     children = store.children(run.info.run_id)
     if not children:
         raise HarnessError(f"{run.info.run_name} has no runs below it yet")

@@ -29,10 +29,16 @@ if TYPE_CHECKING:
 
 
 def single(store: Store, run: Run) -> Run:
-    """The run itself, or the best of the runs below it where it is replicates: the one with the lowest validation KID.
+    """The run itself; below a study its best trial, and below replicates the one with the lowest validation KID.
 
     Where nothing was scored on the validation split, that is the first that finished.
     """
+    if run.data.tags.get("harness.kind") == "study":
+        trial = run.data.tags.get("harness.best_trial")
+        found = store.children(run.info.run_id, {"harness.trial": trial}) if trial else []
+        if not found:
+            raise HarnessError(f"no trial of study {run.info.run_name} is complete yet")
+        return found[0]
     if run.data.tags.get("harness.kind") != "replicates":
         return run
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
@@ -127,6 +133,7 @@ def summary(run: Run) -> dict[str, Any]:
     """
     info, tags = run.info, run.data.tags
     ended = info.end_time / 1000 if info.end_time else None
+    planned = None if tags.get("harness.kind") == "study" else run.data.params.get("train.epochs")
     return {
         "run_id": info.run_id,
         "name": info.run_name,
@@ -137,7 +144,7 @@ def summary(run: Run) -> dict[str, Any]:
         "status": info.status,
         "diverged": tags.get("harness.diverged"),
         "epoch": _number(tags.get("harness.epoch")),
-        "epochs": _number(tags.get("harness.epochs") or run.data.params.get("train.epochs")),
+        "epochs": _number(tags.get("harness.epochs") or planned),
         "started": datetime.fromtimestamp(info.start_time / 1000).isoformat(timespec="seconds"),
         "seconds": ended - info.start_time / 1000 if ended else None,
         "metrics": {name: value if math.isfinite(value) else None for name, value in run.data.metrics.items()},

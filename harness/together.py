@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,12 +29,17 @@ class Plan:
 
 
 def run_together(
-    plans: Sequence[Plan], images: Images, scoring: Scoring | None, store: Store, display: Display
+    plans: Sequence[Plan],
+    images: Images,
+    scoring: Scoring | None,
+    store: Store,
+    display: Display,
+    concluded: Callable[[int, Outcome], None] = lambda index, outcome: None,
 ) -> list[Outcome]:
     """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
 
-    images: what all train on, on their device. Raises HarnessError where the plans cannot share one
-    program, before any run is created.
+    images: what all train on, on their device. concluded: told of every plan, by its index, as soon as its run has
+    ended. Raises HarnessError where the plans cannot share one program, before any run is created.
     """
     trainings = [Training(plan.experiment, images) for plan in plans]
     population = Population(trainings)
@@ -50,6 +55,11 @@ def run_together(
                 courses[training] = running.begun(log, training, scoring, one, plan.options)
         population.restack()  # weights that were read back have to be where the program looks
         outcomes: dict[Training, Outcome] = {}
+
+        def conclude(training: Training) -> None:
+            outcomes[training] = courses[training].conclude()
+            concluded(trainings.index(training), outcomes[training])
+
         # Who is shown, and has the machine's load in its run: one that still has epochs before it, if any has.
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
@@ -68,10 +78,10 @@ def run_together(
                 ]
                 population.keep([training for training, _ in reports if training not in ended])
                 for training in ended if population.members else []:
-                    outcomes[training] = courses[training].conclude()
+                    conclude(training)
         for training in trainings:
             if training not in outcomes:
-                outcomes[training] = courses[training].conclude()
+                conclude(training)
     return [outcomes[training] for training in trainings]
 
 

@@ -56,7 +56,7 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
 def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
     import matplotlib as mpl
 
-    with mpl.rc_context({"figure.figsize": (9, 5), "figure.dpi": 110, "savefig.bbox": "tight"}):
+    with mpl.rc_context({"figure.figsize": (11, 5), "figure.dpi": 110, "savefig.bbox": "tight"}):
         from matplotlib import pyplot
 
         backend = mpl.get_backend()

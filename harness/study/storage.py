@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,16 @@ def open_storage(url: str | None, root: Path, tracking_uri: str) -> BaseStorage:
     quiet()
     if url is None:
         return _journal(root / JOURNAL)
+    check(url, tracking_uri)
+    return _database(url)
+
+
+def check(url: str, tracking_uri: str) -> None:
+    """Raise HarnessError for what is no database, or the one that MLflow keeps its runs in."""
     if "://" not in url:
         raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
     if _same(url, tracking_uri):
         raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
-    return _database(url)
 
 
 def shown(url: str | None, root: Path) -> str:
@@ -89,7 +95,13 @@ def _database(url: str) -> BaseStorage:
         engine.dispose()
         if "alembic_version" in tables and "experiments" in tables and "trials" not in tables:
             raise HarnessError(f"--storage {url} holds MLflow's runs: Optuna needs a database of its own")
-        return RDBStorage(url, engine_kwargs={"connect_args": timeout, "pool_pre_ping": True})
+        engine_kwargs = {"connect_args": timeout, "pool_pre_ping": True}
+        for pause in (0.5, 1.0, 2.0):
+            try:
+                return RDBStorage(url, engine_kwargs=engine_kwargs)
+            except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+                time.sleep(pause)  # another process is creating the same tables
+        return RDBStorage(url, engine_kwargs=engine_kwargs)
     except HarnessError:
         raise
     except ImportError as error:

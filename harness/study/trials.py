@@ -142,6 +142,10 @@ class Trials:
                 claims.append(claim)
         return claims
 
+    def holds(self, claim: Claim) -> bool:
+        """Whether the trial is still ours to tell."""
+        return claim.number in self._held
+
     def open(self, total: int) -> bool:
         """Whether there is, or may be, something left to train."""
         trials = self.all()

@@ -84,8 +84,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a study is. running: trials that somebody is training now; counts leave out those tried again."""
+    """How far a study is.
 
+    metric: what trials are compared by. running: that somebody is training now. Those tried again are not counted.
+    """
+
+    metric: str
     total: int
     complete: int
     pruned: int
@@ -212,6 +216,9 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
         fuse,
         wish.trials,
     )
+    for path, value in search.own(base).items():
+        if search.plain(path, value) != base.leaves()[path]:
+            display.notice(f"{path} is {base.leaves()[path]}, outside of its search; the first trial takes {value}")
     if settings.sampler == "cmaes" and len(search.space) < 2:
         raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
     return settings, scoring
@@ -222,8 +229,10 @@ def first_rung(epochs: int) -> int:
     return max(1, math.ceil(epochs / 3))
 
 
-def check(wish: Wish) -> None:
-    """Raise HarnessError for what nobody can wish for."""
+def check(wish: Wish, tracking_uri: str) -> None:
+    """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs."""
+    if wish.storage is not None:
+        storages.check(wish.storage, tracking_uri)
     for what, value, known in (
         ("--metric", wish.metric, tuple(METRICS)),
         ("--sampler", wish.sampler, SAMPLERS),
@@ -327,6 +336,7 @@ def standing(trials: Trials, total: int) -> Standing:
     found = best(trials.study)
     own = next((t for t in every if t.user_attrs.get("harness.own") and t.state == TrialState.COMPLETE), None)
     return Standing(
+        metric=trials.settings.metric,
         total=max(total, len(every)),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),

@@ -69,32 +69,35 @@ class Worker:
     def _train(self, group: Sequence[Claim]) -> None:
         plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]
         try:
-            outcomes = [self._alone(*plans[0])] if len(plans) == 1 else self._together(plans)
+            if len(plans) == 1:
+                self._alone(*plans[0])
+            elif plans:
+                self._together(plans)
         except HarnessError:
             raise
         except Exception as error:  # a trial's failure is a result; the others are still trained
             for claim, _ in plans:
-                self._failed(claim, f"{type(error).__name__}: {error}")
-            return
-        for (claim, _), outcome in zip(plans, outcomes, strict=True):
-            if outcome is not None:
-                self._settle(claim, outcome)
+                if self.trials.holds(claim):
+                    self._failed(claim, f"{type(error).__name__}: {error}")
 
-    def _together(self, plans: Sequence[tuple[Claim, Plan]]) -> list[Outcome | None]:
-        if not plans:
-            return []
+    def _together(self, plans: Sequence[tuple[Claim, Plan]]) -> None:
+        def concluded(index: int, outcome: Outcome) -> None:
+            self._settle(plans[index][0], outcome)
+
         images = self.scoring.splits.train
-        return [*run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display)]
+        run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
 
-    def _alone(self, claim: Claim, plan: Plan) -> Outcome | None:
+    def _alone(self, claim: Claim, plan: Plan) -> None:
         if plan.known:
-            return running.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
-        try:
-            training, scoring = running.prepare(plan.experiment, self.display, self.scoring)
-        except HarnessError as error:  # values that do not go together; trying again would change nothing
-            self._failed(claim, str(error), again=False)
-            return None
-        return running.carry_out(training, scoring, self.store, plan.options, self.display)
+            outcome = running.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
+        else:
+            try:
+                training, scoring = running.prepare(plan.experiment, self.display, self.scoring)
+            except HarnessError as error:  # values that do not go together; trying again would change nothing
+                self._failed(claim, str(error), again=False)
+                return
+            outcome = running.carry_out(training, scoring, self.store, plan.options, self.display)
+        self._settle(claim, outcome)
 
     def _plan(self, claim: Claim) -> Plan | None:
         """What to train; None where the trial is told already: its values cannot be, or its run had just ended."""

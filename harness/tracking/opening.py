@@ -78,8 +78,8 @@ def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create:
         _probe_database(uri)
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
     try:
+        client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:
         raise HarnessError(f"cannot use the tracking store {uri}: {reason(error)}") from error

@@ -1,0 +1,201 @@
+"""Who trains what: trials are taken once, told once, and outlive those who train them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.study import trials as module
+from harness.study.storage import open_storage
+from harness.study.trials import Trials, best, counts
+
+from .common import settings
+
+
+@pytest.fixture
+def trials(tiny: Experiment, tmp_path: Path) -> Trials:
+    made = Trials.create(open_storage(None, tmp_path, ""), "s", settings(tiny), tmp_path)
+    assert made
+    return made
+
+
+def other(trials: Trials, tmp_path: Path) -> Trials:
+    """The same study as another process sees it."""
+    return Trials(open_storage(None, tmp_path, ""), "s", trials.settings, tmp_path)
+
+
+def mark(trials: Trials, number: int, **attributes: object) -> None:
+    for key, value in attributes.items():
+        trials._set(number, f"harness.{key}", value)
+
+
+def gone_pid() -> str:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return str(process.pid)
+
+
+def test_as_many_trials_as_were_asked_for_and_no_more(trials: Trials) -> None:
+    claims = trials.claim(3, 2)
+    assert [claim.number for claim in claims] == [0, 1]
+    claims += trials.claim(3, 2)
+    assert [claim.number for claim in claims] == [0, 1, 2]
+    assert trials.claim(3) == []
+    assert trials.open(3)
+    for claim in claims:
+        trials.complete(claim, "run", 1.0)
+    assert not trials.open(3)
+    assert trials.open(4)
+
+
+def test_only_one_process_makes_the_study(trials: Trials, tiny: Experiment, tmp_path: Path) -> None:
+    storage = open_storage(None, tmp_path, "")
+    assert Trials.create(storage, "s", settings(tiny), tmp_path) is None
+    found = Trials.find(storage, "s", tmp_path)
+    assert found
+    assert found.settings == trials.settings
+    assert Trials.find(storage, "unknown", tmp_path) is None
+
+
+def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    import optuna
+
+    storage = open_storage(None, tmp_path, "")
+    optuna.create_study(study_name="theirs", storage=storage)
+    with pytest.raises(HarnessError, match="was not made by harness"):
+        Trials.find(storage, "theirs", tmp_path)
+
+
+def test_what_a_living_process_trains_is_left_to_it(trials: Trials, tmp_path: Path) -> None:
+    (claim,) = trials.claim(2)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        import psutil
+
+        start = repr(psutil.Process(living.pid).create_time())
+        mark(trials, claim.number, pid=str(living.pid), process_start=start)
+        assert [claim.number for claim in other(trials, tmp_path).claim(2)] == [1]
+        living.kill()
+
+
+def test_a_trial_whose_process_is_gone_is_gone_on_with(trials: Trials, tmp_path: Path) -> None:
+    (claim,) = trials.claim(2)
+    trials.report(claim, "run", 1, 0.5)
+    mark(trials, claim.number, pid=gone_pid())
+    (again,) = other(trials, tmp_path).claim(2)
+    assert (again.number, again.attempt, again.again) == (claim.number, 2, True)
+    assert again.values == claim.values
+    assert again.trial.user_attrs["harness.pid"] == str(os.getpid())
+
+
+def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, tmp_path: Path) -> None:
+    for attempt in (1, 2, 3):
+        (claim,) = other(trials, tmp_path).claim(2)
+        assert (claim.number, claim.attempt) == (0, attempt)
+        mark(trials, 0, pid=gone_pid())
+    (claim,) = other(trials, tmp_path).claim(2)
+    assert claim.number == 1
+    given_up = trials.all()[0]
+    assert given_up.state == TrialState.FAIL
+    assert "died in each of 3 attempts" in given_up.user_attrs["harness.error"]
+    assert counts(given_up)
+
+
+def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (claim,) = trials.claim(2)
+    mark(trials, claim.number, host="elsewhere", pid="1")
+    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == []
+    mark(trials, claim.number, beat=time.time() - module.SILENCE - 1)
+    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == [0]
+
+
+def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT", 0.05)
+    (claim,) = trials.claim(1)
+    mark(trials, 0, beat=0)
+    with trials.beating():
+        deadline = time.monotonic() + 10
+        while trials.all()[0].user_attrs["harness.beat"] == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert claim.number == 0
+
+
+def test_a_released_trial_waits_and_keeps_its_scores(trials: Trials, tmp_path: Path) -> None:
+    (claim,) = trials.claim(1)
+    trials.report(claim, "run", 1, 0.5)
+    trials.release(claim)
+    trials.release(claim)  # twice is once
+    assert trials.all()[0].state == TrialState.WAITING
+    (again,) = other(trials, tmp_path).claim(1)
+    assert (again.number, again.attempt, again.again) == (0, 1, True)
+    assert again.values == claim.values
+    assert again.trial.study.trials[0].intermediate_values == {1: 0.5}
+
+
+def test_a_failed_trial_is_tried_twice_more(trials: Trials) -> None:
+    numbers = []
+    while claims := trials.claim(1):
+        numbers.append(claims[0].number)
+        trials.fail(claims[0], "RuntimeError: out of luck", again=True)
+    assert numbers == [0, 1, 2]
+    assert [counts(trial) for trial in trials.all()] == [False, False, True]
+    assert [trial.params for trial in trials.all()] == [trials.all()[0].params] * 3
+    assert not trials.open(1)
+
+
+def test_a_failure_that_would_repeat_itself_is_not_repeated(trials: Trials) -> None:
+    (claim,) = trials.claim(1)
+    trials.fail(claim, "no such layer", again=False)
+    assert trials.claim(1) == []
+    assert counts(trials.all()[0])
+
+
+def test_halving_starts_at_its_rung_and_keeps_a_third(trials: Trials) -> None:
+    """Every score at epoch 1 is forgiven; at epoch 2 the best third of those so far goes on."""
+    claims = trials.claim(6, 6)
+    ended = []
+    for claim, value in zip(claims, [0.6, 0.5, 0.4, 0.7, 0.8, 0.3], strict=True):
+        assert not trials.report(claim, "run", 1, 100 - value)
+        ended.append(trials.report(claim, "run", 2, value))
+    assert ended == [False, False, False, True, True, False]
+    assert trials.report(claims[0], "run", 2, 0.6) is False  # trained again after a crash: judged already
+
+
+def test_the_best_is_by_the_studys_direction(tiny: Experiment, tmp_path: Path) -> None:
+    for direction, wanted in (("minimize", 0), ("maximize", 1)):
+        folder = tmp_path / direction
+        folder.mkdir()
+        trials = Trials.create(open_storage(None, folder, ""), "s", settings(tiny, direction=direction), folder)
+        assert trials
+        assert best(trials.study) is None
+        for value in (1.0, 2.0):
+            (claim,) = trials.claim(3)
+            trials.complete(claim, "run", value)
+        (claim,) = trials.claim(3)
+        trials.report(claim, "run", 1, -9.0 if direction == "minimize" else 9.0)
+        trials.prune(claim, "run")  # a score on the way is no score
+        found = best(trials.study)
+        assert found
+        assert found.number == wanted
+
+
+def test_a_line_cut_short_by_a_power_cut_is_mended(trials: Trials, tmp_path: Path) -> None:
+    (claim,) = trials.claim(2)
+    trials.complete(claim, "run", 1.0)
+    journal = tmp_path / "optuna.journal"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker_id": "half of')
+    mended = other(trials, tmp_path)
+    (claim,) = mended.claim(2)
+    mended.complete(claim, "run", 2.0)
+    assert [trial.value for trial in other(trials, tmp_path).all()] == [1.0, 2.0]

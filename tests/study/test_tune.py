@@ -1,0 +1,564 @@
+"""`harness tune` as people type it: what it leaves in MLflow, held one to one against Optuna's storage."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from harness import experiment as experiments
+from harness.gan import Report, Training
+
+from ..commands import Harness, client, spawn, wait_for
+from .common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
+
+
+def tune(harness: Harness, *arguments: str, code: int = 0) -> str:
+    said = harness("tune", "small.yaml", *QUIET, *arguments)
+    assert said.code == code, said.out + said.err
+    return said.out + said.err
+
+
+# A whole study ---------------------------------------------------------------------------------------------------
+
+
+def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One trial diverges: that is a score, too."""
+    train_epoch = Training.train_epoch
+    explode_at = {"left": 2}
+
+    def exploding(self: Training) -> Report:
+        if self.epoch == 1:
+            explode_at["left"] -= 1
+            if explode_at["left"] == 0:
+                with torch.no_grad():
+                    next(self.generator.parameters()).fill_(float("inf"))
+        return train_epoch(self)
+
+    monkeypatch.setattr(Training, "train_epoch", exploding)
+    said = tune(harness, "--trials", "6", "--tag", "student=mia", "--note", "first try")
+    assert_one_to_one(6)
+    trials, parent = optuna_trials(), the_study()
+    states = [trial.state.name for trial in trials]
+    assert {"COMPLETE", "PRUNED"} == set(states)
+    diverged = trials[1]
+    assert diverged.state.name == "COMPLETE"
+    assert "diverged in epoch 2" in diverged.user_attrs["harness.diverged"]
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert math.isfinite(diverged.value)  # told how bad it is
+    first = {"optimizer.lr": 1e-3, "generator.latent": 8, "discriminator.dropout": 0.3}
+    assert trials[0].params == first  # the experiment's own values
+    for trial in trials:
+        assert len(trial.intermediate_values) == {"COMPLETE": 3, "PRUNED": 2}[trial.state.name] or trial is diverged
+
+    best = min(complete, key=lambda trial: trial.value)
+    assert f"trial {best.number}: validation kid {best.value:.4f}" in said
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["harness.best_trial"] == str(best.number)
+    assert parent.data.tags["student"] == "mia"
+    assert parent.data.tags["mlflow.note.content"] == "first try"
+    for path, value in best.params.items():
+        assert parent.data.params[f"best_of_6.{path}"] == str(value)
+    curve = {p.step: p.value for p in client().get_metric_history(parent.info.run_id, "best/kid")}
+    so_far = [min((t.value for t in complete if t.number <= n), default=None) for n in range(6)]
+    assert curve == dict(enumerate(so_far))
+    rates = {p.step: p.value for p in client().get_metric_history(parent.info.run_id, "trial/optimizer.lr")}
+    assert rates == {trial.number: trial.params["optimizer.lr"] for trial in trials}
+    values = {p.step: p.value for p in client().get_metric_history(parent.info.run_id, "trial/kid")}
+    assert values == {trial.number: trial.value for trial in complete}
+    plots = {Path(item.path).name for item in client().list_artifacts(parent.info.run_id, "plots")}
+    assert plots == {f"{name}.png" for name in ("history", "importances", "parallel", "slices", "intermediate")} | {
+        "study.html"
+    }
+    page = Path(client().download_artifacts(parent.info.run_id, "plots/study.html")).read_text()
+    assert page.count('class="plotly-graph-div"') == 5
+    assert "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/", "", page.count("topojson"))
+    images = [item.path for item in client().list_artifacts(parent.info.run_id, "images")]
+    improvements = [n for n in range(6) if so_far[n] is not None and (n == 0 or so_far[n] != so_far[n - 1])]
+    assert {int(Path(path).name.split("+")[2]) for path in images} == set(improvements)
+
+    found = experiments.load(small / "mlruns" / "studies" / "small" / "best.yaml")
+    logged = Path(client().download_artifacts(parent.info.run_id, "best.yaml")).read_text()
+    assert yaml.safe_load(logged) == yaml.safe_load(found.to_yaml())
+    differences = experiments.load("small.yaml").with_values(best.params).differences(found)
+    assert set(differences) <= {"name", "description"}
+    assert harness("run", "mlruns/studies/small/best.yaml", "--dry-run").code == 0
+
+
+def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
+    tune(harness, "--trials", "2")
+    run_ids = {run.info.run_id for run in runs("trial").values()}
+    said = tune(harness, "--trials", "4")
+    assert "goes on: 2 of 4 trials have ended, 2 to go" in said
+    assert_one_to_one(4)
+    assert run_ids < {run.info.run_id for run in runs("trial").values()}
+    parent = the_study()
+    assert {"best_of_2.optimizer.lr", "best_of_4.optimizer.lr"} <= parent.data.params.keys()
+    steps = [p.step for p in client().get_metric_history(parent.info.run_id, "trial/ended")]
+    assert steps == [0, 1, 2, 3]
+    said = tune(harness, "--trials", "4")
+    assert "nothing is left to train" in said
+    assert_one_to_one(4)
+    said = harness("tune", "--study", "small", "--trials", "4")  # without the experiment
+    assert said.code == 0, said.err
+
+
+def test_a_study_repeats_itself(harness: Harness, small: Path) -> None:
+    """Killed in the middle or not: with one worker it is a function of its seed."""
+    tune(harness, "--trials", "5", "--study", "first")
+    tune(harness, "--trials", "2", "--study", "second")
+    tune(harness, "--trials", "5", "--study", "second")
+    tune(harness, "--trials", "5", "--study", "third", "--seed", "1")
+    first, second, third = (
+        [(t.state, t.params, t.value, t.intermediate_values) for t in optuna_trials(name)]
+        for name in ("first", "second", "third")
+    )
+    assert len(first) == 5
+    # The start is laid out for the number of trials that were asked for at first: 4 of 2, and 4 of 5.
+    assert first == second
+    assert [t[1] for t in first[1:]] != [t[1] for t in third[1:]]
+
+
+def test_an_experiment_without_validation_images_gets_some(harness: Harness, small: Path) -> None:
+    (small / "small.yaml").write_text(SMALL.replace("validation: 100", "validation: 0").replace(", score_every: 1", ""))
+    said = tune(harness, "--trials", "1")
+    assert "holds out no validation images: 10,000 of its training images are held out for this study" in said
+    assert runs("trial")["small-0"].data.params["data.validation"] == "10000"
+    assert runs("trial")["small-0"].data.params["track.score_every"] == "1"
+    best = experiments.load(small / "mlruns" / "studies" / "small" / "best.yaml")
+    assert best.data.validation == 0  # in full it is the experiment that it was
+
+
+def test_another_metric_is_maximised(harness: Harness, small: Path) -> None:
+    tune(harness, "--trials", "3", "--metric", "coverage", "--pruner", "none", "--sampler", "random")
+    trials = optuna_trials()
+    best = max(trials, key=lambda trial: (trial.value, -trial.number))
+    assert the_study().data.tags["harness.best_trial"] == str(best.number)
+    for trial in trials:
+        run = runs("trial")[f"small-{trial.number}"]
+        assert trial.value == run.data.metrics["validation/coverage"]
+        steps = {p.step: p.value for p in client().get_metric_history(run.info.run_id, "quality/coverage")}
+        assert trial.intermediate_values.items() <= steps.items()
+
+
+# Fused -----------------------------------------------------------------------------------------------------------
+
+
+def test_fused_trials_are_those_that_they_would_be_alone(harness: Harness, small: Path) -> None:
+    """The same values and seed: the same losses within 1e-3 over the first epochs, and runs like any others."""
+    arguments = ("tune", "small.yaml", "--no-system-metrics", "--trials", "5", "--sampler", "random")
+    alone = (*arguments, "--study", "alone", "--fuse", "1", "--pruner", "none")
+    assert harness(*alone).code == 0
+    fused = (*arguments, "--study", "fused", "--fuse", "5", "--pruner", "none")
+    said = harness(*fused)
+    assert said.code == 0, said.err
+    trials = runs("trial")
+    for number in range(5):
+        one, other = trials[f"alone-{number}"], trials[f"fused-{number}"]
+        assert one.info.status == other.info.status == "FINISHED"
+        mine = {
+            "mlflow.runName",
+            "harness.id",
+            "harness.study",
+            "mlflow.parentRunId",
+            "harness.best_epoch",
+            "harness.best_kid",
+        }
+        assert one.data.tags.keys() == other.data.tags.keys()
+        assert {k: v for k, v in one.data.tags.items() if k not in mine} == {
+            k: v for k, v in other.data.tags.items() if k not in mine
+        }
+        assert one.data.params == other.data.params
+        assert one.data.metrics.keys() == other.data.metrics.keys()
+        for metric in ("loss/discriminator", "loss/generator"):
+            curves = [
+                [point.value for point in client().get_metric_history(run.info.run_id, metric)] for run in (one, other)
+            ]
+            assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+
+
+def test_fused_trials_are_pruned_one_by_one(harness: Harness, small: Path) -> None:
+    said = harness("tune", "small.yaml", "--no-system-metrics", "--trials", "6", "--fuse", "6")
+    assert said.code == 0, said.err
+    assert_one_to_one(6)
+    states = [trial.state.name for trial in optuna_trials()]
+    assert states.count("PRUNED") >= 2
+    assert states.count("COMPLETE") >= 1
+    for run in runs("trial").values():
+        assert run.data.tags["harness.epoch"] == ("4" if run.info.status == "FINISHED" else "2")
+
+
+def test_trials_of_different_shapes_are_trained_apart(harness: Harness, small: Path) -> None:
+    text = (
+        SMALL.split("search:")[0] + "search:\n  train.batch_size: [10, 20]\n  optimizer.lr: {low: 1e-4, high: 1e-2}\n"
+    )
+    (small / "small.yaml").write_text(text)
+    said = harness("tune", "small.yaml", "--no-system-metrics", "--trials", "5", "--fuse", "5", "--pruner", "none")
+    assert said.code == 0, said.err
+    assert_one_to_one(5)
+    assert {trial.params["train.batch_size"] for trial in optuna_trials()} == {10, 20}
+
+
+# Left alone ------------------------------------------------------------------------------------------------------
+
+LONG = ("--epochs", "60", "--pruner", "none")
+
+
+def test_a_killed_study_goes_on_from_the_checkpoint(harness: Harness, small: Path) -> None:
+    """Killed twice, in the middle of a trial: as many trials as were asked for, none twice, nothing left RUNNING."""
+    command = ("tune", "small.yaml", *QUIET, *LONG, "--trials", "3")
+    for ended in (1, 2):
+        process = spawn(*command)
+        wait_for(process, f"{ended}/3 ended")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    said = harness(*command)
+    assert said.code == 0, said.err
+    assert_one_to_one(3)
+    for run in runs("trial").values():
+        steps = [point.step for point in client().get_metric_history(run.info.run_id, "loss/generator")]
+        assert steps == list(range(1, 61)), run.info.run_name  # every epoch once, across the kills
+    assert harness("tune", "small.yaml", *QUIET, *LONG, "--trials", "3", "--study", "unharmed").code == 0
+    assert [t.value for t in optuna_trials()] == [t.value for t in optuna_trials("unharmed")]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_trial_cleanly(harness: Harness, small: Path, number: signal.Signals, code: int) -> None:
+    command = ("tune", "small.yaml", *QUIET, "--epochs", "400", "--trials", "2", "--pruner", "none")
+    process = spawn(*command)
+    _until_training(small)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == code, said
+    assert "go on" in said
+    assert the_study().info.status == "KILLED"
+    assert runs("trial")["small-0"].info.status == "KILLED"
+    assert [trial.state.name for trial in optuna_trials()] == ["WAITING"]
+    done = int(runs("trial")["small-0"].data.tags["harness.epoch"])
+    assert 0 < done < 400
+
+
+def _until_training(folder: Path) -> None:
+    """Until a trial has saved its second epoch."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        for events in (folder / "mlruns" / "spool").glob("*/events.jsonl"):
+            if events.read_text().count("loss/generator") > 1:
+                return
+        time.sleep(0.1)
+    raise AssertionError("no trial has begun")
+
+
+def test_time_runs_out(harness: Harness, small: Path) -> None:
+    said = tune(harness, "--epochs", "4000", "--trials", "2", "--pruner", "none", "--timeout", "8s", code=3)
+    assert "KILLED  study small" in said
+    assert the_study().info.status == "KILLED"
+    assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
+
+
+def test_an_exception_fails_a_trial_which_is_tried_twice_more(
+    harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_epoch = Training.train_epoch
+
+    def broken(self: Training) -> Report:
+        if self.experiment.optimizer.lr == 1e-3:  # the first trial, and each retry of it
+            raise RuntimeError("the GPU fell off: http://mia:secret@host/")
+        return train_epoch(self)
+
+    monkeypatch.setattr(Training, "train_epoch", broken)
+    said = tune(harness, "--trials", "3")
+    assert "secret" not in said
+    assert "1 failed" in said
+    assert_one_to_one(5)
+    trials = optuna_trials()
+    assert [trial.state.name for trial in trials[:3]] == ["FAIL"] * 3
+    assert [trial.user_attrs.get("harness.retry_of") for trial in trials[:3]] == [None, 0, 1]
+    assert all("the GPU fell off" in trial.user_attrs["harness.error"] for trial in trials[:3])
+
+
+def test_values_that_do_not_go_together_fail_their_trial_alone(harness: Harness, small: Path) -> None:
+    text = SMALL.split("search:")[0] + "search:\n  train.batch_size: [20, 50]\n  data.subset: [40, 60]\n"
+    (small / "small.yaml").write_text(text)
+    tune(harness, "--trials", "4", "--sampler", "grid")
+    trials = optuna_trials()
+    assert len(trials) == 4
+    failed = [trial for trial in trials if trial.state.name == "FAIL"]
+    assert [trial.params for trial in failed] == [{"train.batch_size": 50, "data.subset": 40}]
+    assert "less than one batch" in failed[0].user_attrs["harness.error"]
+
+
+def test_a_lost_disk_stops_the_study_and_keeps_the_trial(
+    harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import checkpoints
+    from harness.errors import HarnessError
+
+    def full(*_: object) -> None:
+        raise HarnessError("cannot write the checkpoint: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", full)
+        said = tune(harness, "--trials", "2", code=2)
+    assert "no space left" in said
+    assert [trial.state.name for trial in optuna_trials()] == ["WAITING"]
+    tune(harness, "--trials", "2")
+    assert all(trial.state.is_finished() for trial in optuna_trials())
+    tags = {run.data.tags["harness.trial"]: run.info.status for run in client().search_runs(["1"]) if "harness.trial" in run.data.tags}
+    assert tags.keys() == {"0, abandoned", "0", "1"}  # the first attempt left nothing to go on from
+    assert tags["0, abandoned"] == "FAILED"
+    assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
+
+
+# Several processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_workers_share_a_study_and_one_that_is_killed_is_replaced(harness: Harness, small: Path) -> None:
+    process = spawn("tune", "small.yaml", *QUIET, *LONG, "--trials", "5", "--workers", "2")
+    _until_training(small)
+    victims = [int(t.user_attrs["harness.pid"]) for t in optuna_trials() if t.state.name == "RUNNING"]
+    assert process.pid not in victims
+    os.kill(victims[0], signal.SIGKILL)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    assert "5 of 5 trials (5 complete" in said
+    assert_one_to_one(5)
+    again = [trial for trial in optuna_trials() if trial.user_attrs.get("harness.attempt") == 2]
+    assert len(again) == 1
+    assert len({trial.user_attrs["harness.pid"] for trial in optuna_trials()}) >= 2
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_killed_command_end_too(harness: Harness, small: Path) -> None:
+    command = ("tune", "small.yaml", *QUIET, *LONG, "--trials", "3", "--workers", "2")
+    process = spawn(*command)
+    _until_training(small)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    said = harness(*command[:-2])  # by one worker
+    assert said.code == 0, said.err
+    assert_one_to_one(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("commands", [2, 4])
+def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int) -> None:
+    """On an empty folder, without a store: one database, one study, one parent, no trial too many."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    words = ("tune", "small.yaml", *QUIET, "--trials", "6", "--pruner", "none")
+    code = "from harness.cli import main; main()"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(commands)
+    ]
+    said = [process.communicate(timeout=500)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * commands, said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert_one_to_one(6)
+        assert the_study().info.status == "FINISHED"
+        assert len({str(trial.params) for trial in optuna_trials()}) == 6
+
+
+def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.study import tuning
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    shares = [tuning._share(index, 3) for index in range(3)]
+    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES" not in tuning._share(0, 100)
+    assert tuning._share(0, 100)["OMP_NUM_THREADS"] == "1"
+
+
+# Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "search.optimizer.lr={low: 1, high: 0.1}"], "low must be less than high"),
+        (["--set", "search_budget.train.epoch=1"], "did you mean train.epochs"),
+        (["--sampler", "magic"], "--sampler magic: expected one of tpe"),
+        (["--pruner", "scissors"], "--pruner scissors: expected one of halving"),
+        (["--metric", "loss"], "--metric loss: expected one of kid"),
+        (["--fuse", "many"], "--fuse many: expected a number of trials, or auto"),
+        (["--fuse", "0"], "--fuse 0: expected a number of trials, or auto"),
+        (["--timeout", "soon"], "--timeout 'soon': expected a time"),
+        (["--storage", "nowhere"], "expected a database such as postgresql"),
+        (["--storage", "postgresql://mia:secret@127.0.0.1:1/optuna"], "cannot be reached"),
+        (["--storage", "nosuch://host/db"], "nosuch"),
+        (["--set", "quality.judge=null", "--set", "track.score_every=null"], "a search goes by scores"),
+        (["--trials", "0"], "--trials"),
+        (["--device", "cuda"], "device cuda was asked for"),
+    ],
+)
+def test_bad_input_trains_nothing(harness: Harness, small: Path, arguments: list[str], said: str) -> None:
+    if torch.cuda.is_available() and "cuda" in arguments:
+        pytest.skip("there is a CUDA device")
+    result = harness("tune", "small.yaml", *arguments)
+    assert result.code == 2, result.out
+    assert said in result.err
+    assert "secret" not in result.err
+    if "--trials" not in arguments:
+        assert result.err.count("\n") == 1
+    assert not client().search_runs(["0"])
+    assert not (small / "mlruns" / "optuna.journal").exists() or not optuna_studies()
+
+
+def optuna_studies() -> list[str]:
+    import optuna
+
+    from harness.study.storage import open_storage
+
+    return [s.study_name for s in optuna.get_all_study_summaries(open_storage(None, Path("mlruns").absolute(), ""))]
+
+
+def test_mlflows_own_database_is_refused(harness: Harness, small: Path) -> None:
+    said = harness("tune", "small.yaml", "--storage", f"sqlite:///{small / 'mlruns' / 'mlflow.db'}")
+    assert said.code == 2
+    assert "Optuna needs a database of its own" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "optimizer.eps=1e-7"], "optimizer.eps 1e-08 -> 1e-07"),
+        (["--set", "search.optimizer.lr={low: 1e-4, high: 0.1, log: true}"], "search.optimizer.lr"),
+        (["--set", "search_budget.train.epochs=2"], "search_budget.train.epochs None -> 2"),
+        (["--metric", "frechet"], "metric kid -> frechet"),
+        (["--sampler", "random"], "sampler tpe -> random"),
+        (["--prune-from", "3"], "rung 2 -> 3"),
+    ],
+)
+def test_a_study_that_differs_is_refused_with_the_difference(
+    harness: Harness, small: Path, study_of_one: None, arguments: list[str], said: str
+) -> None:
+    result = harness("tune", "small.yaml", *QUIET, "--trials", "2", *arguments)
+    assert result.code == 2, result.out
+    assert said in result.err
+    assert "--study NEW" in result.err
+    assert len(optuna_trials()) == 1
+
+
+@pytest.fixture
+def study_of_one(small: Path) -> None:
+    """A study with one trial that nobody had to train."""
+    from harness import search
+    from harness.study.settings import Settings
+    from harness.study.storage import open_storage
+    from harness.study.trials import Trials
+
+    experiment, found = search.load("small.yaml")
+    settings = Settings(experiment, found, "kid", "minimize", "tpe", "halving", 2, 3, 1, 20)
+    root = small / "mlruns"
+    trials = Trials.create(open_storage(None, root, ""), "small", settings, root)
+    assert trials
+    (claim,) = trials.claim(1)
+    trials.complete(claim, "run", 1.0)
+
+
+def test_an_unknown_study_is_refused(harness: Harness, small: Path, study_of_one: None) -> None:
+    said = harness("tune", "--study", "smal")
+    assert said.code == 2
+    assert "there is no study 'smal' to go on with; there are small" in said.err
+
+
+# Afterwards ------------------------------------------------------------------------------------------------------
+
+
+def test_studies_are_listed(harness: Harness, small: Path, study_of_one: None) -> None:
+    (row,) = json.loads(harness("studies", "--json").out)
+    assert (row["study"], row["complete"], row["best"], row["best_trial"]) == ("small", 1, 1.0, 0)
+    assert row["best_values"]["generator.latent"] == 8
+    assert "small" in harness("studies").out
+
+
+def test_without_studies_that_is_said(harness: Harness, small: Path) -> None:
+    for command in (["studies"], ["tune", "--dashboard"]):
+        said = harness(*command)
+        assert said.code == 2
+        assert "there are no studies here" in said.err
+
+
+def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) -> None:
+    arguments = ("--trials", "2", "--pruner", "none", "--confirm", "2", "--budget", "tuning")
+    said = tune(harness, *arguments)
+    parent = the_study()
+    groups = runs("replicates")
+    assert set(groups) == {"small-best-tuning", "small-own-tuning"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in groups.values()} == {parent.info.run_id}
+    children = runs("confirm")
+    seeds = sorted(int(run.data.params["train.seed"]) for run in children.values())
+    assert seeds == [1000, 1000, 1001, 1001]
+    best = optuna_trials()[int(parent.data.tags["harness.best_trial"])]
+    for run in children.values():
+        assert run.info.status == "FINISHED"
+        if "best" in str(run.info.run_name):
+            assert run.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])
+    own, found = (groups[f"small-{which}-tuning"].data.metrics["test/kid"] for which in ("own", "best"))
+    gain = client().get_run(parent.info.run_id).data.metrics["confirm/gain"]
+    assert gain == pytest.approx(own - found)
+    assert f"gain in test kid {gain:.4g}" in said
+    count = len(children)
+    tune(harness, *arguments)  # nothing is trained again
+    assert len(runs("confirm")) == count
+
+
+def test_a_gain_is_compared_with_its_spread() -> None:
+    from scipy import stats
+
+    from harness.study.confirming import compared
+
+    own, found = [3.0, 3.2, 3.1], [1.0, 1.1, 0.9]
+    gain, (low, high) = compared(own, found, lower_is_better=True)
+    assert gain == pytest.approx(2.1)
+    # Welch by hand: variances 0.01 each, so the standard error is sqrt(0.02 / 3), with 4 degrees of freedom.
+    half = stats.t.ppf(0.975, 4) * (0.02 / 3) ** 0.5
+    assert (low, high) == pytest.approx((2.1 - half, 2.1 + half))
+    gain, (low, high) = compared(own, found, lower_is_better=False)
+    assert (gain, high) == pytest.approx((-2.1, -2.1 + half))
+
+
+def test_the_dashboard_opens(harness: Harness, small: Path, study_of_one: None) -> None:
+    import urllib.request
+
+    process = spawn("tune", "--dashboard")
+    try:
+        line = wait_for(process, "optuna-dashboard on")
+        address = line.split("on ")[1].split(" ")[0]
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                studies = json.load(urllib.request.urlopen(address.replace("/dashboard", "/api/studies"), timeout=5))
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        assert [study["study_name"] for study in studies["study_summaries"]] == ["small"]
+    finally:
+        process.kill()
+        process.wait()
