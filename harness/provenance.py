@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import socket
+from functools import cache
 
 import torch
 
@@ -44,6 +45,7 @@ def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
     }
 
 
+@cache  # half a second to find out, and the same for every run of a process
 def environment() -> str:
     """Versions, one a line, in the form of a requirements file."""
     found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions() if dist.metadata]
