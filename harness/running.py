@@ -33,7 +33,7 @@ class Options:
     """How a run is carried out and kept; nothing here changes its numbers.
 
     deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
-    pruned: asked after every scored epoch but the last, with the run's id, the epoch and its metrics, whether it ends.
+    pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
     final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
     """
 
@@ -314,7 +314,8 @@ class Course:
         metrics = dict(report.metrics)
         if scores is not None:
             metrics |= scores.metrics("quality")
-            if not last and self.options.pruned and self.options.pruned(log.run_id, epoch, metrics):
+            pruned = self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
+            if pruned and not last:
                 log.tags({"harness.pruned": str(epoch)})
                 stopped = "pruned"
         stopped = None if last else stopped

@@ -12,12 +12,13 @@ import optuna
 from optuna.trial import TrialState
 
 PLOTS = {
-    "history": "Every trial's score, and the best so far",
-    "importances": "How much of the score's variation each value explains (fANOVA)",
-    "parallel": "Which values go with which score: drag along an axis to select",
-    "slices": "The score against each value",
-    "intermediate": "The scores on the way: where the lines end early, trials were pruned",
+    "history": ("History", "Every trial's score, and the best so far."),
+    "importances": ("Importances", "How much of the score's variation each value explains (fANOVA)."),
+    "parallel": ("Parallel coordinates", "Which values go with which score: drag along an axis to select."),
+    "slices": ("Slices", "The score against each value."),
+    "intermediate": ("Scores on the way", "Of every trial, by epoch: where a line ends early, the trial was pruned."),
 }
+SPAN = 10  # scores that differ by so large a factor are drawn on a logarithmic axis
 
 
 def write(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
@@ -38,8 +39,13 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
     script: bool | str = True  # the library itself, once: nobody is asked to be online
     for name, figure in _drawn(_interactive(study, metric)):
         figure.update_layout(template="plotly_white", title=None, margin={"t": 30}, height=460)
+        if name == "parallel":
+            figure.update_layout(plot_bgcolor="#dfe3e8")  # the lines of the worst are white
+        if name in _scores_drawn(study):
+            figure.update_yaxes(type="log")
         body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
-        sections.append(f"<h2>{name}</h2><p>{html.escape(PLOTS[name])}.</p>{body}")
+        heading, said = PLOTS[name]
+        sections.append(f"<h2>{heading}</h2><p>{html.escape(said)}</p>{body}")
         script = False
     title = f"Study {html.escape(study.study_name)}"
     style = (
@@ -63,9 +69,11 @@ def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
         pyplot.switch_backend("agg")
         try:
             for name, axes in _drawn(_static(study, metric)):
-                first = axes if hasattr(axes, "figure") else axes.flat[0]
+                every = [axes] if hasattr(axes, "figure") else list(axes.flat)
+                for one in every if name in _scores_drawn(study) else []:
+                    one.set_yscale("log")
                 path = folder / f"{name}.png"
-                first.figure.savefig(path)
+                every[0].figure.savefig(path)
                 pyplot.close("all")
                 yield path
         finally:
@@ -81,6 +89,15 @@ def _drawn(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
             yield name, draw()
         except (ValueError, RuntimeError):  # too few trials, or all with the same value
             continue
+
+
+def _scores_drawn(study: optuna.Study) -> tuple[str, ...]:
+    """The plots whose vertical axis is logarithmic: those of scores that are all positive and far apart."""
+    trials = study.get_trials(deepcopy=False)
+    scores = [trial.value for trial in trials if trial.value is not None]
+    scores += [score for trial in trials for score in trial.intermediate_values.values()]
+    wide = scores and min(scores) > 0 and max(scores) > SPAN * min(scores)
+    return ("history", "slices", "intermediate") if wide else ()
 
 
 def _interactive(study: optuna.Study, metric: str) -> dict[str, Drawing]:

@@ -59,7 +59,7 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     first = {"optimizer.lr": 1e-3, "generator.latent": 8, "discriminator.dropout": 0.3}
     assert trials[0].params == first  # the experiment's own values
     for trial in trials:
-        assert len(trial.intermediate_values) == {"COMPLETE": 3, "PRUNED": 2}[trial.state.name] or trial is diverged
+        assert len(trial.intermediate_values) == {"COMPLETE": 4, "PRUNED": 2}[trial.state.name] or trial is diverged
 
     best = min(complete, key=lambda trial: trial.value)
     assert f"trial {best.number}: validation kid {best.value:.4f}" in said
@@ -315,7 +315,11 @@ def test_a_lost_disk_stops_the_study_and_keeps_the_trial(
     assert [trial.state.name for trial in optuna_trials()] == ["WAITING"]
     tune(harness, "--trials", "2")
     assert all(trial.state.is_finished() for trial in optuna_trials())
-    tags = {run.data.tags["harness.trial"]: run.info.status for run in client().search_runs(["1"]) if "harness.trial" in run.data.tags}
+    tags = {
+        run.data.tags["harness.trial"]: run.info.status
+        for run in client().search_runs(["1"])
+        if "harness.trial" in run.data.tags
+    }
     assert tags.keys() == {"0, abandoned", "0", "1"}  # the first attempt left nothing to go on from
     assert tags["0, abandoned"] == "FAILED"
     assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
