@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 PLOTS = {
     "history": ("History", "Every trial's score, and the best so far."),
     "importances": ("Importances", "How much of the score's variation each value explains (fANOVA)."),
-    "parallel": ("Parallel coordinates", "Which values go with which score: drag along an axis to select."),
+    "parallel": ("Parallel coordinates", "Which values go with which score: the darkest lines are the best trials."),
     "slices": ("Slices", "The score against each value."),
     "intermediate": ("Scores on the way", "Of every trial, by epoch: where a line ends early, the trial was pruned."),
 }
