@@ -341,7 +341,9 @@ def _shown_path(path: Path) -> str:
 
 @cli.command(short_help="Search an experiment's values, as nested runs of an Optuna study.")
 @click.argument("experiment", required=False)
-@click.option("--trials", type=click.IntRange(1), help="In total, with those that the study has.  [default: 20]")
+@click.option(
+    "--trials", type=click.IntRange(1), help="In total.  [default: what the study was asked for before, else 20]"
+)
 @click.option("--study", help="Its name; one that exists is gone on with.  [default: the experiment's name]")
 @_experiment_options
 @click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
@@ -423,7 +425,7 @@ def tune(
     from harness import study as studies
 
     wish = studies.Wish(
-        trials=trials or 20,
+        trials=trials,
         study=study,
         storage=storage,
         sampler=sampler,

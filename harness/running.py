@@ -146,14 +146,17 @@ def go_on(
         )
     training, scoring = prepare(experiment, display, ready)
     with interruptions():
-        log = store.resume_run(known.run_id)
+        log = store.resume_run(known.run_id, claimed=known.claimed)
         with truthful(log):
             return _drive(reopened(log, known, training, scoring, display, options))
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A run that can be gone on with: how it stands in the store, and where its last checkpoint left it."""
+    """A run that can be gone on with: how it stands in the store, and where its last checkpoint left it.
+
+    claimed: it is known otherwise that nobody is writing it, whatever its status says.
+    """
 
     run_id: str
     name: str
@@ -161,6 +164,7 @@ class Interrupted:
     metrics: Mapping[str, float]
     checkpoint: Checkpoint
     best: Best
+    claimed: bool = False
 
 
 def interrupted(store: Store, wanted: str) -> Interrupted:

@@ -156,10 +156,11 @@ def parse(experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str,
     for path in space:
         if path in budget:
             raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
-    return Search({path: _dimension(cheap, path, told) for path, told in space.items()}, dict(budget))
+    return Search({path: _dimension(cheap, experiment, path, told) for path, told in space.items()}, dict(budget))
 
 
-def _dimension(experiment: Experiment, path: str, told: Any) -> Dimension:
+def _dimension(experiment: Experiment, full: Experiment, path: str, told: Any) -> Dimension:
+    """experiment: with the budget of a trial. full: as `best.yaml` will have it."""
     leaves = experiment.leaves()
     if path not in leaves:
         inside = [leaf for leaf in leaves if leaf.startswith(f"{path}.")]
@@ -172,10 +173,11 @@ def _dimension(experiment: Experiment, path: str, told: Any) -> Dimension:
     ends = dimension.values if isinstance(dimension, Choices) else (dimension.nearest(dimension.low), dimension.high)
     for value in ends:
         plain = json.loads(value) if isinstance(value, str) and value.startswith("[") else value
-        try:
-            experiment.with_values({path: plain})
-        except HarnessError as error:
-            raise HarnessError(f"search.{path}: {str(error).removeprefix('the overrides: ')}") from error
+        for budget in (experiment, full):
+            try:
+                budget.with_values({path: plain})
+            except HarnessError as error:
+                raise HarnessError(f"search.{path}: {str(error).removeprefix('the overrides: ')}") from error
     return dimension
 
 
@@ -211,7 +213,11 @@ def _range(experiment: Experiment, path: str, told: Any) -> Range:
 
 
 def _encoded(value: Any) -> Value:
-    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+    """Raises HarnessError for what YAML has and JSON has not: a date."""
+    try:
+        return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+    except TypeError as error:
+        raise HarnessError(f"search: {shown(value)} cannot be a choice; expected numbers, texts or lists") from error
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -87,7 +87,7 @@ def run_together(
 
 def _open(plan: Plan, training: Training, scoring: Scoring | None, store: Store) -> RunLog:
     if plan.known:
-        return store.resume_run(plan.known.run_id)
+        return store.resume_run(plan.known.run_id, claimed=plan.known.claimed)
     return running.start(training, scoring, store, plan.options)
 
 

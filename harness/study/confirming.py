@@ -15,8 +15,7 @@ from harness.experiment import Experiment
 from harness.replicating import Replicates
 from harness.running import Display, Options
 from harness.study.parent import best_experiment
-from harness.study.settings import METRICS
-from harness.study.storage import open_storage
+from harness.study.storage import meeting_place, open_storage
 from harness.study.trials import Trials, best
 from harness.study.tuning import Result, Wish
 from harness.tracking import Store
@@ -69,7 +68,7 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
     Raises HarnessError where no trial has a score yet.
     """
     storage = open_storage(wish.storage, store.root, store.uri)
-    trials = Trials.find(storage, result.name, store.root)
+    trials = Trials.find(storage, result.name, meeting_place(wish.storage, store.root))
     found = None if trials is None else best(trials.study)
     if found is None:
         raise HarnessError(f"study {result.name} has no complete trial to confirm yet")
@@ -90,7 +89,7 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
         ]
         if done.stopped:
             return Confirmed(metric, scores, replicates, math.nan, (math.nan, math.nan), done.stopped)
-    gain, interval = compared(scores["own"], scores["best"], lower_is_better=METRICS[metric] == "minimize")
+    gain, interval = compared(scores["own"], scores["best"], lower_is_better=settings.direction == "minimize")
     confirmed = Confirmed(metric, scores, replicates, gain, interval)
     tags = {"harness.confirmed": confirmed.verdict}
     store.add(
@@ -127,7 +126,7 @@ def _replicated(
         "harness.confirm": which,
         "harness.confirm.budget": budget,
         "harness.confirm.seeds": str(seeds),
-        **({"harness.trial": str(trial)} if which == "best" else {}),
+        **({"harness.confirm.trial": str(trial)} if which == "best" else {}),
     }
     options = Options(
         name=f"{result.name}-{which}-{budget}",

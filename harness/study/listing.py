@@ -24,7 +24,7 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         try:
-            trials = Trials.find(storage, name, root)
+            trials = Trials.find(storage, name, storages.meeting_place(url, root))
         except HarnessError:
             continue  # somebody else's study
         if trials is not None:

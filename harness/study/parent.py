@@ -61,13 +61,17 @@ class Parent:
         all_trials = self._trials.all()
         counted = sum(counts(trial) and trial.state.is_finished() for trial in all_trials)
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
-            self.log.tags({f"harness.trials.{state.name.lower()}": str(sum(t.state == state for t in all_trials))})
+            number = sum(trial.state == state and counts(trial) for trial in all_trials)
+            self.log.tags({f"harness.trials.{state.name.lower()}": str(number)})
         if found is not None:
             self.log.tags({"harness.best_trial": str(found.number), "harness.best_value": repr(value_of(found))})
             self.log.tags({f"harness.best.{path}": str(value) for path, value in found.params.items()})
             # A param never changes, and the best of 20 trials need not be the best of 40.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
-            self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
+            try:
+                self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
+            except HarnessError as error:
+                self._display.notice(f"no best.yaml: the best values do not go with the full budget: {error}")
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
@@ -89,7 +93,7 @@ class Parent:
             numbers["trial/seconds"] = (trial.datetime_complete - trial.datetime_start).total_seconds()
         if trial.state == TrialState.COMPLETE:
             numbers[f"trial/{self._metric}"] = value_of(trial)
-        elif trial.intermediate_values:
+        elif trial.state == TrialState.PRUNED and trial.intermediate_values:
             numbers[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
         if self._best is not None:
             numbers[f"best/{self._metric}"] = value_of(self._best)

@@ -35,7 +35,7 @@ def grid(search: Search, total: int) -> list[dict[str, Value]]:
     """As fine a grid as `total` trials can cover: as many points on every range, at least 2; all choices."""
     ranges = sum(isinstance(dimension, Range) for dimension in search.space.values())
     points = 2
-    while ranges and _size(search, points + 1) <= total:
+    while ranges and points < total and _size(search, points + 1) <= total:
         points += 1
     axes = [dimension.points(points) for dimension in search.space.values()]
     return [dict(zip(search.space, spot, strict=True)) for spot in itertools.product(*axes)]
@@ -54,7 +54,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._grid = grid(settings.search, settings.planned) if settings.sampler == "grid" else []
+        self._grid = grid(settings.search, max(1, settings.planned - 1)) if settings.sampler == "grid" else []
         self._inner: BaseSampler = RandomSampler()
         self._point: Mapping[str, Value] | None = None
 

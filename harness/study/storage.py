@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import hashlib
 import logging
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -40,6 +43,36 @@ def check(url: str, tracking_uri: str) -> None:
         raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
 
 
+@contextlib.contextmanager
+def asking(*, files: bool = True) -> Iterator[None]:
+    """What goes wrong in a storage becomes a HarnessError; files: and what goes wrong with a file, such as the journal."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except HarnessError:
+        raise
+    except optuna.exceptions.UpdateFinishedTrialError as error:
+        raise HarnessError(f"a trial was taken over by another process: {error}") from error
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        if isinstance(error, OSError) and not files:
+            raise
+        cause = error.__cause__ or error
+        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise HarnessError(f"the storage of the study failed: {first}; the same command goes on") from error
+
+
+def meeting_place(url: str | None, root: Path) -> Path:
+    """The folder in which the processes of this host that share a storage find each other."""
+    if url is None:
+        return root
+    place = hashlib.sha256(repr(list(_place(url))).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"harness-studies-{getpass.getuser()}" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def shown(url: str | None, root: Path) -> str:
     return redact(url) if url else str(root / JOURNAL)
 
@@ -72,16 +105,25 @@ def _journal(path: Path) -> BaseStorage:
 
 def _mend(path: Path) -> None:
     """Cut off a last line that a power cut left half-written: the next one would be joined to it."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    if not _torn(path):
+        return
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()  # it may be a line that somebody is writing
+    try:
+        if _torn(path):
+            with path.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _torn(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:  # OSError: it is not there, or empty
         file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        whole = file.read(size).rfind(b"\n") + 1
-        file.truncate(whole)
+        return file.read(1) != b"\n"
+    return False
 
 
 def _database(url: str) -> BaseStorage:

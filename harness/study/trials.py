@@ -28,14 +28,16 @@ from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.study.sampling import Sampler, distributions
 from harness.study.settings import Settings, own_values
+from harness.study.storage import asking
 from harness.tracking.liveness import gone, this_process
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
 BEAT = 30.0  # seconds between signs of life, for other hosts to see
 SILENCE = 600.0  # seconds without one after which another host's process is taken for dead
-UNCLAIMED = 60.0  # seconds after which a trial that names no process is taken for abandoned
+PATIENCE = (1.0, 3.0)  # seconds between tries of a storage that fails
+UNCLAIMED = 60.0  # seconds that a trial may run without naming its process
 
-_SETTINGS, _PARENT = "harness.settings", "harness.parent"
+_SETTINGS, _PARENT, _TOTAL, _KEPT = "harness.settings", "harness.parent", "harness.total", "harness.kept"
 
 
 @dataclass
@@ -43,13 +45,14 @@ class Claim:
     """A trial that is ours to train.
 
     values: what it tries. attempt: counted from 1, with those of the trials that it repeats.
-    again: somebody has had it before, so some of it may be done.
+    again: somebody has had it before, so some of it may be done. pruned: the epoch at which that was decided.
     """
 
     trial: Trial
     values: Mapping[str, Any]
     attempt: int
     again: bool
+    pruned: int | None = None
 
     @property
     def number(self) -> int:
@@ -59,11 +62,14 @@ class Claim:
 class Trials:
     """The trials of one study. Made by `create` or `find`.
 
-    study: Optuna's own view of it, for reading.
+    study: Optuna's own view of it, for reading. keeping: whether this process writes the study's MLflow run.
+    All methods raise HarnessError when the storage fails, or when a trial turns out to be another's by now.
     """
 
     def __init__(self, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> None:
+        """folder: where processes of this host that share the storage find each other."""
         self.name, self.settings = name, settings
+        self.keeping = False
         self._storage = storage
         self.study = optuna.load_study(
             study_name=name, storage=storage, sampler=Sampler(settings), pruner=_pruner(settings)
@@ -72,35 +78,41 @@ class Trials:
         # Decisions about who does what are made one after the other; between hosts the storage alone decides.
         self._lock = FileLock(folder / f"{_file_name(name)}.lock")
         self._held: dict[int, Claim] = {}
+        self._unclaimed: dict[int, float] = {}  # when we first saw it so, on the monotonic clock
 
     @classmethod
     def create(cls, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> Trials | None:
-        """A new study whose first trial is the experiment as it is; None where another process was quicker."""
-        try:
-            study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
-        except optuna.exceptions.DuplicatedStudyError:
-            return None
-        study.enqueue_trial(own_values(settings), user_attrs={"harness.own": True})
-        study.set_user_attr(_SETTINGS, settings.to_json())
-        return cls(storage, name, settings, folder)
+        """A new study; None where another process was quicker."""
+        with asking():
+            try:
+                study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
+            except optuna.exceptions.DuplicatedStudyError:
+                return None
+            study.set_user_attr(_SETTINGS, settings.to_json())
+            return cls(storage, name, settings, folder)
 
     @classmethod
-    def find(cls, storage: BaseStorage, name: str, folder: Path, *, wait: float = 0) -> Trials | None:
-        """The study of that name, or None. One that is just being created is waited for, so many seconds.
+    def find(cls, storage: BaseStorage, name: str, folder: Path) -> Trials | None:
+        """The study of that name, or None. One that is just being created is waited for, a few seconds.
 
         Raises HarnessError for a study that harness has not made.
         """
-        deadline = time.monotonic() + max(wait, 2)
-        while True:
-            try:
-                attributes = optuna.load_study(study_name=name, storage=storage).user_attrs
-            except KeyError:
+        with asking():
+            deadline = time.monotonic() + 3
+            while True:
+                try:
+                    study = optuna.load_study(study_name=name, storage=storage)
+                except KeyError:
+                    return None
+                if _SETTINGS in study.user_attrs:
+                    return cls(storage, name, Settings.from_json(study.user_attrs[_SETTINGS], name), folder)
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+            if not study.user_attrs and not study.get_trials(deepcopy=False):  # whoever began to make it died at once
+                optuna.delete_study(study_name=name, storage=storage)
                 return None
-            if _SETTINGS in attributes:
-                return cls(storage, name, Settings.from_json(attributes[_SETTINGS], name), folder)
-            if time.monotonic() > deadline:
-                raise HarnessError(f"study {name} was not made by harness; choose another name with --study")
-            time.sleep(0.1)
+        raise HarnessError(f"study {name} was not made by harness; choose another name with --study")
 
     # The run above the trials ------------------------------------------------------------------------------------
 
@@ -114,6 +126,22 @@ class Trials:
     def parent(self, run_id: str) -> None:
         self.study.set_user_attr(_PARENT, run_id)
 
+    @property
+    def total(self) -> int | None:
+        """How many trials the study was last asked for."""
+        total: int | None = self.study.user_attrs.get(_TOTAL)
+        return total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self.study.set_user_attr(_TOTAL, total)
+
+    def kept(self, tags: Mapping[str, str]) -> bool:
+        """Whether the process that has these liveness tags still keeps the study's run."""
+        if tags.get("harness.host") == socket.gethostname():
+            return not gone(tags)
+        return time.time() - float(self.study.user_attrs.get(_KEPT, 0)) < SILENCE
+
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
         """While one process of this host decides, the others wait."""
@@ -123,21 +151,29 @@ class Trials:
     # Taking ------------------------------------------------------------------------------------------------------
 
     def claim(self, total: int, at_most: int = 1) -> list[Claim]:
-        """Trials to train now: abandoned ones first, then new ones while the study has fewer than `total`."""
+        """Trials to train now, while fewer than `total` have ended or are being trained.
+
+        Those that somebody has begun come first, and without company: what they were drawn from is known already.
+        """
         claims: list[Claim] = []
-        with self._lock:
+        with self._lock, asking():
+            if not self.all():
+                self.study.enqueue_trial(own_values(self.settings), user_attrs={"harness.own": True})
             self._sweep()
+            begun = any(_waits_again(trial) for trial in self.all())
             while len(claims) < at_most and self._room(total):
+                if begun and not any(_waits_again(trial) for trial in self.all()):
+                    break
                 trial = self.study.ask(self._distributions)
-                if self._surplus(trial, total):
+                found = self._storage.get_trial(self._id(trial.number))
+                if self._surplus(found, total):
                     trial.set_user_attr("harness.surplus", True)
                     self.study.tell(trial, state=TrialState.FAIL)
                     break
-                attributes = trial.user_attrs
-                for key, value in {**this_process(), "harness.beat": time.time()}.items():
-                    trial.set_user_attr(key, value)
-                attempt, again = int(attributes.get("harness.attempt", 1)), "harness.host" in attributes
-                claim = Claim(trial, trial.params, attempt, again)
+                attributes = found.user_attrs
+                trial.set_user_attr("harness.process", {**this_process(), "beat": time.time()})
+                attempt, again = int(attributes.get("harness.attempt", 1)), "harness.again" in attributes
+                claim = Claim(trial, trial.params, attempt, again, attributes.get("harness.pruned"))
                 self._held[trial.number] = claim
                 claims.append(claim)
         return claims
@@ -147,78 +183,116 @@ class Trials:
         return claim.number in self._held
 
     def open(self, total: int) -> bool:
-        """Whether there is, or may be, something left to train."""
-        trials = self.all()
-        return sum(counts(trial) for trial in trials) < total or any(not trial.state.is_finished() for trial in trials)
+        """Whether fewer than `total` trials have ended."""
+        return sum(counts(trial) for trial in self.all() if trial.state.is_finished()) < total
 
     def all(self) -> list[FrozenTrial]:
-        return list(self.study.get_trials(deepcopy=False))
+        with asking():
+            return list(self.study.get_trials(deepcopy=False))
 
     def _room(self, total: int) -> bool:
-        trials = self.all()
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        return waiting or sum(counts(trial) for trial in trials) < total
+        return sum(counts(trial) for trial in self.all() if trial.state != TrialState.WAITING) < total
 
-    def _surplus(self, trial: Trial, total: int) -> bool:
+    def _surplus(self, trial: FrozenTrial, total: int) -> bool:
         """Whether other hosts have taken the last places at the same moment."""
-        counting = [other.number for other in self.all() if counts(other)]
-        return trial.number in counting[total:] and "fixed_params" not in trial.system_attrs
+        if "fixed_params" in trial.system_attrs or "harness.again" in trial.user_attrs:
+            return False
+        busy = [other.number for other in self.all() if counts(other) and other.state != TrialState.WAITING]
+        return len([number for number in busy if number < trial.number]) >= total
 
     def _sweep(self) -> None:
         """Trials whose process is gone are waiting again, or have failed where that happened too often."""
-        for trial in self.all():
-            if trial.state != TrialState.RUNNING or trial.number in self._held or not _abandoned(trial):
+        trials = self.all()
+        retried = {trial.user_attrs.get("harness.retry_of") for trial in trials}
+        for trial in trials:
+            if trial.state != TrialState.RUNNING or trial.number in self._held or not self._abandoned(trial):
                 continue
             attempt = int(trial.user_attrs.get("harness.attempt", 1))
-            if attempt >= ATTEMPTS:
+            if trial.number in retried:  # its process died between the two
+                self._set(trial.number, "harness.retried", True)
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif attempt >= ATTEMPTS:
                 self._set(trial.number, "harness.error", f"its process died in each of {ATTEMPTS} attempts")
                 self.study.tell(trial.number, state=TrialState.FAIL)
-                continue
-            self._set(trial.number, "harness.attempt", attempt + 1)
-            self._storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
+            else:
+                self._set(trial.number, "harness.attempt", attempt + 1)
+                self._wait_again(trial.number)
+
+    def _abandoned(self, trial: FrozenTrial) -> bool:
+        process = trial.user_attrs.get("harness.process")
+        if process is None:
+            return time.monotonic() - self._unclaimed.setdefault(trial.number, time.monotonic()) > UNCLAIMED
+        self._unclaimed.pop(trial.number, None)
+        if process["harness.host"] != socket.gethostname():
+            return bool(time.time() - process["beat"] > SILENCE)
+        own = process["harness.pid"] == this_process()["harness.pid"]  # and not held: it was dropped
+        return own or gone(process)
+
+    def _wait_again(self, number: int) -> None:
+        """For whoever comes next, who finds no process named in it until it names its own."""
+        self._set(number, "harness.process", None)
+        self._set(number, "harness.again", True)
+        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     # Telling -----------------------------------------------------------------------------------------------------
 
-    def report(self, claim: Claim, run_id: str, epoch: int, value: float) -> bool:
-        """A score on the way; returns whether the trial is to end here."""
-        trial = claim.trial
-        if trial.user_attrs.get("harness.run_id") != run_id:
-            trial.set_user_attr("harness.run_id", run_id)
-        if epoch not in self._frozen(claim).intermediate_values:  # else it was trained again after a crash
-            trial.report(value, epoch)
-        return bool(trial.should_prune())
+    def report(self, claim: Claim, run_id: str, epoch: int, value: float, *, last: bool = False) -> bool:
+        """A score on the way; returns whether the trial is to end here, which it never is after its last epoch.
+
+        A storage that is away for a moment is asked again: a healthy run is not to fail for it.
+        """
+        for pause in PATIENCE:
+            try:
+                return self._report(claim, run_id, epoch, value, last)
+            except HarnessError:
+                time.sleep(pause)
+        return self._report(claim, run_id, epoch, value, last)
+
+    def _report(self, claim: Claim, run_id: str, epoch: int, value: float, last: bool) -> bool:
+        with asking():
+            found = self._storage.get_trial(self._id(claim.number))
+            if found.user_attrs.get("harness.run_id") != run_id:
+                claim.trial.set_user_attr("harness.run_id", run_id)
+            if epoch not in found.intermediate_values:  # else it was trained again after a crash
+                claim.trial.report(value, epoch)
+            if last or not claim.trial.should_prune():
+                return False
+            claim.trial.set_user_attr("harness.pruned", epoch)  # Optuna does not answer the same question twice
+            return True
 
     def complete(self, claim: Claim, run_id: str, value: float, *, diverged: str | None = None) -> None:
         """A trial that has a score, good or bad."""
-        if diverged:
-            claim.trial.set_user_attr("harness.diverged", diverged)
-        self._tell(claim, run_id, TrialState.COMPLETE, value)
+        with asking():
+            if diverged:
+                claim.trial.set_user_attr("harness.diverged", diverged)
+            self._tell(claim, run_id, TrialState.COMPLETE, value)
 
     def prune(self, claim: Claim, run_id: str) -> None:
-        self._tell(claim, run_id, TrialState.PRUNED)
+        """A trial that was ended on the way."""
+        with asking():
+            self._tell(claim, run_id, TrialState.PRUNED)
 
     def fail(self, claim: Claim, error: str, *, again: bool) -> None:
         """A trial that an exception ended; again: it is tried anew, as another trial, while it has attempts left."""
-        claim.trial.set_user_attr("harness.error", redact(error)[:500])
-        if again and claim.attempt < ATTEMPTS:
-            attributes = {"harness.retry_of": claim.number, "harness.attempt": claim.attempt + 1}
-            self.study.enqueue_trial(dict(claim.values), user_attrs=attributes)
-            claim.trial.set_user_attr("harness.retried", True)
-        self._tell(claim, None, TrialState.FAIL)
+        with self._lock, asking():
+            claim.trial.set_user_attr("harness.error", redact(error)[:500])
+            if again and claim.attempt < ATTEMPTS:
+                attributes = {"harness.retry_of": claim.number, "harness.attempt": claim.attempt + 1}
+                self.study.enqueue_trial(dict(claim.values), user_attrs=attributes)
+                claim.trial.set_user_attr("harness.retried", True)
+            self._tell(claim, None, TrialState.FAIL)
 
     def release(self, claim: Claim) -> None:
-        """A trial that was stopped is waiting again, to be gone on with."""
+        """A trial that was stopped is waiting again. Where the storage does not answer, it is swept up later."""
         if self._held.pop(claim.number, None):
-            self._storage.set_trial_state_values(self._id(claim.number), TrialState.WAITING)
+            with contextlib.suppress(HarnessError), asking():
+                self._wait_again(claim.number)
 
     def _tell(self, claim: Claim, run_id: str | None, state: TrialState, value: float | None = None) -> None:
         if run_id:
             claim.trial.set_user_attr("harness.run_id", run_id)
-        self._held.pop(claim.number, None)
         self.study.tell(claim.trial, value, state=state)
-
-    def _frozen(self, claim: Claim) -> FrozenTrial:
-        return self._storage.get_trial(self._id(claim.number))
+        self._held.pop(claim.number, None)
 
     def _set(self, number: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._id(number), key, value)
@@ -231,14 +305,19 @@ class Trials:
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:
-        """Meanwhile the trials that are held show other hosts that they are alive."""
+        """Meanwhile the trials that are held, and the study's run, show other hosts that they are alive."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT):
+            while True:
+                if self.keeping:
+                    with contextlib.suppress(Exception):
+                        self.study.set_user_attr(_KEPT, time.time())
+                if over.wait(BEAT):
+                    return
                 for number in list(self._held):
                     with contextlib.suppress(Exception):  # told in the meantime, or the storage is away for a moment
-                        self._set(number, "harness.beat", time.time())
+                        self._set(number, "harness.process", {**this_process(), "beat": time.time()})
 
         thread = threading.Thread(target=beat, name="beat", daemon=True)
         thread.start()
@@ -273,16 +352,8 @@ def experiment_of(settings: Settings, values: Mapping[str, Any]) -> Experiment:
     return settings.search.experiment(settings.base, values)
 
 
-def _abandoned(trial: FrozenTrial) -> bool:
-    attributes = trial.user_attrs
-    host = attributes.get("harness.host")
-    if host is None:
-        began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-        return time.time() - began > UNCLAIMED
-    if host != socket.gethostname():
-        return time.time() - float(attributes.get("harness.beat", 0)) > SILENCE
-    own = attributes.get("harness.pid") == this_process()["harness.pid"]  # and not held: it was dropped
-    return own or gone(attributes)
+def _waits_again(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.WAITING and "harness.again" in trial.user_attrs
 
 
 def _pruner(settings: Settings) -> BasePruner:

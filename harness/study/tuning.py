@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -34,11 +34,12 @@ from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, Settin
 from harness.study.trials import Trials, best, counts, value_of
 from harness.study.worker import PAUSE, Worker
 from harness.tracking import RunLog, Store
-from harness.tracking.liveness import gone
 
+TRIALS = 20  # where nobody has said how many
 TOGETHER = 20  # trials at most that are trained as one program where that pays
 REDUCTION = 3
-DEATHS = 3  # workers in a row that may die without a trial having ended
+NEED_ENDS = ("gp", "cmaes")  # samplers that take no notice of pruned trials, and would propose them again
+DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -47,11 +48,12 @@ State = Literal["complete", "pruned", "failed"]
 class Wish:
     """What was asked for; None leaves it to the study as it is, or to the default for a new one.
 
-    trials: how many in total. storage: a database, instead of the journal file. fuse: None times it.
+    trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
+    journal file. fuse: None times it.
     rung: the epoch from which on trials may be pruned. deadline: on the clock of `time.monotonic`.
     """
 
-    trials: int
+    trials: int | None = None
     study: str | None = None
     storage: str | None = None
     sampler: str | None = None
@@ -139,19 +141,24 @@ def tune(
     storage = storages.open_storage(wish.storage, store.root, store.uri)
     name = wish.study or (experiment.name if experiment else "default")
     trials, scoring, new = _opened(storage, name, experiment, search, wish, store, display)
-    with interruptions():
+    with storages.asking(files=False), interruptions():
+        total = wish.trials or trials.total or TRIALS
+        wish = replace(wish, trials=total)
+        if trials.total != total:
+            trials.total = total
         parent = _parent(trials, wish, store, display, new=new)
         if not new:
-            _greet(trials, wish.trials, display)
-        with running.truthful(parent.log) if parent else contextlib.nullcontext():
-            watch = _Watch(trials, wish.trials, display, parent)
-            display.standing(standing(trials, wish.trials))
+            _greet(trials, total, display)
+        trials.keeping = parent is not None
+        with running.truthful(parent.log) if parent else contextlib.nullcontext(), trials.beating():
+            watch = _Watch(trials, total, display, parent)
+            display.standing(standing(trials, total))
             if wish.workers > 1:
                 del scoring  # the workers have their own
-                stopped = _by_workers(trials, wish, store, watch)
+                stopped = _by_workers(trials, wish, store, watch, total)
             else:
                 stopped = _worker(trials, wish, store, scoring, display, watch.look).work()
-            return _concluded(trials, wish, store, watch, stopped)
+            return _concluded(trials, total, store, watch, stopped)
 
 
 # Opening ---------------------------------------------------------------------------------------------------------
@@ -167,7 +174,8 @@ def _opened(
     display: Display,
 ) -> tuple[Trials, Scoring, bool]:
     """The study, its images and judge, and whether it is new."""
-    trials = Trials.find(storage, name, store.root)
+    folder = storages.meeting_place(wish.storage, store.root)
+    trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
         known = ", ".join(sorted(summary.study_name for summary in _summaries(storage))) or "none yet"
         raise HarnessError(f"there is no study {name!r} to go on with; there are {known}")
@@ -176,10 +184,10 @@ def _opened(
         assert experiment is not None
         assert search is not None
         settings, scoring = _settled(experiment, search, wish, display)
-        trials = Trials.create(storage, name, settings, store.root)
+        trials = Trials.create(storage, name, settings, folder)
         new = trials is not None
         if trials is None:
-            trials = Trials.find(storage, name, store.root, wait=60)
+            trials = Trials.find(storage, name, folder)
             assert trials is not None
     else:
         scoring = _scoring(trials.settings.base, display)
@@ -200,25 +208,28 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
         )
     base = training.experiment
     settled = {path: base.leaves()[path] for path in ("train.device", "train.precision")}
-    fuse = wish.fuse
+    fuse, planned = wish.fuse, wish.trials or TRIALS
     if fuse is None:
-        fuse = resolved_population(base, training.images, min(TOGETHER, wish.trials))
+        fuse = resolved_population(base, training.images, min(TOGETHER, planned))
+    sampler = wish.sampler or "tpe"
     metric = wish.metric or "kid"
     settings = Settings(
         experiment.with_values(settled),
         search,
         metric,
         wish.direction or METRICS[metric],
-        wish.sampler or "tpe",
-        wish.pruner or "halving",
+        sampler,
+        wish.pruner or ("none" if sampler in NEED_ENDS else "halving"),
         wish.rung or first_rung(base.train.epochs),
         REDUCTION,
         fuse,
-        wish.trials,
+        planned,
     )
     for path, value in search.own(base).items():
         if search.plain(path, value) != base.leaves()[path]:
             display.notice(f"{path} is {base.leaves()[path]}, outside of its search; the first trial takes {value}")
+    if sampler in NEED_ENDS and settings.pruner != "none":
+        raise HarnessError(f"--sampler {sampler} learns only from trials that reach their end: leave --pruner out")
     if settings.sampler == "cmaes" and len(search.space) < 2:
         raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
     return settings, scoring
@@ -309,9 +320,9 @@ def _reopened(trials: Trials, store: Store) -> RunLog | None:
             f"study {trials.name} belongs to the run {trials.parent}, which is not in {store.shown_uri}: "
             "give its store with --tracking-uri, or search anew with --study NEW"
         ) from error
-    if run.info.status == "RUNNING" and not gone(run.data.tags):
+    if run.info.status == "RUNNING" and trials.kept(run.data.tags):
         return None
-    return store.resume_run(trials.parent)
+    return store.resume_run(trials.parent, claimed=True)
 
 
 def _greet(trials: Trials, total: int, display: Display) -> None:
@@ -394,6 +405,7 @@ def _worker(
     trials: Trials, wish: Wish, store: Store, scoring: Scoring, display: Display, ended: Any = lambda: None
 ) -> Worker:
     assert trials.parent is not None
+    assert wish.trials is not None
     return Worker(
         trials,
         store,
@@ -409,11 +421,13 @@ def _worker(
     )
 
 
-def _by_workers(trials: Trials, wish: Wish, store: Store, watch: _Watch) -> str | None:
+def _by_workers(trials: Trials, wish: Wish, store: Store, watch: _Watch, total: int) -> str | None:
     """Have several processes train; returns what stopped them. One that dies is replaced, and its trial gone on with.
 
     A process that we start has a group of its own: Ctrl-C reaches it through us, once.
     """
+    if not trials.open(total):
+        return None
     workers: dict[int, SpawnProcess] = {}
     deaths, told = 0, 0
     with interruptions() as stop, _together(workers):
@@ -421,7 +435,8 @@ def _by_workers(trials: Trials, wish: Wish, store: Store, watch: _Watch) -> str 
             for index in range(wish.workers):
                 if index not in workers:
                     workers[index] = _spawned(index, trials, wish, store)
-            multiprocessing.connection.wait([worker.sentinel for worker in workers.values()], timeout=PAUSE)
+            alive = [worker.sentinel for worker in workers.values() if worker.is_alive()]
+            multiprocessing.connection.wait(alive, timeout=PAUSE)
             if watch.look():
                 deaths = 0
             if stop.signal and not told:
@@ -435,16 +450,14 @@ def _by_workers(trials: Trials, wish: Wish, store: Store, watch: _Watch) -> str 
                     continue
                 del workers[index]
                 deaths += 1
-                if deaths >= max(DEATHS, wish.workers):
+                if deaths >= DEATHS + wish.workers:
                     raise HarnessError(
                         f"{deaths} workers in a row have ended without a result (exit code {worker.exitcode}); "
                         "what they were training waits to be gone on with. Try --workers 1 to see why"
                     )
             if len(workers) == wish.workers and not any(worker.is_alive() for worker in workers.values()):
                 watch.look()
-                if stop.signal or not trials.open(wish.trials):
-                    return stop.signal if trials.open(wish.trials) else None
-                return "max-time"
+                return (stop.signal or "max-time") if trials.open(total) else None
 
 
 @contextlib.contextmanager
@@ -458,7 +471,7 @@ def _together(workers: Mapping[int, SpawnProcess]) -> Iterator[None]:
         for worker in workers.values():
             worker.join(timeout=10)
             if worker.is_alive():
-                worker.terminate()
+                worker.kill()
         raise
 
 
@@ -525,10 +538,11 @@ def _work(place: _Place) -> None:
         try:
             store = Store.open(place.uri, root=place.root, create=False)
             storage = storages.open_storage(place.wish.storage, store.root, store.uri)
-            trials = Trials.find(storage, place.study, store.root)
+            trials = Trials.find(storage, place.study, storages.meeting_place(place.wish.storage, store.root))
             assert trials is not None
-            wish = place.wish if place.first else _without_system_metrics(place.wish)
-            _worker(trials, wish, store, _scoring(trials.settings.base, Quiet()), Quiet()).work()
+            wish = place.wish if place.first else replace(place.wish, system_metrics=False)
+            with storages.asking(files=False), trials.beating():
+                _worker(trials, wish, store, _scoring(trials.settings.base, Quiet()), Quiet()).work()
         except HarnessError as error:
             print(f"harness: {error}", file=sys.stderr)
             sys.exit(2)
@@ -536,18 +550,13 @@ def _work(place: _Place) -> None:
             sys.exit(130)
 
 
-def _without_system_metrics(wish: Wish) -> Wish:
-    from dataclasses import replace
-
-    return replace(wish, system_metrics=False)
-
-
 # The end ---------------------------------------------------------------------------------------------------------
 
 
-def _concluded(trials: Trials, wish: Wish, store: Store, watch: _Watch, stopped: str | None) -> Result:
+def _concluded(trials: Trials, total: int, store: Store, watch: _Watch, stopped: str | None) -> Result:
     watch.look()
-    now = standing(trials, wish.trials)
+    store.reconcile()  # a worker that was killed has left its run RUNNING
+    now = standing(trials, total)
     parent = watch.parent
     if parent is None and stopped is None:
         parent = _inherited(trials, store, watch)
@@ -571,23 +580,27 @@ def _concluded(trials: Trials, wish: Wish, store: Store, watch: _Watch, stopped:
 
 
 def _inherited(trials: Trials, store: Store, watch: _Watch) -> Parent | None:
-    """The record of the study, where who kept it is gone: then it is ours to end."""
+    """The record of the study, where who kept it has gone before the end: then it is ours to end."""
     with trials.deciding():
-        run = store.client.get_run(trials.parent)
-        if run.info.status != "RUNNING" or not gone(run.data.tags):
+        log = _reopened(trials, store)
+        if log is None:
             return None
-        parent = Parent(store.resume_run(run.info.run_id), trials, store, Quiet())
+        parent = Parent(log, trials, store, Quiet())
     parent.observe()
     return parent
 
 
-def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path:
+def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
+    try:
+        text = parents.best_experiment(trials.settings, found, trials.name).to_yaml()
+    except HarnessError:  # it is said where it is logged
+        return None
     folder = store.root / "studies" / trials.name.replace("/", "_")
     path = folder / "best.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".new")
-        scratch.write_text(parents.best_experiment(trials.settings, found, trials.name).to_yaml(), encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)
     except OSError as error:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error

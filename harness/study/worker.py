@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness import running
@@ -13,7 +13,7 @@ from harness.errors import HarnessError, redact
 from harness.gan.population import shape
 from harness.running import Display, Options, Outcome
 from harness.scoring import Scoring
-from harness.stopping import Deadline, interruptions
+from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of
 from harness.together import Plan, run_together
 from harness.tracking import Store
@@ -48,15 +48,15 @@ class Worker:
 
         Raises HarnessError where tracking or storage fail; what was being trained then waits to be gone on with.
         """
-        with interruptions() as stop, self.trials.beating():
+        with interruptions() as stop:
             while True:
-                if stopped := stop.signal or ("max-time" if Deadline(self.deadline).passed else None):
-                    return stopped
+                if stopped := self._stopped(stop):
+                    return stopped if self.trials.open(self.total) else None
                 claims = self.trials.claim(self.total, self.fuse)
                 try:
                     for group in self._alike(claims):
                         self._train(group)
-                        if stop.signal:
+                        if self._stopped(stop):
                             break
                 finally:
                     for claim in claims:  # those that were told are no longer held
@@ -65,6 +65,9 @@ class Worker:
                     if not self.trials.open(self.total):
                         return None
                     time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
+
+    def _stopped(self, stop: Stop) -> str | None:
+        return stop.signal or ("max-time" if Deadline(self.deadline).passed else None)
 
     def _train(self, group: Sequence[Claim]) -> None:
         plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]
@@ -110,7 +113,8 @@ class Worker:
         metric = f"quality/{self.trials.settings.metric}"
 
         def pruned(run_id: str, epoch: int, metrics: Mapping[str, float]) -> bool:
-            return self.trials.report(claim, run_id, epoch, metrics[metric])
+            last = epoch == experiment.train.epochs
+            return self.trials.report(claim, run_id, epoch, metrics[metric], last=last)
 
         options = Options(
             name=f"{self.trials.name}-{number}",
@@ -128,7 +132,8 @@ class Worker:
         if self._settled(claim, run):
             return None
         try:
-            return Plan(experiment, options, running.interrupted(self.store, run.info.run_id))
+            known = running.interrupted(self.store, run.info.run_id)
+            return Plan(experiment, options, replace(known, claimed=True))
         except HarnessError:
             self.display.notice(f"trial {number} left no checkpoint to go on from; it is trained anew")
             self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
@@ -145,7 +150,8 @@ class Worker:
         """Tell a trial whose process died between the end of its run and telling."""
         tags, score = run.data.tags, run.data.metrics.get(f"validation/{self.trials.settings.metric}")
         diverged = tags.get("harness.diverged")
-        if "harness.pruned" in tags:
+        if claim.pruned is not None:
+            self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
             self.trials.prune(claim, run.info.run_id)
         elif score is not None and (run.info.status == "FINISHED" or diverged):
             self.trials.complete(claim, run.info.run_id, score, diverged=diverged)

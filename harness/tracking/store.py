@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_STALE = ("harness.error", "harness.diverged")  # tags of how a run ended, which a resumed one has yet to do
+_STALE = (
+    "harness.error",
+    "harness.diverged",
+    "harness.pruned",
+)  # tags of how a run ended, which a resumed one has yet to do
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -142,9 +146,10 @@ class Store:
         log.params(params)
         return log
 
-    def resume_run(self, run_id: str) -> RunLog:
+    def resume_run(self, run_id: str, *, claimed: bool = False) -> RunLog:
         """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again.
 
+        claimed: the caller knows that no other host is writing it, though it may be RUNNING.
         Raises HarnessError for a run that another process, here or on another host, seems to be writing.
         """
         with self._asking():
@@ -155,7 +160,7 @@ class Store:
         if not harness_id:
             raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
         # The spool's lock tells only of those who log through this folder.
-        if run.info.status == "RUNNING":
+        if run.info.status == "RUNNING" and not claimed:
             refuse_written(run_id, run.data.tags, self.shown_uri)
         spool = self._spool_of(harness_id)
         try:

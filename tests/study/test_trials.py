@@ -32,9 +32,10 @@ def other(trials: Trials, tmp_path: Path) -> Trials:
     return Trials(open_storage(None, tmp_path, ""), "s", trials.settings, tmp_path)
 
 
-def mark(trials: Trials, number: int, **attributes: object) -> None:
-    for key, value in attributes.items():
-        trials._set(number, f"harness.{key}", value)
+def mark(trials: Trials, number: int, **changes: object) -> None:
+    """Change what a trial says of the process that trains it."""
+    process = {f"harness.{key}" if key != "beat" else key: value for key, value in changes.items()}
+    trials._set(number, "harness.process", {**trials.all()[number].user_attrs["harness.process"], **process})
 
 
 def gone_pid() -> str:
@@ -69,7 +70,7 @@ def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
     import optuna
 
     storage = open_storage(None, tmp_path, "")
-    optuna.create_study(study_name="theirs", storage=storage)
+    optuna.create_study(study_name="theirs", storage=storage).set_user_attr("by", "them")
     with pytest.raises(HarnessError, match="was not made by harness"):
         Trials.find(storage, "theirs", tmp_path)
 
@@ -92,7 +93,7 @@ def test_a_trial_whose_process_is_gone_is_gone_on_with(trials: Trials, tmp_path:
     (again,) = other(trials, tmp_path).claim(2)
     assert (again.number, again.attempt, again.again) == (claim.number, 2, True)
     assert again.values == claim.values
-    assert again.trial.user_attrs["harness.pid"] == str(os.getpid())
+    assert again.trial.user_attrs["harness.process"]["harness.pid"] == str(os.getpid())
 
 
 def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch
     mark(trials, 0, beat=0)
     with trials.beating():
         deadline = time.monotonic() + 10
-        while trials.all()[0].user_attrs["harness.beat"] == 0:
+        while trials.all()[0].user_attrs["harness.process"]["beat"] == 0:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert claim.number == 0
@@ -169,6 +170,90 @@ def test_halving_starts_at_its_rung_and_keeps_a_third(trials: Trials) -> None:
         ended.append(trials.report(claim, "run", 2, value))
     assert ended == [False, False, False, True, True, False]
     assert trials.report(claims[0], "run", 2, 0.6) is False  # trained again after a crash: judged already
+    assert not trials.report(claims[5], "run", 4, 99.0, last=True)  # what has reached its end is not pruned
+
+
+def test_a_decision_to_prune_outlives_a_crash(trials: Trials, tmp_path: Path) -> None:
+    first, second = trials.claim(2, 2)
+    assert not trials.report(first, "run", 2, 0.1)
+    assert trials.report(second, "run", 2, 0.2)
+    mark(trials, second.number, pid=gone_pid())
+    again = next(claim for claim in other(trials, tmp_path).claim(2, 2) if claim.number == second.number)
+    assert again.pruned == 2
+
+
+def test_a_place_taken_twice_at_once_is_given_back(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts see one place free, and both take it."""
+    (first,) = trials.claim(2)
+    monkeypatch.setattr(trials, "_room", lambda total: True)
+    assert len(trials.claim(2)) == 1
+    assert trials.claim(2) == []
+    assert [trial.state for trial in trials.all()] == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
+    assert [counts(trial) for trial in trials.all()] == [True, True, False]
+    trials.complete(first, "run", 1.0)
+
+
+def test_a_smaller_total_leaves_a_begun_trial_alone(trials: Trials, tmp_path: Path) -> None:
+    claims = trials.claim(3, 3)
+    trials.complete(claims[0], "run", 1.0)
+    trials.complete(claims[1], "run", 1.0)
+    trials.release(claims[2])
+    assert trials.claim(2) == []
+    assert not trials.open(2)
+    assert [claim.number for claim in trials.claim(3)] == [2]
+
+
+def test_begun_trials_are_gone_on_with_before_new_ones_are_drawn(trials: Trials) -> None:
+    for claim in trials.claim(6, 2):
+        trials.release(claim)
+    assert [claim.number for claim in trials.claim(6, 4)] == [0, 1]
+    assert [claim.number for claim in trials.claim(6, 4)] == [2, 3, 4, 5]
+
+
+def test_a_retry_that_was_only_half_made_is_not_doubled(trials: Trials, tmp_path: Path) -> None:
+    (claim,) = trials.claim(1)
+    trials.study.enqueue_trial(dict(claim.values), user_attrs={"harness.retry_of": 0, "harness.attempt": 2})
+    mark(trials, 0, pid=gone_pid())  # before it could be told
+    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == [1]
+    assert [counts(trial) for trial in trials.all()] == [False, True]
+
+
+def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials.study.enqueue_trial({})
+    trials.study.ask()  # somebody who died before naming itself
+    assert trials.claim(1) == []
+    monkeypatch.setattr(module, "UNCLAIMED", 0.0)
+    assert [claim.number for claim in trials.claim(1)] == [0]
+
+
+def test_a_study_that_was_only_half_made_is_made_anew(tmp_path: Path) -> None:
+    import optuna
+
+    storage = open_storage(None, tmp_path, "")
+    optuna.create_study(study_name="half", storage=storage)
+    assert Trials.find(storage, "half", tmp_path) is None
+
+
+def test_trouble_with_the_storage_is_one_line(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    (claim,) = trials.claim(2)
+    monkeypatch.setattr(module, "PATIENCE", (0.0,))
+
+    def away(*_: object, **__: object) -> None:
+        raise optuna.exceptions.StorageInternalError("no such host")
+
+    for name in ("set_trial_user_attr", "get_trial", "get_all_trials", "set_trial_state_values"):
+        monkeypatch.setattr(trials._storage, name, away)
+    for act in (
+        lambda: trials.report(claim, "run", 1, 0.5),
+        lambda: trials.complete(claim, "run", 0.5),
+        lambda: trials.fail(claim, "why", again=True),
+        lambda: trials.claim(2),
+    ):
+        with pytest.raises(HarnessError, match="the storage of the study failed: no such host"):
+            act()
+    trials.release(claim)  # which nobody waits for
 
 
 def test_the_best_is_by_the_studys_direction(tiny: Experiment, tmp_path: Path) -> None:

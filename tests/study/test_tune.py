@@ -109,8 +109,9 @@ def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
     said = tune(harness, "--trials", "4")
     assert "nothing is left to train" in said
     assert_one_to_one(4)
-    said = harness("tune", "--study", "small", "--trials", "4")  # without the experiment
-    assert said.code == 0, said.err
+    again = harness("tune", "--study", "small")  # without the experiment, and to the same number
+    assert again.code == 0, again.err
+    assert "4 of 4 trials" in again.out
 
 
 def test_a_study_repeats_itself(harness: Harness, small: Path) -> None:
@@ -332,7 +333,9 @@ def test_a_lost_disk_stops_the_study_and_keeps_the_trial(
 def test_workers_share_a_study_and_one_that_is_killed_is_replaced(harness: Harness, small: Path) -> None:
     process = spawn("tune", "small.yaml", *QUIET, *LONG, "--trials", "5", "--workers", "2")
     _until_training(small)
-    victims = [int(t.user_attrs["harness.pid"]) for t in optuna_trials() if t.state.name == "RUNNING"]
+    victims = [
+        int(t.user_attrs["harness.process"]["harness.pid"]) for t in optuna_trials() if t.state.name == "RUNNING"
+    ]
     assert process.pid not in victims
     os.kill(victims[0], signal.SIGKILL)
     said = process.communicate(timeout=300)[0]
@@ -341,7 +344,20 @@ def test_workers_share_a_study_and_one_that_is_killed_is_replaced(harness: Harne
     assert_one_to_one(5)
     again = [trial for trial in optuna_trials() if trial.user_attrs.get("harness.attempt") == 2]
     assert len(again) == 1
-    assert len({trial.user_attrs["harness.pid"] for trial in optuna_trials()}) >= 2
+    assert len({trial.user_attrs["harness.process"]["harness.pid"] for trial in optuna_trials()}) >= 2
+
+
+@pytest.mark.slow
+def test_a_signal_reaches_the_workers(harness: Harness, small: Path) -> None:
+    command = ("tune", "small.yaml", *QUIET, "--epochs", "400", "--pruner", "none", "--trials", "3", "--workers", "2")
+    process = spawn(*command)
+    _until_training(small)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=100)[0]
+    assert process.returncode == 130, said
+    assert the_study().info.status == "KILLED"
+    assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
+    assert {trial.state.name for trial in optuna_trials()} == {"WAITING"}
 
 
 @pytest.mark.slow
@@ -417,6 +433,12 @@ def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--storage", "nosuch://host/db"], "nosuch"),
         (["--set", "quality.judge=null", "--set", "track.score_every=null"], "a search goes by scores"),
         (["--trials", "0"], "--trials"),
+        (["--sampler", "gp", "--pruner", "halving"], "learns only from trials that reach their end"),
+        (["--set", "search.optimizer.schedule=[constant, 2026-11-23]"], "cannot be a choice"),
+        (
+            ["--set", "search.train.batch_size=[20, 200]", "--set", "search_budget.data.subset=400"],
+            "less than one batch",
+        ),
         (["--device", "cuda"], "device cuda was asked for"),
     ],
 )
@@ -530,6 +552,8 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
     count = len(children)
     tune(harness, *arguments)  # nothing is trained again
     assert len(runs("confirm")) == count
+    assert harness("sample", "small", "--count", "4", "--out", "best.png").code == 0  # of the best trial still
+    assert "harness tune --study small" in harness("run", "--resume", "small").err
 
 
 def test_a_gain_is_compared_with_its_spread() -> None:
