@@ -1,9 +1,9 @@
 """Does a trial's score on the way predict its score at the end? For the epoch at which pruning starts.
 
     harness tune default --study curves --pruner none --sampler qmc --trials 24
-    python benchmarks/rungs.py curves [--root mlruns] [--figure FILE.png]
+    python benchmarks/rungs.py curves:2 [--root mlruns] [--figure FILE.png]
 
-Reads studies whose trials all ended (no pruning) from the journal. For every epoch: Spearman's rank correlation of the
+STUDY:EPOCH draws a line at the epoch that pruning is to start at. Reads studies whose trials all ended (no pruning) from the journal. For every epoch: Spearman's rank correlation of the
 scores there with those at the end, how many of the best third at the end are in the best third there, and the place
 there of the trial that is best at the end. Prints tables and JSON; draws the curves.
 """
@@ -21,7 +21,6 @@ from timing import print_table
 
 from harness.study.storage import open_storage
 from harness.study.trials import Trials
-from harness.study.tuning import first_rung
 
 
 def main() -> None:
@@ -32,17 +31,17 @@ def main() -> None:
     arguments = parser.parse_args()
     storage = open_storage(None, arguments.root.absolute(), "")
     found: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
-    for name in arguments.studies:
+    for wanted in arguments.studies:
+        name, _, rung = wanted.partition(":")
         trials = Trials.find(storage, name, arguments.root.absolute())
         if trials is None:
             raise SystemExit(f"rungs: there is no study {name} in {arguments.root}")
-        rung = first_rung(trials.settings.base.train.epochs)
         complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
-        found[name] = (*curves(complete), rung)
+        found[name] = (*curves(complete), int(rung or trials.settings.rung))
         rows = predicted(*found[name][:2])
         header = ["epoch", "rank correlation", "of the best third", "place of the best"]
         print_table(header, [[str(row["epoch"]), *shown(row)] for row in rows])
-        print(json.dumps({name: {"trials": len(found[name][1]), "first_rung": rung, "epochs": rows}}))
+        print(json.dumps({name: {"trials": len(found[name][1]), "rung": found[name][2], "epochs": rows}}))
     if arguments.figure:
         draw(found, arguments.figure)
 

@@ -348,7 +348,9 @@ def _shown_path(path: Path) -> str:
 @_experiment_options
 @click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
 @click.option("--pruner", help="halving or none.  [default: halving]")
-@click.option("--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: a third]")
+@click.option(
+    "--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: the experiment's]"
+)
 @click.option("--metric", help="kid, frechet, density, coverage or class_kl, on validation images.  [default: kid]")
 @click.option("--direction", type=click.Choice(["minimize", "maximize"]), help="If not the metric's own.")
 @click.option(

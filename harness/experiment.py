@@ -213,7 +213,11 @@ class Experiment(Section):
 
 
 _KINDS = ("generator", "discriminator")
-SEARCH = ("search", "search_budget")  # keys of an experiment file that are no part of the experiment
+SEARCH = (
+    "search",
+    "search_budget",
+    "search_prune_from",
+)  # keys of an experiment file that are no part of the experiment
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
@@ -293,6 +297,7 @@ def schema() -> dict[str, Any]:
     described["properties"] |= {
         "search": {"type": "object", "description": "what `harness tune` varies: dotted path -> range or choices"},
         "search_budget": {"type": "object", "description": "what `harness tune` changes to make trials cheap"},
+        "search_prune_from": {"type": "integer", "description": "the epoch at which its trials are first compared"},
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 

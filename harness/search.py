@@ -6,8 +6,9 @@
       objective.kind: [non-saturating, hinge]
     search_budget:
       train.epochs: 2
+    search_prune_from: 1
 
-Both are kept apart from the experiment: what a run becomes depends on its values, not on where they were looked for.
+All are kept apart from the experiment: what a run becomes depends on its values, not on where they were looked for.
 """
 
 from __future__ import annotations
@@ -87,10 +88,14 @@ Dimension = Range | Choices
 
 @dataclass(frozen=True)
 class Search:
-    """space: what is varied, by dotted path. budget: what every trial has instead of the experiment's own values."""
+    """space: what is varied, by dotted path. budget: what every trial has instead of the experiment's own values.
+
+    prune_from: the epoch at which trials are first compared, where the file knows.
+    """
 
     space: Mapping[str, Dimension]
     budget: Mapping[str, Any] = field(default_factory=dict)
+    prune_from: int | None = field(default=None, compare=False)
 
     def describe(self) -> dict[str, Any]:
         """As an experiment file has it."""
@@ -123,16 +128,20 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     Raises HarnessError as `experiment.load` does, and for a search that cannot be.
     """
     raw, origin = experiments.read(name)
-    parts = {part: raw.get(part) or {} for part in experiments.SEARCH}
+    *mappings, pruning = experiments.SEARCH
+    parts = {part: raw.get(part) or {} for part in mappings}
     for part, told in parts.items():
         if not isinstance(told, dict):
             raise HarnessError(f"{origin}: {part} is {shown(told)}; a mapping of dotted paths was expected")
-    space, budget = (_flat(parts[part]) for part in experiments.SEARCH)
-    plain = []
+    space, budget = (_flat(told) for told in parts.values())
+    plain, prune_from = [], raw.get(pruning)
     for text in overrides:
         path, value = experiments.parse_override(text)
         part, _, leaf = path.partition(".")
-        if part not in experiments.SEARCH:
+        if path == pruning:
+            prune_from = value
+            continue
+        if part not in mappings:
             plain.append(text)
             continue
         if not leaf:
@@ -142,10 +151,12 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     space = {path: told for path, told in space.items() if told is not None}  # null takes a dimension away
     if not space and not parts["search"]:
         space = {path: told for path, told in DEFAULT.items() if path in experiment.leaves()}
-    return experiment, parse(experiment, space, budget)
+    return experiment, parse(experiment, space, budget, prune_from)
 
 
-def parse(experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str, Any]) -> Search:
+def parse(
+    experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str, Any], prune_from: Any = None
+) -> Search:
     """A search of the experiment. Raises HarnessError for paths that are no leaves, and ranges that cannot be."""
     if not space:
         raise HarnessError("search is empty: name at least one leaf, for example optimizer.lr: {low: 1e-4, high: 1e-2}")
@@ -156,7 +167,11 @@ def parse(experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str,
     for path in space:
         if path in budget:
             raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
-    return Search({path: _dimension(cheap, experiment, path, told) for path, told in space.items()}, dict(budget))
+    if prune_from is not None and (type(prune_from) is not int or prune_from < 1):
+        raise HarnessError(f"search_prune_from is {shown(prune_from)}; expected an epoch, 1 or more")
+    return Search(
+        {path: _dimension(cheap, experiment, path, told) for path, told in space.items()}, dict(budget), prune_from
+    )
 
 
 def _dimension(experiment: Experiment, full: Experiment, path: str, told: Any) -> Dimension:

@@ -42,6 +42,8 @@ def load(path: Path, *overrides: str) -> search.Search:
         (["search_budget.train.epochs=0"], "train.epochs is 0"),
         (["search_budget.optimizer.lr=0.1"], "in search and in search_budget"),
         (["search=4"], "expected search.PATH=..."),
+        (["search_prune_from=0"], "search_prune_from is 0; expected an epoch"),
+        (["search_prune_from=soon"], "search_prune_from is 'soon'; expected an epoch"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_in_one_line(tiny_file: Path, overrides: list[str], said: str) -> None:

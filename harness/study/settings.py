@@ -90,7 +90,7 @@ class Settings:
         try:
             stored: dict[str, Any] = json.loads(text)
             experiment = experiments.from_yaml(stored.pop("experiment"), f"the experiment of study {study}")
-            search = searches.parse(experiment, *(stored.pop(part) for part in experiments.SEARCH))
+            search = searches.parse(experiment, stored.pop("search"), stored.pop("search_budget"))
             return cls(experiment, search, **stored)
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(f"study {study} was made by another version of harness: take a new name") from error

@@ -45,7 +45,7 @@ def check(url: str, tracking_uri: str) -> None:
 
 @contextlib.contextmanager
 def asking(*, files: bool = True) -> Iterator[None]:
-    """What goes wrong in a storage becomes a HarnessError; files: and what goes wrong with a file, such as the journal."""
+    """What goes wrong in a storage becomes a HarnessError; with `files` what goes wrong with the journal, too."""
     import optuna
     import sqlalchemy
 

@@ -28,6 +28,7 @@ search:
   optimizer.lr: {low: 1e-4, high: 1e-2, log: true}
   generator.latent: {low: 4, high: 16, log: true}
   discriminator.dropout: {low: 0.0, high: 0.5}
+search_prune_from: 2
 """
 QUIET = ("--no-system-metrics", "--fuse", "1")
 
