@@ -3,10 +3,10 @@
     harness tune default --study curves --pruner none --sampler qmc --trials 24
     python benchmarks/rungs.py curves:2 [--root mlruns] [--figure FILE.png]
 
-STUDY:EPOCH draws a line at the epoch that pruning is to start at. Reads studies whose trials all ended (no pruning) from
-the journal. For every epoch: Spearman's rank correlation of the scores there with those at the end, how many of the best
-third at the end are in the best third there, and the place there of the trial that is best at the end. Prints tables and
-JSON; draws the curves.
+STUDY:EPOCH draws a line at the epoch that pruning is to start at. Reads studies whose trials all ended, without
+pruning, from the journal. For every epoch: Spearman's rank correlation of the scores there with those at the end, how
+many of the best third at the end are in the best third there, and the place there of the trial that is best at the
+end. Prints tables and JSON; draws the curves.
 """
 
 from __future__ import annotations
