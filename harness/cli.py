@@ -454,7 +454,9 @@ def tune(
     _print_study(store, result, time.monotonic() - started)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
-    if confirm:
+    if confirm and result.standing.own and result.standing.best == result.standing.own:
+        click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
+    elif confirm:
         return _print_confirmed(studies.confirm(result, confirm, budget, store, wish, display))
     return 0
 

@@ -159,7 +159,8 @@ class StudyTerminal:
         counts = f"{standing.ended}/{standing.total} ended · {standing.running} running · {standing.pruned} pruned"
         words = [counts if not standing.failed else f"{counts} · {standing.failed} failed"]
         if standing.best is not None and standing.best.score is not None:
-            words.append(f"best {standing.metric} {standing.best.score:.4f} (trial {standing.best.number})")
+            values = shown_values(standing.best.values)
+            words.append(f"best {standing.metric} {standing.best.score:.4f} (trial {standing.best.number}: {values})")
         done, left = standing.ended - self._first, standing.total - standing.ended
         if done and left > 0:
             words.append(f"{duration((time.monotonic() - self._began) / done * left)} left")
