@@ -531,7 +531,7 @@ def test_without_studies_that_is_said(harness: Harness, small: Path) -> None:
 
 
 def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) -> None:
-    arguments = ("--trials", "2", "--pruner", "none", "--confirm", "2", "--budget", "tuning")
+    arguments = ("--trials", "3", "--pruner", "none", "--confirm", "2", "--budget", "tuning")
     said = tune(harness, *arguments)
     parent = the_study()
     groups = runs("replicates")
@@ -554,6 +554,12 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
     assert len(runs("confirm")) == count
     assert harness("sample", "small", "--count", "4", "--out", "best.png").code == 0  # of the best trial still
     assert "harness tune --study small" in harness("run", "--resume", "small").err
+
+
+def test_the_experiments_own_values_need_no_confirming(harness: Harness, small: Path) -> None:
+    said = tune(harness, "--trials", "1", "--confirm", "2")
+    assert "the experiment's own values are the best of the study: there is nothing to confirm" in said
+    assert not runs("confirm")
 
 
 def test_a_gain_is_compared_with_its_spread() -> None:
