@@ -1,0 +1,71 @@
+"""The command line: parses, calls, prints. No logic lives here, and heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from harness import __version__
+from harness.cli import drawing, looking, searching, training, upkeep
+from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
+from harness.errors import HarnessError, redact
+
+
+def main() -> NoReturn:
+    """The console script `harness`."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="harness", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("harness: stopped", file=sys.stderr)
+        sys.exit(EXIT_OF_SIGNAL["SIGINT"])
+    except BrokenPipeError:  # `harness runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except HarnessError as error:
+        if debug:
+            raise
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(redact(str(error)).split())
+        print(
+            f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr
+        )
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="harness %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error (with any command).")
+def cli() -> None:
+    """Train, track, score and search small GANs; every run is kept in MLflow.
+
+    A RUN is a run id, a unique prefix of one, a run name, or `latest`.
+    """
+
+
+for command in (
+    training.run,
+    searching.tune,
+    searching.studies,
+    training.check,
+    looking.runs,
+    looking.evaluate,
+    drawing.sample,
+    looking.experiments,
+    upkeep.schema,
+    upkeep.sync,
+    upkeep.doctor,
+):
+    cli.add_command(command)

@@ -1,0 +1,133 @@
+"""What commands share: options, how values are read, which store is meant, what is printed in the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.running import Outcome
+    from harness.tracking import Store
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
+EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
+
+Command = Callable[..., Any]
+
+
+def options(*options: Command) -> Command:
+    def apply(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+tracking_uri_option = click.option(
+    "--tracking-uri", metavar="URI", help="MLflow store; else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+experiment_options = options(
+    click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a leaf of the experiment."),
+    click.option("--seed", type=int, help="Short for --set train.seed=N."),
+    click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=...."),
+    click.option("--epochs", type=int, help="Short for --set train.epochs=N."),
+    click.option("--subset", type=int, help="Train on N images; short for --set data.subset=N."),
+)
+run_options = options(
+    click.option("--name", help="Name of the run in MLflow."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag of the run; may be repeated."),
+    click.option("--note", help="A note for the run's page in MLflow."),
+    tracking_uri_option,
+    click.option("--no-system-metrics", is_flag=True, help="Do not log the machine's load and memory."),
+)
+
+
+def all_overrides(
+    overrides: Sequence[str], seed: int | None, device: str | None, epochs: int | None, subset: int | None
+) -> list[str]:
+    short = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
+    return [*overrides, *(f"{path}={value}" for path, value in short.items() if value is not None)]
+
+
+def pairs(tags: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for tag in tags:
+        key, sign, value = tag.partition("=")
+        if not sign or not key:
+            raise HarnessError(f"--tag {tag!r}: expected key=value, for example --tag student=mia")
+        if key.startswith(("harness.", "mlflow.")):
+            raise HarnessError(f"--tag {tag!r}: tags that begin with harness. or mlflow. are set by harness itself")
+        pairs[key] = value
+    return pairs
+
+
+def seconds_of(text: str | None, option: str = "--max-time") -> float | None:
+    """`90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` in seconds."""
+    import re
+
+    if text is None:
+        return None
+    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
+    units = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) if parts else 0
+    if seconds <= 0:
+        raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
+    return seconds
+
+
+def store_at(uri: str | None, *, create: bool = False) -> Store:
+    """The store of this command. Commands that only look do not create one."""
+    from harness.tracking import Store
+
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
+        raise HarnessError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
+    return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
+
+
+def tidy(store: Store, notice: Callable[[str], None]) -> None:
+    """What runs that died left behind: ship their spools, and let no status lie."""
+    for line in store.sync():
+        notice(line)
+    for run_id in store.reconcile():
+        notice(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")
+
+
+def exit_code(outcome: Outcome) -> int:
+    if outcome.stopped:
+        return EXIT_OF_SIGNAL.get(outcome.stopped, EXIT_OUT_OF_TIME)
+    return 0 if outcome.status == "FINISHED" else EXIT_FAILED
+
+
+def where_to_look(store: Store, project: str, run_id: str) -> list[tuple[str, str]]:
+    """How to look at a run in MLflow's UI."""
+    if link := store.link(store.client.get_run(run_id)):
+        return [("look", link)]
+    experiment = store.experiment_id(project)
+    return [
+        ("look", f"{program('mlflow')} server --backend-store-uri {store.shown_uri} --port 5000"),
+        ("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run_id}"),
+    ]
+
+
+def program(name: str) -> str:
+    """How `harness` or `mlflow` is called from here: by name where it is on the PATH, else from our environment."""
+    import shutil
+
+    beside = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) or not beside.exists() else shown_path(beside)
+
+
+def shown_path(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

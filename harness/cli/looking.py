@@ -1,0 +1,120 @@
+"""Commands that look at what there is: `runs`, `evaluate` and `experiments`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.common import json_option, store_at, tracking_uri_option
+from harness.errors import HarnessError
+
+
+@click.command(short_help="List recent runs, their status and numbers.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--project", help="Only the runs of this MLflow experiment.")
+@click.option("--all", "children", is_flag=True, help="Trials and other nested runs too.")
+@json_option
+@tracking_uri_option
+def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
+    """List recent runs: their status and numbers."""
+    store = store_at(tracking_uri)
+    from harness import recall
+
+    if project is not None and store.client.get_experiment_by_name(project) is None:
+        names = ", ".join(experiment.name for experiment in store.client.search_experiments())
+        raise HarnessError(f"--project {project!r}: there is no such MLflow experiment; there are {names}")
+    found = [recall.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from harness.display import duration, print_table
+
+    lines = []
+    for row in found:
+        metrics = row["metrics"]
+        numbers = [metrics.get(name) for name in ("loss/discriminator", "loss/generator", "test/kid", "test/frechet")]
+        lines.append(
+            [
+                row["name"],
+                row["run_id"][:8],
+                row["kind"],
+                row["status"],
+                "" if row["epochs"] is None else f"{'?' if row['epoch'] is None else row['epoch']}/{row['epochs']}",
+                *("" if number is None else f"{number:.3f}" for number in numbers),
+                row["started"].replace("T", " ")[:16],
+                "" if row["seconds"] is None else duration(row["seconds"]),
+            ]
+        )
+    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "took"]
+    print_table(header, lines)
+
+
+@click.command(short_help="Score runs, or anyone's images, beside real digits.")
+@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.option("--images", type=click.Path(path_type=Path), help="Score FILE.npz, with `images` uint8, instead of runs.")
+@click.option("--data", "data_name", default="mnist", show_default=True, help="What --images are to look like.")
+@click.option("--judge", help="first, second, or package.module:Class.  [default: the experiment's own]")
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option("--samples", type=click.IntRange(10), help="Compare this many, not the experiment's quality.samples.")
+@json_option
+@tracking_uri_option
+def evaluate(
+    wanted: Sequence[str],
+    images: Path | None,
+    data_name: str,
+    judge: str | None,
+    split: Any,
+    samples: int | None,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Score the best generator of each RUN again, print a table, and write the scores back to the runs.
+
+    The first row is real against real: what a perfect generator would get. ± is the standard error of KID, or the
+    standard deviation over the seeds of replicates. docs/metrics.md says what the numbers mean.
+    """
+    if bool(wanted) == bool(images):
+        raise HarnessError("give one or more RUNs, or --images FILE.npz")
+    if images and split == "validation":
+        raise HarnessError("--images are scored against the test split; leave --split validation out")
+    from harness import evaluating
+
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
+    if images:
+        rows = evaluating.evaluate_images(
+            images, name=data_name, judge=judge or "first", samples=samples, notice=notice
+        )
+    else:
+        store = store_at(tracking_uri)
+        runs = [store.find(text) for text in wanted]
+        rows = evaluating.evaluate(store, runs, judge=judge, split=split, samples=samples, notice=notice)
+    if as_json:
+        click.echo(json.dumps(evaluating.as_json(rows), indent=2))
+        return
+    from harness.display import print_table
+
+    header, *lines = evaluating.as_cells(rows)
+    print_table(header, lines)
+    counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
+    click.echo(f"{rows[0].split} split, {counts} samples, judge {rows[0].judge}; ± see --help")
+
+
+@click.command(short_help="List the experiments that `run` knows.")
+@json_option
+def experiments(as_json: bool) -> None:
+    """List the experiments that `run` knows by name."""
+    from harness import experiment as module
+
+    rows = [(name, module.load(path).description, path) for name, path in module.known().items()]
+    if as_json:
+        click.echo(json.dumps([{"name": n, "description": d, "file": str(p)} for n, d, p in rows], indent=2))
+        return
+    width = max((len(name) for name, *_ in rows), default=0)
+    for name, description, _ in rows:
+        click.echo(f"{name:{width}}  {description}")

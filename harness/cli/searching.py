@@ -1,0 +1,240 @@
+"""Commands of searches: `tune` and `studies`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import (
+    EXIT_OF_SIGNAL,
+    EXIT_OUT_OF_TIME,
+    all_overrides,
+    experiment_options,
+    json_option,
+    pairs,
+    program,
+    run_options,
+    seconds_of,
+    shown_path,
+    store_at,
+    tidy,
+    where_to_look,
+)
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.tracking import Store
+
+
+@click.command(short_help="Search an experiment's values, as nested runs of an Optuna study.")
+@click.argument("experiment", required=False)
+@click.option(
+    "--trials", type=click.IntRange(1), help="In total.  [default: what the study was asked for before, else 20]"
+)
+@click.option("--study", help="Its name; one that exists is gone on with.  [default: the experiment's name]")
+@experiment_options
+@click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
+@click.option("--pruner", help="halving or none.  [default: halving]")
+@click.option(
+    "--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: the experiment's]"
+)
+@click.option("--metric", help="kid, frechet, density, coverage or class_kl, on validation images.  [default: kid]")
+@click.option("--direction", type=click.Choice(["minimize", "maximize"]), help="If not the metric's own.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; cores are shared out."
+)
+@click.option("--fuse", metavar="K", help="Train K trials at once as one program, or auto.  [default: auto]")
+@click.option("--timeout", metavar="TIME", help="End cleanly before that: 30m, 2h, ....")
+@click.option(
+    "--confirm", type=click.IntRange(2), metavar="N", help="Then run best and own values under N fresh seeds."
+)
+@click.option(
+    "--budget", type=click.Choice(["full", "tuning"]), default="full", show_default=True, help="Of --confirm."
+)
+@click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
+@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard on the storage instead.")
+@run_options
+def tune(
+    experiment: str | None,
+    trials: int | None,
+    study: str | None,
+    overrides: Sequence[str],
+    seed: int | None,
+    device: str | None,
+    epochs: int | None,
+    subset: int | None,
+    sampler: str | None,
+    pruner: str | None,
+    prune_from: int | None,
+    metric: str | None,
+    direction: Any,
+    workers: int,
+    fuse: str | None,
+    timeout: str | None,
+    confirm: int | None,
+    budget: Any,
+    storage: str | None,
+    dashboard: bool,
+    name: str | None,
+    tags: Sequence[str],
+    note: str | None,
+    tracking_uri: str | None,
+    no_system_metrics: bool,
+) -> int:
+    """Search the values of EXPERIMENT (`default` when left out), each trial a run below the study's own run.
+
+    What is searched stands under `search:` in the experiment file, what makes trials cheap under `search_budget:`;
+    both can be changed: --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}', --set
+    search_budget.train.epochs=4. Without `search:` it is learning rate, latent size and dropout.
+
+    The same command again goes on where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad input,
+    3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
+    """
+    started = time.monotonic()
+    if dashboard:
+        from harness.study.dashboard import serve
+
+        serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text))
+        return 0
+    limit = seconds_of(timeout, "--timeout")
+    if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
+        raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
+    changes = all_overrides(overrides, seed, device, epochs, subset)
+    labels = pairs(tags)
+    from harness import search as searches
+
+    go_on = study is not None and experiment is None and not changes
+    found, searched = (None, None) if go_on else searches.load(experiment or "default", changes)
+
+    from harness.display import StudyTerminal, console
+    from harness.gan.resolve import resolved_device
+
+    if found is not None:
+        resolved_device(found.train.device)
+    from harness import study as studies
+
+    wish = studies.Wish(
+        trials=trials,
+        study=study,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        rung=prune_from,
+        metric=metric,
+        direction=direction,
+        fuse=None if fuse in (None, "auto") else int(fuse),
+        workers=workers,
+        deadline=None if limit is None else started + limit,
+        name=name,
+        tags=labels,
+        note=note,
+        system_metrics=not no_system_metrics,
+    )
+    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
+    store = store_at(tracking_uri, create=True)
+    display = StudyTerminal(console())
+    tidy(store, display.notice)
+    try:
+        result = studies.tune(found, searched, wish, store, display)
+    finally:
+        display.close()
+    _print_study(store, result, time.monotonic() - started)
+    if result.stopped:
+        return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
+    if confirm and result.standing.own and result.standing.best == result.standing.own:
+        click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
+    elif confirm:
+        return _print_confirmed(studies.confirm(result, confirm, budget, store, wish, display))
+    return 0
+
+
+def _print_study(store: Store, result: Any, seconds: float) -> None:
+    from harness.display import duration, shown_values
+
+    now, metric = result.standing, result.settings.metric
+    counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
+    click.echo(
+        f"\n{'KILLED' if result.stopped else 'FINISHED'}  study {result.name}  "
+        f"{now.ended} of {now.total} trials ({counts}) in {duration(seconds)}"
+    )
+    rows = []
+    if now.best is not None:
+        rows.append(("best", f"trial {now.best.number}: validation {metric} {now.best.score:.4f}"))
+        rows.append(("", shown_values(now.best.values)))
+    if now.own is not None and now.best is not None:
+        same = now.best.number == now.own.number
+        own = (
+            "the experiment's own values are the best"
+            if same
+            else f"{metric} {now.own.score:.4f}  " + shown_values(now.own.values)
+        )
+        rows.append(("own", own))
+    rows += [("edge", line) for line in result.edges]
+    if result.unshipped:
+        rows.append(("tracking", f"{result.unshipped}; all is kept here: `harness sync` ships it later"))
+    rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
+    if result.best_file:
+        rows.append(("train it", f"{program('harness')} run {shown_path(result.best_file)}"))
+    if result.stopped:
+        rows.append(("go on", f"{program('harness')} tune --study {result.name} --trials {now.total}"))
+    if not result.unshipped:
+        rows += where_to_look(store, result.settings.experiment.project, result.run_id)
+    for label, text in rows:
+        click.echo(f"  {label:9}{text}")
+
+
+def _print_confirmed(confirmed: Any) -> int:
+    from harness.display import print_table
+
+    header, *lines = confirmed.as_cells()
+    click.echo("")
+    print_table(header, lines)
+    click.echo(confirmed.verdict)
+    return EXIT_OF_SIGNAL.get(confirmed.stopped, EXIT_OUT_OF_TIME) if confirmed.stopped else 0
+
+
+@click.command(short_help="List the studies, and how far they are.")
+@click.option("--storage", metavar="URL", help="A database.  [default: mlruns/optuna.journal]")
+@json_option
+def studies(storage: str | None, as_json: bool) -> None:
+    """List the studies of a storage: trials, the best score and its values."""
+    from harness.study.listing import studies as list_studies
+
+    rows = list_studies(storage, Path("mlruns").absolute())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from harness.display import print_table, shown_values
+
+    lines = [
+        [
+            row["study"],
+            *(str(row[count]) for count in ("complete", "pruned", "failed", "running", "waiting")),
+            row["metric"],
+            "" if row["best"] is None else f"{row['best']:.4f}",
+            "" if row["best_trial"] is None else f"trial {row['best_trial']}: {shown_values(row['best_values'])}",
+            (row["run_id"] or "")[:8],
+            (row["started"] or "").replace("T", " ")[:16],
+        ]
+        for row in rows
+    ]
+    header = [
+        "study",
+        "complete",
+        "pruned",
+        "failed",
+        "running",
+        "waiting",
+        "metric",
+        "best",
+        "values",
+        "run",
+        "started",
+    ]
+    print_table(header, lines)

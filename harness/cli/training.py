@@ -1,0 +1,212 @@
+"""Commands that train: `run` and `check`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import (
+    EXIT_FAILED,
+    EXIT_OF_SIGNAL,
+    EXIT_OUT_OF_TIME,
+    all_overrides,
+    exit_code,
+    experiment_options,
+    pairs,
+    program,
+    run_options,
+    seconds_of,
+    shown_path,
+    store_at,
+    tidy,
+    tracking_uri_option,
+    where_to_look,
+)
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.replicating import Replicates
+    from harness.running import Outcome
+    from harness.tracking import Store
+
+
+@click.command(short_help="Train an experiment as one MLflow run.")
+@click.argument("experiment", required=False)
+@experiment_options
+@run_options
+@click.option("--resume", metavar="RUN", help="Go on with a run where its last checkpoint left it.")
+@click.option("--max-time", metavar="TIME", help="End cleanly at the last epoch boundary before that: 30m, 2h, ....")
+@click.option("--seeds", type=int, help="Train under N seeds, nested below one parent run with mean and deviation.")
+@click.option("--together", type=int, help="With --seeds: train so many at once as one program (default: timed).")
+@click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
+def run(
+    experiment: str | None,
+    overrides: Sequence[str],
+    seed: int | None,
+    device: str | None,
+    epochs: int | None,
+    subset: int | None,
+    name: str | None,
+    tags: Sequence[str],
+    note: str | None,
+    tracking_uri: str | None,
+    no_system_metrics: bool,
+    resume: str | None,
+    max_time: str | None,
+    seeds: int | None,
+    together: int | None,
+    preview: bool,
+    dry_run: bool,
+) -> int:
+    """Train EXPERIMENT (a name from experiments/ or a YAML file; `default` when left out) as one MLflow run.
+
+    Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
+    or SIGTERM. Stopped runs go on with --resume. The first Ctrl-C lets the epoch end and saves; the second stops
+    at once.
+    """
+    started = time.monotonic()
+    limit = seconds_of(max_time)
+    changes = all_overrides(overrides, seed, device, epochs, subset)
+    from harness import experiment as experiments
+
+    if resume and experiment:
+        raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
+    if resume and seeds is not None:
+        raise HarnessError("--resume takes its seeds from the run; leave --seeds out")
+    if together is not None and (seeds is None or not 1 <= together <= seeds):
+        expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
+        raise HarnessError(f"--together is {together}; {expected}")
+    if resume and (name or tags or note):
+        raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
+    values = dict(experiments.parse_override(text) for text in changes)
+    wanted = None if resume else experiments.load(experiment or "default", changes)
+    labels = pairs(tags)
+
+    from harness import running
+    from harness.display import Terminal, console
+    from harness.gan.resolve import resolved_device
+
+    if wanted is not None:
+        resolved_device(wanted.train.device)  # before a store is made for nothing
+
+    if dry_run:
+        if wanted is None:
+            raise HarnessError("--dry-run shows a new run; leave --resume out")
+        _print_plan(running.prepare(wanted, running.Quiet())[0])
+        return 0
+    screen = console()
+    display = Terminal(screen, preview=preview)
+    options = running.Options(
+        name=name,
+        tags=labels,
+        note=note,
+        deadline=None if limit is None else started + limit,
+        system_metrics=not no_system_metrics,
+    )
+    store = store_at(tracking_uri, create=resume is None)
+    tidy(store, display.notice)
+    from harness import replicating
+
+    parent = store.find(resume) if resume else None
+    if parent is not None and parent.data.tags.get("harness.kind") == "study":
+        raise HarnessError(
+            f"{resume} is a study: go on with it by `harness tune --study {parent.data.tags['harness.study']}`"
+        )
+    if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
+        if values:
+            raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
+        return _print_replicates(replicating.resume(parent, store, options, display))
+    if seeds is not None and wanted is not None:
+        return _print_replicates(replicating.replicate(wanted, seeds, store, options, display, together=together))
+    if resume:
+        outcome = running.resume(resume, store, values, options, display)
+    else:
+        assert wanted is not None
+        outcome = running.run(wanted, store, options, display)
+    _print_outcome(store, outcome, time.monotonic() - started)
+    return exit_code(outcome)
+
+
+def _print_plan(training: Any) -> None:
+    weights = {
+        name: sum(weight.numel() for weight in network.parameters())
+        for name, network in (("generator", training.generator), ("discriminator", training.discriminator))
+    }
+    click.echo(training.experiment.to_yaml().rstrip())
+    click.echo(
+        f"# {len(training.images):,} images, {training.steps_per_epoch} steps an epoch; "
+        + ", ".join(f"{name} {count:,} weights" for name, count in weights.items())
+    )
+
+
+def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
+    from harness import recall
+    from harness.display import duration
+
+    short = outcome.run_id[:8]
+    epochs = outcome.experiment.train.epochs
+    click.echo(f"\n{outcome.status}  {outcome.name}  {outcome.epoch} of {epochs} epochs in {duration(seconds)}")
+    rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
+    if outcome.reason:
+        rows.append(("why", outcome.reason))
+    if outcome.metrics:
+        rows.append(("losses", "D {loss/discriminator:.3f}  G {loss/generator:.3f}".format(**outcome.metrics)))
+    if outcome.scores:
+        shown = "KID {test/kid:.4f} ± {test/kid_se:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores)
+        rows.append(("test", f"{shown}  (judge {outcome.judge}; lower is better)"))
+    if outcome.unshipped:
+        rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
+    elif grid := recall.newest_grid(store, outcome.run_id):
+        rows.append(("grid", shown_path(grid)))
+    rows.append(("sample", f"{program('harness')} sample {short} --count 100 --out digits.png"))
+    if outcome.status == "KILLED":
+        rows.append(("go on", f"{program('harness')} run --resume {short}"))
+    if not outcome.unshipped:
+        rows += where_to_look(store, outcome.experiment.project, outcome.run_id)
+    for label, text in rows:
+        click.echo(f"  {label:9}{text}")
+
+
+def _print_replicates(result: Replicates) -> int:
+    click.echo(f"\n{result.status}  {result.name}  {len(result.outcomes)} seeds")
+    for seed, outcome in result.outcomes.items():
+        shown = "KID {test/kid:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores) if outcome.scores else ""
+        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {outcome.status:9} {shown} {outcome.reason or ''}".rstrip())
+    if result.means:
+        for name, label in (("test/kid", "KID"), ("test/frechet", "Frechet")):
+            click.echo(f"  {label:9} {result.means[name]:.4f} ± {result.deviations[name]:.4f} (standard deviation)")
+    click.echo(f"  run       {result.run_id}")
+    if result.unshipped:
+        click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")
+    if result.stopped:
+        click.echo(f"  go on     {program('harness')} run --resume {result.run_id[:8]}")
+        return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
+    return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
+
+
+@click.command(short_help="Tiny runs of all experiments, read back and compared.")
+@click.argument("experiments", nargs=-1)
+@tracking_uri_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> int:
+    """Run each EXPERIMENT (all of experiments/ by default) for one epoch on a few images, below one parent run.
+
+    Passed means: finite losses, images logged, everything read back from MLflow as it was logged, and the checkpoint
+    loaded into fresh objects draws the same samples. Exit code 1 when one failed.
+    """
+    from harness.checking import check as check_all
+    from harness.display import print_table
+
+    store = store_at(tracking_uri, create=True)
+    tidy(store, lambda text: click.echo(text, err=True))
+    results = check_all(experiments, store, device=device, notice=lambda text: click.echo(text, err=True))
+    lines = [
+        [result.name, result.result, f"{result.seconds:.1f}", (result.run_id or "")[:8], result.reason or ""]
+        for result in results
+    ]
+    print_table(["experiment", "result", "seconds", "run", "reason"], lines)
+    return EXIT_FAILED if any(result.result == "failed" for result in results) else 0

@@ -1,0 +1,45 @@
+"""Commands around the work: `schema`, `sync` and `doctor`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from harness.cli.common import EXIT_FAILED, store_at, tracking_uri_option
+
+
+@click.command(short_help="Print the JSON schema of experiment files.")
+def schema() -> None:
+    """Print the JSON schema of experiment files, for an editor to complete and check them."""
+    from harness import experiment as module
+
+    click.echo(json.dumps(module.schema(), indent=2))
+
+
+@click.command(short_help="Ship what a lost tracking server did not take.")
+@tracking_uri_option
+def sync(tracking_uri: str | None) -> None:
+    """Ship what runs could not: metrics, images and statuses kept here while their tracking server was away."""
+    store = store_at(tracking_uri, create=True)
+    lines = store.sync()
+    stale = store.reconcile()
+    for line in lines:
+        click.echo(line)
+    for run_id in stale:
+        click.echo(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now")
+    if not lines and not stale:
+        click.echo("nothing to ship")
+
+
+@click.command(short_help="Look at what a run needs.")
+@tracking_uri_option
+def doctor(tracking_uri: str | None) -> int:
+    """Look at what a run needs: versions, devices, tracking store, data, disk space. Exit code 1 when one is amiss."""
+    from harness.doctor import examine
+
+    findings = examine(tracking_uri)
+    for finding in findings:
+        mark = click.style("ok  ", fg="green") if finding.well else click.style("bad ", fg="red")
+        click.echo(f"{mark}{finding.subject:10}{finding.text}")
+    return 0 if all(finding.well for finding in findings) else EXIT_FAILED
