@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.errors import HarnessError, redact
-from harness.tracking import artifacts, lookup, sweeping
+from harness.tracking import artifacts, lookup, pages, sweeping
 from harness.tracking.git import git_tags
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
@@ -222,11 +222,14 @@ class Store:
         with self._asking():
             return sweeping.reconcile(self.client, self.spool)
 
+    @property
+    def address(self) -> str | None:
+        """Where a server's UI is, without credentials, for `pages` to be put behind a slash; None for a database."""
+        return self.shown_uri.replace("***@", "") if self.uri.startswith("http") else None
+
     def link(self, run: "Run") -> str | None:
-        """Where a server's UI shows the run, without credentials; None for a database."""
-        if not self.uri.startswith("http"):
-            return None
-        return f"{self.shown_uri.replace('***@', '')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        """Where a server's UI shows the run; None for a database."""
+        return f"{self.address}/{pages.of_run(run)}" if self.address else None
 
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.

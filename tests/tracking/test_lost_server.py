@@ -20,7 +20,7 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
     assert run.flush(20)
     assert run.lost is None
     link = store.link(store.find("latest"))
-    assert link == f"{server.uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    assert link == f"{server.uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
 
     lasting = store.start_run(project="gan", name="lasting", kind="run", params={})
     assert lasting.flush(20)
