@@ -18,6 +18,8 @@ PLOTS = {
     "slices": ("Slices", "The score against each value."),
     "intermediate": ("Scores on the way", "Of every trial, by epoch: where a line ends early, the trial was pruned."),
 }
+DEPTH = 6  # of fANOVA's trees: the same shares as with trees grown in full, whose time grows with the square of trials
+NAMED = 30  # trials, at most, that a legend lists
 SPAN = 10  # scores that differ by so large a factor are drawn on a logarithmic axis
 
 
@@ -43,6 +45,8 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
             figure.update_layout(plot_bgcolor="#dfe3e8")  # the lines of the worst are white
         if name in _scores_drawn(study):
             figure.update_yaxes(type="log")
+        if name == "intermediate" and len(figure.data) > NAMED:
+            figure.update_layout(showlegend=False)
         body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
         heading, said = PLOTS[name]
         sections.append(f"<h2>{heading}</h2><p>{html.escape(said)}</p>{body}")
@@ -72,6 +76,8 @@ def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
                 every = [axes] if hasattr(axes, "figure") else list(axes.flat)
                 for one in every if name in _scores_drawn(study) else []:
                     one.set_yscale("log")
+                if name == "intermediate" and len(every[0].lines) > NAMED and (legend := every[0].get_legend()):
+                    legend.remove()
                 path = folder / f"{name}.png"
                 every[0].figure.savefig(path)
                 pyplot.close("all")
@@ -115,7 +121,7 @@ def _drawings(study: optuna.Study, metric: str, plots: Any) -> dict[str, Drawing
     if complete:
         drawings["history"] = lambda: plots.plot_optimization_history(study, target_name=metric)
         if len(complete) > 2:
-            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(max_depth=DEPTH, seed=0)
             drawings["importances"] = lambda: plots.plot_param_importances(
                 study, evaluator=evaluator, target_name=metric
             )
