@@ -1,4 +1,4 @@
-"""Commands that look at what there is: `runs`, `evaluate` and `experiments`."""
+"""Commands that look at what there is: `runs`, `evaluate`, `experiments` and `ui`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli.common import json_option, store_at, tracking_uri_option
+from harness.cli.common import EXIT_OF_SIGNAL, json_option, store_at, tracking_uri_option
 from harness.errors import HarnessError
 
 
@@ -118,3 +118,23 @@ def experiments(as_json: bool) -> None:
     width = max((len(name) for name, *_ in rows), default=0)
     for name, description, _ in rows:
         click.echo(f"{name:{width}}  {description}")
+
+
+@click.command(short_help="Open MLflow's UI at the page that matters.")
+@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.option("--port", type=click.IntRange(1, 65535), help="It must be free.  [default: 5000, or another]")
+@click.option("--no-open", is_flag=True, help="Print the address only.")
+@tracking_uri_option
+def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
+    """Serve MLflow's UI for the store on loopback, until Ctrl-C, and open it in the browser.
+
+    Without a RUN it shows the newest project's runs, with the columns and charts that matter; a RUN opens that run's
+    page, a study the comparison of its trials, several RUNs the comparison of these. Where the store is a server
+    already, that one is opened.
+    """
+    from harness import ui as pages
+
+    store = store_at(tracking_uri)
+    page = pages.page(store, [store.find(text) for text in wanted])
+    ended = pages.serve(store, page, port=port, browse=not no_open, say=lambda text: click.echo(text))
+    return 0 if ended in (None, "SIGINT") else EXIT_OF_SIGNAL[ended]

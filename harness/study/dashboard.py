@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.ports import free_port
 from harness.study import storage as storages
 
 PORT = 8080
@@ -28,15 +28,3 @@ def serve(url: str | None, root: Path, say: Callable[[str], None]) -> None:
     say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
     threading.Timer(1.0, webbrowser.open, [address]).start()
     run_server(storage, host="127.0.0.1", port=port)
-
-
-def free_port(wanted: int) -> int:
-    """This port of the loopback device, or any other where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise HarnessError("no port of 127.0.0.1 is free")

@@ -16,9 +16,9 @@ def of_run(run: "Run") -> str:
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?{_TRAINING}"
 
 
-def of_experiment(experiment_id: str) -> str:
-    """The runs of an MLflow experiment, parents and children."""
-    return f"#/experiments/{experiment_id}/runs?{_TRAINING}"
+def of_experiment(experiment_id: str, view: str) -> str:
+    """The runs of an MLflow experiment as its shared view `view` has them."""
+    return f"#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={view}"
 
 
 def of_comparison(runs: Iterable["Run"]) -> str:

@@ -7,14 +7,14 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.errors import HarnessError, redact
-from harness.tracking import artifacts, lookup, pages, sweeping
+from harness.tracking import artifacts, lookup, pages, sweeping, views
 from harness.tracking.git import git_tags
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
@@ -204,6 +204,11 @@ class Store:
                 experiments = [experiment.experiment_id] if experiment else []
             some = lookup.ours if children else lookup.top_level
             return list(itertools.islice(some(self.client, experiments=experiments), limit))
+
+    def save_view(self, project: str, runs: Sequence["Run"]) -> str:
+        """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""
+        with self._asking():
+            return views.save(self.client, self.experiment_id(project), runs)
 
     def children(self, run_id: str, tags: Mapping[str, str] = _NONE) -> list["Run"]:
         """The runs directly below a run, newest first: all, or those with these tags."""

@@ -1,0 +1,126 @@
+"""The view of an MLflow experiment that shows what matters of GANs: saved there, where the UI keeps shared views.
+
+MLflow's UI keeps a shared view as a tag of the experiment, `mlflow.sharedViewState.KEY`: JSON with a name, a time and
+the state of its page, which `?viewStateShareKey=KEY` opens. What the state leaves out has the UI's defaults; charts
+that it does not name are added by the UI, in the section that the metric's name begins with.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+KEY = "harness"
+TAG = f"mlflow.sharedViewState.{KEY}"
+PARAMS = 8  # columns, at most, of params that differ
+
+_SCORES = ("test/kid", "test/frechet", "validation/kid", "quality/kid")
+_FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
+_SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
+# Sections in the order of the page, and whether they are unfolded. Those of the UI's own making come after them.
+_SECTIONS = {
+    "quality": True,
+    "samples": True,
+    "best": True,
+    "trial": True,
+    "test": True,
+    "loss": True,
+    "accuracy": False,
+    "logit": False,
+    "gradient": False,
+    "speed": False,
+    "system": False,
+}
+
+
+def differing(runs: Sequence["Run"]) -> list[str]:
+    """The params that tell these runs apart, those that most searches are about first."""
+    values: dict[str, set[str | None]] = {}
+    for run in runs:
+        for path in run.data.params:
+            values.setdefault(path, set())
+    for path, seen in values.items():
+        seen.update(run.data.params.get(path) for run in runs if run.data.tags.get("harness.kind") != "study")
+    paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
+    return sorted(paths, key=lambda path: (path not in _FIRST, path))
+
+
+def state(runs: Sequence["Run"]) -> dict[str, Any]:
+    """The page's state for an experiment that holds `runs`: columns, and charts in their sections."""
+    params = [*_FIRST, *(path for path in differing(runs) if path not in _FIRST)][:PARAMS]
+    logged = {name for run in runs for name in run.data.metrics}
+    columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
+    columns += [f"metrics.`{name}`" for name in _SCORES if name in logged]
+    columns += [f"params.`{path}`" for path in params]
+    score = next((name for name in ("validation/kid", "quality/kid", "test/kid") if name in logged), "quality/kid")
+    charts = [
+        _chart("quality", "LINE", metricKey="quality/kid", scaleType="log"),
+        _chart("quality", "LINE", metricKey="quality/frechet", scaleType="log"),
+        _chart("samples", "IMAGE", imageKeys=["samples"], step=0),
+        _chart("samples", "IMAGE", imageKeys=["neighbours"], step=0),
+        _chart("best", "LINE", metricKey="best/kid"),
+        _chart("trial", "LINE", metricKey="trial/kid", scaleType="log"),
+        _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
+        _chart("loss", "LINE", metricKey="loss/discriminator"),
+        _chart("loss", "LINE", metricKey="loss/generator"),
+    ]
+    sections = [
+        {"uuid": _uuid(name), "name": name, "display": open_, "isReordered": True} for name, open_ in _SECTIONS.items()
+    ]
+    return {
+        "selectedColumns": columns,
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+
+
+def save(client: "MlflowClient", experiment_id: str, runs: Sequence["Run"]) -> str:
+    """Keep the view of an experiment with these runs in it as a shared one, unless it is there already; its key."""
+    wanted = json.dumps(state(runs))
+    known = client.get_experiment(experiment_id).tags.get(TAG)
+    if known is None or json.loads(known).get("state") != wanted:
+        envelope: Mapping[str, object] = {"name": "harness", "createdAt": int(time.time() * 1000), "state": wanted}
+        client.set_experiment_tag(experiment_id, TAG, json.dumps(envelope))
+    return KEY
+
+
+def _chart(section: str, kind: str, **settings: object) -> dict[str, object]:
+    about = settings.get("metricKey") or settings.get("imageKeys") or kind
+    return {
+        "type": kind,
+        "uuid": _uuid(f"{section}/{about}"),
+        "metricSectionId": _uuid(section),
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": 10,
+        **_DEFAULTS.get(kind, {}),
+        **settings,
+    }
+
+
+_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "LINE": {
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": True,
+        "useGlobalLineSmoothing": True,
+        "range": {},
+    },
+    "PARALLEL": {"showAllRuns": False},
+}
+
+
+def _uuid(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"harness:{name}"))

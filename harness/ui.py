@@ -1,0 +1,109 @@
+"""`ui`: MLflow's UI on the right store, at the right page."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness import child
+from harness.errors import HarnessError
+from harness.ports import free_port, refuse_taken
+from harness.tracking import Store, pages
+
+if TYPE_CHECKING:
+    from harness.tracking import Run
+
+PORT = 5000  # MLflow's own
+MOST = 50  # runs on a comparison page, which asks for them one by one
+RECENT = 100  # runs whose differences decide about columns
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is opened: its address below the server's, what it is, and what is to be said of it."""
+
+    path: str
+    title: str
+    notices: tuple[str, ...] = ()
+
+
+def page(store: Store, wanted: Sequence[Run]) -> Page:
+    """The page for these runs: the newest project's where there are none; one run's own; several compared.
+
+    A study is opened as the comparison of its trials. Raises HarnessError where there is nothing to show.
+    """
+    if len(wanted) > 1:
+        return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
+    if wanted and wanted[0].data.tags.get("harness.kind") == "study":
+        return _study(store, wanted[0])
+    if wanted:
+        return Page(pages.of_run(wanted[0]), f"run {wanted[0].info.run_name}")
+    newest = next(iter(store.runs(limit=1)), None)
+    if newest is None:
+        raise HarnessError(f"there is no run in {store.shown_uri} yet: `harness run` makes one")
+    experiment = newest.info.experiment_id
+    name = store.client.get_experiment(experiment).name
+    view = store.save_view(name, store.runs(limit=RECENT, project=name, children=True))
+    return Page(pages.of_experiment(experiment, view), f"project {name}")
+
+
+def _study(store: Store, study: Run) -> Page:
+    name = study.info.run_name
+    trials = [trial for trial in store.children(study.info.run_id, {"harness.kind": "trial"}) if trial.data.metrics]
+    if len(trials) < 2:
+        many = "no trial" if not trials else "one trial"
+        return Page(pages.of_run(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",))
+    said = (f"study {name} has {len(trials)} trials: the {MOST} best are compared",) if len(trials) > MOST else ()
+    key = "harness.trial"
+    chosen = sorted(sorted(trials, key=_score)[:MOST], key=lambda trial: int(trial.data.tags[key].split(",")[0]))
+    return Page(pages.of_comparison(chosen), f"comparison of {len(chosen)} trials of study {name}", said)
+
+
+def _score(trial: Run) -> float:
+    metrics = trial.data.metrics
+    return float(metrics.get("validation/kid", metrics.get("quality/kid", float("inf"))))
+
+
+def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:
+    """Serve MLflow's UI on loopback until Ctrl-C or SIGTERM, whose name is returned; None where a server runs already.
+
+    port: one that must be free, or None for the usual one, or another.
+    Raises HarnessError for a port that is taken, and for a server that does not come up.
+    """
+    if store.address is not None:
+        if port is not None:
+            raise HarnessError(f"{store.address} is a server already: leave --port out")
+        _show(f"{store.address}/{opened.path}", opened, browse, say)
+        return None
+    if port is not None:
+        refuse_taken(port)
+    chosen = port or free_port(PORT)
+    address = f"http://127.0.0.1:{chosen}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    command += ["--artifacts-destination", (store.root / "artifacts").as_uri()]
+    command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
+    # Its jobs are for language models, and cost two processes more.
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    with child.running(command, "the MLflow server", cwd=store.root, environment=quiet) as server:
+        server.wait_until_answers(f"{address}/health")
+        say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
+        _show(f"{address}/{opened.path}", opened, browse, say)
+        return server.serve()
+
+
+def _show(address: str, opened: Page, browse: bool, say: Callable[[str], None]) -> None:
+    for notice in opened.notices:
+        say(notice)
+    say(f"{opened.title}: {address}")
+    if browse and _has_screen():
+        webbrowser.open(address)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would come up in a window: one in the terminal would take it over."""
+    graphical = sys.platform in {"darwin", "win32"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(graphical or os.environ.get("BROWSER"))
