@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+import torch
 from torch import Tensor, nn
 
-from harness import checkpoints, data, pictures
+from harness import animations, checkpoints, data, pictures
 from harness import experiment as experiments
 from harness.checkpoints import Checkpoint
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import generate, sample_inputs
+from harness.gan import generate, sample_inputs, walk
 from harness.gan.networks import build
 from harness.tracking import Store
 
@@ -104,15 +105,34 @@ def sample_to(
     described, drawer, _ = generator(store, run, weights, raw=raw)
     like = data.load_split(described.data.name, "test")
     images = generate(drawer, sample_inputs(described, like, count, seed=seed))
-    try:
+    with _written(out):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
             pictures.save_npz(out, images.squeeze(1) if images.shape[1] == 1 else images)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
-        ) from error
+
+
+def walk_to(
+    out: Path, store: Store, run: Run, *, count: int, frames: int, seed: int, weights: str = "best", raw: bool = False
+) -> None:
+    """Write `count` closed walks through latent space, begun where `sample_to` would draw with the same count and seed.
+
+    A PNG has a row a walk and a column a frame, a GIF or WebP all walks moving at once, 20 frames a second. An NPZ file
+    has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
+    """
+    described, drawer, _ = generator(store, run, weights, raw=raw)
+    like = data.load_split(described.data.name, "test")
+    steps = walk(drawer, described, like, count, frames, seed=seed)
+    with _written(out):
+        if out.suffix in animations.SUFFIXES:
+            moving = animations.magnified(pictures.grid(step) for step in steps)
+            animations.save_animation(out, moving, 1000 // animations.FASTEST)
+            return
+        images = torch.stack(list(steps), dim=1)
+        if out.suffix == ".png":
+            pictures.save_png(out, pictures.grid(images.flatten(0, 1), columns=frames))
+        else:
+            pictures.save_npz(out, images.squeeze(2) if images.shape[2] == 1 else images)
 
 
 def newest_grid(store: Store, run_id: str) -> Path | None:
@@ -153,6 +173,16 @@ def summary(run: Run) -> dict[str, Any]:
 
 def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
+        ) from error
 
 
 @contextmanager
