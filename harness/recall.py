@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
 import torch
@@ -27,6 +28,8 @@ from harness.tracking import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+SHEET, SHEET_COLUMNS = 24, 6  # the most pictures in the sheet of a history, and in one of its rows
 
 
 def single(store: Store, run: Run) -> Run:
@@ -133,6 +136,73 @@ def walk_to(
             pictures.save_png(out, pictures.grid(images.flatten(0, 1), columns=frames))
         else:
             pictures.save_npz(out, images.squeeze(2) if images.shape[2] == 1 else images)
+
+
+class Grid(NamedTuple):
+    """What a run drew from its fixed noise after an epoch, and the validation KID of that epoch where it was scored."""
+
+    epoch: int
+    picture: pictures.Picture
+    kid: float | None
+
+    @property
+    def caption(self) -> list[str]:
+        return [f"epoch {self.epoch}" + ("" if self.kid is None else f" · KID {self.kid:.4f}")]
+
+
+def grids(store: Store, run: Run) -> list[Grid]:
+    """All sample grids that a run has logged, in order of epoch. Raises HarnessError where there is none."""
+    missing = HarnessError(
+        f"run {run.info.run_name} ({run.info.run_id[:8]}) has no sample grids"
+        f"{' yet' if run.info.status == 'RUNNING' else ''}; a run has them from its first track.samples_every epochs on"
+    )
+    with _scratch() as folder:
+        try:
+            samples = store.download(run.info.run_id, "samples", folder)
+        except HarnessError as error:
+            raise missing from error
+        named = ((re.fullmatch(r"epoch-(\d+)\.png", path.name), path) for path in samples.glob("*.png"))
+        try:
+            found = {int(match[1]): pictures.load_image(path) for match, path in named if match}
+        except HarnessError as error:
+            raise HarnessError(f"run {run.info.run_name}: {error}; take it out of its artifacts, samples/") from error
+    if not found:
+        raise missing
+    kid = store.history(run.info.run_id, "quality/kid")
+    scores = {epoch: value for epoch, value in kid.items() if math.isfinite(value)}
+    return [Grid(epoch, found[epoch], scores.get(epoch)) for epoch in sorted(found)]
+
+
+def history_to(
+    out: Path | None, store: Store, run: Run, *, fps: float | None = None, notice: Callable[[str], None]
+) -> tuple[Path, list[Grid]]:
+    """Write a run's sample grids, captioned with epoch and KID: a GIF or WebP of all, or a PNG sheet of at most 24.
+
+    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `notice` is given one line when
+    the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.
+    """
+    run = single(store, run)
+    name = run.info.run_name
+    out = out or Path(re.sub(r"[^\w.-]+", "_", f"{name}-history.webp"))
+    history = grids(store, run)
+    if out.suffix == ".png":
+        history = [history[index] for index in animations.evenly(len(history), SHEET)]
+    elif len(history) < 2:
+        raise HarnessError(
+            f"run {name} has one sample grid only, of epoch {history[0].epoch}, and an animation needs two: draw it "
+            "with --out FILE.png, or train on with `harness run --resume`"
+        )
+    if run.info.status == "RUNNING":
+        notice(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
+    with _written(out):
+        if out.suffix == ".png":
+            columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length
+            sheet = pictures.sheet([(grid.picture, grid.caption) for grid in history], columns)
+            pictures.save_png(out, sheet)
+        else:
+            frames = (pictures.captioned(grid.picture, grid.caption) for grid in history)
+            animations.save_animation(out, frames, animations.pace(len(history), fps))
+    return out, history
 
 
 def newest_grid(store: Store, run_id: str) -> Path | None:

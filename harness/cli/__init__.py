@@ -63,6 +63,7 @@ for command in (
     looking.runs,
     looking.evaluate,
     drawing.sample,
+    drawing.history,
     looking.experiments,
     upkeep.schema,
     upkeep.sync,

@@ -1,4 +1,4 @@
-"""Commands that make pictures: `sample`."""
+"""Commands that make pictures: `sample` and `history`."""
 
 from __future__ import annotations
 
@@ -67,3 +67,32 @@ def sample(
     else:
         recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw)
         click.echo(f"{count:,} images in {out}")
+
+
+@click.command(short_help="Show how a run's digits became what they are.")
+@click.argument("run")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="FILE.webp or FILE.gif (an animation) or FILE.png (a sheet).  [default: NAME-history.webp]",
+)
+@click.option(
+    "--fps", type=click.FloatRange(0.1, 20), help="Epochs a second.  [default: so that the whole takes 5 to 12 s]"
+)
+@tracking_uri_option
+def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | None) -> None:
+    """Write the digits that RUN drew from the same noise, epoch after epoch, with epoch and validation KID below them.
+
+    An animation has all that were logged, and holds the last for two seconds; a sheet has at most 24 of them.
+    """
+    if out is not None and out.suffix not in {".gif", ".png", ".webp"}:
+        raise HarnessError(f"--out {out}: the name must end in .webp or .gif (an animation) or .png (a sheet)")
+    if fps is not None and out is not None and out.suffix == ".png":
+        raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
+    store = store_at(tracking_uri)
+    from harness import recall
+
+    written, grids = recall.history_to(
+        out, store, store.find(run), fps=fps, notice=lambda text: click.echo(text, err=True)
+    )
+    click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {written}")
