@@ -1,7 +1,9 @@
-"""Pictures of samples: grids, files of images, and a preview in the terminal."""
+"""Pictures of samples: grids, captions and sheets, files of images, and a preview in the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +36,93 @@ def pairs(images: Tensor, others: Tensor, columns: int = 10, gap: int = 2) -> Pi
     return grid(torch.cat([row for pair in rows for row in pair]), columns, gap)
 
 
+def captioned(picture: Picture, caption: Sequence[str], *, size: int = 14, white: bool = False) -> Picture:
+    """The picture, pixel by pixel, and below it the lines of `caption`: on black, or dark on `white`.
+
+    size: of the letters, in pixels. A line that is wider than the picture is cut, and ends in an ellipsis.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    if not caption:
+        return picture
+    font = ImageFont.load_default(size)
+    width, margin = picture.shape[1], size // 3
+    pitch = round(1.35 * size)
+    ground, ink = (255, 0) if white else (0, 235)
+    text = Image.new("L", (width, 2 * margin + pitch * len(caption)), ground)
+    draw = ImageDraw.Draw(text)
+    for index, line in enumerate(caption):
+        whole = line
+        while line and font.getlength(line) > width - 2 * margin:
+            whole = whole[:-1]
+            line = whole.rstrip() + "…" if whole else ""
+        draw.text((margin, margin + pitch * index), line, fill=ink, font=font)
+    return np.concatenate([picture, _like(np.asarray(text), picture)])
+
+
+def sheet(
+    entries: Sequence[tuple[Picture, Sequence[str]]],
+    columns: int,
+    *,
+    size: int = 14,
+    gap: int = 20,
+    white: bool = False,
+) -> Picture:
+    """Pictures with their captions in rows of `columns`, `gap` pixels apart; in colour where one of them is.
+
+    Pictures of several sizes stand at the upper left of cells that hold the largest. size, white: see `captioned`.
+    """
+    cells = [captioned(picture, caption, size=size, white=white) for picture, caption in entries]
+    colour = max(cells, key=lambda cell: cell.ndim)
+    cells = [_like(cell, colour) for cell in cells]
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
+    height, width = (max(cell.shape[axis] for cell in cells) + gap for axis in (0, 1))
+    shape = (rows * height + gap, columns * width + gap, *colour.shape[2:])
+    whole = np.full(shape, 255 if white else 0, np.uint8)
+    for index, cell in enumerate(cells):
+        top, left = gap + index // columns * height, gap + index % columns * width
+        whole[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+    return whole
+
+
+def _like(picture: Picture, other: Picture) -> Picture:
+    """The picture in colour, [H, W, 3], where the other is."""
+    return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim < other.ndim else picture
+
+
+def load_image(path: Path) -> Picture:
+    """An image file as grey, where it is stored so, or as colour. Raises HarnessError for anything else."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow's PNG reader calls damage a SyntaxError
+        raise HarnessError(f"{path.name} is not a readable image: {' '.join(str(error).split())}") from error
+
+
 def save_png(path: Path, picture: Picture) -> None:
     """Write a PNG, whole or not at all."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
+    with whole_or_nothing(path) as scratch:
         Image.fromarray(picture).save(scratch, format="PNG")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def save_npz(path: Path, images: Tensor) -> None:
-    """Write `images`, uint8 [N, H, W] or [N, C, H, W] as given, whole or not at all."""
+    """Write `images`, uint8 [N, ...] as given, whole or not at all."""
+    with whole_or_nothing(path) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, images=images.numpy())
+
+
+@contextmanager
+def whole_or_nothing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write, which becomes `path` when that went well and else disappears."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     try:
-        with scratch.open("wb") as file:
-            np.savez_compressed(file, images=images.numpy())
+        yield scratch
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
+import torch
 from torch import Tensor, nn
 
-from harness import checkpoints, data, pictures
+from harness import animations, checkpoints, data, pictures
 from harness import experiment as experiments
 from harness.checkpoints import Checkpoint
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import generate, sample_inputs
+from harness.gan import generate, sample_inputs, walk
 from harness.gan.networks import build
 from harness.tracking import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+SHEET, SHEET_COLUMNS = 24, 6  # the most pictures in the sheet of a history, and in one of its rows
 
 
 def single(store: Store, run: Run) -> Run:
@@ -104,15 +108,101 @@ def sample_to(
     described, drawer, _ = generator(store, run, weights, raw=raw)
     like = data.load_split(described.data.name, "test")
     images = generate(drawer, sample_inputs(described, like, count, seed=seed))
-    try:
+    with _written(out):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
             pictures.save_npz(out, images.squeeze(1) if images.shape[1] == 1 else images)
-    except OSError as error:
+
+
+def walk_to(
+    out: Path, store: Store, run: Run, *, count: int, frames: int, seed: int, weights: str = "best", raw: bool = False
+) -> None:
+    """Write `count` closed walks through latent space, begun where `sample_to` would draw with the same count and seed.
+
+    A PNG has a row a walk and a column a frame, a GIF or WebP all walks moving at once, 20 frames a second. An NPZ file
+    has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
+    """
+    described, drawer, _ = generator(store, run, weights, raw=raw)
+    like = data.load_split(described.data.name, "test")
+    steps = walk(drawer, described, like, count, frames, seed=seed)
+    with _written(out):
+        if out.suffix in animations.SUFFIXES:
+            moving = animations.magnified(pictures.grid(step) for step in steps)
+            animations.save_animation(out, moving, 1000 // animations.FASTEST)
+            return
+        images = torch.stack(list(steps), dim=1)
+        if out.suffix == ".png":
+            pictures.save_png(out, pictures.grid(images.flatten(0, 1), columns=frames))
+        else:
+            pictures.save_npz(out, images.squeeze(2) if images.shape[2] == 1 else images)
+
+
+class Grid(NamedTuple):
+    """What a run drew from its fixed noise after an epoch, and the validation KID of that epoch where it was scored."""
+
+    epoch: int
+    picture: pictures.Picture
+    kid: float | None
+
+    @property
+    def caption(self) -> list[str]:
+        return [f"epoch {self.epoch}" + ("" if self.kid is None else f" · KID {self.kid:.4f}")]
+
+
+def grids(store: Store, run: Run) -> list[Grid]:
+    """All sample grids that a run has logged, in order of epoch. Raises HarnessError where there is none."""
+    missing = HarnessError(
+        f"run {run.info.run_name} ({run.info.run_id[:8]}) has no sample grids"
+        f"{' yet' if run.info.status == 'RUNNING' else ''}; a run has them from its first track.samples_every epochs on"
+    )
+    with _scratch() as folder:
+        try:
+            samples = store.download(run.info.run_id, "samples", folder)
+        except HarnessError as error:
+            raise missing from error
+        named = ((re.fullmatch(r"epoch-(\d+)\.png", path.name), path) for path in samples.glob("*.png"))
+        try:
+            found = {int(match[1]): pictures.load_image(path) for match, path in named if match}
+        except HarnessError as error:
+            raise HarnessError(f"run {run.info.run_name}: {error}; take it out of its artifacts, samples/") from error
+    if not found:
+        raise missing
+    kid = store.history(run.info.run_id, "quality/kid")
+    scores = {epoch: value for epoch, value in kid.items() if math.isfinite(value)}
+    return [Grid(epoch, found[epoch], scores.get(epoch)) for epoch in sorted(found)]
+
+
+def history_to(
+    out: Path | None, store: Store, run: Run, *, fps: float | None = None, notice: Callable[[str], None]
+) -> tuple[Path, list[Grid]]:
+    """Write a run's sample grids, captioned with epoch and KID: a GIF or WebP of all, or a PNG sheet of at most 24.
+
+    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `notice` is given one line when
+    the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.
+    """
+    run = single(store, run)
+    name = run.info.run_name
+    out = out or Path(re.sub(r"[^\w.-]+", "_", f"{name}-history.webp"))
+    history = grids(store, run)
+    if out.suffix == ".png":
+        history = [history[index] for index in animations.evenly(len(history), SHEET)]
+    elif len(history) < 2:
         raise HarnessError(
-            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
-        ) from error
+            f"run {name} has one sample grid only, of epoch {history[0].epoch}, and an animation needs two: draw it "
+            "with --out FILE.png, or train on with `harness run --resume`"
+        )
+    if run.info.status == "RUNNING":
+        notice(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
+    with _written(out):
+        if out.suffix == ".png":
+            columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length
+            sheet = pictures.sheet([(grid.picture, grid.caption) for grid in history], columns)
+            pictures.save_png(out, sheet)
+        else:
+            frames = (pictures.captioned(grid.picture, grid.caption) for grid in history)
+            animations.save_animation(out, frames, animations.pace(len(history), fps))
+    return out, history
 
 
 def newest_grid(store: Store, run_id: str) -> Path | None:
@@ -153,6 +243,16 @@ def summary(run: Run) -> dict[str, Any]:
 
 def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
+        ) from error
 
 
 @contextmanager

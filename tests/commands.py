@@ -14,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from PIL import Image
+from PIL import Image, ImageSequence
 
 
 class Said(NamedTuple):
@@ -40,6 +42,16 @@ def only_run() -> Run:
 def size_of(picture: Path) -> tuple[int, int]:
     with Image.open(picture) as image:
         return image.size
+
+
+def frames_of(animation: Path) -> tuple[list[npt.NDArray[np.uint8]], list[int], int | None]:
+    """An animation's frames [H, W, 3], how long each is shown, in milliseconds, and its loop flag (0: for ever)."""
+    frames, milliseconds = [], []
+    with Image.open(animation) as image:
+        for frame in ImageSequence.Iterator(image):
+            frames.append(np.asarray(frame.convert("RGB")))
+            milliseconds.append(int(image.info["duration"]))
+        return frames, milliseconds, image.info.get("loop")
 
 
 def spawn(*arguments: str) -> subprocess.Popen[str]:

@@ -38,6 +38,79 @@ def test_fewer_images_than_columns_leave_no_empty_columns() -> None:
     assert pictures.grid(numbered(2), columns=10, gap=0).shape == (4, 8)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("white", [False, True])
+def test_a_caption_stands_below_the_untouched_picture(channels: int, white: bool) -> None:
+    picture = pictures.grid(torch.randint(0, 256, (25, channels, 28, 28), dtype=torch.uint8))
+    told = pictures.captioned(picture, ["epoch 3 \u00b7 KID 0.0123", "second line"], white=white)
+    assert told.dtype == np.uint8
+    assert told.shape[1:] == picture.shape[1:]
+    assert np.array_equal(told[: len(picture)], picture)
+    text = told[len(picture) :]
+    assert len(text) == pytest.approx(2 * 14 * 1.6, abs=6)
+    ground = 255 if white else 0
+    assert (text[[0, -1]] == ground).all()
+    assert (text[:, [0, -1]] == ground).all()
+    lit = text.reshape(*text.shape[:2], -1)[:, :, 0] != ground
+    assert 0.02 < lit.mean() < 0.3
+    first, second = np.array_split(lit, 2)
+    assert first.any()
+    assert second.any()
+    assert pictures.captioned(picture, []) is picture
+    larger = pictures.captioned(picture, ["epoch 3"], size=28)
+    assert len(larger) - len(picture) > len(pictures.captioned(picture, ["epoch 3"])) - len(picture)
+
+
+def test_a_caption_too_wide_for_its_picture_is_cut() -> None:
+    long = pictures.captioned(np.zeros((10, 100), np.uint8), ["a name that is much too long for this picture"])
+    assert long.shape[1] == 100
+    assert not long[:, -4:].any()
+    assert long[:, 70:].any(), "as much as there is room for"
+    assert np.array_equal(pictures.captioned(np.zeros((4, 3), np.uint8), ["a name"])[:, :], np.zeros((31, 3)))
+
+
+def test_a_sheet_has_captioned_pictures_in_rows() -> None:
+    entries = [(np.full((20, 60), shade, np.uint8), [f"number {shade}"]) for shade in (50, 100, 150)]
+    whole = pictures.sheet(entries, 2, gap=5)
+    cell = pictures.captioned(*entries[0])
+    height, width = len(cell) + 5, 65
+    assert whole.shape == (2 * height + 5, 2 * width + 5)
+    for index, entry in enumerate(entries):
+        top, left = 5 + index // 2 * height, 5 + index % 2 * width
+        assert np.array_equal(whole[top : top + len(cell), left : left + 60], pictures.captioned(*entry))
+    assert not whole[5 + height :, 5 + width :].any()
+    assert (pictures.sheet(entries, 2, gap=5, white=True)[5 + height :, 5 + width :] == 255).all()
+    assert pictures.sheet(entries, 9, gap=5).shape[1] == 3 * width + 5
+
+
+def test_a_sheet_takes_grey_and_colour_pictures_of_several_sizes() -> None:
+    grey, colour = np.full((20, 30), 7, np.uint8), np.zeros((10, 50, 3), np.uint8)
+    colour[:, :, 1] = 200
+    whole = pictures.sheet([(grey, []), (colour, [])], 2, gap=2)
+    assert whole.shape == (24, 2 + 52 + 52, 3)
+    assert (whole[2:22, 2:32] == 7).all()
+    assert (whole[2:12, 54:104] == (0, 200, 0)).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n and then nothing"])
+def test_files_that_are_no_images_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "epoch-0001.png").write_bytes(content)
+    with pytest.raises(HarnessError, match=r"epoch-0001\.png is not a readable image") as caught:
+        pictures.load_image(tmp_path / "epoch-0001.png")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_read_back_as_it_was_written(tmp_path: Path, channels: int) -> None:
+    picture = pictures.grid(numbered(5, channels))
+    pictures.save_png(tmp_path / "a.png", picture)
+    assert np.array_equal(pictures.load_image(tmp_path / "a.png"), picture)
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(HarnessError, match="is not a readable image"):
+        pictures.load_image(tmp_path / "a.png")
+
+
 def test_a_png_holds_the_very_pixels(tmp_path: Path) -> None:
     sheet = pictures.grid(numbered(5))
     pictures.save_png(tmp_path / "new" / "grid.png", sheet)

@@ -64,6 +64,7 @@ for command in (
     looking.evaluate,
     drawing.sample,
     looking.ui,
+    drawing.history,
     looking.experiments,
     upkeep.schema,
     upkeep.sync,

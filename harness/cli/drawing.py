@@ -1,4 +1,4 @@
-"""Commands that make pictures: `sample`."""
+"""Commands that make pictures: `sample` and `history`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,90 @@ import click
 from harness.cli.common import store_at, tracking_uri_option
 from harness.errors import HarnessError
 
+MOST = 1_000_000  # images
+
 
 @click.command(short_help="Draw images with a run's generator.")
 @click.argument("run")
-@click.option("--count", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="How many images.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="FILE.png (a grid) or FILE.npz.")
+@click.option("--count", type=click.IntRange(1, MOST), help="How many images, or walks.  [default: 100, or 10 walks]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="FILE.png or FILE.npz; of walks also .gif or .webp."
+)
+@click.option("--interpolate", is_flag=True, help="Walk through latent space, in closed circles.")
+@click.option("--frames", type=click.IntRange(2), help="Images in each walk.  [default: 16 in a PNG, else 64]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
 @tracking_uri_option
-def sample(run: str, count: int, out: Path, seed: int, weights: str, raw: bool, tracking_uri: str | None) -> None:
+def sample(
+    run: str,
+    count: int | None,
+    out: Path,
+    interpolate: bool,
+    frames: int | None,
+    seed: int,
+    weights: str,
+    raw: bool,
+    tracking_uri: str | None,
+) -> None:
     """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28).
 
     A conditional generator draws the classes in turn: in a grid, one a column.
+
+    With --interpolate, walks that begin at these images and lead back to them: a PNG with a row for each, a GIF or WebP
+    in which all move at once, or an NPZ with `images` uint8 (walks, frames, 28, 28). The class of a walk stays.
     """
-    if out.suffix not in {".png", ".npz"}:
-        raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array)")
+    suffixes = {".png", ".npz", ".gif", ".webp"} if interpolate else {".png", ".npz"}
+    if out.suffix in {".gif", ".webp"} - suffixes:
+        raise HarnessError(f"--out {out}: only walks move; add --interpolate, or give a name that ends in .png or .npz")
+    if out.suffix not in suffixes:
+        moving = ", .gif or .webp (an animation)" if interpolate else ""
+        raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array){moving}")
+    if frames is not None and not interpolate:
+        raise HarnessError(f"--frames {frames} are those of a walk: add --interpolate, or ask for images with --count")
+    count = count or (10 if interpolate else 100)
+    frames = frames or (16 if out.suffix == ".png" else 64)
+    if interpolate and count * frames > MOST:
+        raise HarnessError(
+            f"--count {count:,} walks of --frames {frames:,} are {count * frames:,} images; expected at most {MOST:,}: "
+            "ask for fewer"
+        )
     store = store_at(tracking_uri)
     from harness import recall
 
-    recall.sample_to(out, store, store.find(run), count=count, seed=seed, weights=weights, raw=raw)
-    click.echo(f"{count:,} images in {out}")
+    found = store.find(run)
+    if interpolate:
+        recall.walk_to(out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw)
+        click.echo(f"{count:,} walks of {frames:,} images each in {out}")
+    else:
+        recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw)
+        click.echo(f"{count:,} images in {out}")
+
+
+@click.command(short_help="Show how a run's digits became what they are.")
+@click.argument("run")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="FILE.webp or FILE.gif (an animation) or FILE.png (a sheet).  [default: NAME-history.webp]",
+)
+@click.option(
+    "--fps", type=click.FloatRange(0.1, 20), help="Epochs a second.  [default: so that the whole takes 5 to 12 s]"
+)
+@tracking_uri_option
+def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | None) -> None:
+    """Write the digits that RUN drew from the same noise, epoch after epoch, with epoch and validation KID below them.
+
+    An animation has all that were logged, and holds the last for two seconds; a sheet has at most 24 of them.
+    """
+    if out is not None and out.suffix not in {".gif", ".png", ".webp"}:
+        raise HarnessError(f"--out {out}: the name must end in .webp or .gif (an animation) or .png (a sheet)")
+    if fps is not None and out is not None and out.suffix == ".png":
+        raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
+    store = store_at(tracking_uri)
+    from harness import recall
+
+    written, grids = recall.history_to(
+        out, store, store.find(run), fps=fps, notice=lambda text: click.echo(text, err=True)
+    )
+    click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {written}")

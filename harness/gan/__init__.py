@@ -3,6 +3,7 @@
 from harness.gan.population import Population, generate_all
 from harness.gan.resolve import resolve, resolved_population
 from harness.gan.training import Report, Training, from_uint8, generate, sample_inputs, to_uint8
+from harness.gan.walks import walk
 
 __all__ = [
     "Population",
@@ -15,4 +16,5 @@ __all__ = [
     "resolved_population",
     "sample_inputs",
     "to_uint8",
+    "walk",
 ]

@@ -31,8 +31,9 @@ def stream_generator(seed: int, stream: Stream, epoch: int = 0, device: str | to
 def sample_noise(seed: int, count: int, latent: int, part: int = 0) -> Tensor:
     """Noise [count, latent] of the stream `samples`, drawn on the CPU: the same on every device.
 
-    The first rows do not depend on `count`. Parts are unrelated: 0 is drawn and looked at while training, 1 is scored
-    on the validation split, 2 on the test split.
+    From 16 values on, all but the last 16 are the same whatever `count` is: torch draws the last 16 anew where their
+    number is no multiple of 16. Parts are unrelated: 0 is drawn and looked at while training, 1 is scored on the
+    validation split, 2 on the test split, 3 is where walks turn to.
     """
     return torch.randn(count, latent, generator=stream_generator(seed, "samples", part))
 

@@ -218,6 +218,12 @@ class Store:
                 lookup.search(self.client, " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items()))
             )
 
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """A run's values of a metric by their step: the newest of each; none where it was never logged."""
+        with self._asking():
+            points = self.client.get_metric_history(run_id, metric)
+        return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
+
     def sync(self) -> list[str]:
         """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be."""
         return sweeping.sync(self.client, self.spool, self.shown_uri)

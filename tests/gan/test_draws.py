@@ -214,4 +214,10 @@ def stacked(raw: list[RawDraws], shape: DrawShape) -> RawDraws:
 
 
 def test_sample_noise_begins_the_same_whatever_the_count() -> None:
+    """But for the last 16 values, where their number is no multiple of 16."""
     assert torch.equal(sample_noise(3, 100, 8)[:16], sample_noise(3, 1000, 8)[:16])
+    for count, latent in ((4, 5), (9, 8), (13, 7), (25, 64), (25, 3)):
+        values, rest = count * latent, count * latent % 16
+        same = values - 16 if rest else values
+        few, many = sample_noise(3, count, latent).flatten(), sample_noise(3, 2 * count, latent).flatten()
+        assert torch.equal(few[:same], many[:same])
