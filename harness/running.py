@@ -317,7 +317,8 @@ class Course:
         epoch, last = report.epoch, report.epoch == experiment.train.epochs
         metrics = dict(report.metrics)
         if scores is not None:
-            metrics |= scores.metrics("quality")
+            # First in the store, they are what MLflow's comparison page colours its lines by.
+            metrics = {**scores.metrics("quality"), **metrics}
             pruned = self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
             if pruned and not last:
                 log.tags({"harness.pruned": str(epoch)})

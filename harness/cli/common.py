@@ -110,15 +110,13 @@ def exit_code(outcome: Outcome) -> int:
     return 0 if outcome.status == "FINISHED" else EXIT_FAILED
 
 
-def where_to_look(store: Store, project: str, run_id: str) -> list[tuple[str, str]]:
+def where_to_look(store: Store, run_id: str) -> list[tuple[str, str]]:
     """How to look at a run in MLflow's UI."""
     if link := store.link(store.client.get_run(run_id)):
         return [("look", link)]
-    experiment = store.experiment_id(project)
-    return [
-        ("look", f"{program('mlflow')} server --backend-store-uri {store.shown_uri} --port 5000"),
-        ("", f"then http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run_id}"),
-    ]
+    usual = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
+    elsewhere = "" if store.uri == usual else f" --tracking-uri {store.shown_uri}"
+    return [("look", f"{program('harness')} ui {run_id[:8]}{elsewhere}")]
 
 
 def program(name: str) -> str:

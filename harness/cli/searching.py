@@ -184,7 +184,7 @@ def _print_study(store: Store, result: Any, seconds: float) -> None:
     if result.stopped:
         rows.append(("go on", f"{program('harness')} tune --study {result.name} --trials {now.total}"))
     if not result.unshipped:
-        rows += where_to_look(store, result.settings.experiment.project, result.run_id)
+        rows += where_to_look(store, result.run_id)
     for label, text in rows:
         click.echo(f"  {label:9}{text}")
 

@@ -166,7 +166,7 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     if outcome.status == "KILLED":
         rows.append(("go on", f"{program('harness')} run --resume {short}"))
     if not outcome.unshipped:
-        rows += where_to_look(store, outcome.experiment.project, outcome.run_id)
+        rows += where_to_look(store, outcome.run_id)
     for label, text in rows:
         click.echo(f"  {label:9}{text}")
 

@@ -17,8 +17,8 @@ def of_run(run: "Run") -> str:
 
 
 def of_experiment(experiment_id: str, view: str) -> str:
-    """The runs of an MLflow experiment as its shared view `view` has them."""
-    return f"#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={view}"
+    """The runs of an MLflow experiment and their charts, as its shared view `view` has them."""
+    return f"#/experiments/{experiment_id}/runs?{_TRAINING}&compareRunsMode=CHART&viewStateShareKey={view}"
 
 
 def of_comparison(runs: Iterable["Run"]) -> str:

@@ -8,6 +8,7 @@ that it does not name are added by the UI, in the section that the metric's name
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
 _SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
 # Sections in the order of the page, and whether they are unfolded. Those of the UI's own making come after them.
 _SECTIONS = {
-    "quality": True,
     "samples": True,
+    "quality": True,
     "best": True,
     "trial": True,
     "test": True,
@@ -58,11 +59,15 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
     columns += [f"metrics.`{name}`" for name in _SCORES if name in logged]
     columns += [f"params.`{path}`" for path in params]
     score = next((name for name in ("validation/kid", "quality/kid", "test/kid") if name in logged), "quality/kid")
+    # Every run has drawn its last epoch, and most end with the same. Children are folded in at first.
+    tags = [run.data.tags for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    ends = Counter(each["harness.epoch"] for each in tags if each.get("harness.epoch", "").isdecimal())
+    step = int(ends.most_common(1)[0][0]) if ends else 1
     charts = [
         _chart("quality", "LINE", metricKey="quality/kid", scaleType="log"),
         _chart("quality", "LINE", metricKey="quality/frechet", scaleType="log"),
-        _chart("samples", "IMAGE", imageKeys=["samples"], step=0),
-        _chart("samples", "IMAGE", imageKeys=["neighbours"], step=0),
+        _chart("samples", "IMAGE", imageKeys=["samples"], step=step, showRunParams=False),
+        _chart("samples", "IMAGE", imageKeys=["neighbours"], step=step, showRunParams=False),
         _chart("best", "LINE", metricKey="best/kid"),
         _chart("trial", "LINE", metricKey="trial/kid", scaleType="log"),
         _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
