@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import pictures
-from harness.gan import Report, Training
 
 if TYPE_CHECKING:
+    from harness.gan import Report, Training
     from harness.study import Standing, Tried
 
 

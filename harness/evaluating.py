@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness import data, pictures, recall
+from harness import data, pictures, recall, records
 from harness.errors import HarnessError
 from harness.experiment import Experiment, Train
 from harness.quality import Scorer, Scores, load_judge
@@ -136,7 +136,7 @@ def evaluate_images(
 
 def _leaves(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get("harness.kind") != "replicates":
-        return [recall.single(store, run)]
+        return [records.single(store, run)]
     children = store.children(run.info.run_id)
     if not children:
         raise HarnessError(f"{run.info.run_name} has no runs below it yet")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Picture = npt.NDArray[np.uint8]  # [H, W] grey or [H, W, 3]
 
@@ -32,6 +33,8 @@ def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
 
 def pairs(images: Tensor, others: Tensor, columns: int = 10, gap: int = 2) -> Picture:
     """A row of `images`, below it their counterparts in `others`, and so on; both uint8 [N, C, H, W]."""
+    import torch
+
     rows = zip(torch.split(images.cpu(), columns), torch.split(others.cpu(), columns), strict=True)
     return grid(torch.cat([row for pair in rows for row in pair]), columns, gap)
 
@@ -130,6 +133,8 @@ def whole_or_nothing(path: Path) -> Iterator[Path]:
 
 def load_npz(path: Path) -> Tensor:
     """`images` of anyone's NPZ file, as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
+    import torch
+
     images = None
     try:
         with path.open("rb") as file:

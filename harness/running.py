@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from harness import checkpoints, data, pictures, provenance, recall
+from harness import checkpoints, data, pictures, provenance, recall, records
 from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
@@ -169,7 +169,7 @@ class Interrupted:
 
 def interrupted(store: Store, wanted: str) -> Interrupted:
     """Look a run up to go on with it. Raises HarnessError for an unknown run, or one without a checkpoint."""
-    found = recall.single(store, store.find(wanted))
+    found = records.single(store, store.find(wanted))
     checkpoint = recall.checkpoint(store, found)
     best = Best()
     if checkpoint.score is not None:

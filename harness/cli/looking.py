@@ -22,12 +22,12 @@ from harness.errors import HarnessError
 def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
     """List recent runs: their status and numbers."""
     store = store_at(tracking_uri)
-    from harness import recall
+    from harness import records
 
     if project is not None and store.client.get_experiment_by_name(project) is None:
         names = ", ".join(experiment.name for experiment in store.client.search_experiments())
         raise HarnessError(f"--project {project!r}: there is no such MLflow experiment; there are {names}")
-    found = [recall.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
+    found = [records.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

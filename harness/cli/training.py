@@ -144,7 +144,7 @@ def _print_plan(training: Any) -> None:
 
 
 def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
-    from harness import recall
+    from harness import records
     from harness.display import duration
 
     short = outcome.run_id[:8]
@@ -160,7 +160,7 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         rows.append(("test", f"{shown}  (judge {outcome.judge}; lower is better)"))
     if outcome.unshipped:
         rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
-    elif grid := recall.newest_grid(store, outcome.run_id):
+    elif grid := records.newest_grid(store, outcome.run_id):
         rows.append(("grid", shown_path(grid)))
     rows.append(("sample", f"{program('harness')} sample {short} --count 100 --out digits.png"))
     if outcome.status == "KILLED":
