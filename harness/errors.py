@@ -14,6 +14,10 @@ class HarnessError(Exception):
         super().__init__(redact(" ".join(message.split())))
 
 
+class DeletedRunError(HarnessError):
+    """The run that is asked for is deleted in its store."""
+
+
 def redact(text: str) -> str:
     """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`."""
     # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare

@@ -131,6 +131,17 @@ def whole_or_nothing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Raises HarnessError, which names the option that the path was given with, where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"cannot write {path}: {error.strerror or error}; give {option} a place that can be written"
+        ) from error
+
+
 def load_npz(path: Path) -> Tensor:
     """`images` of anyone's NPZ file, as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
     import torch

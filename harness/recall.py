@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +85,7 @@ def sample_to(
     described, drawer, _ = generator(store, run, weights, raw=raw)
     like = data.load_split(described.data.name, "test")
     images = generate(drawer, sample_inputs(described, like, count, seed=seed))
-    with _written(out):
+    with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
@@ -104,7 +103,7 @@ def walk_to(
     described, drawer, _ = generator(store, run, weights, raw=raw)
     like = data.load_split(described.data.name, "test")
     steps = walk(drawer, described, like, count, frames, seed=seed)
-    with _written(out):
+    with pictures.writing(out, "--out"):
         if out.suffix in animations.SUFFIXES:
             moving = animations.magnified(pictures.grid(step) for step in steps)
             animations.save_animation(out, moving, 1000 // animations.FASTEST)
@@ -137,7 +136,7 @@ def history_to(
         )
     if run.info.status == "RUNNING":
         notice(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
-    with _written(out):
+    with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length
             sheet = pictures.sheet([(grid.picture, grid.caption) for grid in history], columns)
@@ -146,13 +145,3 @@ def history_to(
             frames = (pictures.captioned(grid.picture, grid.caption) for grid in history)
             animations.save_animation(out, frames, animations.pace(len(history), fps))
     return out, history
-
-
-@contextmanager
-def _written(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write {out}: {error.strerror or error}; give --out a place that can be written"
-        ) from error

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.cli import drawing, looking, searching, training, upkeep
+from harness.cli import comparing, drawing, looking, searching, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.errors import HarnessError, redact
 
@@ -63,6 +63,7 @@ for command in (
     looking.runs,
     looking.evaluate,
     drawing.sample,
+    comparing.compare,
     looking.ui,
     drawing.history,
     looking.experiments,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.errors import DeletedRunError, HarnessError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,14 +16,27 @@ _PAGE = 200
 _OURS = "tags.`harness.id` != ''"  # true only of runs that have the tag
 
 
-def search(client: "MlflowClient", filter_string: str = "", *, experiments: list[str] | None = None) -> Iterator["Run"]:
-    """The runs that match, newest first, in all experiments or in those with these ids; fetched as they are read."""
+def search(
+    client: "MlflowClient", filter_string: str = "", *, experiments: list[str] | None = None, deleted: bool = False
+) -> Iterator["Run"]:
+    """The runs that match, newest first, in all experiments or in those with these ids; fetched as they are read.
+
+    deleted: those that are deleted, instead of the others.
+    """
+    from mlflow.entities import ViewType
+
+    view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in _experiments(client)]
     token = None
     while experiments:
         page = client.search_runs(
-            experiments, filter_string, max_results=_PAGE, order_by=["attributes.start_time DESC"], page_token=token
+            experiments,
+            filter_string,
+            view,
+            max_results=_PAGE,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
         )
         yield from page
         token = page.token
@@ -61,6 +74,9 @@ def find(client: "MlflowClient", text: str, store: str) -> "Run":
         shown = "; ".join(_describe(run) for run in list(candidates.values())[:8])
         more = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
         raise HarnessError(f"{text!r} means {len(candidates)} runs: {shown}{more}. Give one of these ids")
+    deleted = list(_candidates(client, text, deleted=True))
+    if len(deleted) == 1:
+        raise _deleted(deleted[0].info.run_id)
     raise HarnessError(f"there is no run {text!r} in {store}{_nearest(client, text)}; `harness runs` lists them")
 
 
@@ -74,16 +90,20 @@ def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
             return None
         raise
     if run.info.lifecycle_stage == "deleted":
-        raise HarnessError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+        raise _deleted(run_id)
     return run
 
 
-def _candidates(client: "MlflowClient", text: str) -> Iterator["Run"]:
+def _deleted(run_id: str) -> DeletedRunError:
+    return DeletedRunError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+
+
+def _candidates(client: "MlflowClient", text: str, *, deleted: bool = False) -> Iterator["Run"]:
     if re.fullmatch(r"[0-9a-f]{4,31}", text):
-        yield from search(client, f"attributes.run_id LIKE '{text}%'")
+        yield from search(client, f"attributes.run_id LIKE '{text}%'", deleted=deleted)
     quote = '"' if "'" in text else "'"
     if quote not in text:
-        yield from search(client, f"attributes.run_name = {quote}{text}{quote}")
+        yield from search(client, f"attributes.run_name = {quote}{text}{quote}", deleted=deleted)
 
 
 def _nearest(client: "MlflowClient", text: str) -> str:

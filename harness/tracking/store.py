@@ -212,11 +212,18 @@ class Store:
 
     def children(self, run_id: str, tags: Mapping[str, str] = _NONE) -> list["Run"]:
         """The runs directly below a run, newest first: all, or those with these tags."""
-        wanted = {"mlflow.parentRunId": run_id, **tags}
+        return self.tagged({"mlflow.parentRunId": run_id, **tags})
+
+    def tagged(self, tags: Mapping[str, str]) -> list["Run"]:
+        """The runs with all of these tags, newest first."""
+        for value in tags.values():
+            if "'" in value and '"' in value:
+                return []  # no name of ours, and MLflow's filters cannot say it
+        conditions = (
+            f'tags.`{key}` = "{value}"' if "'" in value else f"tags.`{key}` = '{value}'" for key, value in tags.items()
+        )
         with self._asking():
-            return list(
-                lookup.search(self.client, " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items()))
-            )
+            return list(lookup.search(self.client, " and ".join(conditions)))
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A run's values of a metric by their step: the newest of each; none where it was never logged."""
@@ -241,6 +248,10 @@ class Store:
     def link(self, run: "Run") -> str | None:
         """Where a server's UI shows the run; None for a database."""
         return f"{self.address}/{pages.of_run(run)}" if self.address else None
+
+    def comparison_link(self, runs: Sequence["Run"]) -> str | None:
+        """Where a server's UI compares the runs; None for a database."""
+        return f"{self.address}/{pages.of_comparison(runs)}" if self.address else None
 
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.

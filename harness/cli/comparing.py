@@ -1,0 +1,103 @@
+"""The command that looks across runs: `compare`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from harness.cli.common import json_option, program, store_at, tracking_uri_option
+from harness.errors import HarnessError
+
+
+@click.command(short_help="Put runs side by side: table, pictures, curves.")
+@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.option("--study", metavar="NAME", help="All trials of a study.")
+@click.option("--experiment", metavar="NAME", help="All runs of an experiment.")
+@click.option("--best", type=click.IntRange(2), metavar="N", help="Of all these the N with the lowest KID.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page to be mailed, opens offline.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png: the sample grids side by side.")
+@click.option(
+    "--step", type=click.IntRange(0), metavar="EPOCH", help="Of the grids.  [default: the newest that all have]"
+)
+@json_option
+@tracking_uri_option
+def compare(
+    wanted: Sequence[str],
+    study: str | None,
+    experiment: str | None,
+    best: int | None,
+    html: Path | None,
+    picture: Path | None,
+    step: int | None,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Put runs side by side, the best first: scores with their spread, and the params that differ.
+
+    A study among the RUNs stands for its best trial, replicates for their mean. Scores are those that all have: of
+    the test split, else of the validation split, else the best while training.
+    """
+    for option, path, suffix in (("--html", html, ".html"), ("--picture", picture, ".png")):
+        if path is not None and path.suffix != suffix:
+            raise HarnessError(f"{option} {path}: the name must end in {suffix}")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise HarnessError(f"{option} {path}: there is no folder {path.absolute().parent}")
+    if step is not None and not (html or picture):
+        raise HarnessError(f"--step {step} says which grids are drawn; it goes with --html or --picture")
+    store = store_at(tracking_uri)
+    from harness import comparing
+
+    found = comparing.compare(store, wanted, study=study, experiment=experiment, best=best)
+    notices = list(found.notices)
+    written = []
+    if html or picture:
+        tiles, more = comparing.tiles_of(store, found, step=step)
+        notices += more
+        if picture:
+            from harness import pictures
+
+            with pictures.writing(picture, "--picture"):
+                pictures.save_png(picture, comparing.sheet(tiles))
+            written.append(picture)
+        if html:
+            curves, more = comparing.curves_of(store, found)
+            notices += more
+            command = shlex.join(["harness", *sys.argv[1:]])
+            comparing.write_report(html, store, found, tiles, curves, notices=notices, command=command)
+            written.append(html)
+    runs = [row.run for row in found.rows]
+    look = store.comparison_link(runs) or shlex.join([program("harness"), "ui", *(row.short_id for row in found.rows)])
+    if as_json:
+        plain = comparing.as_json(store, found) | {"notices": notices, "look": look, "files": [str(p) for p in written]}
+        click.echo(json.dumps(plain, indent=2))
+        return
+    _print(found, notices)
+    for path in written:
+        click.echo(f"written   {path}")
+    click.echo(f"look      {look}" if len(look) < 2000 else "look      too many runs for one page: --best 20")
+
+
+def _print(found: object, notices: Sequence[str]) -> None:
+    from harness import comparing
+    from harness.display import console, print_table
+
+    assert isinstance(found, comparing.Comparison)
+    for notice in notices:
+        click.echo(notice, err=True)
+    params = list(found.params)
+    room = console().width if console().is_terminal else 200
+    while True:
+        header, *lines = comparing.as_cells(found, params)
+        widths = [max(len(cells[column]) for cells in [header, *lines]) + 3 for column in range(len(header))]
+        if not params or sum(widths) <= room:
+            break
+        params.pop()
+    print_table(header, lines)
+    click.echo(comparing.footer(found))
+    if left := found.params[len(params) :]:
+        click.echo(f"{len(left)} more params differ: {', '.join(left)}")

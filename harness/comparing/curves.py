@@ -1,0 +1,45 @@
+"""How the runs got there: their metrics by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.comparing.selection import Comparison
+from harness.tracking import Store
+
+MOST = 20  # runs whose curves are drawn
+POINTS = 1000  # of a curve, at most
+FIRST = ("quality/kid", "loss/discriminator", "loss/generator")
+OTHERS = (
+    "quality/frechet",
+    "quality/density",
+    "quality/coverage",
+    "quality/class_kl",
+    "quality/memorisation",
+    "loss/penalty",
+    "logit/real",
+    "logit/fake",
+    "accuracy/real",
+    "accuracy/fake",
+    "gradient/discriminator",
+    "gradient/generator",
+)
+
+Curve = Mapping[int, float]
+
+
+def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str, Curve]], list[str]]:
+    """By metric, and then by run id: values by epoch, of the first twenty rows; and notices."""
+    rows = comparison.rows[:MOST]
+    notices = [f"curves of the first {MOST} of {len(comparison.rows)} runs"] if len(comparison.rows) > MOST else []
+    curves: dict[str, dict[str, Curve]] = {}
+    for metric in (*FIRST, *OTHERS):
+        for row in rows:
+            owner = row.run if metric in row.run.data.metrics else row.drawn
+            if metric not in owner.data.metrics:
+                continue
+            points = store.history(owner.info.run_id, metric)
+            stride = -(-len(points) // POINTS)
+            kept = {step: points[step] for index, step in enumerate(sorted(points)) if index % stride == 0}
+            curves.setdefault(metric, {})[row.run.info.run_id] = kept
+    return curves, notices

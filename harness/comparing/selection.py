@@ -1,0 +1,212 @@
+"""Which runs are compared, by which score, and which params tell them apart."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness import records
+from harness.errors import DeletedRunError, HarnessError
+from harness.tracking import Store
+
+if TYPE_CHECKING:
+    from harness.tracking import Run
+
+SCORES = ("test/kid", "validation/kid", "quality/kid")
+ON_THE_WAY = "quality/kid"
+NAMES = ("name", "description")  # say what a run is called, not what it is
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run that is compared, and what is said of it.
+
+    drawn: the run whose pictures and curves stand for it: itself, or of replicates the best one.
+    """
+
+    run: Run
+    drawn: Run
+
+    @property
+    def name(self) -> str:
+        return str(self.run.info.run_name)
+
+    @property
+    def short_id(self) -> str:
+        return str(self.run.info.run_id[:8])
+
+    @property
+    def status(self) -> str:
+        """The status in MLflow, or why it is not what was hoped for: `pruned`, `diverged`."""
+        for tag in ("pruned", "diverged"):
+            if f"harness.{tag}" in self.run.data.tags:
+                return tag
+        return str(self.run.info.status)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, or has taken so far."""
+        end = self.run.info.end_time or time.time() * 1000
+        return float(end - self.run.info.start_time) / 1000
+
+    def kid(self, metric: str) -> float | None:
+        """A KID: the last, of those while training the best. None where there is none, or it is not a number."""
+        last = self._last(metric)
+        return float(self.run.data.tags.get("harness.best_kid", last)) if metric == ON_THE_WAY and last else last
+
+    def spread(self, metric: str) -> float | None:
+        """The deviation of that KID over the seeds of replicates, else its standard error; None for neither."""
+        return self._beside(metric, f"{metric}_std") or self._beside(metric, f"{metric}_se")
+
+    def frechet(self, metric: str) -> float | None:
+        """The Frechet distance that goes with that KID; None where it is not known."""
+        return self._beside(metric, metric.replace("kid", "frechet"))
+
+    def _beside(self, metric: str, other: str) -> float | None:
+        # MLflow tells the last value of a metric, which need not be of the epoch that was best.
+        return self._last(other) if self.kid(metric) == self._last(metric) else None
+
+    def _last(self, metric: str) -> float | None:
+        value = self.run.data.metrics.get(metric)
+        return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    score: the metric that they are sorted by, lowest first; None where they share none, and stand as they were given.
+    params: the dotted paths of those that differ.
+    notices: what is to be known about comparing these, a line each.
+    """
+
+    rows: list[Row]
+    score: str | None
+    params: list[str]
+    notices: list[str] = field(default_factory=list)
+
+
+def compare(
+    store: Store,
+    wanted: Sequence[str] = (),
+    *,
+    study: str | None = None,
+    experiment: str | None = None,
+    best: int | None = None,
+) -> Comparison:
+    """The runs that are named, the trials of a study, the runs of an experiment; of all these the `best` ones.
+
+    A study among the named ones means its best trial. Deleted runs are left out, with a notice.
+    Raises HarnessError for unknown names, and where fewer than two runs remain.
+    """
+    notices: list[str] = []
+    found: list[Run] = []
+    for text in wanted:
+        try:
+            run = store.find(text)
+        except DeletedRunError as error:
+            notices.append(f"left out: {error}")
+            continue
+        found.append(records.single(store, run) if run.data.tags.get("harness.kind") == "study" else run)
+    if study is not None:
+        found += _trials(store, study)
+    if experiment is not None:
+        found += _runs_of(store, experiment)
+    runs = list({run.info.run_id: run for run in found}.values())
+    if len(runs) < 2:
+        asked = "".join(f" ({notice})" for notice in notices)
+        raise HarnessError(
+            f"{len(runs)} run{'' if len(runs) == 1 else 's'} to compare, expected two or more: name them, or give "
+            f"--study NAME or --experiment NAME{asked}"
+        )
+    score, rows = _ranked([Row(run, run) for run in runs])
+    if best is not None:
+        rows = rows[:best]
+        if len(rows) < 2:
+            raise HarnessError(f"--best {best} leaves one run, expected two or more to compare")
+    rows = [Row(row.run, _drawn(store, row.run)) for row in rows]
+    return Comparison(rows, score, _differing(rows), notices + _warnings(store, rows))
+
+
+def _trials(store: Store, name: str) -> list[Run]:
+    studies = store.tagged({"harness.kind": "study", "harness.study": name})
+    if not studies:
+        known = {run.data.tags.get("harness.study", "") for run in store.tagged({"harness.kind": "study"})}
+        raise HarnessError(
+            f"--study {name!r}: there is no such study{_nearest(name, known)}; `harness studies` lists them"
+        )
+    trials = [
+        trial
+        for parent in studies
+        for trial in store.children(parent.info.run_id, {"harness.kind": "trial"})
+        if trial.data.metrics and trial.info.status != "RUNNING"
+    ]
+    if not trials:
+        raise HarnessError(f"no trial of study {name} has ended yet")
+    return list(reversed(trials))
+
+
+def _runs_of(store: Store, name: str) -> list[Run]:
+    kinds = ("run", "replicates")
+    runs = [run for run in store.tagged({"harness.experiment": name}) if run.data.tags.get("harness.kind") in kinds]
+    runs = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    if not runs:
+        known = {run.data.tags.get("harness.experiment", "") for run in store.runs(limit=1000)}
+        raise HarnessError(f"--experiment {name!r}: no run of it is here{_nearest(name, known)}")
+    return list(reversed(runs))
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"; the nearest names are {', '.join(near)}" if near else ""
+
+
+def _ranked(rows: list[Row]) -> tuple[str | None, list[Row]]:
+    """The score that all rows that came to their end have, and the rows by it; those without it come last."""
+    finished = [row for row in rows if row.run.info.status == "FINISHED"] or rows
+    shared = (score for score in SCORES if all(row.kid(score) is not None for row in finished))
+    score = next(shared, None)
+    if score is None:
+        return None, rows
+
+    def rank(row: Row) -> tuple[bool, float]:
+        own, on_the_way = row.kid(score), row.kid(ON_THE_WAY)
+        return own is None, own if own is not None else math.inf if on_the_way is None else on_the_way
+
+    return score, sorted(rows, key=rank)
+
+
+def _drawn(store: Store, run: Run) -> Run:
+    try:
+        return records.single(store, run)
+    except HarnessError:  # of replicates none has finished
+        return run
+
+
+def _differing(rows: Sequence[Row]) -> list[str]:
+    paths = dict.fromkeys(path for row in rows for path in row.run.data.params)
+    params = [row.run.data.params for row in rows]
+    return [path for path in paths if path not in NAMES and len({each.get(path) for each in params}) > 1]
+
+
+def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
+    said = []
+    for row in rows:
+        if row.run.info.status == "RUNNING":
+            said.append(f"{row.name} is still running: its numbers so far")
+    projects = {row.run.info.experiment_id for row in rows}
+    if len(projects) > 1:
+        names = sorted(store.client.get_experiment(project).name for project in projects)
+        said.append(f"the runs are of different projects: {', '.join(names)}")
+    for what, values in (
+        ("trained on different data", {row.run.data.tags.get("harness.dataset", "") for row in rows}),
+        ("scored by different judges", {row.run.data.tags.get("harness.judge", "") for row in rows} - {""}),
+        ("scored with different numbers of samples", {row.run.data.params.get("quality.samples", "") for row in rows}),
+    ):
+        if len(values) > 1:
+            said.append(f"the runs were {what} ({'; '.join(sorted(values))}): their scores do not compare")
+    return said

@@ -1,0 +1,74 @@
+"""The runs' sample grids side by side, of the same epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness import pictures, records
+from harness.comparing.selection import Comparison, Row
+from harness.errors import HarnessError
+from harness.records import Grid
+from harness.tracking import Store
+
+MOST = 12  # runs that are shown
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A run's grid and what stands below it. picture: uint8 [H, W] or [H, W, 3], None where there is none."""
+
+    row: Row
+    picture: pictures.Picture | None
+    caption: list[str]
+
+
+def tiles_of(store: Store, comparison: Comparison, *, step: int | None = None) -> tuple[list[Tile], list[str]]:
+    """The grids of the first dozen rows and notices: of the newest epoch that all of them have drawn, or of `step`.
+
+    Where they have none in common each shows its newest. Raises HarnessError where no run has drawn epoch `step`.
+    """
+    rows = comparison.rows[:MOST]
+    notices = []
+    if len(comparison.rows) > MOST:
+        notices.append(f"pictures of the first {MOST} of {len(comparison.rows)} runs")
+    drawn = {row.run.info.run_id: _grids(store, row, notices) for row in rows}
+    having = [grids for grids in drawn.values() if grids]
+    shared = set.intersection(*(set(grids) for grids in having)) if having else set()
+    epoch = step if step is not None else max(shared, default=None)
+    if step is not None and not any(step in grids for grids in having):
+        there = sorted(set().union(*having)) if having else []
+        raise HarnessError(
+            f"--step {step}: no run has drawn that epoch; there are {', '.join(map(str, there[-8:])) or 'none'}"
+        )
+    if epoch is None and having:
+        notices.append("the runs have drawn no epoch in common: each shows its newest")
+    return [_tile(row, drawn[row.run.info.run_id], epoch) for row in rows], notices
+
+
+def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
+    try:
+        return {grid.epoch: grid for grid in records.grids(store, row.drawn)}
+    except HarnessError as error:
+        notices.append(f"no pictures: {error}")
+        return {}
+
+
+def _tile(row: Row, grids: dict[int, Grid], epoch: int | None) -> Tile:
+    chosen = max(grids, default=None) if epoch is None else epoch
+    if chosen is None or chosen not in grids:
+        return Tile(row, None, [row.name, "no samples" if not grids else f"no samples of epoch {epoch}"])
+    return Tile(row, grids[chosen].picture, [row.name, *grids[chosen].caption])
+
+
+def sheet(tiles: Sequence[Tile]) -> pictures.Picture:
+    """All tiles in one picture, an empty one where a run has none. Raises HarnessError where none has any."""
+    shown = [tile.picture for tile in tiles if tile.picture is not None]
+    if not shown:
+        raise HarnessError("none of the runs has sample grids: there is nothing to draw a picture of")
+    empty = np.full(shown[0].shape, 40, np.uint8)
+    cells = [(empty if tile.picture is None else tile.picture, tile.caption) for tile in tiles]
+    return pictures.sheet(cells, min(COLUMNS, len(cells)), white=True)
