@@ -39,6 +39,13 @@ def only_run() -> Run:
     return run
 
 
+def run_named(name: str) -> Run:
+    """The one run of that name, of any project."""
+    projects = [experiment.experiment_id for experiment in client().search_experiments()]
+    (run,) = client().search_runs(projects, f"attributes.run_name = '{name}'")
+    return run
+
+
 def size_of(picture: Path) -> tuple[int, int]:
     with Image.open(picture) as image:
         return image.size

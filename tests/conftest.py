@@ -15,6 +15,7 @@ from harness import experiment as experiments
 from harness.experiment import Experiment
 
 from .commands import Harness, Said, Server
+from .study.common import SMALL
 
 TINY = """
 name: tiny
@@ -79,27 +80,70 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workplace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with an empty default store in it and the experiment file tiny.yaml."""
-    folder = tmp_path / "work"
+    folder = _furnished(tmp_path / "work", database)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+def _furnished(folder: Path, database: Path) -> Path:
     (folder / "mlruns").mkdir(parents=True)
     shutil.copy(database, folder / "mlruns" / "mlflow.db")
     (folder / "tiny.yaml").write_text(TINY)
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
 
 
 @pytest.fixture
 def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
     """Calls the console script's own entry point in this process: importing torch takes seconds."""
+    return _caller(monkeypatch, capsys)
 
+
+def _caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
     def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        code = _call(monkeypatch, *arguments)
         said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
+        return Said(code, said.out, said.err)
 
     return call
+
+
+def _call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+# What there is to look at in a gallery: runs that differ, replicates, and a study of five trials.
+_GALLERY = (
+    ("run", "tiny.yaml", "--name", "slow", "--set", "optimizer.lr=1e-4"),
+    ("run", "tiny.yaml", "--name", "quick", "--set", "optimizer.lr=1e-2", "--set", "generator.latent=12"),
+    ("run", "tiny.yaml", "--name", "seeds", "--seeds", "2", "--together", "1"),
+    ("tune", "small.yaml", "--trials", "5", "--fuse", "1", "--pruner", "none"),
+)
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, database: Path, _data_cache: Path) -> Path:
+    """A working directory whose store real runs have filled. It is shared: tests only look at it."""
+    folder = _furnished(tmp_path_factory.mktemp("gallery") / "work", database)
+    (folder / "small.yaml").write_text(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for arguments in _GALLERY:
+            assert _call(patch, *arguments, "--no-system-metrics") == 0, arguments
+    return folder
+
+
+@pytest.fixture
+def gallery(filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
+    """Calls commands in the working directory that has been filled."""
+    monkeypatch.chdir(filled)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    capsys.readouterr()
+    return _caller(monkeypatch, capsys)
 
 
 @pytest.fixture
