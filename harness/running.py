@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,7 +22,7 @@ from harness.gan import Report, Training, resolve, sample_inputs
 from harness.quality import Scores
 from harness.scoring import Scoring, Split
 from harness.stopping import Deadline, interruptions
-from harness.tracking import RunLog, Store, save_generator
+from harness.tracking import RunLog, Store, save_generator, save_sampler
 
 GRID = 100  # images in a sample grid
 
@@ -380,7 +381,7 @@ def _conclude(course: Course, best: Best) -> Outcome:
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
     if outcome.status == "FINISHED":
-        _log_generator(log, training, generator)
+        _log_models(log, training, generator)
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
@@ -441,11 +442,18 @@ def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -
     log.artifact(path, key)
 
 
-def _log_generator(log: RunLog, training: Training, generator: torch.nn.Module) -> None:
-    folder = log.folder / "models" / "generator"
-    example = sample_inputs(training.experiment, training.images, 2).numpy()
-    save_generator(generator, example, folder)
-    log.model("generator", folder)
+def _log_models(log: RunLog, training: Training, generator: torch.nn.Module) -> None:
+    folder = log.folder / "models"
+    save_models(training.experiment, training.images, generator, folder)
+    for name in ("generator", "sampler"):
+        log.model(name, folder / name)
+
+
+def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
+    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`."""
+    save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
+    classes = images.classes if experiment.conditional else 0
+    save_sampler(folder / "sampler", folder / "generator", experiment.generator.latent, classes)
 
 
 # Going on --------------------------------------------------------------------------------------------------------

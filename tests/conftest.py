@@ -116,10 +116,11 @@ def _call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 # What there is to look at in a gallery: runs that differ, replicates, and a study of five trials.
+_SCORED = ("run", "tiny.yaml", "--set", "data.validation=100", "--set", "track.score_every=1")
 _GALLERY = (
-    ("run", "tiny.yaml", "--name", "slow", "--set", "optimizer.lr=1e-4"),
-    ("run", "tiny.yaml", "--name", "quick", "--set", "optimizer.lr=1e-2", "--set", "generator.latent=12"),
-    ("run", "tiny.yaml", "--name", "seeds", "--seeds", "2", "--together", "1"),
+    (*_SCORED, "--name", "slow", "--set", "optimizer.lr=1e-4"),
+    (*_SCORED, "--name", "quick", "--set", "optimizer.lr=1e-2", "--set", "generator.latent=12"),
+    (*_SCORED, "--name", "seeds", "--seeds", "2", "--together", "1"),
     ("tune", "small.yaml", "--trials", "5", "--fuse", "1", "--pruner", "none"),
 )
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from harness import __version__
-from harness.cli import comparing, drawing, looking, searching, training, upkeep
+from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.errors import HarnessError, redact
 
@@ -66,6 +66,8 @@ for command in (
     comparing.compare,
     looking.ui,
     drawing.history,
+    serving.serve,
+    serving.promote,
     looking.experiments,
     upkeep.schema,
     upkeep.sync,

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from harness.tracking.git import source_diff
-from harness.tracking.models import save_generator
+from harness.tracking.models import save_generator, save_sampler
+from harness.tracking.registry import Promoted
 from harness.tracking.runlog import RunLog
 from harness.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Run", "RunLog", "Store", "save_generator", "source_diff"]
+__all__ = ["Promoted", "Run", "RunLog", "Store", "save_generator", "save_sampler", "source_diff"]

@@ -1,4 +1,4 @@
-"""A generator as an MLflow model: the exported graph and its weights, loadable without this package."""
+"""A generator as MLflow models, loadable without this package: the exported network, and what samples with it."""
 
 import copy
 import warnings
@@ -34,6 +34,46 @@ def save_generator(network: "torch.nn.Module", example: "np.ndarray", folder: Pa
             signature=infer_signature(latents, images),
             input_example=latents,
             # Given, so that MLflow does not load and run the model in a new process to find out.
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}", "numpy"],
+            pip_requirements=_requirements(),
             serialization_format="pt2",
         )
+
+
+def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None:
+    """Save in `folder`, which must not exist, a pyfunc model that draws images by count and seed: see `sampler_code`.
+
+    network: where `save_generator` has put the network; it is copied. latent: how much noise it takes. classes: how many
+    it is told of, after the noise; 0 for none. Nothing is pickled: the model is the file sampler_code.py.
+    """
+    import mlflow.pyfunc
+    import numpy as np
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    columns = [ColSpec("long", "count"), ColSpec("long", "seed")]
+    if classes:
+        columns.append(ColSpec("string", "digits", required=False))
+    example = pd.DataFrame({"count": [4], "seed": [0], **({"digits": ["2026"]} if classes else {})})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(Path(__file__).with_name("sampler_code.py")),
+            artifacts={"network": str(network / "data" / "model.pt2")},
+            model_config={"latent": latent, "classes": classes},
+            signature=ModelSignature(
+                inputs=Schema(columns),
+                outputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1))]),
+                params=ParamSchema([ParamSpec("format", "string", "array")]),
+            ),
+            input_example=(example, {"format": "array"}),
+            pip_requirements=[*_requirements(), "pandas", "pillow"],
+        )
+
+
+def _requirements() -> list[str]:
+    import mlflow
+    import torch
+
+    return [f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}", "numpy"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.errors import HarnessError, redact
-from harness.tracking import artifacts, lookup, pages, sweeping, views
+from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.git import git_tags
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
@@ -252,6 +252,32 @@ class Store:
     def comparison_link(self, runs: Sequence["Run"]) -> str | None:
         """Where a server's UI compares the runs; None for a database."""
         return f"{self.address}/{pages.of_comparison(runs)}" if self.address else None
+
+    def promote(self, run: "Run", name: str, alias: str) -> registry.Promoted:
+        """Register the sampler of a run as `name` in MLflow's registry, and let `alias` point to it.
+
+        Raises HarnessError for a run without one, and for a name or alias that MLflow does not take.
+        """
+        kid = run.data.metrics.get("test/kid")
+        tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
+        with self._asking():
+            return registry.promote(
+                self.client,
+                run.info.run_id,
+                name,
+                alias,
+                tags if kid is None else {**tags, "harness.test_kid": str(kid)},
+            )
+
+    def download_registered(self, address: str, into: Path) -> Path:
+        """Copy the files of models:/NAME@ALIAS or models:/NAME/VERSION into a folder; returns where they are."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with self._asking():
+            source = registry.source_of(self.client, address)
+            into.mkdir(parents=True, exist_ok=True)
+            repository = get_artifact_repository(source, tracking_uri=self.uri, registry_uri=self.uri)
+            return Path(repository.download_artifacts("", str(into)))
 
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.

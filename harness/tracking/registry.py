@@ -1,0 +1,82 @@
+"""MLflow's model registry: a run's sampler under a name, and an alias that says which version is meant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.tracking import artifacts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A version of a registered model. fresh: it was registered just now, and not earlier."""
+
+    name: str
+    version: str
+    alias: str
+    fresh: bool
+
+    @property
+    def address(self) -> str:
+        return f"models:/{self.name}@{self.alias}"
+
+
+def promote(client: "MlflowClient", run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> Promoted:
+    """Register the sampler that a run has logged under `name`, unless it is there, and let `alias` point to it.
+
+    Raises HarnessError for a run without one, and for a name or alias that MLflow does not take.
+    """
+    from mlflow.exceptions import MlflowException
+
+    model = artifacts.model_named(client, run_id, "sampler")
+    if model is None:
+        status = client.get_run(run_id).info.status
+        raise HarnessError(
+            f"run {run_id[:8]} is {status} and has no model `sampler` to promote; a run has one once it is FINISHED"
+        )
+    try:
+        if not any(known.name == name for known in client.search_registered_models(f"name = '{_quoted(name)}'")):
+            client.create_registered_model(name)
+        versions = client.search_model_versions(f"name = '{_quoted(name)}'")
+        known = [version for version in versions if version.tags.get("harness.model") == model]
+        if known:
+            version = known[0].version
+        else:
+            source = client.get_logged_model(model).artifact_location
+            every = {**tags, "harness.model": model, "harness.run_id": run_id}
+            version = client.create_model_version(name, source, run_id=run_id, tags=every, model_id=model).version
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        reason = " ".join(str(error.message).split())[:200]
+        raise HarnessError(f"MLflow does not take the name {name!r} with the alias {alias!r}: {reason}") from error
+    return Promoted(name, str(version), alias, not known)
+
+
+def source_of(client: "MlflowClient", address: str) -> str:
+    """Where the files of models:/NAME@ALIAS or models:/NAME/VERSION are. Raises HarnessError for an unknown one."""
+    from mlflow.exceptions import MlflowException
+
+    name, alias, version = address.removeprefix("models:/"), "", ""
+    if "@" in name:
+        name, _, alias = name.rpartition("@")
+    elif "/" in name:
+        name, _, version = name.rpartition("/")
+    if not name or not (alias or version.isdecimal()):
+        raise HarnessError(f"{address!r}: expected models:/NAME@ALIAS or models:/NAME/VERSION")
+    try:
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        return str(client.get_model_version_download_uri(name, found.version))
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        raise HarnessError(f"there is no model {address!r} in the registry; `harness promote` makes one") from error
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")

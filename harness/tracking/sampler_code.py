@@ -1,0 +1,99 @@
+"""A trained generator as a function from (count, seed, digits) to images: the code of the logged model `sampler`.
+
+MLflow copies this file into the model, and runs it where the model is loaded, with torch, numpy, pandas and Pillow
+beside MLflow, and without harness. What it restates of harness, the tests hold to the original.
+"""
+
+import base64
+import hashlib
+import io
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+MOST = 10_000  # images a row
+BATCH = 1_000  # images that the network makes at once
+COLUMNS, GAP = 10, 2  # of a grid
+
+
+class Sampler(mlflow.pyfunc.PythonModel):
+    """Draws images; the same seed gives the same ones as `harness sample`.
+
+    Input: a table with a row for each wish: `count`, `seed`, and, where the generator is told the class, `digits`: the
+    classes to draw in turn, over and over up to `count` ("2026"; all of them in turn where it is missing or empty).
+    Output: uint8 [N, H, W], or [N, C, H, W] in colour, of all rows one after the other; with the param `format` "png" a
+    list with a grid for each row, as PNG in base64.
+    """
+
+    def load_context(self, context):
+        self.latent = int(context.model_config["latent"])
+        self.classes = int(context.model_config["classes"] or 0)
+        self.network = torch.export.load(context.artifacts["network"]).module()
+
+    def predict(self, context, model_input: pd.DataFrame, params=None):
+        form = (params or {}).get("format", "array")
+        if form not in ("array", "png"):
+            raise _refusal(f"format {form!r}: expected array or png")
+        rows = model_input.to_dict("records")
+        if not rows:
+            raise _refusal("no rows: expected at least one, with count and seed")
+        wishes = [self._inputs(**row) for row in rows]  # all are looked at before one is drawn
+        drawn = [self._draw(inputs) for inputs in wishes]
+        if form == "png":
+            return [base64.b64encode(_png(images)).decode() for images in drawn]
+        images = np.concatenate(drawn)
+        return images[:, 0] if images.shape[1] == 1 else images
+
+    def _inputs(self, count, seed, digits=None):
+        """Noise [count, latent], with the one-hot class joined to it where there are classes."""
+        count, seed = int(count), int(seed)
+        if not 1 <= count <= MOST:
+            raise _refusal(f"count {count}: expected 1 to {MOST:,}")
+        if seed < 0:
+            raise _refusal(f"seed {seed}: expected 0 or more")
+        wanted = "" if digits is None or digits != digits else str(digits)  # NaN is what pandas makes of a missing one
+        known = "".join(str(number) for number in range(min(self.classes, 10)))
+        if wanted and not self.classes:
+            raise _refusal(f"digits {wanted!r}: this generator is not told the class; leave digits out")
+        if not set(wanted) <= set(known):
+            raise _refusal(f"digits {wanted!r}: expected some of {known}")
+        digest = hashlib.sha256(f"{seed}/samples/0".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        noise = torch.randn(count, self.latent, generator=generator)
+        if not self.classes:
+            return noise
+        turn = torch.tensor([int(digit) for digit in wanted]) if wanted else torch.arange(self.classes)
+        labels = turn[torch.arange(count) % len(turn)]
+        return torch.cat([noise, torch.nn.functional.one_hot(labels, self.classes).float()], dim=1)
+
+    @torch.no_grad()
+    def _draw(self, inputs):
+        batches = [self.network(batch) for batch in torch.split(inputs, BATCH)]
+        images = (torch.cat(batches) + 1) * 127.5
+        return images.nan_to_num(nan=127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _png(images):
+    from PIL import Image
+
+    count, channels, height, width = images.shape
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
+    for index, image in enumerate(images.transpose(0, 2, 3, 1)):
+        top, left = (GAP + place * (size + GAP) for place, size in zip(divmod(index, columns), (height, width)))
+        sheet[top : top + height, left : left + width] = image
+    file = io.BytesIO()
+    Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _refusal(text):
+    return MlflowException(text, error_code=INVALID_PARAMETER_VALUE)
+
+
+mlflow.models.set_model(Sampler())
