@@ -26,7 +26,7 @@ REGISTERED = "models:/"
 def serve(
     store: Store, wanted: str, *, port: int | None, say: Callable[[str], None], notice: Callable[[str], None]
 ) -> str:
-    """Serve the sampler of a run, or of models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
+    """Serve the sampler of a run, or models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
 
     port: one that must be free, or None for the usual one, or another.
     Raises HarnessError for what is not there, a port that is taken, and a server that does not come up.
@@ -60,10 +60,9 @@ def examples(address: str, *, conditional: bool) -> list[str]:
     # A table with one row, spelled out: MLflow takes a bare list of rows too, but not with params beside it.
     body = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
     ask = f"curl -s {address}/invocations -H 'Content-Type: application/json' -d"
-    picture = (
-        "import base64, json, sys; sys.stdout.buffer.write(base64.b64decode(json.load(sys.stdin)['predictions'][0]))"
-    )
-    array = "import json, sys; images = json.load(sys.stdin)['predictions']; print(len(images), 'images')"
+    read = "import base64, json, sys; found = json.load(sys.stdin)['predictions']; "
+    picture = read + "sys.stdout.buffer.write(base64.b64decode(found[0]))"
+    array = read + "print(len(found), 'images of', len(found[0]), 'x', len(found[0][0]))"
     return [
         f"  {ask} '{json.dumps(body | {'params': {'format': 'png'}})}' | python3 -c \"{picture}\" > digits.png",
         f"  {ask} '{json.dumps(body)}' | python3 -c \"{array}\"",

@@ -42,8 +42,8 @@ def save_generator(network: "torch.nn.Module", example: "np.ndarray", folder: Pa
 def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None:
     """Save in `folder`, which must not exist, a pyfunc model that draws images by count and seed: see `sampler_code`.
 
-    network: where `save_generator` has put the network; it is copied. latent: how much noise it takes. classes: how many
-    it is told of, after the noise; 0 for none. Nothing is pickled: the model is the file sampler_code.py.
+    network: where `save_generator` has put the network; it is copied. latent: how much noise it takes. classes: how
+    many it is told of, after the noise; 0 for none. Nothing is pickled: the model is the file sampler_code.py.
     """
     import mlflow.pyfunc
     import numpy as np

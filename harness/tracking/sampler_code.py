@@ -85,7 +85,8 @@ def _png(images):
     rows = -(-count // columns)
     sheet = np.zeros((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), np.uint8)
     for index, image in enumerate(images.transpose(0, 2, 3, 1)):
-        top, left = (GAP + place * (size + GAP) for place, size in zip(divmod(index, columns), (height, width)))
+        row, column = divmod(index, columns)
+        top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
         sheet[top : top + height, left : left + width] = image
     file = io.BytesIO()
     Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(file, format="PNG")

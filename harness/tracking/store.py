@@ -258,16 +258,11 @@ class Store:
 
         Raises HarnessError for a run without one, and for a name or alias that MLflow does not take.
         """
-        kid = run.data.metrics.get("test/kid")
         tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
+        if (kid := run.data.metrics.get("test/kid")) is not None:
+            tags["harness.test_kid"] = str(kid)
         with self._asking():
-            return registry.promote(
-                self.client,
-                run.info.run_id,
-                name,
-                alias,
-                tags if kid is None else {**tags, "harness.test_kid": str(kid)},
-            )
+            return registry.promote(self.client, run.info.run_id, name, alias, tags)
 
     def download_registered(self, address: str, into: Path) -> Path:
         """Copy the files of models:/NAME@ALIAS or models:/NAME/VERSION into a folder; returns where they are."""

@@ -1,0 +1,176 @@
+"""`serve` answers the lines that it prints; `promote` registers what it serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from harness.ports import free_port
+
+from .commands import Harness, client, run_named, size_of, spawn, wait_for
+
+
+def _processes_of(address: str) -> list[str]:
+    """Command lines of this machine that name the port."""
+    port = address.rpartition(":")[2]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if port in words and "mlflow" in " ".join(words):
+            found.append(" ".join(words))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_the_printed_lines_work_and_a_signal_ends_everything(
+    harness: Harness, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    conditional = number == signal.SIGINT
+    told = ("--set", "conditional=true") if conditional else ()
+    assert harness("run", "tiny.yaml", "--name", "served", *told, "--no-system-metrics").code == 0
+    port = free_port(0)
+    address = f"http://127.0.0.1:{port}"
+    process = spawn("serve", "served", "--port", str(port))
+    said = wait_for(process, "print(len(found)")
+    picture, array = [line for line in said.splitlines() if "curl" in line]
+    assert ('"digits"' in picture) == conditional
+    subprocess.run(["bash", "-ec", picture], check=True, cwd=tmp_path)
+    assert size_of(tmp_path / "digits.png") == (302, 62)
+    answer = subprocess.run(["bash", "-ec", array], check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert answer.stdout.strip() == "20 images of 28 x 28"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _ask(address, {"count": 0, "seed": 0})
+    assert refused.value.code == 400
+    assert "count 0: expected 1 to 10,000" in refused.value.read().decode()
+    assert harness("serve", "served", "--port", str(port)).err.startswith(f"harness: port {port} of 127.0.0.1")
+    assert _processes_of(address)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    assert not [line for line in _processes_of(address) if "models" in line or "uvicorn" in line]
+
+
+def _ask(address: str, row: dict[str, int]) -> object:
+    body = json.dumps({"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}).encode()
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.slow
+def test_a_run_without_a_sampler_is_served_from_its_checkpoint(harness: Harness) -> None:
+    stopped = harness("run", "tiny.yaml", "--name", "short", "--max-time", "0.001s", "--no-system-metrics")
+    assert stopped.code == 3, stopped.err
+    port = free_port(0)
+    process = spawn("serve", "short", "--port", str(port))
+    said = wait_for(process, "print(len(found)")
+    assert "has no model `sampler`: it is made of its checkpoint of epoch 1" in said
+    assert harness("sample", "short", "--out", "x.npz", "--count", "2", "--seed", "4").code == 0
+    import numpy as np
+
+    answer = _ask(f"http://127.0.0.1:{port}", {"count": 2, "seed": 4})
+    assert isinstance(answer, dict)
+    np.testing.assert_array_equal(np.array(answer["predictions"], np.uint8), np.load("x.npz")["images"])
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_promoting_twice_makes_one_version_and_the_alias_moves(harness: Harness) -> None:
+    for name in ("one", "two"):
+        assert harness("run", "tiny.yaml", "--name", name, "--epochs", "1", "--no-system-metrics").code == 0
+    first = harness("promote", "one", "--as", "digits")
+    assert first.code == 0, first.err
+    assert "version 1 of digits is champion" in first.out
+    assert "version 1 of digits (it was there already) is champion" in harness("promote", "one", "--as", "digits").out
+    assert "version 2 of digits is champion" in harness("promote", "two", "--as", "digits").out
+    versions = client().search_model_versions("name = 'digits'")
+    assert {int(version.version): version.run_id for version in versions} == {
+        1: run_named("one").info.run_id,
+        2: run_named("two").info.run_id,
+    }
+    champion = client().get_model_version_by_alias("digits", "champion")
+    assert champion.run_id == run_named("two").info.run_id
+    assert float(champion.tags["harness.test_kid"]) == run_named("two").data.metrics["test/kid"]
+    again = harness("promote", "one", "--as", "digits", "--alias", "old")
+    assert "is old" in again.out
+    port = free_port(0)
+    process = spawn("serve", "models:/digits@old", "--port", str(port))
+    said = wait_for(process, "print(len(found)")
+    assert f"models:/digits@old on http://127.0.0.1:{port}/invocations" in said
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert not list(Path().glob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "nobody"], "there is no run 'nobody'"),
+        (["serve", "models:/nobody@champion"], "there is no model 'models:/nobody@champion' in the registry"),
+        (["serve", "models:/nobody/3"], "there is no model 'models:/nobody/3' in the registry"),
+        (["serve", "models:/nobody"], "expected models:/NAME@ALIAS or models:/NAME/VERSION"),
+        (["promote", "quick", "--as", "a/b"], "MLflow does not take the name 'a/b'"),
+        (
+            ["promote", "quick", "--as", "digits", "--alias", "v1"],
+            "MLflow does not take the name 'digits' with the alias",
+        ),
+        (["promote", "nobody", "--as", "digits"], "there is no run 'nobody'"),
+        (["ui", "nobody"], "there is no run 'nobody'"),
+    ],
+)
+def test_bad_input_is_one_line(gallery: Harness, arguments: list[str], said: str) -> None:
+    result = gallery(*arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_a_run_without_models_cannot_be_promoted(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--name", "short", "--max-time", "0.001s", "--no-system-metrics").code == 3
+    result = harness("promote", "short", "--as", "digits")
+    assert result.code == 2
+    assert "is KILLED and has no model `sampler` to promote" in result.err
+    assert not client().search_registered_models()
+
+
+def test_a_server_that_dies_is_quoted(harness: Harness, tmp_path: Path) -> None:
+    import sys
+
+    from harness import child
+    from harness.errors import HarnessError
+
+    words = [sys.executable, "-c", "import sys; print('no room on this disk', file=sys.stderr); sys.exit(1)"]
+    with (
+        pytest.raises(HarnessError, match="the thing ended at once: no room on this disk"),
+        child.running(words, "the thing", cwd=tmp_path, environment={}) as server,
+    ):
+        server.wait_until_answers(f"http://127.0.0.1:{free_port(0)}/")
+
+
+def test_a_server_that_ignores_being_asked_is_killed_with_its_children(tmp_path: Path) -> None:
+    import sys
+
+    from harness import child
+
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); {stubborn}"
+    with child.running([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
+        group = server._process.pid
+        time.sleep(0.5)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
