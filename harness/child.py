@@ -89,7 +89,8 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
             )
         child = Child(process, log, what)
         try:
-            yield child
+            with interruptions():  # whenever a signal comes, it is seen, and the server ended
+                yield child
         finally:
             child.end()
 
