@@ -95,4 +95,5 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
 
 def _takes_digits(model: Path) -> bool:
     described = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))
-    return '"digits"' in str((described.get("signature") or {}).get("inputs"))
+    settings = described["flavors"].get("python_function", {}).get("config") or {}
+    return bool(settings.get("classes"))

@@ -51,9 +51,8 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    columns = [ColSpec("long", "count"), ColSpec("long", "seed")]
-    if classes:
-        columns.append(ColSpec("string", "digits", required=False))
+    # MLflow drops columns that a signature lacks without a word: where `digits` are refused, they have to arrive first.
+    columns = [ColSpec("long", "count"), ColSpec("long", "seed"), ColSpec("string", "digits", required=False)]
     example = pd.DataFrame({"count": [4], "seed": [0], **({"digits": ["2026"]} if classes else {})})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

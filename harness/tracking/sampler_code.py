@@ -25,6 +25,7 @@ class Sampler(mlflow.pyfunc.PythonModel):
 
     Input: a table with a row for each wish: `count`, `seed`, and, where the generator is told the class, `digits`: the
     classes to draw in turn, over and over up to `count` ("2026"; all of them in turn where it is missing or empty).
+    A generator that is not told the class refuses digits.
     Output: uint8 [N, H, W], or [N, C, H, W] in colour, of all rows one after the other; with the param `format` "png" a
     list with a grid for each row, as PNG in base64.
     """

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.experiment import Experiment
+
 from ..commands import Harness, client, run_named
 
 CONDITIONAL = ("--set", "conditional=true", "--name", "told")
@@ -69,6 +71,31 @@ def test_it_draws_the_digits_that_are_asked_for(harness: Harness, tmp_path: Path
     np.testing.assert_array_equal(mixed[-1], single[0])
 
 
+def test_digits_are_the_classes_that_the_network_is_told(tiny: Experiment, tmp_path: Path) -> None:
+    import mlflow
+    import pandas as pd
+    import torch
+    from mlflow.exceptions import MlflowException
+
+    from harness import data
+    from harness.gan import Training, generate, resolve
+    from harness.gan.draws import sample_noise, told
+    from harness.running import save_models
+
+    images = data.load_split("mnist", "test")
+    training = Training(resolve(tiny.with_values({"conditional": True}), images), images)
+    save_models(training.experiment, images, training.sampler, tmp_path)
+    sampler = mlflow.pyfunc.load_model(str(tmp_path / "sampler"))
+    for wanted, seed in (("2026", 5), ("9", 2**63 - 1)):
+        inputs = told(sample_noise(seed, 6, 8), torch.tensor([int((wanted * 6)[at]) for at in range(6)]), 10, 8)
+        drawn = sampler.predict(pd.DataFrame({"count": [6], "seed": [seed], "digits": [wanted]}))
+        np.testing.assert_array_equal(drawn, generate(training.sampler, inputs).squeeze(1).numpy())
+    for wrong in ("2a", "2 0", "-1", "\u0663"):
+        with pytest.raises(MlflowException, match="expected some of 0123456789") as refused:
+            sampler.predict(pd.DataFrame({"count": [1], "seed": [0], "digits": [wrong]}))
+        assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
 def _files_of_the_sampler() -> Path:
     """Of a run that is not told classes."""
     outputs = client().get_run(run_named("quick").info.run_id).outputs.model_outputs
@@ -108,6 +135,9 @@ def test_png_is_a_grid_a_row(loaded) -> None:  # type: ignore[no-untyped-def]
         ({"count": 10_001, "seed": 0}, {}, "count 10001: expected 1 to 10,000"),
         ({"count": 1, "seed": -1}, {}, "seed -1: expected 0 or more"),
         ({"count": 1, "seed": 0}, {"format": "jpg"}, "format 'jpg': expected array or png"),
+        ({"count": 1, "seed": 0, "digits": "2026"}, {}, "this generator is not told the class; leave digits out"),
+        ({"count": 1.5, "seed": 0}, {}, "enforce schema"),
+        ({"seed": 0}, {}, "missing inputs"),
     ],
 )
 def test_a_wrong_wish_is_refused_as_such(loaded, row, params, said) -> None:  # type: ignore[no-untyped-def]
