@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import yaml
 from harness import child, records
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
+from harness.stopping import hangups
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def serve(
 ) -> str:
     """Serve the sampler of a run, or models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
 
+    A terminal that is closed counts as SIGTERM: the server has a session of its own and would outlive it.
     port: one that must be free, or None for the usual one, or another.
     Raises HarnessError for what is not there, a port that is taken, and a server that does not come up.
     """
@@ -44,7 +47,8 @@ def serve(
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
         command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
         quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_TRACKING_URI": store.uri}
-        with child.running(command, "the model server", cwd=Path(folder), environment=quiet) as server:
+        running = child.running(command, "the model server", cwd=Path(folder), environment=quiet)
+        with hangups(), running as server:
             server.wait_until_answers(f"{address}/ping")
             say(f"{title} on {address}/invocations (Ctrl-C ends it)")
             for line in examples(address, conditional=_takes_digits(model)):
@@ -70,16 +74,19 @@ def examples(address: str, *, conditional: bool) -> list[str]:
 
 
 def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) -> Path:
-    """The sampler that a run has logged, or one that is made of its checkpoint."""
-    try:
-        return store.download(run.info.run_id, "sampler", folder / "logged")
-    except HarnessError:
-        pass
+    """The sampler that a run has logged, or one that is made of its checkpoint.
+
+    A run that was gone on with may have one from before: unless it is FINISHED again, that is not its best generator.
+    """
+    if run.info.status == "FINISHED":
+        with contextlib.suppress(HarnessError):
+            return store.download(run.info.run_id, "sampler", folder / "logged")
     from harness import data, recall
     from harness.running import save_models
 
     described, generator, epoch = recall.generator(store, run)
-    notice(f"run {run.info.run_name} has no model `sampler`: it is made of its checkpoint of epoch {epoch}")
+    why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
+    notice(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
     made = folder / "made"
     made.mkdir()
     save_models(described, data.load_split(described.data.name, "test"), generator, made)

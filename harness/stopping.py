@@ -46,6 +46,20 @@ def interruptions() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def hangups() -> Iterator[None]:
+    """SIGHUP, that of a terminal which is closed, counts as SIGTERM; where it is ignored (nohup), it stays so."""
+    previous = signal.getsignal(signal.SIGHUP)
+    if previous is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
 class Deadline:
     """Whether another epoch would still end in time, going by the longest so far, and a tenth more.
 

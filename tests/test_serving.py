@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,16 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import requests
 
 from harness.ports import free_port
+from harness.tracking import Store
 
-from .commands import Harness, client, run_named, size_of, spawn, wait_for
+from .commands import Harness, Server, client, run_named, size_of, spawn, wait_for
 
 
 def _processes_of(address: str) -> list[str]:
@@ -34,7 +39,7 @@ def _processes_of(address: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_the_printed_lines_work_and_a_signal_ends_everything(
     harness: Harness, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -64,11 +69,11 @@ def test_the_printed_lines_work_and_a_signal_ends_everything(
     assert not [line for line in _processes_of(address) if "models" in line or "uvicorn" in line]
 
 
-def _ask(address: str, row: dict[str, int]) -> object:
+def _ask(address: str, row: dict[str, int]) -> dict[str, Any]:
     body = json.dumps({"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+        return dict(json.load(answer))
 
 
 @pytest.mark.slow
@@ -78,12 +83,9 @@ def test_a_run_without_a_sampler_is_served_from_its_checkpoint(harness: Harness)
     port = free_port(0)
     process = spawn("serve", "short", "--port", str(port))
     said = wait_for(process, "print(len(found)")
-    assert "has no model `sampler`: it is made of its checkpoint of epoch 1" in said
+    assert "run short is KILLED: the sampler is made of its checkpoint of epoch 1" in said
     assert harness("sample", "short", "--out", "x.npz", "--count", "2", "--seed", "4").code == 0
-    import numpy as np
-
     answer = _ask(f"http://127.0.0.1:{port}", {"count": 2, "seed": 4})
-    assert isinstance(answer, dict)
     np.testing.assert_array_equal(np.array(answer["predictions"], np.uint8), np.load("x.npz")["images"])
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
@@ -146,6 +148,97 @@ def test_a_run_without_models_cannot_be_promoted(harness: Harness) -> None:
     assert result.code == 2
     assert "is KILLED and has no model `sampler` to promote" in result.err
     assert not client().search_registered_models()
+
+
+def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert harness("run", "tiny.yaml", "--name", "longer", "--epochs", "1", "--no-system-metrics").code == 0
+    longer = ("run", "--resume", "longer", "--epochs", "9", "--max-time", "0.001s", "--no-system-metrics")
+    assert harness(*longer).code == 3
+    assert "is KILLED and has no model `sampler`" in harness("promote", "longer", "--as", "digits").err
+    from harness import serving
+
+    store, heard = Store.open(), []
+    model = serving._model(store, store.find("longer"), Path.cwd(), heard.append)
+    assert heard == ["run longer is KILLED: the sampler is made of its checkpoint of epoch 2"]
+    assert model.parent.name == "made"
+
+
+def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import running
+
+    def as_before(*_: object) -> None:
+        """What runs logged before there were samplers."""
+
+    monkeypatch.setattr(running, "_log_models", as_before)
+    assert harness("run", "tiny.yaml", "--name", "old", "--epochs", "1", "--no-system-metrics").code == 0
+    refused = harness("promote", "old", "--as", "digits")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "it was made before runs had one" in refused.err
+    from harness import serving
+
+    store, heard = Store.open(), []
+    assert serving._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "made"
+    assert "run old has no model `sampler`" in heard[0]
+
+
+def test_an_alias_that_is_refused_leaves_nothing_in_the_registry(harness: Harness) -> None:
+    assert harness("run", "tiny.yaml", "--name", "one", "--epochs", "1", "--no-system-metrics").code == 0
+    for alias in ("v1", "latest", "two words", ""):
+        assert harness("promote", "one", "--as", "digits", "--alias", alias).code == 2, alias
+    assert not client().search_registered_models()
+
+
+def test_the_registry_is_the_store_s_own(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert harness("run", "tiny.yaml", "--name", "one", "--epochs", "1", "--no-system-metrics").code == 0
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{Path('other.db').absolute()}")
+    assert harness("promote", "one", "--as", "it's mine").code == 0
+    assert not Path("other.db").exists()
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    (model,) = client().search_registered_models()
+    assert model.name == "it's mine"
+    assert client().get_model_version_by_alias("it's mine", "champion").run_id == run_named("one").info.run_id
+    again = harness("promote", "one", "--as", "it's mine")
+    assert "version 1 of it's mine (it was there already) is champion" in again.out
+    (line,) = [line for line in again.out.splitlines() if line.startswith("  serve")]
+    assert shlex.split(line)[-1] == "models:/it's mine@champion"
+
+
+@pytest.mark.slow
+def test_a_server_s_runs_are_promoted_and_served(harness: Harness, server: Server) -> None:
+    there = ("--tracking-uri", server.uri)
+    assert harness("run", "tiny.yaml", "--name", "far", "--epochs", "1", "--no-system-metrics", *there).code == 0
+    promoted = harness("promote", "far", "--as", "digits", *there)
+    assert promoted.code == 0, promoted.err
+    assert f"mlflow.set_tracking_uri('{server.uri}')" in promoted.out
+    assert harness("sample", "far", "--out", "x.npz", "--count", "2", "--seed", "4", *there).code == 0
+    for wanted in ("far", "models:/digits/1"):
+        port = free_port(0)
+        with spawn("serve", wanted, "--port", str(port), *there) as process:
+            wait_for(process, "print(len(found)")
+            answer = _ask(f"http://127.0.0.1:{port}", {"count": 2, "seed": 4})
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        np.testing.assert_array_equal(np.array(answer["predictions"], np.uint8), np.load("x.npz")["images"])
+    assert not list(Path().glob("*.db"))
+
+
+def test_a_server_without_a_registry_is_named(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.utils.rest_utils import verify_rest_response
+
+    assert harness("run", "tiny.yaml", "--name", "one", "--epochs", "1", "--no-system-metrics").code == 0
+
+    def not_found(*_: object, **__: object) -> None:
+        answer = requests.Response()
+        answer.status_code, answer._content = 404, b"<h1>Not Found</h1>"
+        verify_rest_response(answer, "/api/2.0/mlflow/registered-models/search")
+
+    monkeypatch.setattr(SqlAlchemyStore, "get_registered_model", not_found)
+    refused = harness("promote", "one", "--as", "digits")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "has no model registry" in refused.err
 
 
 def test_a_server_that_dies_is_quoted(harness: Harness, tmp_path: Path) -> None:

@@ -38,10 +38,13 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     only the alias moves.
     """
     store = store_at(tracking_uri)
+    import shlex
+
     from harness import records
 
     promoted = store.promote(records.single(store, store.find(run)), name, alias)
     known = "" if promoted.fresh else " (it was there already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
-    click.echo(f"  load     mlflow.pyfunc.load_model({promoted.address!r})")
-    click.echo(f"  serve    {program('harness')} serve {promoted.address}")
+    click.echo(f"  load     mlflow.set_tracking_uri({store.shown_uri!r})")
+    click.echo(f"           mlflow.pyfunc.load_model({promoted.address!r})")
+    click.echo(f"  serve    {program('harness')} serve {shlex.quote(promoted.address)}")

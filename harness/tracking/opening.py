@@ -79,7 +79,8 @@ def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create:
     from mlflow import MlflowClient
 
     try:
-        client = MlflowClient(uri)
+        # The registry, too, is this store's: MLFLOW_REGISTRY_URI may name another.
+        client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except Exception as error:
         raise HarnessError(f"cannot use the tracking store {uri}: {reason(error)}") from error

@@ -25,23 +25,22 @@ class Promoted:
         return f"models:/{self.name}@{self.alias}"
 
 
-def promote(client: "MlflowClient", run_id: str, name: str, alias: str, tags: Mapping[str, str]) -> Promoted:
+def promote(
+    client: "MlflowClient", run_id: str, name: str, alias: str, tags: Mapping[str, str], store: str
+) -> Promoted:
     """Register the sampler that a run has logged under `name`, unless it is there, and let `alias` point to it.
 
-    Raises HarnessError for a run without one, and for a name or alias that MLflow does not take.
+    `store` names the store in errors. Raises HarnessError for a run that is not FINISHED or has none, for a name or
+    alias that MLflow does not take, and for a server without a registry. Nothing is registered then.
     """
     from mlflow.exceptions import MlflowException
 
-    model = artifacts.model_named(client, run_id, "sampler")
-    if model is None:
-        status = client.get_run(run_id).info.status
-        raise HarnessError(
-            f"run {run_id[:8]} is {status} and has no model `sampler` to promote; a run has one once it is FINISHED"
-        )
+    model = _sampler_of(client, run_id)
     try:
-        if not any(known.name == name for known in client.search_registered_models(f"name = '{_quoted(name)}'")):
-            client.create_registered_model(name)
-        versions = client.search_model_versions(f"name = '{_quoted(name)}'")
+        _refuse_alias(alias)
+        _make_sure_of(client, name)
+        # By its run: filters cannot spell every name.
+        versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
         known = [version for version in versions if version.tags.get("harness.model") == model]
         if known:
             version = known[0].version
@@ -51,11 +50,37 @@ def promote(client: "MlflowClient", run_id: str, name: str, alias: str, tags: Ma
             version = client.create_model_version(name, source, run_id=run_id, tags=every, model_id=model).version
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
+        if error.error_code == "ENDPOINT_NOT_FOUND":
+            raise HarnessError(f"{store} has no model registry: promote on a server that has one") from error
         if error.error_code != "INVALID_PARAMETER_VALUE":
             raise
         reason = " ".join(str(error.message).split())[:200]
         raise HarnessError(f"MLflow does not take the name {name!r} with the alias {alias!r}: {reason}") from error
     return Promoted(name, str(version), alias, not known)
+
+
+def _sampler_of(client: "MlflowClient", run_id: str) -> str:
+    """The id of the sampler of a run that is FINISHED: what one that was resumed logged before is not its best."""
+    status = client.get_run(run_id).info.status
+    if status != "FINISHED":
+        raise HarnessError(
+            f"run {run_id[:8]} is {status} and has no model `sampler` to promote; a run has one once it is FINISHED"
+        )
+    model = artifacts.model_named(client, run_id, "sampler")
+    if model is None:
+        raise HarnessError(
+            f"run {run_id[:8]} has no model `sampler` to promote: it was made before runs had one, or waits for "
+            "`harness sync`; else train it again"
+        )
+    return model
+
+
+def _refuse_alias(alias: str) -> None:
+    """What set_registered_model_alias would refuse, before there is a version that it is refused for."""
+    from mlflow.utils import validation
+
+    validation._validate_model_alias_name(alias)
+    validation._validate_model_alias_name_reserved(alias)
 
 
 def source_of(client: "MlflowClient", address: str) -> str:
@@ -78,5 +103,13 @@ def source_of(client: "MlflowClient", address: str) -> str:
         raise HarnessError(f"there is no model {address!r} in the registry; `harness promote` makes one") from error
 
 
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")
+def _make_sure_of(client: "MlflowClient", name: str) -> None:
+    """Make the registered model called `name` where it is missing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)

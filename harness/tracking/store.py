@@ -256,13 +256,14 @@ class Store:
     def promote(self, run: "Run", name: str, alias: str) -> registry.Promoted:
         """Register the sampler of a run as `name` in MLflow's registry, and let `alias` point to it.
 
-        Raises HarnessError for a run without one, and for a name or alias that MLflow does not take.
+        Raises HarnessError for a run that is not FINISHED or has none, for a name or alias that MLflow does not take,
+        and for a server without a registry.
         """
         tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
         if (kid := run.data.metrics.get("test/kid")) is not None:
             tags["harness.test_kid"] = str(kid)
         with self._asking():
-            return registry.promote(self.client, run.info.run_id, name, alias, tags)
+            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
 
     def download_registered(self, address: str, into: Path) -> Path:
         """Copy the files of models:/NAME@ALIAS or models:/NAME/VERSION into a folder; returns where they are."""
