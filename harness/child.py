@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
-from harness.stopping import interruptions
+from harness.stopping import hangups, interruptions
 
 PATIENCE = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
 GRACE = 5.0  # seconds that it has to end by itself
@@ -73,6 +73,7 @@ class Child:
 def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mapping[str, str]) -> Iterator[Child]:
     """Run a server in a session of its own while the block lasts; no signal of our terminal reaches it but through us.
 
+    A terminal that is closed counts as SIGTERM: the server would outlive it.
     what: names it in errors. What it says goes to a temporary file, whose last line such an error quotes.
     """
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
@@ -89,7 +90,7 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
             )
         child = Child(process, log, what)
         try:
-            with interruptions():  # whenever a signal comes, it is seen, and the server ended
+            with hangups(), interruptions():  # whenever a signal comes, it is seen, and the server ended
                 yield child
         finally:
             child.end()

@@ -15,7 +15,6 @@ import yaml
 from harness import child, records
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
-from harness.stopping import hangups
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def serve(
 ) -> str:
     """Serve the sampler of a run, or models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
 
-    A terminal that is closed counts as SIGTERM: the server has a session of its own and would outlive it.
     port: one that must be free, or None for the usual one, or another.
     Raises HarnessError for what is not there, a port that is taken, and a server that does not come up.
     """
@@ -47,8 +45,7 @@ def serve(
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
         command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
         quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_TRACKING_URI": store.uri}
-        running = child.running(command, "the model server", cwd=Path(folder), environment=quiet)
-        with hangups(), running as server:
+        with child.running(command, "the model server", cwd=Path(folder), environment=quiet) as server:
             server.wait_until_answers(f"{address}/ping")
             say(f"{title} on {address}/invocations (Ctrl-C ends it)")
             for line in examples(address, conditional=_takes_digits(model)):

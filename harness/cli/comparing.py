@@ -7,11 +7,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.common import json_option, program, store_at, tracking_uri_option
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.comparing import Comparison
 
 
 @click.command(short_help="Put runs side by side: table, pictures, curves.")
@@ -82,11 +86,10 @@ def compare(
     click.echo(f"look      {look}" if len(look) < 2000 else "look      too many runs for one page: --best 20")
 
 
-def _print(found: object, notices: Sequence[str]) -> None:
+def _print(found: Comparison, notices: Sequence[str]) -> None:
     from harness import comparing
     from harness.display import console, print_table
 
-    assert isinstance(found, comparing.Comparison)
     for notice in notices:
         click.echo(notice, err=True)
     params = list(found.params)

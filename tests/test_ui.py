@@ -1,0 +1,112 @@
+"""`ui`: which page is opened, and what is kept for it; the pages themselves are looked at in tests/browser."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from harness import ui
+from harness.tracking import Store, views
+
+from .commands import Harness, Server, client, run_named, spawn, wait_for
+
+
+@pytest.fixture
+def store(gallery: Harness) -> Store:
+    return Store.open(create=False)
+
+
+def test_a_study_is_compared_by_its_trials_in_their_order(store: Store) -> None:
+    page = ui.page(store, [store.find("small")])
+    trials = [run_named(f"small-{number}").info.run_id for number in range(5)]
+    assert f"runs={json.dumps(trials)}" in unquote(page.path)
+    assert page.title == "comparison of 5 trials of study small"
+
+
+def test_only_the_best_trials_of_many_are_compared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "MOST", 2)
+    page = ui.page(store, [store.find("small")])
+    trials = [run_named(f"small-{number}") for number in range(5)]
+    score = {trial.info.run_id: trial.data.metrics["validation/kid"] for trial in trials}
+    best = sorted(score, key=lambda run_id: score[run_id])[:2]
+    assert [run_id in page.path for run_id in score] == [run_id in best for run_id in score]
+    assert page.notices == ("study small has 5 trials: the 2 best are compared",)
+
+
+def test_one_run_and_several_runs(store: Store) -> None:
+    quick, slow = store.find("quick"), store.find("slow")
+    assert f"/runs/{quick.info.run_id}?workflowType=machine_learning" in ui.page(store, [quick]).path
+    assert unquote(ui.page(store, [quick, slow]).path).startswith(f'#/compare-runs?runs=["{quick.info.run_id}", "')
+
+
+def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace: Path) -> None:
+    from .study.common import SMALL
+
+    (workplace / "small.yaml").write_text(SMALL)
+    assert harness("tune", "small.yaml", "--trials", "1", "--fuse", "1", "--no-system-metrics").code == 0
+    store = Store.open(create=False)
+    study = store.find("small")
+    page = ui.page(store, [study])
+    assert study.info.run_id in page.path
+    assert page.notices == ("study small has one trial yet: its own page is opened",)
+
+
+def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:
+    page = ui.page(store, [])
+    assert f"viewStateShareKey={views.KEY}" in page.path
+    experiment = store.experiment_id("gan")
+    kept = client().get_experiment(experiment).tags[views.TAG]
+    state = json.loads(json.loads(kept)["state"])
+    assert {"metrics.`test/kid`", "params.`optimizer.lr`", "params.`generator.latent`"} <= set(state["selectedColumns"])
+    assert not any("widths" in column or "train.seed" in column for column in state["selectedColumns"])
+    (samples,) = [chart for chart in state["compareRunCharts"] if chart.get("imageKeys") == ["samples"]]
+    assert samples["step"] == 3, "the epoch with which the runs ended"
+    ui.page(store, [])
+    assert client().get_experiment(experiment).tags[views.TAG] == kept
+
+
+def test_a_store_without_runs_has_no_page(harness: Harness) -> None:
+    said = harness("ui", "--no-open")
+    assert said.code == 2
+    assert "there is no run" in said.err
+
+
+def test_a_port_that_is_taken_is_refused(gallery: Harness) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = gallery("ui", "--no-open", "--port", str(port))
+    assert said.code == 2
+    assert said.err.startswith(f"harness: port {port} of 127.0.0.1 cannot be used")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_runs_already_is_opened_as_it_is(harness: Harness, server: Server) -> None:
+    there = ("--tracking-uri", server.uri)
+    assert harness("run", "tiny.yaml", "--name", "far", "--epochs", "1", "--no-system-metrics", *there).code == 0
+    said = harness("ui", "far", "--no-open", *there)
+    assert said.code == 0
+    assert said.out.startswith(f"run far: {server.uri}/#/experiments/")
+    assert harness("ui", "--port", "5000", *there).code == 2
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_server_too(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.request
+
+    monkeypatch.chdir(filled)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    process = spawn("ui", "quick", "--no-open")
+    address = wait_for(process, "run quick: ").rpartition("run quick: ")[2].split("/#")[0]
+    assert urllib.request.urlopen(f"{address}/health", timeout=5).status == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"{address}/health", timeout=5)
