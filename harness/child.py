@@ -66,6 +66,12 @@ class Child:
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        # MLflow runs its servers by a command, and puts a traceback of its own below the one that tells why.
+        while len(lines) > 1 and "Command '" in lines[-1]:
+            start = max((index for index, line in enumerate(lines) if line.startswith("Traceback ")), default=0)
+            if not start:
+                break
+            lines = lines[:start]
         return redact(lines[-1])[:300] if lines else "it said nothing"
 
 

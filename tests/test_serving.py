@@ -255,6 +255,18 @@ def test_a_server_that_dies_is_quoted(harness: Harness, tmp_path: Path) -> None:
         server.wait_until_answers(f"http://127.0.0.1:{free_port(0)}/")
 
 
+@pytest.mark.slow
+def test_a_damaged_model_is_named_as_the_reason(harness: Harness, workplace: Path) -> None:
+    assert harness("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics").code == 0
+    (network,) = (workplace / "mlruns/artifacts").glob("gan/models/*/artifacts/artifacts/model.pt2")
+    network.write_bytes(b"not a network")
+    said = harness("serve", "latest", "--port", str(free_port(0)))
+    assert said.code == 2
+    assert said.err.startswith("harness: the model server ended at once: ")
+    assert "Command '" not in said.err
+    assert said.err.count("\n") == 1
+
+
 def test_a_server_that_ignores_being_asked_is_killed_with_its_children(tmp_path: Path) -> None:
     import sys
 

@@ -31,6 +31,7 @@ _SECTIONS = {
     "trial": True,
     "test": True,
     "loss": True,
+    "neighbours": False,
     "accuracy": False,
     "logit": False,
     "gradient": False,
@@ -67,16 +68,17 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
         _chart("quality", "LINE", metricKey="quality/kid", scaleType="log"),
         _chart("quality", "LINE", metricKey="quality/frechet", scaleType="log"),
         _chart("samples", "IMAGE", imageKeys=["samples"], step=step, showRunParams=False),
-        _chart("samples", "IMAGE", imageKeys=["neighbours"], step=step, showRunParams=False),
+        _chart("neighbours", "IMAGE", imageKeys=["neighbours"], step=step, showRunParams=False),
         _chart("best", "LINE", metricKey="best/kid"),
         _chart("trial", "LINE", metricKey="trial/kid", scaleType="log"),
         _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
         _chart("loss", "LINE", metricKey="loss/discriminator"),
         _chart("loss", "LINE", metricKey="loss/generator"),
     ]
-    sections = [
+    sections: list[dict[str, Any]] = [
         {"uuid": _uuid(name), "name": name, "display": open_, "isReordered": True} for name, open_ in _SECTIONS.items()
     ]
+    sections[0] |= {"columns": 1, "cardHeight": 400}  # the runs' grids side by side
     return {
         "selectedColumns": columns,
         "compareRunCharts": charts,
