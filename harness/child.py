@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -88,7 +89,7 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, **environment},
+                env={**os.environ, "PATH": _path(), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -100,6 +101,12 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
                 yield child
         finally:
             child.end()
+
+
+def _path() -> str:
+    """Where programs are looked for, our own environment's first: MLflow starts uvicorn by name, and a Python that was
+    called by its path has no environment activated."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _answers(address: str) -> bool:
