@@ -62,7 +62,7 @@ def penalty(
 
 
 def zero_centred(slopes: Tensor) -> Tensor:
-    """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated (Mescheder et al. 2018, eqs. 9,10)."""
+    """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated (Mescheder et al. 2018, eq. 9)."""
     return slopes.square().sum(1).mean() / 2
 
 
