@@ -22,7 +22,8 @@ PITCH = 32  # from one baseline to the next
 MARGIN = 10  # to the left and right of the text
 GAP = 3.0  # between the ink of neighbours
 SPACE = 9.0  # what a space adds to that
-EDGE, SOFT = 0.4, 0.5  # of full ink: where the edge of a stroke is drawn; how far its unevenness is smoothed
+EDGE, SOFT = 0.36, 0.4  # of full ink: where the edge of a stroke is drawn; how far its unevenness is smoothed
+DUST = 0.15  # of full ink: what is less keeps nothing together
 PAUSE = 0.2  # between glyphs, of the time that one takes to be written
 FRONT = 12.0  # how abruptly ink appears where the pen comes, in 1 / that time
 
@@ -123,7 +124,7 @@ def _set(line: Sequence[Picture | str], scale: int, random: Random) -> Iterator[
             edge += scale * SPACE
             profile += scale * SPACE
             continue
-        glyph = _magnified(MARKS[sign](pen, tall, random) if isinstance(sign, str) else _upright(sign), scale, random)
+        glyph = _magnified(MARKS[sign](pen, tall, random) if isinstance(sign, str) else _upright(sign, pen), scale, random)
         found = glyph.ink >= INK
         if not found.any():  # of a generator that draws nothing
             edge += scale * SPACE
@@ -153,8 +154,14 @@ def _extent(ink: Floats, axis: int) -> tuple[int, int]:
     return int(found[0]), int(found[-1]) + 1
 
 
-def _upright(digit: Picture) -> Drawn:
+def _upright(digit: Picture, pen: float) -> Drawn:
+    """A digit without its dust: specks that touch nothing else and have less ink than a dot of the pen."""
+    from scipy import ndimage
+
     ink = np.pad(shade(digit), PAD)
+    parts, _ = ndimage.label(ink >= DUST, np.ones((3, 3)))
+    amounts = np.bincount(parts.ravel(), ink.ravel())
+    ink[np.isin(parts, np.flatnonzero((amounts < pen**2) & (amounts < amounts[1:].max(initial=0))))] = 0
     return Drawn(ink, _extent(ink, axis=1)[1] if (ink >= INK).any() else len(ink) - PAD)
 
 
@@ -204,11 +211,11 @@ def _written(ink: Floats) -> Floats:
     begins = np.add.outer(np.arange(ink.shape[0]), np.arange(ink.shape[1]) / 2)
     start = np.unravel_index(np.where(ink >= min(INK, ink.max()), begins, np.inf).argmin(), ink.shape)
     cost = 1 / (ink + 0.02)
-    bar = np.zeros(ink.shape, bool)
-    thick = np.flatnonzero(ink[start[0] :, start[1] + 1] < INK / 2)[0]
-    bar[: start[0] + max(thick, 1), start[1] + 1] = True
-    if ndimage.label(ink * ~bar >= INK)[1] == ndimage.label(ink >= INK)[1]:  # the pen comes there the other way too
-        cost[bar] += 1000
+    bar = np.zeros(ink.shape, bool)  # across the stroke, to the right of where the pen begins
+    bar[: start[0] + np.flatnonzero(ink[start[0] :, start[1] + 1] < 0.05)[0] + 1, start[1] + 1] = True
+    returns = ndimage.label(ink * ~bar >= INK)[1] == ndimage.label(ink >= INK)[1]
+    if returns:
+        cost[bar] = np.inf
     distance = np.full(np.add(ink.shape, 2), np.inf)
     distance[1:-1, 1:-1][start] = 0
     rows, columns = ink.shape
@@ -221,6 +228,8 @@ def _written(ink: Floats) -> Floats:
         if np.array_equal(nearer, inner):
             break
         distance[1:-1, 1:-1] = nearer
+    if returns:
+        inner[bar] = inner[np.roll(bar, 1, axis=1)]
     order = inner.ravel().argsort(kind="stable")
     written = np.empty(ink.size, np.float32)
     written[order] = ink.ravel()[order].cumsum() / max(ink.sum(), 1)

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 Random = np.random.Generator
 
 # Lengths are in pixels of the digits' own size.
-PEN, TALL = 2.4, 19.0  # where there are no digits: the width of a stroke, the height of a digit
+PEN, TALL = 2.3, 20.0  # where there are no digits (medians of MNIST): the width of a stroke, the height of a digit
 INK = 0.5  # of full ink: what is measured as ink
 PAD = 4  # around a glyph, so that it can be tilted and measured
 
