@@ -3,8 +3,8 @@
     python benchmarks/legible.py RUN [--count 1000] [--seed 0] [--weights last] [--raw] [--json FILE]
 
 The digits are those that `harness write` sets into its lines, as the generator of a run in ./mlruns draws them: rows of
-0123456789, under both styles, read by both shipped judges; under `one` a row has one draw of noise, so that 1,000 digits
-are 100 draws. Prints a table in Markdown, then JSON.
+0123456789, under both styles, read by both shipped judges. Under `one` a row has one draw of noise, so that 1,000
+digits are 100 draws. Prints a table in Markdown, then JSON.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,23 +30,41 @@ FRONT = 12.0  # how abruptly ink appears where the pen comes, in 1 / that time
 
 
 LONGEST, MOST = 100, 100  # signs in a line, lines in all
+MOST_PIXELS = {".png": 16_000_000, ".gif": 2_000_000, ".webp": 2_000_000}
+ADVANCE = 17  # of a digit with the gap behind it, about
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines of a text that can be written. Raises HarnessError for one that cannot."""
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+def lines_for(out: Path, text: str, rows: int, scale: int) -> list[str]:
+    """The lines of a text, which is written `rows` times into the file `out`.
+
+    Raises HarnessError for a text that cannot be written, or whose picture would be too large.
+    """
     if not text.strip():
         raise HarnessError("the text is empty: expected digits, for example 2026-11-22")
-    for sign in dict.fromkeys("".join(lines)):
-        if sign not in {*DIGITS, *MARKS, " "}:
-            marks = " ".join(MARKS)
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    known = {*DIGITS, *MARKS, " "}
+    for sign in "".join(lines):
+        if sign not in known:
             raise HarnessError(
-                f"{sign!r} cannot be written: expected digits, spaces, {marks} and new lines; leave it out"
+                f"{sign!r} cannot be written: expected digits, spaces, {' '.join(MARKS)} and new lines; leave it out"
             )
     longest = max(map(len, lines))
     if longest > LONGEST:
         raise HarnessError(f"a line of the text is {longest:,} long; expected at most {LONGEST}: break it into lines")
-    return lines
+    count = len(lines) * rows
+    if count > MOST:
+        raise HarnessError(f"the text has {count:,} lines, --rows counted; expected at most {MOST}: write fewer")
+    height, width = scale * _tall(count), scale * (2 * MARGIN + ADVANCE * longest)
+    if width * height > MOST_PIXELS[out.suffix]:
+        raise HarnessError(
+            f"--out {out}: the picture would have about {width:,} x {height:,} pixels; expected at most "
+            f"{MOST_PIXELS[out.suffix] // 1_000_000} million in all: write fewer lines, or give a smaller --scale"
+        )
+    return lines * rows
+
+
+def _tall(lines: int) -> int:
+    return (lines - 1) * PITCH + ASCENT + DESCENT
 
 
 class Glyph(NamedTuple):
@@ -99,7 +118,7 @@ def page(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> Pag
             (first, last), (upper, lower) = _extent(glyph.ink, axis=0), _extent(glyph.ink, axis=1)
             boxes.append((left + first, top + upper, left + last, top + lower))
             clock += 1 + PAUSE
-    height = scale * ((len(lines) - 1) * PITCH + ASCENT + DESCENT)
+    height = scale * _tall(len(lines))
     width = max((left + glyph.ink.shape[1] for left, _, glyph in placed), default=0) + scale * (MARGIN - PAD)
     ink, written = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for left, top, glyph in placed:
@@ -124,7 +143,9 @@ def _set(line: Sequence[Picture | str], scale: int, random: Random) -> Iterator[
             edge += scale * SPACE
             profile += scale * SPACE
             continue
-        glyph = _magnified(MARKS[sign](pen, tall, random) if isinstance(sign, str) else _upright(sign, pen), scale, random)
+        glyph = _magnified(
+            MARKS[sign](pen, tall, random) if isinstance(sign, str) else _upright(sign, pen), scale, random
+        )
         found = glyph.ink >= INK
         if not found.any():  # of a generator that draws nothing
             edge += scale * SPACE

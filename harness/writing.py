@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
 from harness.gan.draws import sample_noise, told
-from harness.lettering import ASCENT, DESCENT, DIGITS, MARGIN, MOST, PITCH, lines_of, page
+from harness.lettering import DIGITS, page
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Style = Literal["one", "each"]
 
 OF_DIGITS = {"mnist"}  # the data sets whose classes are the digits 0 to 9
-MOST_PIXELS = {".png": 16_000_000, ".gif": 2_000_000, ".webp": 2_000_000}
-WIDE = 17  # of a digit with the gap behind it, about
 GLYPH_FRAMES = 6  # of an animation: 0.3 s
 
 
@@ -66,9 +64,8 @@ def write_to(
     out: Path,
     store: Store,
     run: Run,
-    text: str,
+    lines: Sequence[str],
     *,
-    rows: int = 1,
     seed: int = 0,
     style: Style = "one",
     paper: bool = False,
@@ -76,21 +73,11 @@ def write_to(
     weights: str = "best",
     raw: bool = False,
 ) -> None:
-    """Write a text `rows` times, each time anew, one below the other: a PNG, or a GIF or WebP in which it is written.
+    """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
 
     style: see `digits`. paper, scale, seed: see `harness.lettering`. An animation takes 0.3 s a sign, ten seconds at
-    the most, then holds the whole for two. Raises HarnessError for a text that cannot be written, or is too large.
+    the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
     """
-    lines = lines_of(text) * rows
-    if len(lines) > MOST:
-        raise HarnessError(f"the text has {len(lines):,} lines, --rows counted; expected at most {MOST}: write fewer")
-    width = scale * (2 * MARGIN + WIDE * max(map(len, lines)))
-    height = scale * (ASCENT + DESCENT + PITCH * (len(lines) - 1))
-    if width * height > MOST_PIXELS[out.suffix]:
-        raise HarnessError(
-            f"--out {out}: the picture would have about {width:,} x {height:,} pixels; expected at most "
-            f"{MOST_PIXELS[out.suffix] // 1_000_000} million in all: write fewer lines or choose a smaller --scale"
-        )
     described, drawer = writer(store, run, weights, raw=raw)
     wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
     drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.errors import HarnessError
-from harness.lettering import ASCENT, DESCENT, MARGIN, PITCH, SPACE, lines_of, page
+from harness.lettering import ASCENT, DESCENT, MARGIN, PITCH, SPACE, lines_for, page
 from harness.pictures import Picture
 
 SCALE = 4
@@ -182,8 +183,13 @@ def test_a_stroke_is_written_from_above_and_a_ring_anticlockwise() -> None:
 # Text ------------------------------------------------------------------------------------------------------------
 
 
+def lines_of(text: str, rows: int = 1, scale: int = 4, out: str = "a.png") -> list[str]:
+    return lines_for(Path(out), text, rows, scale)
+
+
 def test_a_text_is_read_in_lines() -> None:
     assert lines_of("2026-11-22 10:45\n1/2.5\r\n\n7\n") == ["2026-11-22 10:45", "1/2.5", "", "7"]
+    assert lines_of("1\n2", rows=2) == ["1", "2", "1", "2"]
     assert lines_of("1" * 100) == ["1" * 100]
 
 
@@ -203,3 +209,16 @@ def test_texts_that_cannot_be_written_are_refused(text: str, said: str) -> None:
     with pytest.raises(HarnessError) as refused:
         lines_of(text)
     assert said in str(refused.value)
+
+
+def test_pictures_that_are_too_large_are_refused() -> None:
+    with pytest.raises(HarnessError, match=r"the text has 102 lines, --rows counted; expected at most 100"):
+        lines_of("1\n2", rows=51)
+    with pytest.raises(HarnessError, match=r"the text has 1,000,000,000 lines"):
+        lines_of("1", rows=10**9)
+    assert len(lines_of("1" * 100, rows=17)) == 17
+    with pytest.raises(HarnessError, match=r"--out a.png: .* 6,880 x 2,592 pixels; expected at most 16 million in all"):
+        lines_of("1" * 100, rows=20)
+    assert len(lines_of("1" * 100, rows=20, scale=3)) == 20
+    with pytest.raises(HarnessError, match=r"--out a.gif: .* expected at most 2 million"):
+        lines_of("1" * 100, rows=3, out="a.gif")

@@ -110,9 +110,9 @@ def write(
     """
     if out.suffix not in {".png", ".gif", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
-    from harness.lettering import lines_of
+    from harness.lettering import lines_for
 
-    lines_of(text)  # before what takes seconds
+    lines = lines_for(out, text, rows, scale)
     store = store_at(tracking_uri)
     from harness import writing
 
@@ -120,8 +120,7 @@ def write(
         out,
         store,
         store.find(run),
-        text,
-        rows=rows,
+        lines,
         seed=seed,
         style=style,
         paper=paper,
@@ -129,7 +128,8 @@ def write(
         weights=weights,
         raw=raw,
     )
-    click.echo(f"{' / '.join(lines_of(text))}{f', {rows} times,' if rows > 1 else ''} in {out}")
+    once = " / ".join(lines[: len(lines) // rows])
+    click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")
 
 
 @click.command(short_help="Show how a run's digits became what they are.")
