@@ -63,6 +63,7 @@ for command in (
     looking.runs,
     looking.evaluate,
     drawing.sample,
+    drawing.write,
     comparing.compare,
     looking.ui,
     drawing.history,

@@ -1,8 +1,9 @@
-"""Commands that make pictures: `sample` and `history`."""
+"""Commands that make pictures: `sample`, `write` and `history`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -67,6 +68,68 @@ def sample(
     else:
         recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw)
         click.echo(f"{count:,} images in {out}")
+
+
+@click.command(short_help="Write numbers in a run's handwriting.")
+@click.argument("run")
+@click.argument("text")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="FILE.png, or FILE.webp or FILE.gif (an animation)."
+)
+@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Write it so often, each time anew.")
+@click.option(
+    "--style",
+    type=click.Choice(["one", "each"]),
+    default="one",
+    show_default=True,
+    help="All digits of a row from one draw of noise, so of one hand; or each digit from its own.",
+)
+@click.option("--paper", is_flag=True, help="Dark on white; else white on black, as the data.")
+@click.option("--scale", type=click.IntRange(1, 16), default=4, show_default=True, help="Magnify by this factor.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise and the hand.")
+@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
+@click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
+@tracking_uri_option
+def write(
+    run: str,
+    text: str,
+    out: Path,
+    rows: int,
+    style: Literal["one", "each"],
+    paper: bool,
+    scale: int,
+    seed: int,
+    weights: str,
+    raw: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Write TEXT with digits that the generator of RUN draws: in a PNG, or in a GIF or WebP as if by a pen.
+
+    TEXT has digits, spaces, - / . : and new lines: "2026-11-22", "10:45". RUN must be told the class, as those of
+    `harness run` are.
+    """
+    if out.suffix not in {".png", ".gif", ".webp"}:
+        raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
+    from harness.lettering import lines_for
+
+    lines = lines_for(out, text, rows, scale)
+    store = store_at(tracking_uri)
+    from harness import writing
+
+    writing.write_to(
+        out,
+        store,
+        store.find(run),
+        lines,
+        seed=seed,
+        style=style,
+        paper=paper,
+        scale=scale,
+        weights=weights,
+        raw=raw,
+    )
+    once = " / ".join(lines[: len(lines) // rows])
+    click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")
 
 
 @click.command(short_help="Show how a run's digits became what they are.")

@@ -1,0 +1,92 @@
+"""Text in generated handwriting: its digits from the class-conditional generator of a run, set into lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness import animations, pictures, recall
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan import generate
+from harness.gan.draws import sample_noise, told
+from harness.lettering import DIGITS, page
+from harness.tracking import Store
+
+if TYPE_CHECKING:
+    from harness.tracking import Run
+
+Style = Literal["one", "each"]
+
+OF_DIGITS = {"mnist"}  # the data sets whose classes are the digits 0 to 9
+GLYPH_FRAMES = 6  # of an animation: 0.3 s
+
+
+def digits(
+    drawer: nn.Module, described: Experiment, lines: Sequence[Sequence[int]], *, style: Style = "one", seed: int = 0
+) -> list[Tensor]:
+    """The digits of each line, uint8 [n, 28, 28], drawn by a generator that is told the class.
+
+    style: `one` draws all digits of a line from one noise vector, which makes them of one hand; `each` draws anew.
+    """
+    lengths = [len(line) for line in lines]
+    latent = described.generator.latent
+    if style == "one":
+        noise = sample_noise(seed, len(lines), latent).repeat_interleave(torch.tensor(lengths), dim=0)
+    else:
+        noise = sample_noise(seed, sum(lengths), latent)
+    labels = torch.tensor([digit for line in lines for digit in line], dtype=torch.int64)
+    if not len(labels):
+        return [torch.zeros(0, 28, 28, dtype=torch.uint8) for _ in lines]
+    images = generate(drawer, told(noise, labels, len(DIGITS), latent))
+    return list(torch.split(images.squeeze(1), lengths))
+
+
+def writer(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module]:
+    """A run's experiment and its generator. Raises HarnessError for one that cannot be asked for a digit."""
+    described, drawer, _ = recall.generator(store, run, weights, raw=raw)
+    name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
+    if described.data.name not in OF_DIGITS:
+        raise HarnessError(f"{name} draws {described.data.name}, not the digits 0 to 9: write with a run on mnist")
+    if not described.conditional:
+        raise HarnessError(
+            f"{name} is not told the class, so that it cannot be asked for a digit: train one with conditional: true, "
+            "as `harness run` does"
+        )
+    return described, drawer
+
+
+def write_to(
+    out: Path,
+    store: Store,
+    run: Run,
+    lines: Sequence[str],
+    *,
+    seed: int = 0,
+    style: Style = "one",
+    paper: bool = False,
+    scale: int = 4,
+    weights: str = "best",
+    raw: bool = False,
+) -> None:
+    """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
+
+    style: see `digits`. paper, scale, seed: see `harness.lettering`. An animation takes 0.3 s a sign, ten seconds at
+    the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
+    """
+    described, drawer = writer(store, run, weights, raw=raw)
+    wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
+    drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())
+    written = page([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)
+    with pictures.writing(out, "--out"):
+        if out.suffix == ".png":
+            pictures.save_png(out, written.picture(paper=paper))
+            return
+        longest = round((animations.LONGEST - animations.HOLD) * animations.FASTEST)
+        count = min(max(2, GLYPH_FRAMES * len(written.boxes)), longest)
+        times = animations.pace(count, animations.FASTEST)
+        animations.save_animation(out, written.frames(count, paper=paper), times)
