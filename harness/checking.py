@@ -51,7 +51,7 @@ def check(
     with interruptions() as stop, truthful(parent):
         for experiment in chosen:
             notice(f"checking {experiment.name} ...")
-            results.append(_check_one(experiment, store, parent.run_id))
+            results.append(_check_one(experiment, store, parent.run_id, notice))
             parent.tags({f"check.{experiment.name}": results[-1].result})
             if stop.signal:
                 raise KeyboardInterrupt
@@ -72,15 +72,16 @@ def _tiny(experiment: Experiment, device: str) -> Experiment:
     return experiment.with_values(tiny)
 
 
-def _fitting(experiment: Experiment) -> Experiment:
-    """With a subset that a small data set has too."""
-    there = len(data.load_split(split="train", **experiment.data.origin())) - experiment.data.validation
+def _fitting(experiment: Experiment, notice: Callable[[str], None]) -> Experiment:
+    """With a subset that a small data set has too; downloaded first where it has to be, of which `notice` is told."""
+    images = data.load_split(split="train", notice=notice, **experiment.data.origin())
+    there = len(images) - experiment.data.validation
     subset = experiment.data.subset
     fewer = subset is not None and experiment.train.batch_size <= there < subset
     return experiment.with_values({"data.subset": there}) if fewer else experiment
 
 
-def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
+def _check_one(experiment: Experiment, store: Store, parent: str, notice: Callable[[str], None]) -> Result:
     began = time.monotonic()
     missing = data.source(**experiment.data.origin()).missing()
     if missing and not data.mirror():  # a mirror is there to be asked
@@ -88,7 +89,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
     run_id = None
     try:
         options = Options(name=experiment.name, kind="check", parent=parent, system_metrics=False)
-        training, scoring = running.prepare(_fitting(experiment), Quiet())
+        training, scoring = running.prepare(_fitting(experiment, notice), Quiet())
         outcome = running.carry_out(training, scoring, store, options, Quiet())
         run_id = outcome.run_id
         fault = _fault(outcome, store, scored=scoring is not None)

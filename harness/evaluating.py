@@ -20,6 +20,7 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+VALIDATION = 10_000
 FLOOR = "real against real"
 
 
@@ -125,9 +126,11 @@ def evaluate_images(
             f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
             "(comparable only to figures with as many)"
         )
-    splits = data.load(name, validation=10_000, notice=notice)
+    splits = data.load(name, notice=notice)
+    held_out = min(VALIDATION, len(splits.train) // 10)  # as runs hold out: what is compared with is the same
+    train, _ = data.use_images(splits.train, validation=held_out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scorer = Scorer(load_judge(judge, splits.train, device, notice), splits.test, splits.train, samples=samples)
+    scorer = Scorer(load_judge(judge, train, device, notice), splits.test, train, samples=samples)
     identity = f"{scorer.judge.name} {scorer.judge.sha256[:12]}"
     row = Row(FLOOR, scorer.floor(), identity, "test", scorer.samples)
     return [row, replace(row, name=file.name, scores=scorer.score(pixels))]

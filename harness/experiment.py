@@ -223,7 +223,7 @@ class Experiment(Section):
             raise ValueError(
                 f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
                 f"quality.samples_while_training {self.quality.samples_while_training:,} images: set data.validation "
-                "to 10000, or quality.samples_while_training to no more than data.validation, or track.score_every to null"
+                "to 10000, or quality.samples_while_training to no more than is held out, or track.score_every to null"
             )
         return self
 

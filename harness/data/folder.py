@@ -67,12 +67,13 @@ class Folder(Source):
         skipped, resized, converted = facts["skipped"], facts["resized"], facts["converted"]
         if skipped and self.unreadable == "refuse":
             raise _unreadable(self.path / skipped[0]["file"], skipped[0]["why"])
+        total = len(self._listing.files)
         if skipped:
             named = ", ".join(each["file"] for each in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            notice(f"{len(skipped):,} of {len(self._listing.files):,} images in {self.path} are unreadable: {named}")
+            notice(f"{len(skipped):,} of {total:,} images in {self.path} are unreadable and were skipped: {named}")
         if resized or converted:
             notice(
-                f"{self.path}: of {len(self._listing.files):,} images {resized:,} were cropped and resized to "
+                f"{self.path}: of {total:,} images {resized:,} were cropped and resized to "
                 f"{self.size}x{self.size}, {converted:,} converted to {'grey' if self.channels == 1 else 'colour'}"
             )
 

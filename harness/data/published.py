@@ -63,6 +63,8 @@ class Published(Source):
         folder = self._sums.parent
         try:
             sums = {name: digest for digest, name in map(str.split, self._sums.read_text().splitlines())}
+            for name in sums:  # torchvision wants those of the other split to be there too
+                (folder / name).stat()
             damaged = [name for name in self._files(split) if _sha256(folder / name) != sums.get(name)]
         except (OSError, ValueError) as error:
             raise HarnessError(f"cannot read {self.name} ({error}); {_cure(folder)}") from error
