@@ -131,10 +131,11 @@ def load_judge(
 
     path = cache_folder() / "judges" / f"{images.fingerprint}-{which}.safetensors"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
-            if not path.exists():
-                _train_once(which, images, device, path, name, notice, progress)
+        if not path.exists():  # a shared cache folder may be read-only once it is filled
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
+                if not path.exists():
+                    _train_once(which, images, device, path, name, notice, progress)
     except OSError as error:
         raise HarnessError(
             f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
