@@ -60,7 +60,7 @@ def compare(arguments: argparse.Namespace) -> None:
             wanted = plan.leaves()  # runs are the same where every leaf is
             run = next((run for run in known if run["run"] == wanted), None)
             if run is None and arguments.only in (None, precision):
-                splits = splits or data.load(plan.data.name, validation=0, subset=plan.data.subset, seed=plan.data.seed)
+                splits = splits or data.load(**{**plan.data.model_dump(), "validation": 0})
                 run = {"run": wanted, **trained(plan, splits)}
                 append(arguments.out, run)
             if run:

@@ -44,14 +44,14 @@ def check(
     """Check these experiments, or all known ones. Raises HarnessError for an unknown or a faulty experiment."""
     chosen = [_tiny(experiments.load(name), device) for name in names or experiments.known()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
-        data.source(experiment.data.name)
+        data.source(**experiment.data.origin())
         resolved_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
     results: list[Result] = []
     with interruptions() as stop, truthful(parent):
         for experiment in chosen:
             notice(f"checking {experiment.name} ...")
-            results.append(_check_one(experiment, store, parent.run_id))
+            results.append(_check_one(experiment, store, parent.run_id, notice))
             parent.tags({f"check.{experiment.name}": results[-1].result})
             if stop.signal:
                 raise KeyboardInterrupt
@@ -66,22 +66,33 @@ def _tiny(experiment: Experiment, device: str) -> Experiment:
         "data.subset": max(IMAGES, 2 * experiment.train.batch_size),
         "train.epochs": 1,
         "train.device": device,
-        "quality.samples": SCORED,
-        "quality.samples_while_training": SCORED,
+        "quality.samples": min(SCORED, experiment.quality.samples),
+        "quality.samples_while_training": min(SCORED, experiment.quality.samples_while_training),
     }
     return experiment.with_values(tiny)
 
 
-def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
+def _fitting(experiment: Experiment, notice: Callable[[str], None]) -> Experiment:
+    """With a subset that a small data set has too; downloaded first where it has to be, of which `notice` is told."""
+    images = data.load_split(split="train", notice=notice, **experiment.data.origin())
+    there = len(images) - experiment.data.validation
+    subset = experiment.data.subset
+    fewer = subset is not None and experiment.train.batch_size <= there < subset
+    return experiment.with_values({"data.subset": there}) if fewer else experiment
+
+
+def _check_one(experiment: Experiment, store: Store, parent: str, notice: Callable[[str], None]) -> Result:
     began = time.monotonic()
-    if missing := data.source(experiment.data.name).missing():
+    missing = data.source(**experiment.data.origin()).missing()
+    if missing and not data.mirror():  # a mirror is there to be asked
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None
     try:
         options = Options(name=experiment.name, kind="check", parent=parent, system_metrics=False)
-        outcome = running.run(experiment, store, options, Quiet())
+        training, scoring = running.prepare(_fitting(experiment, notice), Quiet())
+        outcome = running.carry_out(training, scoring, store, options, Quiet())
         run_id = outcome.run_id
-        fault = _fault(outcome, store)
+        fault = _fault(outcome, store, scored=scoring is not None)
     except HarnessError as error:
         fault = str(error)
     except Exception as error:  # one experiment's failure is a result, the others are still checked
@@ -90,7 +101,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str) -> Result:
     return Result(experiment.name, "failed" if fault else "passed", seconds, run_id, fault)
 
 
-def _fault(outcome: Outcome, store: Store) -> str | None:
+def _fault(outcome: Outcome, store: Store, *, scored: bool) -> str | None:
     """The first thing about a finished run that is not as it should be, or None."""
     if outcome.status != "FINISHED":
         return outcome.reason or f"the run ended {outcome.status}"
@@ -99,7 +110,7 @@ def _fault(outcome: Outcome, store: Store) -> str | None:
     run = store.client.get_run(outcome.run_id)
     if run.info.status != "FINISHED":
         return f"MLflow says the run is {run.info.status}"
-    if outcome.experiment.quality.judge and not outcome.scores:
+    if scored and not outcome.scores:
         return "the best generator was not scored"
     for name, value in {**outcome.metrics, **outcome.scores}.items():
         if not math.isfinite(value):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness import experiment as experiments
+from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 
@@ -25,12 +26,15 @@ class Checkpoint:
 
     experiment: resolved, as it was trained. training: `Training.state_dict()`. threads: of the process that wrote it;
     on a CPU the same bits follow only with the same number. score: the lowest validation KID so far, if any.
+    like: `Images.like` of what it is trained on, so that its generator can be built where the data set is not; None in
+    older files.
     """
 
     experiment: Experiment
     training: Mapping[str, Any]
     threads: int
     score: float | None = None
+    like: Images | None = None
 
     @property
     def epoch(self) -> int:
@@ -48,6 +52,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "training": dict(checkpoint.training),
         "threads": checkpoint.threads,
         "score": checkpoint.score,
+        "images": None if checkpoint.like is None else _described(checkpoint.like),
     }
     scratch = None
     try:
@@ -87,6 +92,7 @@ def load(path: Path) -> Checkpoint:
             state["training"],
             state["threads"],
             state["score"],
+            _like(state["images"]) if state.get("images") else None,
         )
     except HarnessError:
         raise
@@ -94,6 +100,17 @@ def load(path: Path) -> Checkpoint:
         raise HarnessError(
             f"{path} is not a readable checkpoint (truncated or damaged); delete it to go on from an older one"
         ) from error
+
+
+def _described(images: Images) -> dict[str, Any]:
+    labelled = images.labels is not None
+    return {"name": images.name, "shape": list(images.shape), "classes": images.classes, "labelled": labelled}
+
+
+def _like(described: Mapping[str, Any]) -> Images:
+    pixels = torch.empty(0, *described["shape"], dtype=torch.uint8)
+    labels = torch.empty(0, dtype=torch.int64) if described["labelled"] else None
+    return Images(described["name"], pixels, labels, described["classes"])
 
 
 def _check(path: Path) -> None:

@@ -20,6 +20,7 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+VALIDATION = 10_000
 FLOOR = "real against real"
 
 
@@ -60,7 +61,7 @@ def evaluate(
     for run in runs:
         rows = []
         for child in _leaves(store, run):
-            described, generator, epoch = recall.generator(store, child, "end")
+            described, generator, epoch, _ = recall.generator(store, child, "end")
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
             if key not in protocols:
@@ -99,8 +100,7 @@ class _Protocol:
     """Runs that are scored in the same way, below the floor of that way."""
 
     def __init__(self, described: Experiment, judge: str | None, split: Split, notice: Callable[[str], None]) -> None:
-        source = described.data
-        splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
+        splits = data.load(**described.data.model_dump(), notice=notice)
         self.scoring = Scoring(described, splits, judge=judge, notice=notice)
         scorer = self.scoring.test if split == "test" else self.scoring.validation
         self.floor = Row(FLOOR, scorer.floor(), self.scoring.identity, split, scorer.samples)
@@ -126,9 +126,11 @@ def evaluate_images(
             f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
             "(comparable only to figures with as many)"
         )
-    splits = data.load(name, validation=10_000)
+    splits = data.load(name, notice=notice)
+    held_out = min(VALIDATION, len(splits.train) // 10)  # as runs hold out: what is compared with is the same
+    train, _ = data.use_images(splits.train, validation=held_out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scorer = Scorer(load_judge(judge, splits.train, device, notice), splits.test, splits.train, samples=samples)
+    scorer = Scorer(load_judge(judge, train, device, notice), splits.test, train, samples=samples)
     identity = f"{scorer.judge.name} {scorer.judge.sha256[:12]}"
     row = Row(FLOOR, scorer.floor(), identity, "test", scorer.samples)
     return [row, replace(row, name=file.name, scores=scorer.score(pixels))]

@@ -68,6 +68,9 @@ class Section(BaseModel):
         return _leaves(self.model_dump(mode="json"))
 
 
+_FOLDER: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
+
+
 class Data(Section):
     """Which images are trained on, and which are held out."""
 
@@ -77,6 +80,39 @@ class Data(Section):
         10_000, ge=0, description="training images held out for scoring while training and for choosing"
     )
     seed: Int = Field(0, ge=0, lt=2**63, description="which images a subset takes; the same for every training seed")
+
+    path: str | None = Field(
+        None, min_length=1, description="of name folder: the folder of your images (docs/data.md); made absolute"
+    )
+    size: Int | None = Field(None, ge=4, le=1024, description="of name folder: side of the images made of them (28)")
+    channels: Literal[1, 3] | None = Field(None, description="of name folder: 1 for grey images, 3 for colour (1)")
+    unreadable: Literal["refuse", "skip"] | None = Field(
+        None, description="of name folder: what to do with images that cannot be read (refuse)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_folder_has_options(cls, raw: Any) -> Any:
+        """Its defaults are settled here, so that they stand in the stored experiment, and nowhere else."""
+        if not isinstance(raw, dict):
+            return raw
+        given = {leaf for leaf in ("path", *_FOLDER) if raw.get(leaf) is not None}
+        if raw.get("name") != "folder":
+            if given:
+                raise ValueError(
+                    f"data.{min(given)} is set, but data.name is {raw.get('name', 'mnist')}: it belongs to folder; "
+                    "set data.name to folder, or leave it out"
+                )
+            return raw
+        if "path" not in given:
+            raise ValueError("data.name is folder, but data.path is not set: set it to the folder of your images")
+        path = raw["path"]
+        path = str(Path(path).expanduser().absolute()) if path and isinstance(path, str) else path
+        return {**raw, "path": path, **{leaf: raw[leaf] if leaf in given else _FOLDER[leaf] for leaf in _FOLDER}}
+
+    def origin(self) -> dict[str, Any]:
+        """The data set: its name and its options, as `harness.data.source` takes them."""
+        return self.model_dump(exclude={"subset", "validation", "seed"})
 
 
 class MLPGenerator(Section):
@@ -366,8 +402,8 @@ class Experiment(Section):
         if self.data.validation < self.quality.samples_while_training:
             raise ValueError(
                 f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
-                f"quality.samples_while_training {self.quality.samples_while_training:,} images: "
-                "set data.validation to 10000, or track.score_every to null"
+                f"quality.samples_while_training {self.quality.samples_while_training:,} images: set data.validation "
+                "to 10000, or quality.samples_while_training to no more than is held out, or track.score_every to null"
             )
         return self
 

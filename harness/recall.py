@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +52,17 @@ def experiment(store: Store, run: Run) -> Experiment:
         return experiments.from_yaml(path.read_text(encoding="utf-8"), f"experiment.yaml of run {run.info.run_name}")
 
 
-def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module, int]:
-    """A run's experiment, its generator, on the CPU, ready to draw, and the epoch that its weights are of.
+class Recalled(NamedTuple):
+    """A generator on the CPU, ready to draw; epoch: of its weights; like: `Images.like` of what it was trained on."""
+
+    experiment: Experiment
+    generator: nn.Module
+    epoch: int
+    like: Images
+
+
+def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> Recalled:
+    """A run's generator. The data set need not be here, unless the checkpoint is of a version that did not keep `like`.
 
     weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last; `end`
     is `best`, but what a run that diverged became: what it was scored as.
@@ -66,9 +75,12 @@ def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = Fals
         found = checkpoint(store, run, "last")
         if weights != "last" and found.score is not None:
             found = checkpoint(store, run, "best")
-    images = data.load_split(found.experiment.data.name, "test")
+    described = found.experiment
+    like = found.like
+    if like is None:
+        like = data.load_split(split="test", **described.data.origin()).like
     averaged = None if raw else found.training["average"]
-    return found.experiment, network(found.experiment, images, averaged or found.training["generator"]), found.epoch
+    return Recalled(described, network(described, like, averaged or found.training["generator"]), found.epoch, like)
 
 
 def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -82,8 +94,7 @@ def sample_to(
     out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best", raw: bool = False
 ) -> None:
     """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    described, drawer, _ = generator(store, run, weights, raw=raw)
-    like = data.load_split(described.data.name, "test")
+    described, drawer, _, like = generator(store, run, weights, raw=raw)
     images = generate(drawer, sample_inputs(described, like, count, seed=seed))
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
@@ -100,8 +111,7 @@ def walk_to(
     A PNG has a row a walk and a column a frame, a GIF or WebP all walks moving at once, 20 frames a second. An NPZ file
     has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
     """
-    described, drawer, _ = generator(store, run, weights, raw=raw)
-    like = data.load_split(described.data.name, "test")
+    described, drawer, _, like = generator(store, run, weights, raw=raw)
     steps = walk(drawer, described, like, count, frames, seed=seed)
     with pictures.writing(out, "--out"):
         if out.suffix in animations.SUFFIXES:

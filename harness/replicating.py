@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import data, pictures, recall, running
+from harness import pictures, recall, running
 from harness.errors import HarnessError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
@@ -193,9 +193,8 @@ def _some(
 def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> Outcome:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
-    _, generator, epoch = recall.generator(store, found, "end")
-    images = data.load_split(experiment.data.name, "test")
-    grid = pictures.grid(generate(generator, sample_inputs(experiment, images, running.GRID)))
+    _, generator, epoch, like = recall.generator(store, found, "end")
+    grid = pictures.grid(generate(generator, sample_inputs(experiment, like, running.GRID)))
     status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
     return Outcome(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
 

@@ -19,7 +19,7 @@ from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
-from harness.quality import Scores
+from harness.quality import Scores, has_judge
 from harness.scoring import Scoring, Split
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store, save_generator, save_sampler
@@ -187,14 +187,20 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
     """
     if ready is not None and ready.serves(experiment):
         return Training(resolve(experiment, ready.splits.train), ready.splits.train), ready
-    source = experiment.data
-    splits = data.load(source.name, validation=source.validation, subset=source.subset, seed=source.seed)
+    splits = data.load(**experiment.data.model_dump(), notice=display.notice)
     training = Training(resolve(experiment, splits.train), splits.train)
-    if experiment.quality.judge is None:
+    judge = experiment.quality.judge
+    if judge is None:
+        return training, None
+    if not has_judge(judge, splits.train):
+        display.notice(
+            f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
+            "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
+        )
         return training, None
     scoring = Scoring(training.experiment, splits, notice=display.notice)
     scoring.prepare()
-    if not source.validation:
+    if not experiment.data.validation:
         display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
     return training, scoring
 
@@ -428,7 +434,8 @@ def watched(log: RunLog, wanted: bool) -> Iterator[None]:
 
 def _save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
     path = log.folder / "checkpoints" / f"{name}.pt"
-    state = Checkpoint(training.experiment, training.state_dict(), torch.get_num_threads(), best.kid)
+    threads, like = torch.get_num_threads(), training.images.like
+    state = Checkpoint(training.experiment, training.state_dict(), threads, best.kid, like)
     checkpoints.save(path, state)
     if ship:
         log.artifact(path, "checkpoints")

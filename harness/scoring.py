@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.data import Splits
+from harness.data import Splits, tenths
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate, generate_all, sample_inputs
@@ -45,7 +45,8 @@ class Scoring:
     def judge(self) -> Judge:
         weights = Path(self._weights) if self._weights else None
         device = self.experiment.train.device
-        return load_judge(self._which, self.splits.train, device, self._notice, _tenths(self._notice), weights)
+        told = tenths(self._notice, "training the judge")
+        return load_judge(self._which, self.splits.train, device, self._notice, told, weights)
 
     def serves(self, experiment: Experiment) -> bool:
         """Whether it scores, with the images that it has, what this experiment generates."""
@@ -110,16 +111,3 @@ class Scoring:
 
     def _inputs(self, experiment: Experiment, scorer: Scorer, split: Split) -> Tensor:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
-
-
-def _tenths(notice: Callable[[str], None]) -> Callable[[float], None]:
-    """Turns the share of the judge's training that is done into a line every tenth."""
-    said = 0
-
-    def progress(share: float) -> None:
-        nonlocal said
-        if int(share * 10) > said:
-            said = int(share * 10)
-            notice(f"training the judge: {said * 10} %")
-
-    return progress

@@ -30,7 +30,10 @@ DEFAULT: Mapping[str, Any] = {
     "discriminator.dropout": {"low": 0.0, "high": 0.5},
 }
 # Trials that differ in these could not be compared, or would not know what they are called.
-_FIXED = ("name", "project", "description", "data.name", "data.validation", "quality.", "track.", "train.device")
+_FIXED = (
+    *("name", "project", "description", "quality.", "track.", "train.device"),
+    *("data.name", "data.path", "data.size", "data.channels", "data.unreadable", "data.validation"),
+)
 
 Value = bool | int | float | str | None
 

@@ -78,15 +78,15 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
     if run.info.status == "FINISHED":
         with contextlib.suppress(HarnessError):
             return store.download(run.info.run_id, "sampler", folder / "logged")
-    from harness import data, recall
+    from harness import recall
     from harness.running import save_models
 
-    described, generator, epoch = recall.generator(store, run)
+    described, generator, epoch, like = recall.generator(store, run)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
     notice(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
     made = folder / "made"
     made.mkdir()
-    save_models(described, data.load_split(described.data.name, "test"), generator, made)
+    save_models(described, like, generator, made)
     return made / "sampler"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -36,13 +35,10 @@ def _data_cache() -> Iterator[Path]:
     import tempfile
 
     folder = Path(tempfile.gettempdir()) / f"harness-tests-{getpass.getuser()}"
-    previous = os.environ.get("HARNESS_DATA")
-    os.environ["HARNESS_DATA"] = str(folder)
-    yield folder
-    if previous is None:
-        del os.environ["HARNESS_DATA"]
-    else:
-        os.environ["HARNESS_DATA"] = previous
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_DATA", str(folder))
+        patch.delenv("HARNESS_MIRROR", raising=False)
+        yield folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,8 +45,8 @@ def test_the_best_weights_are_those_that_sample_and_load(harness: Harness) -> No
     assert harness("run", "tiny.yaml", *SCORED, "--epochs", "4").code == 0
     store = Store.open()
     run = store.find("latest")
-    _, best, epoch = recall.generator(store, run)
-    _, last, last_epoch = recall.generator(store, run, "last")
+    _, best, epoch, _ = recall.generator(store, run)
+    _, last, last_epoch, _ = recall.generator(store, run, "last")
     assert (epoch, last_epoch) == (int(run.data.tags["harness.best_epoch"]), 4)
     same = all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
     assert same == (epoch == 4)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.data.sources import DATASETS, Source
+from harness.data.base import Notice, Source, silent
+from harness.data.sources import DATASETS
 from harness.errors import HarnessError
 
 VALIDATION_SEED = 20_000  # the held-out images are the same ones in every experiment
@@ -17,7 +19,7 @@ VALIDATION_SEED = 20_000  # the held-out images are the same ones in every exper
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images at rest.
+    """Images at rest.
 
     name: what they are, for people: `mnist/train`.
     pixels: uint8 [N, C, H, W].
@@ -47,6 +49,11 @@ class Images:
             if tensor is not None:
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def like(self) -> Images:
+        """None of these images, and all that a generator of such images has to know of them."""
+        return self.take(torch.arange(0))
 
     def take(self, indices: Tensor, name: str | None = None) -> Images:
         """Those images, in that order."""
@@ -92,7 +99,8 @@ def use_images(
     """Split training images into those to train on and `validation` held-out ones, then cut the former to `subset`."""
     if validation >= len(images):
         raise HarnessError(
-            f"data.validation is {validation:,}, but {images.name} has {len(images):,} training images: hold out fewer"
+            f"data.validation is {validation:,}, but {images.name} has {len(images):,} training images: "
+            f"set data.validation to {len(images) // 10} (a tenth), or to 0 to hold out none"
         )
     held_out = None
     if validation:
@@ -108,24 +116,57 @@ def use_images(
     return images, held_out
 
 
-def load_split(name: str, split: str) -> Images:
+def load_split(name: str, split: str, *, notice: Notice = silent, **options: Any) -> Images:
     """One whole split, `train` or `test`, of a data set of the registry."""
-    origin = source(name)
-    pixels, labels = origin.read(split)
-    return Images(f"{name}/{split}", pixels, labels, origin.classes)
+    return _read(prepared(name, notice, options), name, split)
 
 
-def load(name: str, *, validation: int = 0, subset: int | None = None, seed: int = 0) -> Splits:
-    """The splits of a data set, on the CPU.
+def load(
+    name: str,
+    *,
+    validation: int = 0,
+    subset: int | None = None,
+    seed: int = 0,
+    notice: Notice = silent,
+    **options: Any,
+) -> Splits:
+    """The splits of a data set, on the CPU: what the leaves of an experiment's `data` section ask for.
 
-    Raises HarnessError when the data is absent, damaged, or smaller than what is asked of it.
+    options: what else the section says; None where it says nothing. notice: told what takes a while, such as a
+    download, and what became of images that had to be changed. Raises HarnessError when the data is absent, damaged, or
+    smaller than what is asked of it.
     """
-    train, held_out = use_images(load_split(name, "train"), validation=validation, subset=subset, seed=seed)
-    return Splits(train, held_out, load_split(name, "test"))
+    origin = prepared(name, notice, options)
+    train, held_out = use_images(_read(origin, name, "train"), validation=validation, subset=subset, seed=seed)
+    return Splits(train, held_out, _read(origin, name, "test"))
 
 
-def source(name: str) -> Source:
-    """A data set of the registry. Raises HarnessError for an unknown name."""
+def source(name: str, **options: Any) -> Source:
+    """A data set of the registry, made with those options that are not None.
+
+    Raises HarnessError for an unknown name, and for an option that it does not have.
+    """
     if name not in DATASETS:
         raise HarnessError(f"data.name is {name!r}; known data sets: {', '.join(DATASETS)}")
-    return DATASETS[name]()
+    kind = DATASETS[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in kind.options:
+            owners = [each for each, other in DATASETS.items() if option in other.options]
+            raise HarnessError(
+                f"data.{option} is set, but data.name is {name}: "
+                + (f"it belongs to {', '.join(owners)}; leave it out" if owners else "there is no such option")
+            )
+    return kind(**given)
+
+
+def prepared(name: str, notice: Notice, options: dict[str, Any]) -> Source:
+    """`source`, with everything here that it reads."""
+    origin = source(name, **options)
+    origin.prepare(notice)
+    return origin
+
+
+def _read(origin: Source, name: str, split: str) -> Images:
+    pixels, labels = origin.read(split)
+    return Images(f"{origin.title or name}/{split}", pixels, labels, origin.classes)

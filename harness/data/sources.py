@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-import os
 import shutil
 import tempfile
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from harness.data.base import Source, cache_folder
+from harness.data.digits import Digits
+from harness.data.folder import Folder
+from harness.data.published import PUBLISHED
 from harness.errors import HarnessError
 
 
-def cache_folder() -> Path:
-    """Where unpacked data and trained judges are kept: `HARNESS_DATA`, or the user's cache folder."""
-    import platformdirs
-
-    chosen = os.environ.get("HARNESS_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("harness"))
-
-
-class Source(Protocol):
-    """A data set of the registry."""
-
-    classes: int
-
-    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
-        """uint8 [N, C, H, W] and int64 [N] of the split `train` or `test`."""
-        ...
-
-    def missing(self) -> str | None:
-        """Why the data cannot be read here and now, or None when it can."""
-        ...
-
-
-class MNIST:
+class MNIST(Source):
     """Handwritten digits, 28x28 grey, 60,000 to train and 10,000 to test (LeCun, Cortes, Burges; CC BY-SA 3.0).
 
     Bundled, so the first run needs no network. It is unpacked once, checked against its SHA-256 sums before every
@@ -55,9 +35,6 @@ class MNIST:
         root = self._unpacked(cache_folder())
         images = datasets.MNIST(str(root), train=split == "train", download=False)
         return images.data.unsqueeze(1), images.targets.to(torch.int64)
-
-    def missing(self) -> str | None:
-        return None  # it travels with the package
 
     def _unpacked(self, cache: Path) -> Path:
         """The folder that torchvision calls root; the files lie in MNIST/raw below it."""
@@ -116,4 +93,4 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-DATASETS: dict[str, type[Source]] = {"mnist": MNIST}
+DATASETS: dict[str, type[Source]] = {"mnist": MNIST, "digits": Digits, **PUBLISHED, "folder": Folder}

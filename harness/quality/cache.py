@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +12,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from harness.data import cache_folder
+from harness.data.base import writing
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename: a reader sees the old file or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(scratch).chmod(0o644)  # mkstemp makes it private; a shared cache is for everyone to read
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    with writing(path) as file:
+        file.write(content)
 
 
 def remembered(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -124,24 +124,37 @@ def load_judge(
         return own_judge(which, weights, device)
     if which not in NETWORKS:
         raise HarnessError(f"quality.judge is {which!r}; expected {', '.join(NETWORKS)}, or package.module:Class")
-    name = f"{images.name.split('/')[0]}-{which}"
-    shipped = resources.files("harness.quality") / "weights" / f"{name}.safetensors"
+    name, shipped = _name(which, images), _shipped(which, images)
     if shipped.is_file():
         facts = resources.files("harness.quality") / "weights" / f"{name}.json"
         return _read_judge(which, name, shipped, facts, device, "install gan-harness again")
 
     path = cache_folder() / "judges" / f"{images.fingerprint}-{which}.safetensors"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
-            if not path.exists():
-                _train_once(which, images, device, path, name, notice, progress)
+        if not path.exists():  # a shared cache folder may be read-only once it is filled
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
+                if not path.exists():
+                    _train_once(which, images, device, path, name, notice, progress)
     except OSError as error:
         raise HarnessError(
             f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
             "set HARNESS_DATA to a folder of your own"
         ) from error
     return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained anew")
+
+
+def has_judge(which: str, images: Images) -> bool:
+    """Whether there can be such a judge of images like these: one's own, a shipped one, or one trained on labels."""
+    return ":" in which or _shipped(which, images).is_file() or (images.labels is not None and images.classes > 1)
+
+
+def _shipped(which: str, images: Images) -> Traversable:
+    return resources.files("harness.quality") / "weights" / f"{_name(which, images)}.safetensors"
+
+
+def _name(which: str, images: Images) -> str:
+    return f"{images.name.split('/')[0]}-{which}"
 
 
 def _train_once(

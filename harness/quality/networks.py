@@ -1,6 +1,6 @@
 """The two judge networks: small classifiers whose penultimate layer is the feature space that images are compared in.
 
-Both take uint8 images of any size from 12x12 on and return features and logits. The features are standardised
+Both take uint8 images of any size from 8x8 on and return features and logits. The features are standardised
 (batch norm without scale and shift), so that their unit is one standard deviation over the training images and the
 polynomial kernel of KID, which is not free of scale, means the same for either judge and for every data set.
 """

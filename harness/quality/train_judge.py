@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import Images, load
+from harness.data import Images, load, tenths
 from harness.errors import HarnessError
 from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
@@ -137,9 +137,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     arguments = parser.parse_args()
     try:
-        splits = load(arguments.data, validation=VALIDATION)
+        splits = load(arguments.data, validation=VALIDATION, notice=_say)
+        told = tenths(_say, "training the judge")
         started = time.perf_counter()
-        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=_print_tenths())
+        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)
         seconds = time.perf_counter() - started
         facts = {
             "shape": list(splits.train.pixels.shape[1:]),
@@ -158,17 +159,8 @@ def main() -> None:
         sys.exit(f"train_judge: {error}")
 
 
-def _print_tenths() -> Callable[[float], None]:
-    """A progress that prints a line at every tenth of the work."""
-    shown = 0
-
-    def show(share: float) -> None:
-        nonlocal shown
-        if int(share * 10) > shown:
-            shown = int(share * 10)
-            print(f"trained {shown * 10} %", file=sys.stderr, flush=True)
-
-    return show
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     """The settings of a new study, with what `auto` stands for."""
     base = based(experiment, search)
     training, scoring = running.prepare(base, display)
-    assert scoring is not None
+    scoring = _needed(scoring, base)
     if not experiment.with_values(search.budget).data.validation:
         display.notice(
             f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
@@ -256,8 +256,15 @@ def check(wish: Wish, tracking_uri: str) -> None:
 
 
 def _scoring(base: Experiment, display: Display) -> Scoring:
-    _, scoring = running.prepare(base, display)
-    assert scoring is not None
+    return _needed(running.prepare(base, display)[1], base)
+
+
+def _needed(scoring: Scoring | None, base: Experiment) -> Scoring:
+    if scoring is None:
+        raise HarnessError(
+            f"a search goes by scores, and there is no judge for the images of {base.name}, which have no labels: set "
+            "quality.judge to a feature network of your own, package.module:Class"
+        )
     return scoring
 
 

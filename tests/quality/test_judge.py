@@ -79,6 +79,20 @@ def test_only_one_of_several_threads_trains(small: Images, own_cache: Path) -> N
     assert sum(notice.startswith("training") for notice in notices) == 1
 
 
+def test_a_judge_that_is_there_needs_no_writing(
+    small: Images, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = load_judge("first", small).sha256
+
+    def refused(*arguments: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("harness.quality.judge.FileLock", refused)
+    assert load_judge("first", small).sha256 == sha256
+    with pytest.raises(HarnessError, match=r"cannot keep a judge in .* \(Read-only file system\)"):
+        load_judge("second", small)
+
+
 def test_wrong_hash_is_refused(small: Images, own_cache: Path) -> None:
     load_judge("first", small)
     weights = own_cache / "judges" / f"{small.fingerprint}-first.safetensors"
