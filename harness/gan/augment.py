@@ -21,20 +21,22 @@ def augmented(images: Tensor, draws: Tensor | None, options: Augment) -> Tensor:
     """
     if draws is None:
         return images
-    brightness, contrast, *places = draws.to(images.dtype).unbind(1)  # [N] each
+    brightness, contrast, *places = draws.unbind(1)  # [N] each; in bf16, places would be rounded
     if options.brightness:
-        images = images + _spread(brightness, options.brightness)
+        images = images + _spread(brightness, options.brightness).to(images.dtype)
     if options.contrast:
         mean = images.mean((1, 2, 3), keepdim=True)
-        images = mean + (images - mean) * (1 + _spread(contrast, options.contrast))
+        images = mean + (images - mean) * (1 + _spread(contrast, options.contrast)).to(images.dtype)
     if options.translation:
         down, right = (
-            _shift(place, side, options.translation) for place, side in zip(places[:2], images.shape[2:], strict=True)
+            _shift(place, side, options.translation).to(images.dtype)
+            for place, side in zip(places[:2], images.shape[2:], strict=True)
         )
         images = down @ (images - BLACK) @ right.mT + BLACK
     if options.cutout:
         rows, columns = (
-            _outside(place, side, options.cutout) for place, side in zip(places[2:], images.shape[2:], strict=True)
+            _outside(place, side, options.cutout).to(images.dtype)
+            for place, side in zip(places[2:], images.shape[2:], strict=True)
         )
         kept = 1 - (1 - rows)[:, None, :, None] * (1 - columns)[:, None, None, :]  # [N, 1, H, W]
         images = (images - BLACK) * kept + BLACK
