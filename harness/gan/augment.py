@@ -53,7 +53,7 @@ def _shift(draws: Tensor, side: int, share: float) -> Tensor:
 
     Products with them are quicker than gathering, and their gradients are products too.
     """
-    most = round(share * side)
+    most = int(share * side + 0.5)
     moved = (draws * (2 * most + 1)).floor() - most
     rows = torch.arange(side, device=draws.device, dtype=draws.dtype)
     return (rows[:, None] - rows[None, :] == moved[:, None, None]).to(draws.dtype)[:, None]
@@ -61,7 +61,7 @@ def _shift(draws: Tensor, side: int, share: float) -> Tensor:
 
 def _outside(draws: Tensor, side: int, share: float) -> Tensor:
     """[N, side]: 0 along one side of the square that is cut out, 1 elsewhere; its centre lies anywhere in the image."""
-    length = round(share * side)
+    length = int(share * side + 0.5)
     first = (draws * (side + 1 - length % 2)).floor() - length // 2
     places = torch.arange(side, device=draws.device, dtype=draws.dtype)
     inside = (places >= first[:, None]) & (places < first[:, None] + length)
