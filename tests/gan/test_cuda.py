@@ -6,6 +6,8 @@ python -m pytest --noconftest tests/gan/test_cuda.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -53,13 +55,19 @@ def recipe(request: pytest.FixtureRequest) -> Experiment:
 
 
 @pytest.fixture(autouse=True)
-def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+def _deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Some kernels add in any order; where bits are compared, they must not."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    # Not by monkeypatch, which would delete what these settings keep in their class.
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    settings += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    before = [getattr(owner, name) for owner, name, _ in settings]
+    for owner, name, value in settings:
+        setattr(owner, name, value)
+    yield
+    for (owner, name, _), value in zip(settings, before, strict=True):
+        setattr(owner, name, value)
 
 
 def test_a_recorded_training_ends_with_the_bits_of_the_plain_one(plan: Experiment, images: Images) -> None:
