@@ -19,7 +19,7 @@ from harness.running import Options, Outcome, Quiet, truthful
 from harness.stopping import interruptions
 from harness.tracking import Store
 
-IMAGES = 500  # trained on, or two batches where those are more
+IMAGES = 500  # trained on, or two steps' batches where those are more
 SCORED = 100
 
 
@@ -63,7 +63,7 @@ def check(
 
 def _tiny(experiment: Experiment, device: str) -> Experiment:
     tiny = {
-        "data.subset": max(IMAGES, 2 * experiment.train.batch_size),
+        "data.subset": max(IMAGES, 2 * experiment.train.batch_size * experiment.train.discriminator_steps),
         "train.epochs": 1,
         "train.device": device,
         "quality.samples": min(SCORED, experiment.quality.samples),

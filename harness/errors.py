@@ -18,6 +18,13 @@ class DeletedRunError(HarnessError):
     """The run that is asked for is deleted in its store."""
 
 
+def brief(error: Exception) -> str:
+    """The first line of what a library or the user's own code says, which may be pages."""
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
 def redact(text: str) -> str:
     """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`."""
     # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare

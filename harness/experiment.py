@@ -7,6 +7,7 @@ Every field says here, once, what it means, its unit and its bounds; the command
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -152,9 +153,18 @@ class _Own(Section):
     @model_validator(mode="after")
     def _options_are_plain(self) -> _Own:
         for name, value in (self.model_extra or {}).items():
-            if isinstance(value, Mapping):
+            if name in ("shape", "inputs", "classes"):
+                raise ValueError(f"{name} is {shown(value)}, but harness itself tells a network its {name}: rename it")
+            if not _plain(value):
                 raise ValueError(f"{name} is {shown(value)}; an option of one's own network is a number, text or list")
         return self
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value comes back from YAML and JSON as it was."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
 
 
 class OwnGenerator(_Own):
@@ -313,9 +323,11 @@ def _tag(model: type[Section]) -> str:
 
 
 def _kind(section: Any) -> str | None:
-    """Which of the networks a section describes: every dotted path is `own`."""
-    kind = section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
-    return "own" if isinstance(kind, str) and ":" in kind else kind
+    """Which of the networks a section describes: mlp unless it says, `own` for every dotted path; None for nonsense."""
+    kind = section.get("kind", "mlp") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    if not isinstance(kind, str) or kind == "own":
+        return None
+    return "own" if ":" in kind else kind
 
 
 Generators = Annotated[
@@ -350,14 +362,6 @@ class Experiment(Section):
     augment: Augment = Augment()
     track: Track = Track()
     quality: Quality = Quality()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _networks_are_mlps_unless_told(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict):
-            return raw
-        plain = {name: part for name, part in raw.items() if name in _KINDS and isinstance(part, dict)}
-        return {**raw, **{name: {"kind": "mlp", **part} for name, part in plain.items()}}
 
     @model_validator(mode="after")
     def _a_batch_fits(self) -> Experiment:
@@ -585,7 +589,7 @@ def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
             raise HarnessError(f"--set {path}={shown(value)}: not a leaf of the experiment; {unknown(path)}")
         else:
             changed[section] = {**(changed.get(section) or {}), leaf: value}
-        if section in _KINDS and leaf == "kind":
+        if section in _KINDS and leaf == "kind" and value != (raw.get(section) or {}).get("kind", "mlp"):
             # Another kind has options of its own; those of the old kind would only be in its way.
             models = {_tag(model): model for model in _sections()[section]}
             if (tag := _kind({"kind": value})) in models:
@@ -650,9 +654,14 @@ def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
             return f"{path} is missing"
         case "value_error":
             return str(detail["ctx"]["error"])
-        case "union_tag_invalid":
-            kinds = detail["ctx"]["expected_tags"].replace(", 'own'", "")
-            return f"{path}.kind is {detail['ctx']['tag']!r}; expected {kinds}, or package.module:Class of your own"
+        case "union_tag_invalid" | "union_tag_not_found" if isinstance(detail["input"], Mapping):
+            kinds = ", ".join(repr(_tag(model)) for model in _sections()[path] if _tag(model) != "own")
+            kind = shown(detail["input"].get("kind"))
+            return f"{path}.kind is {kind}; expected {kinds}, or package.module:Class of your own"
+        case "union_tag_not_found":
+            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
+        case "string_pattern_mismatch" if path.endswith(".kind"):
+            return f"{path} is {shown(detail['input'])}; expected package.module:Class, for example networks:Generator"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
     return f"{path} is {shown(detail['input'])}; {_lowered(detail['msg'])}"

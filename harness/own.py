@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, brief
 
 
 def find_module(path: str, where: str) -> type[nn.Module]:
@@ -24,7 +24,7 @@ def find_module(path: str, where: str) -> type[nn.Module]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"{where} {path}: cannot import {module_name!r}: {error}") from error
+        raise HarnessError(f"{where} {path}: cannot import {module_name!r}: {brief(error)}") from error
     kind = getattr(module, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise HarnessError(f"{where} {path}: {module_name} has no torch.nn.Module class named {class_name!r}")

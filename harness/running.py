@@ -16,7 +16,7 @@ import torch
 
 from harness import checkpoints, data, pictures, provenance, recall, records
 from harness.checkpoints import Checkpoint
-from harness.errors import HarnessError, redact
+from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
 from harness.quality import Scores, has_judge
@@ -387,7 +387,7 @@ def _conclude(course: Course, best: Best) -> Outcome:
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
     if outcome.status == "FINISHED":
-        _log_models(log, training, generator)
+        _log_models(log, training, generator, course.display)
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
@@ -449,16 +449,36 @@ def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -
     log.artifact(path, key)
 
 
-def _log_models(log: RunLog, training: Training, generator: torch.nn.Module) -> None:
+def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, display: Display) -> None:
     folder = log.folder / "models"
-    save_models(training.experiment, training.images, generator, folder)
+    try:
+        save_models(training.experiment, training.images, generator, folder)
+    except NoModelError as error:
+        display.notice(f"no models are logged, the checkpoints hold what was trained: {error}")
+        return
     for name in ("generator", "sampler"):
         log.model(name, folder / name)
 
 
+class NoModelError(HarnessError):
+    """A generator that trains and draws, but cannot be made into a model that loads without its code."""
+
+
 def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
-    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`."""
-    save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
+    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`.
+
+    Raises NoModelError for one of the user's own that torch.export cannot take.
+    """
+    try:
+        save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
+    except (HarnessError, OSError):
+        raise
+    except Exception as error:  # torch.export may raise anything
+        if ":" not in experiment.generator.kind:
+            raise
+        raise NoModelError(
+            f"torch.export cannot take generator.kind {experiment.generator.kind}: {brief(error)}"
+        ) from error
     classes = images.classes if experiment.conditional else 0
     save_sampler(folder / "sampler", folder / "generator", experiment.generator.latent, classes)
 

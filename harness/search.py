@@ -153,8 +153,19 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     experiment = experiments.load(name, plain)
     space = {path: told for path, told in space.items() if told is not None}  # null takes a dimension away
     if not space and not parts["search"]:
-        space = {path: told for path, told in DEFAULT.items() if path in experiment.leaves()}
+        space = _default(experiment)
     return experiment, parse(experiment, space, budget, prune_from)
+
+
+def _default(experiment: Experiment) -> dict[str, Any]:
+    """Of DEFAULT what the experiment can be searched by: penalties refuse dropout, and so may one's own networks."""
+    leaves = experiment.leaves()
+    refused = set()
+    if experiment.objective.penalties or (
+        ":" in experiment.discriminator.kind and not experiment.discriminator.dropout
+    ):
+        refused.add("discriminator.dropout")
+    return {path: told for path, told in DEFAULT.items() if path in leaves and path not in refused}
 
 
 def parse(

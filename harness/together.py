@@ -10,6 +10,7 @@ import numpy as np
 
 from harness import pictures, running
 from harness.data import Images
+from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
 from harness.quality import Scores
@@ -17,6 +18,10 @@ from harness.running import Course, Display, Interrupted, Options, Outcome
 from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store
+
+
+class ApartError(HarnessError):
+    """Plans that cannot share one program; no run was created."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ def run_together(
     """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
 
     images: what all train on, on their device. concluded: told of every plan, by its index, as soon as its run has
-    ended. Raises HarnessError where the plans cannot share one program, before any run is created.
+    ended. Raises ApartError where the plans cannot share one program, before any run is created.
     """
-    trainings = [Training(plan.experiment, images) for plan in plans]
-    population = Population(trainings)
+    try:
+        trainings = [Training(plan.experiment, images) for plan in plans]
+        population = Population(trainings)
+    except HarnessError as error:
+        raise ApartError(str(error)) from error
     with contextlib.ExitStack() as open_runs, interruptions() as stop:
         courses: dict[Training, Course] = {}
         for plan, training in zip(plans, trainings, strict=True):

@@ -21,20 +21,22 @@ def augmented(images: Tensor, draws: Tensor | None, options: Augment) -> Tensor:
     """
     if draws is None:
         return images
-    brightness, contrast, *places = draws.to(images.dtype).unbind(1)  # [N] each
+    brightness, contrast, *places = draws.unbind(1)  # [N] each; in bf16, places would be rounded
     if options.brightness:
-        images = images + _spread(brightness, options.brightness)
+        images = images + _spread(brightness, options.brightness).to(images.dtype)
     if options.contrast:
         mean = images.mean((1, 2, 3), keepdim=True)
-        images = mean + (images - mean) * (1 + _spread(contrast, options.contrast))
+        images = mean + (images - mean) * (1 + _spread(contrast, options.contrast)).to(images.dtype)
     if options.translation:
         down, right = (
-            _shift(place, side, options.translation) for place, side in zip(places[:2], images.shape[2:], strict=True)
+            _shift(place, side, options.translation).to(images.dtype)
+            for place, side in zip(places[:2], images.shape[2:], strict=True)
         )
         images = down @ (images - BLACK) @ right.mT + BLACK
     if options.cutout:
         rows, columns = (
-            _outside(place, side, options.cutout) for place, side in zip(places[2:], images.shape[2:], strict=True)
+            _outside(place, side, options.cutout).to(images.dtype)
+            for place, side in zip(places[2:], images.shape[2:], strict=True)
         )
         kept = 1 - (1 - rows)[:, None, :, None] * (1 - columns)[:, None, None, :]  # [N, 1, H, W]
         images = (images - BLACK) * kept + BLACK
@@ -51,7 +53,7 @@ def _shift(draws: Tensor, side: int, share: float) -> Tensor:
 
     Products with them are quicker than gathering, and their gradients are products too.
     """
-    most = round(share * side)
+    most = int(share * side + 0.5)
     moved = (draws * (2 * most + 1)).floor() - most
     rows = torch.arange(side, device=draws.device, dtype=draws.dtype)
     return (rows[:, None] - rows[None, :] == moved[:, None, None]).to(draws.dtype)[:, None]
@@ -59,7 +61,7 @@ def _shift(draws: Tensor, side: int, share: float) -> Tensor:
 
 def _outside(draws: Tensor, side: int, share: float) -> Tensor:
     """[N, side]: 0 along one side of the square that is cut out, 1 elsewhere; its centre lies anywhere in the image."""
-    length = round(share * side)
+    length = int(share * side + 0.5)
     first = (draws * (side + 1 - length % 2)).floor() - length // 2
     places = torch.arange(side, device=draws.device, dtype=draws.dtype)
     inside = (places >= first[:, None]) & (places < first[:, None] + length)

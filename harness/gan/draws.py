@@ -50,8 +50,8 @@ class StepDraws(NamedTuple):
     for what is kept.
     discriminator_labels, generator_labels: int64 [B], the classes asked for; None where the networks are not told.
     discriminator_augment, generator_augment: [images, 6], uniform in [0, 1): how each image that D sees is distorted.
-    blend: [B], uniform in [0, 1): where between real and generated images WGAN-GP looks.
-    jitter: [B, C, H, W], uniform in [0, 1): how far from real images DRAGAN looks.
+    blend: [B], uniform in [0, 1): where between generated and real images WGAN-GP looks; DRAGAN, jittered and real.
+    jitter: [B, C, H, W], uniform in [0, 1): how far from real images that is in each pixel.
 
     The draws of a population have a member axis before all others.
     """

@@ -21,6 +21,10 @@ class Objective:
     def __init__(self, smoothing: float = 0.0) -> None:
         self.real_target = 1 - smoothing
 
+    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The logit above which D takes an image for real."""
+        return torch.zeros_like(real[0])
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -53,6 +57,9 @@ class Minimax(NonSaturating):
 class LeastSquares(Objective):
     """Mao et al. 2017, LSGAN, eq. 9: targets 1 for real, 0 for generated and 1 for G, a half before every square."""
 
+    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+        return torch.full_like(real[0], self.real_target / 2)
+
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         return ((real - self.real_target).square().mean() + fake.square().mean()) / 2
 
@@ -70,7 +77,14 @@ class Hinge(Objective):
         return -fake.mean()
 
 
-class Wasserstein(Objective):
+class _Difference(Objective):
+    """Only the difference of logits counts: where one stands means nothing, and the boundary is halfway."""
+
+    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (real.mean() + fake.mean()) / 2
+
+
+class Wasserstein(_Difference):
     """Arjovsky et al. 2017, eq. 2: a difference of means. It needs a D of bounded slope: a gradient penalty."""
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -80,11 +94,10 @@ class Wasserstein(Objective):
         return -fake.mean()
 
 
-class Relativistic(Objective):
+class Relativistic(_Difference):
     """RpGAN: Jolicoeur-Martineau 2019; Huang et al. 2024 (R3GAN), eq. 2, with f(t) = -log(1 + exp(-t)). In nats.
 
-    Only the difference of a pair's logits counts, so where a logit stands means nothing. Where D can tell nothing, both
-    losses are ln 2 = 0.693.
+    Where D can tell nothing, both losses are ln 2 = 0.693.
     """
 
     paired = True

@@ -51,8 +51,9 @@ def penalty(
             continue
         if name == "gradient_penalty" and draws.blend is not None:
             term = one_centred(logits_and_slopes(judge, between(real, fake, draws.blend))[1])
-        elif name == "dragan" and draws.jitter is not None:
-            term = one_centred(logits_and_slopes(judge, around(real, draws.jitter))[1])
+        elif name == "dragan" and draws.blend is not None and draws.jitter is not None:
+            near = between(real, around(real, draws.jitter), draws.blend)
+            term = one_centred(logits_and_slopes(judge, near)[1])
         elif slopes is not None:
             term = zero_centred(slopes.chunk(2)[0 if name == "r1" else 1])
         else:
@@ -62,7 +63,10 @@ def penalty(
 
 
 def zero_centred(slopes: Tensor) -> Tensor:
-    """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated (Mescheder et al. 2018, eq. 9)."""
+    """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated ones.
+
+    Mescheder et al. 2018, eqs. 9 and 10.
+    """
     return slopes.square().sum(1).mean() / 2
 
 
@@ -72,15 +76,16 @@ def one_centred(slopes: Tensor) -> Tensor:
     return (norms - 1).square().mean()
 
 
-def between(real: Tensor, fake: Tensor, blend: Tensor) -> Tensor:
-    """Points [N, ...] on the lines from generated to real images, at the share `blend` [N] (Gulrajani et al. 2017)."""
+def between(real: Tensor, other: Tensor, blend: Tensor) -> Tensor:
+    """Points [N, ...] on the lines from other to real images, at the share `blend` [N] (Gulrajani et al. 2017)."""
     share = blend.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
-    return fake + share * (real - fake)
+    return other + share * (real - other)
 
 
 def around(real: Tensor, jitter: Tensor) -> Tensor:
-    """Points near real images [N, ...]: up to half of the batch's standard deviation brighter, each pixel by itself.
+    """Real images [N, ...], up to half of the batch's standard deviation brighter, each pixel by itself.
 
-    Kodali et al. 2017, DRAGAN, with the noise of its authors' code; `jitter` [N, ...] is uniform in [0, 1).
+    Kodali et al. 2017, DRAGAN, with the noise of its authors' code, which looks between these and the real images;
+    `jitter` [N, ...] is uniform in [0, 1).
     """
     return real + 0.5 * real.std(correction=0) * jitter.to(real.dtype)

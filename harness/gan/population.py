@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, brief
 from harness.experiment import PENALTIES, Experiment
 from harness.gan.capture import Captured
 from harness.gan.draws import RawDraws, StepDraws, made
@@ -41,13 +41,12 @@ FREE = (
     "description",
     "generator.latent",
     "discriminator.dropout",
-    "optimizer.",
     "train.epochs",
     "train.seed",
     "train.ema_half_life",
-    "track.",
     *(f"objective.{name}" for name in PENALTIES),  # their weights; which are on is common to all
 )
+FREE_SECTIONS = ("optimizer.", "track.")
 
 
 class Population:
@@ -62,6 +61,10 @@ class Population:
         check(trainings)
         self.members = list(trainings)
         self.restack()
+        kinds = [section.kind for section in (trainings[0].experiment.generator, trainings[0].experiment.discriminator)]
+        own = [kind for kind in kinds if ":" in kind]
+        if own and len(trainings) > 1:
+            self._try(" and ".join(own))
 
     def __iter__(self) -> Iterator[list[tuple[Training, Report]]]:
         """Epoch after epoch, the reports of all members; those that have had their last one leave by themselves."""
@@ -138,14 +141,7 @@ class Population:
         return self.update_discriminators(real, draws) + self.update_generators(real, draws)
 
     def update_discriminators(self, real: Tensor, draws: StepDraws) -> Tensor:
-        first = self.members[0]
-
-        def loss(g: Weights, d: Weights, *inputs: Any) -> tuple[Tensor, Tensor]:
-            return first.losses.discriminator(self._generator.network(g), self._discriminator.network(d), *inputs)
-
-        weights = self._generator.weights(), self._discriminator.weights()
-        with first.autocast():
-            losses, penalties = _each(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
+        losses, penalties = self._discriminator_losses(real, draws)
         optimizers = [member.discriminator_optimizer for member in self.members]
         norms = self._discriminator.descend(losses + penalties, optimizers)
         for member in self.members:
@@ -154,16 +150,34 @@ class Population:
         return torch.stack([losses.detach(), nothing, norms, nothing, penalties.detach()])
 
     def update_generators(self, real: Tensor, draws: StepDraws) -> Tensor:
+        losses = self._generator_losses(real, draws)
+        norms = self._generator.descend(losses, [member.generator_optimizer for member in self.members])
+        nothing = torch.zeros_like(norms)
+        return torch.stack([nothing, losses.detach(), nothing, norms, nothing])
+
+    def _discriminator_losses(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+        """Losses and penalties, [K] each."""
+        first = self.members[0]
+
+        def loss(g: Weights, d: Weights, *inputs: Any) -> tuple[Tensor, Tensor]:
+            return first.losses.discriminator(self._generator.network(g), self._discriminator.network(d), *inputs)
+
+        weights = self._generator.weights(), self._discriminator.weights()
+        with first.autocast():
+            losses, penalties = _each(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
+        return losses, penalties
+
+    def _generator_losses(self, real: Tensor, draws: StepDraws) -> Tensor:
         first = self.members[0]
 
         def loss(g: Weights, d: Weights, *inputs: Any) -> Tensor:
             return first.losses.generator(self._generator.network(g), self._discriminator.network(d), *inputs)
 
         with first.autocast():
-            losses = _each(loss, self._generator.weights(), self._discriminator.weights(), *self._inputs(real, draws))
-        norms = self._generator.descend(losses, [member.generator_optimizer for member in self.members])
-        nothing = torch.zeros_like(norms)
-        return torch.stack([nothing, losses.detach(), nothing, norms, nothing])
+            losses: Tensor = _each(
+                loss, self._generator.weights(), self._discriminator.weights(), *self._inputs(real, draws)
+            )
+        return losses
 
     def _inputs(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor | None, StepDraws]:
         first = self.members[0]
@@ -186,6 +200,30 @@ class Population:
             jitter=_stacked([raw.jitter for raw in raws]),
         )
         return made(stacked, self.members[0].draws.shape, self._latents, self._rates)
+
+    def _try(self, own: str) -> None:
+        """Raise HarnessError for networks of the user's own that cannot be vectorised; nothing is trained."""
+        known = self.tensors()
+        before = [tensor.detach().clone() for tensor in known]
+        for member in self.members:
+            member.draws.begin(1)  # an epoch's draws begin anew with it
+        try:
+            draws = self.draws()
+            real = self.members[0].images.pixels[draws.indices]
+            losses, penalties = self._discriminator_losses(real, draws)
+            self._discriminator.gradients(losses + penalties)
+            self._generator.gradients(self._generator_losses(real, draws))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise HarnessError(
+                f"a population is one program, which torch.func.vmap cannot make of {own}: {brief(error)}; "
+                "train these one after the other"
+            ) from error
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(known, before, strict=True):
+                    tensor.copy_(value)
 
     # Where the weights lie ---------------------------------------------------------------------------------------
 
@@ -213,7 +251,8 @@ class _Stack:
         self._networks = networks
         self.shared: dict[str, Tensor] = {}
         self._ragged: dict[str, list[Tensor]] = {}
-        self._trained = [name for name, _ in networks[0].named_parameters()] if networks else []
+        parameters = networks[0].named_parameters() if networks else ()
+        self._trained = [name for name, weight in parameters if weight.requires_grad]
         members = [{**dict(network.named_parameters()), **dict(network.named_buffers())} for network in networks]
         with torch.no_grad():
             for name in members[0] if members else ():
@@ -243,15 +282,19 @@ class _Stack:
 
         return run
 
-    def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
-        """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
+    def gradients(self, losses: Tensor) -> dict[str, Sequence[Tensor]]:
+        """Each member's gradients of its own loss [K], by the name of the weight."""
         leaves = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trained}
         # Nothing joins the members, so the gradient of the sum holds each member's own.
         found = iter(torch.autograd.grad(losses.sum(), [leaf for several in leaves.values() for leaf in several]))
-        gradients = {
+        return {
             name: [next(found) for _ in several] if name in self._ragged else next(found).unbind()
             for name, several in leaves.items()
         }
+
+    def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+        """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
+        gradients = self.gradients(losses)
         for index, optimizer in enumerate(optimizers):
             apply_gradients(optimizer, [of[index] for of in gradients.values()])
         norms = [torch.stack(torch._foreach_norm(list(of))) for of in gradients.values()]
@@ -314,8 +357,11 @@ def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
-    leaves = {path: value for path, value in experiment.leaves().items() if not path.startswith(FREE)}
-    return {**leaves, "penalties": ", ".join(experiment.objective.penalties) or "none"}
+    leaves = experiment.leaves()
+    shaping = {path: value for path, value in leaves.items() if path not in FREE and not path.startswith(FREE_SECTIONS)}
+    if ":" in experiment.generator.kind:  # what a network of one's own makes of zeros after its noise is not known
+        shaping["generator.latent"] = experiment.generator.latent
+    return {**shaping, "penalties": ", ".join(experiment.objective.penalties) or "none"}
 
 
 def check(trainings: Sequence[Training]) -> None:

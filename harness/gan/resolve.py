@@ -52,7 +52,7 @@ def resolved_population(experiment: Experiment, images: Images, count: int) -> i
     size = min(count, POPULATION_TIMED) if experiment.train.device == "cpu" else count
     try:
         alone, together = _population_seconds(experiment, _some(images, experiment), size)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, HarnessError):  # too many, or networks of one's own that cannot be vectorised
         return 1
     finally:
         gc.collect()  # recorded steps and their trainings hold on to each other
@@ -78,7 +78,9 @@ def _faster_precision(experiment: Experiment, images: Images) -> str:
 
 def _some(images: Images, experiment: Experiment) -> Images:
     """As many as the timed steps of an epoch take."""
-    return images.take(torch.arange(TIMED_STEPS * experiment.train.batch_size) % len(images))
+    several = experiment.train.discriminator_steps
+    batches = several * -(-TIMED_STEPS // several)
+    return images.take(torch.arange(batches * experiment.train.batch_size) % len(images))
 
 
 def _medians(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:

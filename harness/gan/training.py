@@ -77,9 +77,8 @@ class Training:
         self.dtype = dtype
         self.images = images.to(self.device)
         generator, discriminator = build(experiment, images)
-        # Convolutions are faster with the channels last; other weights are left as they are.
-        self.generator = generator.to(self.device, dtype).to(memory_format=torch.channels_last)
-        self.discriminator = discriminator.to(self.device, dtype).to(memory_format=torch.channels_last)
+        self.generator = self._placed(generator, experiment.generator.kind)
+        self.discriminator = self._placed(discriminator, experiment.discriminator.kind)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
         self.losses = Losses(experiment, dtype)
         self.penalty_weights = self.losses.weights(experiment).to(self.device)
@@ -104,7 +103,7 @@ class Training:
                 pack=experiment.discriminator.pack,
                 paired=self.losses.objective.paired,
                 augment=experiment.augment.on,
-                blend=bool(experiment.objective.gradient_penalty),
+                blend=bool(experiment.objective.gradient_penalty or experiment.objective.dragan),
                 jitter=images.shape if experiment.objective.dragan else (),
                 dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
             ),
@@ -115,11 +114,17 @@ class Training:
         self._totals = torch.zeros(len(TOTALS), device=self.device, dtype=dtype)
         self._work: Callable[[], None] | None = None
 
+    def _placed(self, network: nn.Module, kind: str) -> nn.Module:
+        network = network.to(self.device, self.dtype)
+        # Convolutions are faster with the channels last; other weights are left as they are. A network of the user's
+        # own may take views that this would break.
+        return network if ":" in kind else network.to(memory_format=torch.channels_last)
+
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
         options = self.experiment.optimizer
         on_device = can_capture(self.device)  # then the rate is read on the device, where a recorded step can see it
         return torch.optim.Adam(
-            network.parameters(),
+            [weight for weight in network.parameters() if weight.requires_grad],
             lr=torch.tensor(lr, device=self.device) if on_device else lr,
             betas=options.betas,
             eps=options.eps,
@@ -272,9 +277,9 @@ class Training:
                     (self.generator(inputs), asked),
                 )
             )
-        numbers = torch.stack(
-            [real.mean(), fake.mean(), (real > 0).to(self.dtype).mean(), (fake < 0).to(self.dtype).mean()]
-        )
+        boundary = self.losses.objective.boundary(real, fake)
+        right = [(real > boundary).to(self.dtype).mean(), (fake < boundary).to(self.dtype).mean()]
+        numbers = torch.stack([real.mean(), fake.mean(), *right])
         return dict(zip(("logit/real", "logit/fake", "accuracy/real", "accuracy/fake"), numbers.tolist(), strict=True))
 
     def _diverged(self, metrics: Mapping[str, float]) -> str | None:

@@ -15,7 +15,7 @@ from harness.running import Display, Options, Outcome
 from harness.scoring import Scoring
 from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of
-from harness.together import Plan, run_together
+from harness.together import ApartError, Plan, run_together
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ class Worker:
             self._settle(plans[index][0], outcome)
 
         images = self.scoring.splits.train
-        run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
+        try:
+            run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
+        except ApartError:  # whichever of them cannot be at all is told so alone
+            for claim, plan in plans:
+                self._alone(claim, plan)
 
     def _alone(self, claim: Claim, plan: Plan) -> None:
         if plan.known:

@@ -6,6 +6,8 @@ python -m pytest --noconftest tests/gan/test_cuda.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from harness.gan import Population, Training, generate, generate_all, resolve, r
 from harness.gan.draws import StepDraws
 from harness.quality import Scorer, load_judge
 
-from .common import weights
+from .common import RECIPES, weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -25,6 +27,13 @@ PLANS = {
     "notebook": ("notebook", []),
     "default": ("default", ["train.ema_half_life=1000", "discriminator.dropout=0.2"]),
     "conditional mlp": ("notebook", ["conditional=true", "optimizer.schedule=linear", "generator.latent=32"]),
+}
+FIXED = {
+    "train.device": "cuda",
+    "train.precision": "fp32",
+    "train.epochs": 3,
+    "data.validation": 0,
+    "track.score_every": None,
 }
 
 
@@ -36,29 +45,42 @@ def images() -> Images:
 @pytest.fixture(params=PLANS)
 def plan(request: pytest.FixtureRequest) -> Experiment:
     name, changes = PLANS[request.param]
-    fixed = [
-        "train.device=cuda",
-        "train.precision=fp32",
-        "train.epochs=3",
-        "data.validation=0",
-        "track.score_every=null",
-    ]
-    return experiments.load(name, [*fixed, *changes])
+    return experiments.load(name, changes).with_values(FIXED)
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> Experiment:
+    """Compared in float64, where rounding does not grow into differences."""
+    return experiments.load("notebook").with_values({**FIXED, **RECIPES[request.param]})
 
 
 @pytest.fixture(autouse=True)
-def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
+def _deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Some kernels add in any order; where bits are compared, they must not."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    # Not by monkeypatch, which would delete what these settings keep in their class.
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    settings += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    before = [getattr(owner, name) for owner, name, _ in settings]
+    for owner, name, value in settings:
+        setattr(owner, name, value)
+    yield
+    for (owner, name, _), value in zip(settings, before, strict=True):
+        setattr(owner, name, value)
 
 
 def test_a_recorded_training_ends_with_the_bits_of_the_plain_one(plan: Experiment, images: Images) -> None:
     plain, captured = Training(plan, images, capture=False), Training(plan, images)
     assert captured.capture
+    list(plain)
+    list(captured)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(captured), weights(plain), strict=True))
+
+
+def test_recorded_recipes_end_with_the_bits_of_the_plain_ones(recipe: Experiment, images: Images) -> None:
+    """Penalties differentiate twice, and power iterations go on, inside a graph."""
+    plain, captured = Training(recipe, images, capture=False), Training(recipe, images)
     list(plain)
     list(captured)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(captured), weights(plain), strict=True))
@@ -72,16 +94,25 @@ def _signature(values: torch.Tensor) -> torch.Tensor:
 
 def test_the_first_recorded_epoch_draws_what_the_plain_one_draws(plan: Experiment, images: Images) -> None:
     """The noise, order and masks of an epoch, made inside a graph, against the same made one by one."""
+    _draw_alike(plan, images)
+
+
+def test_recorded_recipes_draw_what_plain_ones_draw(recipe: Experiment, images: Images) -> None:
+    _draw_alike(recipe, images)
+
+
+def _draw_alike(plan: Experiment, images: Images) -> None:
     plain, captured = Training(plan, images, capture=False), Training(plan, images)
     seen: dict[str, list[torch.Tensor]] = {"plain": [], "captured": []}
     for name, training in (("plain", plain), ("captured", captured)):
         step = training.draws.step
-        kept = torch.zeros(training.steps_per_epoch, device="cuda", dtype=torch.float64)
+        times = training.steps_per_epoch * plan.train.discriminator_steps
+        kept = torch.zeros(times, device="cuda", dtype=torch.float64)
         count = torch.zeros(1, dtype=torch.int64, device="cuda")
 
         def watching(step: object = step, kept: torch.Tensor = kept, count: torch.Tensor = count) -> StepDraws:
             draws: StepDraws = step()  # type: ignore[operator]
-            parts = [draws.indices, draws.discriminator_noise, draws.generator_noise, *draws.discriminator_masks]
+            parts = [part for part in torch.utils._pytree.tree_leaves(tuple(draws)) if part is not None]
             total = torch.stack([_signature(part) for part in parts]).sum()
             kept.index_copy_(0, count.clamp(max=len(kept) - 1), total[None])
             count.add_(1)
@@ -105,7 +136,8 @@ def test_a_resumed_recording_ends_where_an_uninterrupted_one_does(plan: Experime
 
 
 def test_an_epoch_may_be_shorter_than_the_warm_up(plan: Experiment, images: Images) -> None:
-    training = Training(plan, images.take(torch.arange(plan.train.batch_size, device="cuda")))
+    few = plan.train.batch_size * plan.train.discriminator_steps
+    training = Training(plan, images.take(torch.arange(few, device="cuda")))
     assert training.steps_per_epoch == 1
     assert [report.epoch for report in training] == [1, 2, 3]
 
@@ -130,6 +162,41 @@ def test_training_on_cuda_follows_the_cpu(plan: Experiment, images: Images) -> N
         ours = here.step(here.images.pixels[draws.indices], draws)
         theirs = there.step(there.images.pixels[moved.indices], moved)
         assert torch.allclose(ours, theirs.cpu(), rtol=1e-3)
+
+
+def test_recipes_on_cuda_follow_the_cpu(recipe: Experiment, images: Images) -> None:
+    here = Training(recipe.with_values({"train.device": "cpu"}), images.to("cpu"), dtype=torch.float64)
+    there = Training(recipe, images, dtype=torch.float64, capture=False)
+    there.load_state_dict(here.state_dict())
+    here.draws.begin(1)
+    for _ in range(10):
+        draws = here.draws.step()
+        moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda value: value.to("cuda"), draws)
+        ours = here.step(here.images.pixels[draws.indices], draws)
+        theirs = there.step(there.images.pixels[moved.indices], moved)
+        # A learning rate that lies on the device does so in fp32.
+        assert torch.allclose(ours, theirs.cpu(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_members_of_recipes_end_as_lone_runs(recipe: Experiment, images: Images, capture: bool) -> None:
+    narrower = 0 if ":" in recipe.generator.kind else 8
+    plans = [
+        recipe.with_values(
+            {
+                "train.seed": seed,
+                "optimizer.lr": 1e-4 * (seed + 1),
+                "generator.latent": 32 - narrower * seed,
+                **{f"objective.{name}": 1.0 + seed for name in recipe.objective.penalties},
+            }
+        )
+        for seed in range(3)
+    ]
+    alone = [Training(each, images, dtype=torch.float64, capture=False).train_epoch() for each in plans]
+    together = Population([Training(each, images, dtype=torch.float64, capture=capture) for each in plans])
+    for theirs, (_, ours) in zip(alone, together.train_epoch(), strict=True):
+        for name in ("loss/discriminator", "loss/generator"):
+            assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("capture", [False, True])

@@ -13,8 +13,9 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.networks import build
 from harness.gan.networks.layers import Projection, doubled
+from harness.gan.networks.residual import Block
 
-KINDS = ["mlp", "conv"]
+KINDS = ["mlp", "conv", "residual"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_masks_reach_every_hidden_layer(tiny: Experiment, images: Images, kind: 
 def test_a_mask_is_multiplied_with_and_nothing_else(tiny: Experiment, images: Images, kind: str) -> None:
     """The scaling is the mask's own: the network must not scale a second time, whatever its rate."""
     _, discriminator = build(of_kind(tiny, kind, discriminator__dropout=0.5), images)
-    last = discriminator.judge if kind == "conv" else discriminator.layers[-1]
+    last = discriminator.layers[-1] if kind == "mlp" else discriminator.judge
     pixels = torch.randn(3, 1, 28, 28)
     masks = [torch.ones(3, *shape) for shape in discriminator.mask_shapes]
     plain = discriminator(pixels)
@@ -112,11 +113,71 @@ def test_doubling_goes_for_many_members_at_once(channels: int, size: tuple[int, 
     assert all(torch.allclose(mine, other, rtol=0, atol=1e-12) for mine, other in zip(*gradients, strict=True))
 
 
-def test_the_convolutional_pair_takes_other_sizes_and_channels(tiny: Experiment) -> None:
-    pixels = torch.zeros(20, 3, 32, 24, dtype=torch.uint8)
-    generator, discriminator = build(of_kind(tiny, "conv"), Images("colour", pixels, None, 0))
-    assert generator(torch.randn(2, 8)).shape == (2, 3, 32, 24)
-    assert discriminator(torch.randn(2, 3, 32, 24)).shape == (2,)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 16, 16), (3, 28, 28), (1, 32, 24), (3, 32, 24)], ids=str)
+def test_other_sizes_and_channels(tiny: Experiment, kind: str, shape: tuple[int, int, int]) -> None:
+    pixels = torch.zeros(20, *shape, dtype=torch.uint8)
+    generator, discriminator = build(of_kind(tiny, kind), Images("mine", pixels, None, 0))
+    assert generator(torch.randn(2, 8)).shape == (2, *shape)
+    masks = [torch.ones(2, *mask) for mask in discriminator.mask_shapes]
+    assert discriminator(torch.randn(2, *shape), masks).shape == (2,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packs_come_as_channels_and_get_one_logit(tiny: Experiment, images: Images, kind: str) -> None:
+    generator, discriminator = build(of_kind(tiny, kind, discriminator__pack=5), images)
+    assert generator(torch.randn(2, 8)).shape == (2, 1, 28, 28)
+    assert discriminator(torch.randn(4, 5, 28, 28)).shape == (4,)
+    colour = Images("colour", torch.zeros(20, 3, 28, 28, dtype=torch.uint8), None, 0)
+    _, discriminator = build(of_kind(tiny, kind, discriminator__pack=2), colour)
+    assert discriminator(torch.randn(4, 6, 28, 28)).shape == (4,)
+
+
+# The residual pair ------------------------------------------------------------------------------------------------
+
+
+def test_blocks_begin_as_the_identity_and_are_trained_all_the_same() -> None:
+    block = Block(8, 0.2, total=4)
+    hidden = torch.randn(2, 8, 5, 5)
+    assert torch.equal(block(hidden), hidden)
+    loss = (block(hidden) * torch.randn(2, 8, 5, 5)).sum()
+    assert torch.autograd.grad(loss, block.widen.weight)[0].abs().max() > 0
+    with torch.no_grad():
+        block.widen.weight.normal_()
+        assert not torch.equal(block(hidden), hidden)
+
+
+def test_a_block_is_its_formula() -> None:
+    block = Block(6, 0.2, total=2)
+    nn.init.normal_(block.widen.weight)
+    hidden = torch.randn(2, 6, 5, 5)
+    inside = F.conv2d(F.leaky_relu(hidden, 0.2), block.narrow.weight, block.narrow.bias)
+    inside = F.conv2d(F.leaky_relu(inside, 0.2), block.mix.weight, block.mix.bias, padding=1)
+    inside = F.conv2d(F.leaky_relu(inside, 0.2), block.widen.weight, block.widen.bias)
+    assert torch.allclose(block(hidden), hidden + inside)
+    assert block.narrow.weight.shape == (3, 6, 1, 1)
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 8])
+def test_the_scale_survives_any_number_of_blocks(tiny: Experiment, images: Images, blocks: int) -> None:
+    """Standard normal in, about as large in front of tanh and of the judge, also where the blocks have moved."""
+    plan = of_kind(tiny, "residual", generator__blocks=blocks, discriminator__blocks=blocks)
+    generator, discriminator = build(plan, images)
+    assert len(generator.at_half) == len(generator.at_quarter) == len(discriminator.at_half) == blocks
+    random = torch.Generator().manual_seed(0)
+    noise, pixels = torch.randn(500, 8, generator=random), torch.randn(500, 1, 28, 28, generator=random)
+    for zeroed in (True, False):
+        if not zeroed:
+            for part in (*generator.modules(), *discriminator.modules()):
+                if isinstance(part, Block):  # as He's rule would have them, at Fixup's scale
+                    nn.init.normal_(part.widen.weight, std=(2 * blocks) ** -0.5 * part.widen.in_channels**-0.5)
+        with torch.no_grad():
+            drawn = torch.atanh(generator(noise).clamp(-0.999999, 0.999999))
+            seen = discriminator.at_quarter(
+                discriminator.halve(F.leaky_relu(discriminator.at_half(discriminator.look(pixels)), 0.2))
+            )
+        assert 0.3 < drawn.std() < 3, f"the generator's, {zeroed=}"
+        assert 0.3 < seen.std() < 3, f"the discriminator's, {zeroed=}"
 
 
 def test_width_and_batch_norm_are_fields(tiny: Experiment, images: Images) -> None:
@@ -154,6 +215,8 @@ def test_sides_that_cannot_be_quartered_are_refused(tiny: Experiment) -> None:
     odd = Images("odd", torch.zeros(20, 1, 30, 28, dtype=torch.uint8), None, 0)
     with pytest.raises(HarnessError, match="odd are 30x28; networks of kind conv take sides divisible by 4"):
         build(of_kind(tiny, "conv"), odd)
+    with pytest.raises(HarnessError, match="odd are 30x28; networks of kind residual take sides divisible by 4"):
+        build(tiny.with_values({"discriminator.kind": "residual"}), odd)
 
 
 def test_another_kind_brings_its_own_options(tiny: Experiment) -> None:

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training, generate, generate_all, resolved_population, sample_inputs
 
-from .common import CONV, weights
+from .common import CONV, RECIPES, weights
 
 KINDS = {
     "mlp": {},
@@ -28,7 +28,12 @@ def images() -> Images:
 
 
 def unlike(base: Experiment) -> list[Experiment]:
-    """Three experiments that differ in all that members may differ in; dropout in all, in one of them at rate 0."""
+    """Three experiments that differ in all that members may differ in; dropout in all, in one of them at rate 0.
+
+    Where D is penalised, the weights of that differ instead; networks of the user's own share a latent size.
+    """
+    penalties = base.objective.penalties
+    own = ":" in base.generator.kind
     return [
         base.with_values(
             {
@@ -37,8 +42,9 @@ def unlike(base: Experiment) -> list[Experiment]:
                 "train.epochs": 10 - index,
                 "optimizer.lr": 2e-4 * (index + 1),
                 "optimizer.betas": [0.5 + 0.2 * index, 0.99],
-                "discriminator.dropout": 0.2 * index,
-                "generator.latent": 8 - 2 * index,
+                "discriminator.dropout": 0.0 if penalties else 0.2 * index,
+                "generator.latent": 8 if own else 8 - 2 * index,
+                **{f"objective.{name}": getattr(base.objective, name) * (1 + index) for name in penalties},
                 **({"train.ema_half_life": 50.0 + index} if base.train.ema_half_life else {}),
             }
         )
@@ -60,23 +66,40 @@ def together(plans: list[Experiment], images: Images, dtype: torch.dtype) -> tup
     return trainings, list(reports.values())
 
 
-LOSSES = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator", "logit/fake")
+LOSSES = ("loss/discriminator", "loss/generator")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tolerance"),
+    [
+        *(
+            (kind, dtype, tolerance)
+            for kind in KINDS
+            for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4))
+        ),
+        *((kind, torch.float64, 1e-9) for kind in RECIPES),
+    ],
+    ids=str,
+)
 def test_a_member_ends_as_the_lone_run(
     tiny: Experiment, images: Images, kind: str, dtype: torch.dtype, tolerance: float
 ) -> None:
-    """A hundred steps and more, with dropout; members of unlike seeds, rates, latent sizes and lengths."""
-    plans = unlike(tiny.with_values(KINDS[kind]))
+    """A hundred steps and more, with dropout; members of unlike seeds, rates, latent sizes and lengths.
+
+    In fp32 the first kinds alone: rounding grows chaotically in a GAN, and that another recipe stays below the bound
+    for a hundred steps would be luck. That the sums are the same is what float64 shows, of all.
+    """
+    plans = unlike(tiny.with_values({**KINDS, **RECIPES}[kind]))
     ours, our_reports = together(plans, images, dtype)
     theirs, their_reports = alone(plans, images, dtype)
-    assert ours[0].steps == 100
+    assert ours[0].steps == 100 // plans[0].train.discriminator_steps
     for mine, other in zip(our_reports, their_reports, strict=True):
         assert [report.epoch for report in mine] == [report.epoch for report in other]
         for report, lone in zip(mine, other, strict=True):
-            for name in LOSSES if dtype == torch.float64 else LOSSES[:2]:
+            assert report.metrics.keys() == lone.metrics.keys()
+            for name in report.metrics if dtype == torch.float64 else LOSSES:
+                if name.startswith(("accuracy/", "speed/")):
+                    continue
                 assert report.metrics[name] == pytest.approx(lone.metrics[name], rel=tolerance, abs=tolerance)
     if dtype == torch.float64:
         for mine_at_end, lone_at_end in zip(ours, theirs, strict=True):

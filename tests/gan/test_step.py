@@ -1,4 +1,4 @@
-"""The training step against straight transcriptions of the notebook and of the default, and the objectives' values."""
+"""The training step against straight transcriptions of experiments, step by step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from harness import data
 from harness import experiment as experiments
+from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.draws import StepDraws
-from harness.gan.objectives import OBJECTIVES, NonSaturating
 
 STEPS = 50
 
@@ -220,15 +220,6 @@ def test_thirty_steps_equal_a_transcription_of_the_default() -> None:
     assert training.steps == 30
 
 
-def test_losses_are_never_swapped() -> None:
-    """On logits where D is right and sure of it, D's loss is small and G's large; hand-worked values."""
-    real, fake = torch.tensor([2.0, 2.0]), torch.tensor([-2.0, -2.0])
-    objective = NonSaturating()
-    sure, wrong = math.log1p(math.exp(-2)), math.log1p(math.exp(2))
-    assert objective.discriminator(real, fake).item() == pytest.approx(2 * sure, rel=1e-6)
-    assert objective.generator(fake).item() == pytest.approx(wrong, rel=1e-6)
-
-
 def test_a_report_names_each_loss_after_its_own_network() -> None:
     """A generator that cannot learn loses while D learns: the larger loss must be the generator's."""
     experiment = experiments.load("notebook", ["data.subset=2000", "train.device=cpu", "optimizer.lr=1e-12"])
@@ -240,26 +231,151 @@ def test_a_report_names_each_loss_after_its_own_network() -> None:
     assert report.metrics["accuracy/fake"] > 0.95
 
 
-def test_equilibrium_of_an_undecided_discriminator() -> None:
-    undecided = torch.zeros(5)
-    objective = NonSaturating()
-    assert objective.discriminator(undecided, undecided).item() == pytest.approx(2 * math.log(2))
-    assert objective.generator(undecided).item() == pytest.approx(math.log(2))
+class Recipe:
+    """What other recipes have in common, written out for fully connected networks: losses are told by subclasses.
+
+    Penalties by `torch.autograd.grad` in passes of their own, every sort of image in a pass of its own, plain Adam.
+    """
+
+    betas = (0.0, 0.9)
+
+    def __init__(self, training: Training) -> None:
+        self.plan, self.images = training.experiment, training.images
+        self.g = [weight.detach().clone().requires_grad_() for weight in training.generator.parameters()]
+        self.d = [weight.detach().clone().requires_grad_() for weight in training.discriminator.parameters()]
+        plain = {"betas": self.betas, "eps": 1e-8, "foreach": False, "fused": False}
+        self.g_adam, self.d_adam = (torch.optim.Adam(each, lr=1e-3, **plain) for each in (self.g, self.d))
+        # The same seed: the same draws, from generators of their own.
+        self.draws = Training(self.plan, training.images, dtype=torch.float64).draws
+
+    @staticmethod
+    def through(weights: Sequence[Tensor], hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer returns, and what it is fed."""
+        *layers, last = zip(weights[0::2], weights[1::2], strict=True)
+        for weight, bias in layers:
+            hidden = F.leaky_relu(hidden @ weight.T + bias, 0.2)
+        return hidden @ last[0].T + last[1], hidden
+
+    def generate(self, noise: Tensor) -> Tensor:
+        return torch.tanh(self.through(self.g, noise)[0])
+
+    def judge(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is None:
+            return self.through(self.d, images)[0].squeeze(1)
+        *layers, embeddings = self.d
+        logits, features = self.through(layers, images)
+        return logits.squeeze(1) + (embeddings[labels] * features).sum(1)
+
+    def slopes(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Norms of D's gradient at each image."""
+        images = images.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.judge(images, labels).sum(), images, create_graph=True)
+        return slope.square().sum(1).sqrt()
+
+    def real(self, draws: StepDraws) -> Tensor:
+        return (self.images.pixels[draws.indices].double().flatten(1) / 255 - 0.5) / 0.5
+
+    def step(self, share_done: float) -> list[list[float]]:
+        """Losses of D, of G and penalties of one step: of all D's updates, and of G's."""
+        for adam in (self.g_adam, self.d_adam):
+            adam.param_groups[0]["lr"] = 1e-3 * (1 + math.cos(math.pi * share_done)) / 2
+        found: list[list[float]] = [[], [], []]
+        for _ in range(self.plan.train.discriminator_steps):
+            draws = self.draws.step()
+            self.d_adam.zero_grad()
+            loss, penalty = self.of_discriminator(self.real(draws), draws)
+            (loss + penalty).backward()
+            self.d_adam.step()
+            found[0].append(loss.item())
+            found[2].append(penalty.item())
+        self.g_adam.zero_grad()
+        loss = self.of_generator(self.real(draws), draws)
+        loss.backward()
+        self.g_adam.step()
+        found[1].append(loss.item())
+        return found
+
+    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
+        raise NotImplementedError
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_objective_gradients_match_finite_differences(kind: str) -> None:
-    objective = OBJECTIVES[kind]()
-    real = torch.tensor([0.3, -1.2, 4.0], dtype=torch.float64, requires_grad=True)
-    fake = torch.tensor([-0.7, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(objective.discriminator, (real, fake))
-    assert torch.autograd.gradcheck(objective.generator, (fake, real))
+class WassersteinWithPenalty(Recipe):
+    """Gulrajani et al. 2017, algorithm 1, with two updates of D for one of G."""
+
+    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+        fake = self.generate(draws.discriminator_noise).detach()
+        assert draws.blend is not None
+        share = draws.blend.double()[:, None]
+        slopes = self.slopes(share * real + (1 - share) * fake)
+        return self.judge(fake).mean() - self.judge(real).mean(), 10 * (slopes - 1).square().mean()
+
+    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
+        return -self.judge(self.generate(draws.generator_noise)).mean()
 
 
-def test_extreme_logits_keep_their_losses() -> None:
-    """sigmoid + BCELoss would clamp here (at 100) and lose the gradient."""
-    fake = torch.tensor([-500.0], requires_grad=True)
-    loss = NonSaturating().generator(fake)
-    assert loss.item() == pytest.approx(500)
-    (gradient,) = torch.autograd.grad(loss, fake)
-    assert gradient.item() == pytest.approx(-1)
+class RelativisticWithPenalties(Recipe):
+    """Huang et al. 2024 (R3GAN), eqs. 2 and 3, told the class: a pair shares it."""
+
+    betas = (0.0, 0.99)
+
+    def told(self, draws: StepDraws) -> Tensor:
+        """The class of each pair: that of its real image."""
+        assert self.images.labels is not None
+        labels = self.images.labels[draws.indices]
+        for noise in (draws.discriminator_noise, draws.generator_noise):
+            assert torch.equal(noise[:, 8:], F.one_hot(labels, 10).double())
+        return labels
+
+    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+        labels, fake = self.told(draws), self.generate(draws.discriminator_noise).detach()
+        difference = self.judge(real, labels) - self.judge(fake, labels)
+        r1, r2 = (self.slopes(images, labels).square().mean() for images in (real, fake))
+        return -F.logsigmoid(difference).mean(), 0.5 / 2 * r1 + 0.25 / 2 * r2
+
+    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
+        labels, fake = self.told(draws), self.generate(draws.generator_noise)
+        return -F.logsigmoid(self.judge(fake, labels) - self.judge(real, labels)).mean()
+
+
+RECIPES = {
+    "wgan-gp": (
+        WassersteinWithPenalty,
+        {"objective.kind": "wasserstein", "objective.gradient_penalty": 10, "train.discriminator_steps": 2},
+    ),
+    "r3gan": (
+        RelativisticWithPenalties,
+        {"objective.kind": "relativistic", "objective.r1": 0.5, "objective.r2": 0.25, "conditional": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_epochs_of_other_recipes_equal_a_transcription(tiny: Experiment, name: str) -> None:
+    """Losses, penalty and every weight, in float64, over the cosine schedule of two epochs."""
+    recipe, values = RECIPES[name]
+    plan = tiny.with_values(
+        {
+            **values,
+            "discriminator.dropout": 0,
+            "optimizer.betas": list(recipe.betas),
+            "optimizer.schedule": "cosine",
+            "train.epochs": 2,
+        }
+    )
+    images = data.load("mnist", subset=320).train
+    training = Training(plan, images, dtype=torch.float64)
+    twin = recipe(training)
+    steps = training.steps_per_epoch
+    assert steps == 320 // 20 // plan.train.discriminator_steps
+    for report in training:
+        twin.draws.begin(report.epoch)
+        numbers = [twin.step(((report.epoch - 1) * steps + step) / (2 * steps)) for step in range(steps)]
+        theirs = [[number for step in numbers for number in step[which]] for which in range(3)]
+        ours = [report.metrics[f"loss/{which}"] for which in ("discriminator", "generator", "penalty")]
+        assert ours == pytest.approx([sum(each) / len(each) for each in theirs], rel=1e-9)
+        for network, expected in ((training.generator, twin.g), (training.discriminator, twin.d)):
+            for (name, weight), other in zip(network.named_parameters(), expected, strict=True):
+                assert (weight - other).abs().max() < 1e-9, f"{name} after epoch {report.epoch}"

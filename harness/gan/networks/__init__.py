@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.draws import stream_seed
-from harness.gan.networks import spectral
+from harness.gan.networks import own, spectral
 from harness.gan.networks.conv import ConvDiscriminator, ConvGenerator
 from harness.gan.networks.mlp import MLPDiscriminator, MLPGenerator
 from harness.gan.networks.residual import ResidualDiscriminator, ResidualGenerator
-from harness.own import find_module
 
 GENERATORS: dict[str, type[nn.Module]] = {"mlp": MLPGenerator, "conv": ConvGenerator, "residual": ResidualGenerator}
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
@@ -24,7 +22,6 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
     "conv": ConvDiscriminator,
     "residual": ResidualDiscriminator,
 }
-_TRIED = 2  # images, or packs of them, that networks of the user's own are tried on
 
 
 def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]:
@@ -53,29 +50,15 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(experiment.train.seed, "init"))
         built = (
-            _made(GENERATORS, kinds[0], "generator", shape, generator),
-            _made(DISCRIMINATORS, kinds[1], "discriminator", packed, discriminator),
+            _made(GENERATORS, kinds[0], "generator.kind", shape, generator),
+            _made(DISCRIMINATORS, kinds[1], "discriminator.kind", packed, discriminator),
         )
+        if ":" in kinds[0]:
+            own.try_generator(built[0], f"generator.kind {kinds[0]}", generator["inputs"], shape)
+        if ":" in kinds[1]:
+            _try_discriminator(built[1], experiment, packed, told=bool(classes))
         if normalised:
             spectral.normalise(built[1])
-    if ":" in kinds[0]:
-        _try(built[0], f"generator.kind {kinds[0]}", (_TRIED, *shape), torch.zeros(_TRIED, generator["inputs"]))
-    if ":" in kinds[1]:
-        labels = torch.zeros(_TRIED, dtype=torch.int64) if classes else None
-        masks = [torch.ones(_TRIED, *mask) for mask in mask_shapes(built[1])] or None
-        if experiment.discriminator.dropout and not masks:
-            raise HarnessError(
-                f"discriminator.dropout is {experiment.discriminator.dropout}, but {kinds[1]} names no mask_shapes for "
-                "masks to be made of: set it to 0, or see docs/networks.md"
-            )
-        _try(built[1], f"discriminator.kind {kinds[1]}", (_TRIED,), torch.zeros(_TRIED, *packed), masks, labels)
-    batch_norm = nn.modules.batchnorm._BatchNorm
-    if experiment.objective.penalties and any(isinstance(part, batch_norm) for part in built[1].modules()):
-        (on, *_) = experiment.objective.penalties
-        raise HarnessError(
-            f"objective.{on} is {getattr(experiment.objective, on)}, but {kinds[1]} normalises over the batch, so that "
-            "no image has a slope of its own: set it to 0, or take the batch norm out of the discriminator"
-        )
     return built
 
 
@@ -84,32 +67,22 @@ def mask_shapes(discriminator: nn.Module) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(mask) for mask in getattr(discriminator, "mask_shapes", ()))
 
 
-def _made(known: dict[str, type[nn.Module]], kind: str, section: str, shape: Sequence[int], options: Any) -> nn.Module:
+def _made(known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[int, ...], options: Any) -> nn.Module:
     if ":" not in kind:
-        return known[kind](tuple(shape), **options)
-    own = find_module(kind, f"{section}.kind")
-    options = {name: value for name, value in options.items() if name != "dropout"}  # it comes as masks
-    try:
-        return own(tuple(shape), **options)
-    except Exception as error:  # the user's code may raise anything
-        told = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        raise HarnessError(f"{section}.kind {kind}: making it of {tuple(shape)}, {told} failed: {error}") from error
+        return known[kind](shape, **options)
+    # The rate of dropout comes as masks.
+    return own.make(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
 
 
-@torch.no_grad()
-def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any) -> None:
-    """That it returns what it should for inputs such as training has. Its buffers are left as they were."""
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    shapes = ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
-    try:
-        answer = network(*inputs)
-    except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"{what} failed on {shapes}: {error}") from error
-    for name, buffer in network.named_buffers():
-        buffer.copy_(before[name])
-    arrived = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-    if arrived != list(expected):
-        raise HarnessError(f"{what} returned {arrived} for {shapes}; expected {list(expected)}")
+def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, told: bool) -> None:
+    kind, dropout, masks = experiment.discriminator.kind, experiment.discriminator.dropout, mask_shapes(network)
+    if dropout and not masks:
+        raise HarnessError(
+            f"discriminator.dropout is {dropout}, but {kind} names no mask_shapes for masks to be made of: "
+            "set it to 0, or see docs/networks.md"
+        )
+    alone = bool(experiment.objective.penalties)
+    own.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
 
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "build", "mask_shapes"]

@@ -21,7 +21,7 @@ class Spectral(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("left", F.normalize(torch.randn(weight.shape[0]), dim=0))
+        self.register_buffer("left", F.normalize(torch.randn(weight.shape[0]).to(weight), dim=0))
         for _ in range(AT_FIRST):
             self.advance(weight)
 

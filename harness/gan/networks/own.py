@@ -1,0 +1,95 @@
+"""Networks of the user's own (docs/networks.md): made, and tried before anything is trained or tracked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, brief
+from harness.own import find_module
+
+TRIED = 2  # images, or packs of them, that a network is tried on
+
+
+def make(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> nn.Module:
+    """`Class(shape, **options)`; leaf: what names the class, for messages."""
+    kind = find_module(path, leaf)
+    try:
+        return kind(shape, **options)
+    except Exception as error:  # the user's code may raise anything
+        told = "".join(f", {name}={value!r}" for name, value in options.items())
+        raise HarnessError(f"{leaf} {path}: {kind.__name__}({shape}{told}) failed: {brief(error)}") from error
+
+
+def try_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
+    """Raise HarnessError where a generator of [B, inputs] to [B, *shape] breaks the contract."""
+    _try(network, what, (TRIED, *shape), _some(TRIED, inputs))
+
+
+def try_discriminator(
+    network: nn.Module, what: str, shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool, alone: bool
+) -> None:
+    """Raise HarnessError where a discriminator of [B, *shape] to [B] breaks the contract.
+
+    told: it is handed labels. alone: what it says of an image must not depend on the others of the batch.
+    """
+    images = _some(TRIED, *shape)
+    rest = [torch.ones(TRIED, *mask) for mask in masks] or None, torch.zeros(TRIED, dtype=torch.int64) if told else None
+    answer = _try(network, what, (TRIED,), images, *rest)
+    others = torch.cat([images[:1], images[1:].flip(-1)])
+    if alone and not torch.allclose(_answer(network, what, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
+        raise HarnessError(
+            f"{what} judges an image by the others of its batch (batch norm does), so that no image has a slope of its "
+            "own for a penalty: take that out of the discriminator, or set the penalties of objective to 0"
+        )
+
+
+def _some(*size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+
+
+def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any) -> Tensor:
+    """The answer to inputs such as training has, which are seen to come out right, alike twice, and of every weight."""
+    weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    if not weights:
+        raise HarnessError(f"{what} has no weights to train")
+    answer = _answer(network, what, *inputs)
+    arrived = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    if arrived != list(expected):
+        raise HarnessError(f"{what} returned {arrived} for {_shapes(inputs)}; expected {list(expected)}")
+    if not torch.equal(_answer(network, what, *inputs), answer):
+        raise HarnessError(
+            f"{what} answers otherwise when it is asked again: it must be a pure function of its inputs, without "
+            "dropout or noise of its own (docs/networks.md says how masks are handed in)"
+        )
+    gradients: Sequence[Tensor | None] = [None] * len(weights)
+    if answer.requires_grad:
+        gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
+    unused = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
+    if unused:
+        raise HarnessError(
+            f"{what}: what it returns does not depend on its weight {unused[0]}: "
+            "take it out, or set requires_grad to False"
+        )
+    return answer
+
+
+def _answer(network: nn.Module, what: str, *inputs: Any) -> Tensor:
+    """Its buffers are left as they were."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        answer: Tensor = network(*inputs)
+    except Exception as error:  # the user's code may raise anything
+        raise HarnessError(f"{what} failed on {_shapes(inputs)}: {brief(error)}") from error
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            if name in before:
+                buffer.copy_(before[name])
+    return answer
+
+
+def _shapes(inputs: Sequence[Any]) -> str:
+    return ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
