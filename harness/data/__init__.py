@@ -2,6 +2,7 @@
 
 from harness.data.images import Images, Splits, class_balanced, load, load_split, source, use_images
 from harness.data.sources import DATASETS, cache_folder
+from harness.data.stacked import digit_frequencies
 
 __all__ = [
     "DATASETS",
@@ -9,6 +10,7 @@ __all__ = [
     "Splits",
     "cache_folder",
     "class_balanced",
+    "digit_frequencies",
     "load",
     "load_split",
     "source",

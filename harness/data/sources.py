@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from harness.data.stacked import StackedMNIST
 from harness.errors import HarnessError
 
 
@@ -116,4 +117,4 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-DATASETS: dict[str, type[Source]] = {"mnist": MNIST}
+DATASETS: dict[str, type[Source]] = {"mnist": MNIST, "stacked-mnist": StackedMNIST}
