@@ -29,8 +29,8 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "coverage": ("coverage", 3),
     "class_kl": ("class KL", 4),
     "memorisation": ("memoris.", 3),
-    "modes": ("modes", 0),
     "mode_kl": ("mode KL", 4),
+    "modes": ("modes", 0),
 }
 
 

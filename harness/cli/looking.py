@@ -35,11 +35,13 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     from harness.ranking import among
 
     ranked = among(name for row in found for name in row["metrics"])
-    scores = [name for ranking in ranked for name in (f"test/{ranking.metric}", f"test/{ranking.beside}")]
+    digits = {"loss/discriminator": 3, "loss/generator": 3}
+    for ranking in ranked:
+        digits |= {f"test/{ranking.metric}": 3, f"test/{ranking.beside}": 3 if ranking.beside_digits else 0}
     lines = []
     for row in found:
         metrics = row["metrics"]
-        numbers = [metrics.get(name) for name in ("loss/discriminator", "loss/generator", *scores)]
+        numbers = [(metrics.get(name), count) for name, count in digits.items()]
         lines.append(
             [
                 row["name"],
@@ -47,7 +49,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 row["kind"],
                 row["status"],
                 "" if row["epochs"] is None else f"{'?' if row['epoch'] is None else row['epoch']}/{row['epochs']}",
-                *("" if number is None else f"{number:.3f}" for number in numbers),
+                *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
                 row["started"].replace("T", " ")[:16],
                 "" if row["seconds"] is None else duration(row["seconds"]),
             ]
