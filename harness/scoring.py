@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.data import Splits, load_split
+from harness.data import Images, Splits, load_split
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate, generate_all, sample_inputs
@@ -46,9 +46,7 @@ class Scoring:
     def judge(self) -> Judge:
         weights = Path(self._weights) if self._weights else None
         device = self.experiment.train.device
-        images = self.splits.train
-        if channel := CHANNELS.get(self.experiment.data.name):
-            images = load_split(channel, "train")
+        images = judged(self.experiment, self.splits.train)
         return load_judge(self._which, images, device, self._notice, _tenths(self._notice), weights)
 
     def serves(self, experiment: Experiment) -> bool:
@@ -119,6 +117,12 @@ class Scoring:
 
     def _inputs(self, experiment: Experiment, scorer: Scorer | ModeScorer, split: Split) -> Tensor:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
+
+
+def judged(experiment: Experiment, images: Images) -> Images:
+    """What the judge of an experiment sees: its training images, or where modes are counted those of a channel."""
+    channel = CHANNELS.get(experiment.data.name)
+    return images if channel is None else load_split(channel, "train")
 
 
 def _tenths(notice: Callable[[str], None]) -> Callable[[float], None]:
