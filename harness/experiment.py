@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from harness.errors import HarnessError
@@ -32,7 +41,22 @@ Float = Annotated[float, BeforeValidator(_on_is_not_one)]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 Rate = Annotated[Float, Field(ge=0, lt=1)]
+Share = Annotated[Float, Field(ge=0, le=1)]
+Weight = Annotated[Float, Field(ge=0, le=1e6)]
 Widths = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], Field(min_length=1)]
+Width = Annotated[
+    Int, Field(ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+]
+Blocks = Annotated[Int, Field(ge=1, le=16, description="residual blocks at half and at a quarter of the size, each")]
+Latent = Annotated[Int, Field(ge=1, le=4096, description="size of the noise vector")]
+Slope = Annotated[Float, Field(ge=0, lt=1, description="negative slope of the LeakyReLU")]
+Dropout = Annotated[Rate, Field(description="share of hidden units set to zero in training")]
+SpectralNorm = Annotated[
+    bool, Field(description="divide every weight by its largest singular value (Miyato et al. 2018)")
+]
+Pack = Annotated[
+    Int, Field(ge=1, le=64, description="images that are judged together, as channels of one (PacGAN, Lin et al. 2018)")
+]
 
 
 class Section(BaseModel):
@@ -63,19 +87,49 @@ class MLPGenerator(Section):
     """Fully connected: latent -> widths -> image, LeakyReLU between, tanh at the end."""
 
     kind: Literal["mlp"] = Field("mlp", description="network")
-    latent: Int = Field(100, ge=1, le=4096, description="size of the noise vector")
+    latent: Latent = 100
     widths: Widths = Field((256, 512, 1024), description="units of the hidden layers, input side first")
-    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    slope: Slope = 0.2
 
 
 class ConvGenerator(Section):
     """Convolutional: linear to a quarter of the size, twice doubled, tanh at the end."""
 
     kind: Literal["conv"] = Field("conv", description="network")
-    latent: Int = Field(64, ge=1, le=4096, description="size of the noise vector")
-    width: Int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
-    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
+    latent: Latent = 64
+    width: Width = 16
+    slope: Slope = 0.2
     batch_norm: bool = Field(False, description="normalise before every hidden activation")
+
+
+class ResidualGenerator(Section):
+    """As the convolutional one, with residual blocks at a quarter and at half of the size; no normalisation."""
+
+    kind: Literal["residual"] = Field("residual", description="network")
+    latent: Latent = 64
+    width: Width = 16
+    blocks: Blocks = 1
+    slope: Slope = 0.2
+
+
+class _Own(Section):
+    """A network of the user's own: what is not declared here is handed to its class by name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _options_are_plain(self) -> _Own:
+        for name, value in (self.model_extra or {}).items():
+            if isinstance(value, Mapping):
+                raise ValueError(f"{name} is {shown(value)}; an option of one's own network is a number, text or list")
+        return self
+
+
+class OwnGenerator(_Own):
+    """A generator of the user's own, by its dotted path (docs/networks.md); options of its own stand beside it."""
+
+    kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
+    latent: Latent = 64
 
 
 class MLPDiscriminator(Section):
@@ -83,23 +137,76 @@ class MLPDiscriminator(Section):
 
     kind: Literal["mlp"] = Field("mlp", description="network")
     widths: Widths = Field((1024, 512, 256), description="units of the hidden layers, input side first")
-    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
-    dropout: Rate = Field(0.3, description="share of hidden units set to zero in training")
+    slope: Slope = 0.2
+    dropout: Dropout = 0.3
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
 
 
 class ConvDiscriminator(Section):
     """Convolutional: twice halved, then linear to one logit; the mirror of the convolutional generator."""
 
     kind: Literal["conv"] = Field("conv", description="network")
-    width: Int = Field(16, ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
-    slope: Float = Field(0.2, ge=0, lt=1, description="negative slope of the LeakyReLU")
-    dropout: Rate = Field(0.0, description="share of hidden values set to zero in training")
+    width: Width = 16
+    slope: Slope = 0.2
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+class ResidualDiscriminator(Section):
+    """As the convolutional one, with residual blocks at half and at a quarter of the size; no normalisation."""
+
+    kind: Literal["residual"] = Field("residual", description="network")
+    width: Width = 16
+    blocks: Blocks = 1
+    slope: Slope = 0.2
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+class OwnDiscriminator(_Own):
+    """A discriminator of the user's own, by its dotted path (docs/networks.md)."""
+
+    kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
 
 
 class Objective(Section):
-    """What the two networks minimise."""
+    """What the two networks minimise, and the penalties on the discriminator's slope."""
 
-    kind: Literal["non-saturating"] = Field("non-saturating", description="loss pair, on logits, in nats")
+    kind: Literal["non-saturating", "minimax", "lsgan", "hinge", "wasserstein", "relativistic"] = Field(
+        "non-saturating", description="loss pair, on logits"
+    )
+    label_smoothing: Float = Field(
+        0.0, ge=0, lt=0.5, description="real images count as this much less than certain (one-sided)"
+    )
+    gradient_penalty: Weight = Field(
+        0.0, description="WGAN-GP's weight: slope 1 between real and generated; 0 for none"
+    )
+    dragan: Weight = Field(0.0, description="DRAGAN's weight: slope 1 around real images; 0 for none")
+    r1: Weight = Field(0.0, description="R1's gamma: slope 0 at real images; 0 for none")
+    r2: Weight = Field(0.0, description="R2's gamma: slope 0 at generated images; 0 for none")
+
+    @model_validator(mode="after")
+    def _smoothing_has_a_target(self) -> Objective:
+        if self.label_smoothing and self.kind not in ("non-saturating", "minimax", "lsgan"):
+            raise ValueError(
+                f"objective.label_smoothing is {self.label_smoothing}, but {self.kind} has no target to smooth: "
+                "set it to 0, or objective.kind to non-saturating, minimax or lsgan"
+            )
+        return self
+
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """Names of the penalties that are on."""
+        return tuple(name for name in PENALTIES if getattr(self, name))
+
+
+PENALTIES = ("gradient_penalty", "dragan", "r1", "r2")
 
 
 class Optimizer(Section):
@@ -109,8 +216,8 @@ class Optimizer(Section):
     discriminator_lr: Float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
     betas: tuple[Rate, Rate] = Field((0.9, 0.999), description="decay of Adam's two running averages, a step")
     eps: Float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
-    schedule: Literal["constant", "linear"] = Field(
-        "constant", description="linear: the learning rates fall to zero over the whole run"
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="linear, cosine: the learning rates fall to zero over the whole run"
     )
 
 
@@ -118,13 +225,32 @@ class Train(Section):
     """How long, in what portions, from which seed, on what."""
 
     epochs: Int = Field(200, ge=1, description="passes over the training images by the discriminator")
-    batch_size: Int = Field(100, ge=2, description="images a step; a last, partial batch is dropped")
+    batch_size: Int = Field(100, ge=2, description="images an update; a last, partial batch is dropped")
+    discriminator_steps: Int = Field(
+        1, ge=1, le=100, description="updates of D for one of G, each on a batch of its own"
+    )
     seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
     precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
     ema_half_life: Float | None = Field(
         None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
     )
+
+
+class Augment(Section):
+    """What is done to real and generated images alike before D sees them (Zhao et al. 2020, DiffAugment); no flips.
+
+    Each image anew, in every update. What is moved in from outside, or cut out, is black.
+    """
+
+    translation: Share = Field(0.0, description="shift of up to this share of the side, either way; 0.125 in the paper")
+    cutout: Share = Field(0.0, description="side of a square cut out, as a share of the image's; 0.5 in the paper")
+    brightness: Share = Field(0.0, description="added to pixels in [-1, 1], up to this, either way; 0.5 in the paper")
+    contrast: Share = Field(0.0, description="distance from the mean, up to this share, either way; 0.5 in the paper")
+
+    @property
+    def on(self) -> bool:
+        return any((self.translation, self.cutout, self.brightness, self.contrast))
 
 
 class Track(Section):
@@ -153,6 +279,34 @@ class Quality(Section):
     samples_while_training: Int = Field(2_000, ge=10, description="the same, for the scores between epochs")
 
 
+def _tag(model: type[Section]) -> str:
+    """The kind of a model of one of the networks."""
+    default = model.model_fields["kind"].default
+    return default if isinstance(default, str) else "own"
+
+
+def _kind(section: Any) -> str | None:
+    """Which of the networks a section describes: every dotted path is `own`."""
+    kind = section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    return "own" if isinstance(kind, str) and ":" in kind else kind
+
+
+Generators = Annotated[
+    Annotated[MLPGenerator, Tag("mlp")]
+    | Annotated[ConvGenerator, Tag("conv")]
+    | Annotated[ResidualGenerator, Tag("residual")]
+    | Annotated[OwnGenerator, Tag("own")],
+    Discriminator(_kind),
+]
+Discriminators = Annotated[
+    Annotated[MLPDiscriminator, Tag("mlp")]
+    | Annotated[ConvDiscriminator, Tag("conv")]
+    | Annotated[ResidualDiscriminator, Tag("residual")]
+    | Annotated[OwnDiscriminator, Tag("own")],
+    Discriminator(_kind),
+]
+
+
 class Experiment(Section):
     """Everything that a run depends on. Its leaves, by dotted path, are the params in MLflow."""
 
@@ -161,11 +315,12 @@ class Experiment(Section):
     description: str = Field("", max_length=500, description="one line: what it shows and where it comes from")
     conditional: bool = Field(False, description="both networks are told the class; the data needs labels")
     data: Data = Data()
-    generator: Annotated[MLPGenerator | ConvGenerator, Field(discriminator="kind")] = MLPGenerator()
-    discriminator: Annotated[MLPDiscriminator | ConvDiscriminator, Field(discriminator="kind")] = MLPDiscriminator()
+    generator: Generators = MLPGenerator()
+    discriminator: Discriminators = MLPDiscriminator()
     objective: Objective = Objective()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
+    augment: Augment = Augment()
     track: Track = Track()
     quality: Quality = Quality()
 
@@ -194,6 +349,31 @@ class Experiment(Section):
             raise ValueError(
                 f"data.subset is {self.data.subset}, less than one batch (train.batch_size {self.train.batch_size}): "
                 "take more images or a smaller batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _packs_fill_a_batch(self) -> Experiment:
+        pack, batch = self.discriminator.pack, self.train.batch_size
+        if batch % pack:
+            raise ValueError(
+                f"discriminator.pack is {pack}, and train.batch_size {batch} is no multiple of it: "
+                f"set it to {batch - batch % pack or pack}"
+            )
+        if pack > 1 and self.conditional:
+            raise ValueError(
+                f"discriminator.pack is {pack}, but a pack of images has no one class for a conditional discriminator "
+                "to be told: set discriminator.pack to 1, or conditional to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _penalties_see_the_whole_network(self) -> Experiment:
+        on, dropout = self.objective.penalties, self.discriminator.dropout
+        if on and dropout:
+            raise ValueError(
+                f"objective.{on[0]} is {getattr(self.objective, on[0])} and discriminator.dropout {dropout}: the slope "
+                "of a network with units dropped is not the slope of the network; set one of them to 0"
             )
         return self
 
@@ -397,9 +577,9 @@ def _with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
             changed[section] = {**(changed.get(section) or {}), leaf: value}
         if section in _KINDS and leaf == "kind":
             # Another kind has options of its own; those of the old kind would only be in its way.
-            models = {model.model_fields["kind"].default: model for model in _sections()[section]}
-            if value in models:
-                known = models[value].model_fields
+            models = {_tag(model): model for model in _sections()[section]}
+            if (tag := _kind({"kind": value})) in models:
+                known = models[tag].model_fields
                 changed[section] = {key: kept for key, kept in changed[section].items() if key in known}
     return changed
 
@@ -446,18 +626,23 @@ def unknown(path: str) -> str:
 def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
     """One pydantic error in our words: what arrived, what was expected."""
     parts = list(detail["loc"])
-    if len(parts) > 2 and parts[0] in _sections() and parts[1] == (raw.get(parts[0]) or {}).get("kind"):
+    if len(parts) > 2 and parts[0] in _sections() and parts[1] == _kind(raw.get(parts[0])):
         del parts[1]  # pydantic names the kind of a section where several are possible; the user wrote no such key
     path = ".".join(str(part) for part in parts)
     match detail["type"]:
         case "extra_forbidden":
+            if path in _known_paths():
+                section, kind = parts[0], _kind(raw.get(parts[0]))
+                model = next(model for model in _sections()[section] if _tag(model) == kind)
+                return f"{path}: {section}.kind {kind} has no such option; it has {', '.join(model.model_fields)}"
             return unknown(path)
         case "missing":
             return f"{path} is missing"
         case "value_error":
             return str(detail["ctx"]["error"])
         case "union_tag_invalid":
-            return f"{path}.kind is {detail['ctx']['tag']!r}; expected {detail['ctx']['expected_tags']}"
+            kinds = detail["ctx"]["expected_tags"].replace(", 'own'", "")
+            return f"{path}.kind is {detail['ctx']['tag']!r}; expected {kinds}, or package.module:Class of your own"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
     return f"{path} is {shown(detail['input'])}; {_lowered(detail['msg'])}"
@@ -469,7 +654,11 @@ def scalar_types(experiment: Experiment, path: str) -> set[type]:
     *sections, leaf = path.split(".")
     for section in sections:
         owner = getattr(owner, section)
-    return _scalars(type(owner).model_fields[leaf].annotation)
+    declared = type(owner).model_fields.get(leaf)
+    if declared is None:  # an option of one's own network is what it is
+        value = getattr(owner, leaf)
+        return {type(value)} & {bool, int, float, str}
+    return _scalars(declared.annotation)
 
 
 def _scalars(annotation: Any) -> set[type]:

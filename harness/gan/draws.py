@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Stream = Literal["init", "order", "noise", "dropout", "samples"]
+Stream = Literal["init", "order", "noise", "dropout", "augment", "penalty", "samples"]
+DISTORTIONS = 6  # random numbers for each image that is augmented (harness/gan/augment.py)
 
 
 def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
@@ -39,14 +40,18 @@ def sample_noise(seed: int, count: int, latent: int, part: int = 0) -> Tensor:
 
 
 class StepDraws(NamedTuple):
-    """What one training step leaves to chance.
+    """What one training step leaves to chance; with several updates of D for one of G, what one of these does.
 
     indices: int64 [B], which images are the real ones.
     discriminator_noise, generator_noise: [B, inputs], what G is fed for D's update and for its own: standard normal,
     with the one-hot label joined to it where the networks are told the class.
-    discriminator_masks, generator_masks: one [2B, ...], of real images and then generated ones, and one [B, ...] a
-    dropout layer: 0 for what is dropped, 1 / (1 - rate) for what is kept.
+    discriminator_masks, generator_masks: one [rows, ...] a dropout layer, of what D judges in its own update (real
+    images, then generated ones: 2B of them, packs counting as one) and in G's: 0 for what is dropped, 1 / (1 - rate)
+    for what is kept.
     discriminator_labels, generator_labels: int64 [B], the classes asked for; None where the networks are not told.
+    discriminator_augment, generator_augment: [images, 6], uniform in [0, 1): how each image that D sees is distorted.
+    blend: [B], uniform in [0, 1): where between real and generated images WGAN-GP looks.
+    jitter: [B, C, H, W], uniform in [0, 1): how far from real images DRAGAN looks.
 
     The draws of a population have a member axis before all others.
     """
@@ -58,19 +63,26 @@ class StepDraws(NamedTuple):
     generator_masks: tuple[Tensor, ...] = ()
     discriminator_labels: Tensor | None = None
     generator_labels: Tensor | None = None
+    discriminator_augment: Tensor | None = None
+    generator_augment: Tensor | None = None
+    blend: Tensor | None = None
+    jitter: Tensor | None = None
 
 
 class RawDraws(NamedTuple):
     """What comes out of the random generators for one step, before it is made into `StepDraws`.
 
     noise: [2, B, latent]. bits: int64, 64 random bits each, enough for 16 a unit of all masks; None without dropout.
-    classes: int64 [2, B]; None where the networks are not told.
+    classes: int64 [2, B]; None where the networks are not told. augment: [images, 6], of D's update, then of G's.
     """
 
     indices: Tensor
     noise: Tensor
-    bits: Tensor | None
-    classes: Tensor | None
+    bits: Tensor | None = None
+    classes: Tensor | None = None
+    augment: Tensor | None = None
+    blend: Tensor | None = None
+    jitter: Tensor | None = None
 
 
 class Draws:
@@ -85,33 +97,36 @@ class Draws:
         *,
         seed: int,
         images: int,
-        batch: int,
-        latent: int,
-        mask_shapes: Sequence[tuple[int, ...]] = (),
-        dropout: float = 0.0,
+        shape: DrawShape,
         labels: Tensor | None = None,
-        classes: int = 0,
+        paired: bool = False,
         device: torch.device,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         """labels: int64 [N] of the training images, where classes are to be drawn, as often as they occur among them.
 
-        dtype: of noise and masks.
+        paired: every generated image is asked for the class of the real one that it is compared with.
         """
         # Apple's GPU lacks 64-bit random integers; there the draws are made on the CPU and moved.
         self._source = torch.device("cpu") if device.type == "mps" else device
-        self._seed, self._images, self._batch, self._labels = seed, images, batch, labels
+        self._seed, self._images, self._labels, self._paired = seed, images, labels, paired
         self._device = device
-        self.shape = DrawShape(latent, classes, tuple(mask_shapes), dropout, batch, dtype)
-        self.steps = images // batch
-        self._order = torch.empty(self.steps, batch, dtype=torch.int64, device=device)
+        self.shape = shape
+        self.steps = images // shape.batch
+        self._order = torch.empty(self.steps, shape.batch, dtype=torch.int64, device=device)
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
-        self._noise, self._bits = torch.Generator(self._source), torch.Generator(self._source)
+        self._streams: dict[Stream, torch.Generator] = {"noise": torch.Generator(self._source)}
+        for stream, needed in (
+            ("dropout", shape.dropout),
+            ("augment", shape.augment),
+            ("penalty", shape.blend or shape.jitter),
+        ):
+            if needed:
+                self._streams[stream] = torch.Generator(self._source)  # type: ignore[index]
 
     @property
-    def generators(self) -> tuple[torch.Generator, torch.Generator]:
+    def generators(self) -> tuple[torch.Generator, ...]:
         """What the steps of an epoch draw from."""
-        return self._noise, self._bits
+        return tuple(self._streams.values())
 
     def tensors(self) -> list[Tensor]:
         """What a step of these draws changes."""
@@ -119,27 +134,40 @@ class Draws:
 
     def begin(self, epoch: int) -> None:
         """Before the first step of an epoch, counted from 1. A last, partial batch is dropped."""
-        self._noise.manual_seed(stream_seed(self._seed, "noise", epoch))
-        self._bits.manual_seed(stream_seed(self._seed, "dropout", epoch))
+        for stream, generator in self._streams.items():
+            generator.manual_seed(stream_seed(self._seed, stream, epoch))
         order = stream_generator(self._seed, "order", epoch, self._source)
         shuffled = torch.randperm(self._images, generator=order, device=self._source)
-        self._order.copy_(shuffled[: self.steps * self._batch].view_as(self._order))
+        self._order.copy_(shuffled[: self._order.numel()].view_as(self._order))
         self._step.zero_()
 
     def raw(self) -> RawDraws:
         """The next step's random numbers."""
         indices = self._order.index_select(0, self._step).squeeze(0)
         self._step += 1
-        shape, source = self.shape, self._source
-        noise = torch.randn(2, self._batch, shape.latent, generator=self._noise, device=source)
+        shape, source, noise_stream = self.shape, self._source, self._streams["noise"]
+        noise = torch.randn(2, shape.batch, shape.latent, generator=noise_stream, device=source)
         classes = bits = None
-        if self._labels is not None:
-            drawn = torch.randint(self._images, (2, self._batch), generator=self._noise, device=source)
+        if self._labels is not None and self._paired:
+            classes = self._labels[indices].expand(2, -1)
+        elif self._labels is not None:
+            drawn = torch.randint(self._images, (2, shape.batch), generator=noise_stream, device=source)
             classes = self._labels[drawn.to(self._device)]
         if shape.dropout:
             bits = torch.empty(shape.words, dtype=torch.int64, device=source)
-            bits = bits.random_(-(2**63), None, generator=self._bits).to(self._device)
-        return RawDraws(indices, noise.to(self._device), bits, classes)
+            bits = bits.random_(-(2**63), None, generator=self._streams["dropout"]).to(self._device)
+        return RawDraws(
+            indices,
+            noise.to(self._device),
+            bits,
+            classes,
+            augment=self._uniform("augment", sum(shape.seen), DISTORTIONS) if shape.augment else None,
+            blend=self._uniform("penalty", shape.batch) if shape.blend else None,
+            jitter=self._uniform("penalty", shape.batch, *shape.jitter) if shape.jitter else None,
+        )
+
+    def _uniform(self, stream: Stream, *size: int) -> Tensor:
+        return torch.rand(size, generator=self._streams[stream], device=self._source).to(self._device)
 
     def step(self) -> StepDraws:
         """The next step's draws."""
@@ -148,19 +176,36 @@ class Draws:
 
 @dataclass(frozen=True)
 class DrawShape:
-    """How large a step's draws are; `dropout` is a rate."""
+    """How large a step's draws are, and which there are.
+
+    masks: shape of each dropout mask of one pack. dropout: a rate.
+    pack: images that D judges as one. paired: whether D sees the real images in G's update, too.
+    augment, blend: whether there are any. jitter: shape (C, H, W) of an image, or empty for none.
+    dtype: of noise and masks.
+    """
 
     latent: int
-    classes: int
-    masks: tuple[tuple[int, ...], ...]
-    dropout: float
     batch: int
-    dtype: torch.dtype
+    classes: int = 0
+    masks: tuple[tuple[int, ...], ...] = ()
+    dropout: float = 0.0
+    pack: int = 1
+    paired: bool = False
+    augment: bool = False
+    blend: bool = False
+    jitter: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Images that D sees in its own update, and in G's."""
+        return 2 * self.batch, (2 if self.paired else 1) * self.batch
 
     @property
     def words(self) -> int:
-        """64-bit integers for the masks of one step: three passes through D, 16 bits a unit."""
-        return (3 * self.batch * sum(math.prod(mask) for mask in self.masks) + 3) // 4
+        """64-bit integers for the masks of one step, 16 bits a unit."""
+        rows = sum(self.seen) // self.pack
+        return (rows * sum(math.prod(mask) for mask in self.masks) + 3) // 4
 
 
 def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | Tensor) -> StepDraws:
@@ -173,18 +218,23 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
     if raw.classes is not None:
         noise = told(noise, raw.classes, shape.classes, latents if isinstance(latents, int) else latents.view(-1, 1, 1))
         asked = raw.classes.unbind(-2)
-    masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, 3 * shape.batch, rates, shape.dtype)
-    rows = [2 * shape.batch, shape.batch]
+    rows = [images // shape.pack for images in shape.seen]
+    masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, sum(rows), rates, shape.dtype)
     split = [torch.split(mask, rows, dim=-1 - len(units)) for mask, units in zip(masks, shape.masks, strict=False)]
-    both, generated = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
+    of_discriminator, of_generator = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
+    augment = (None, None) if raw.augment is None else torch.split(raw.augment, list(shape.seen), dim=-2)
     return StepDraws(
         raw.indices,
         discriminator_noise=noise.select(-3, 0),
         generator_noise=noise.select(-3, 1),
-        discriminator_masks=both,
-        generator_masks=generated,
+        discriminator_masks=of_discriminator,
+        generator_masks=of_generator,
         discriminator_labels=asked[0],
         generator_labels=asked[1],
+        discriminator_augment=augment[0],
+        generator_augment=augment[1],
+        blend=raw.blend,
+        jitter=raw.jitter,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from harness.errors import HarnessError
-from harness.experiment import Experiment
+from harness.experiment import PENALTIES, Experiment
 from harness.gan.capture import Captured
 from harness.gan.draws import RawDraws, StepDraws, made
+from harness.gan.losses import Network
 from harness.gan.training import (
     SAMPLE_BATCH,
-    Network,
+    TOTALS,
     Report,
     Training,
     apply_gradients,
@@ -44,6 +46,7 @@ FREE = (
     "train.seed",
     "train.ema_half_life",
     "track.",
+    *(f"objective.{name}" for name in PENALTIES),  # their weights; which are on is common to all
 )
 
 
@@ -92,7 +95,8 @@ class Population:
         exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no more
         self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
         self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=exact)
-        self._totals = torch.zeros(4, len(members), device=device, dtype=dtype)
+        self._penalty_weights = torch.stack([member.penalty_weights for member in members])
+        self._totals = torch.zeros(len(TOTALS), len(members), device=device, dtype=dtype)
 
     def train_epoch(self) -> list[tuple[Training, Report]]:
         """One epoch of every member."""
@@ -119,39 +123,52 @@ class Population:
     # One step ----------------------------------------------------------------------------------------------------
 
     def _draw_and_update(self) -> None:
-        draws = self.draws()
-        self._totals += self.update(self.members[0].images.pixels[draws.indices], draws)
+        several = self.members[0].experiment.train.discriminator_steps
+        for _ in range(several):
+            draws = self.draws()
+            real = self.members[0].images.pixels[draws.indices]
+            self._totals += self.update_discriminators(real, draws) / several
+        self._totals += self.update_generators(real, draws)
 
     def update(self, real: Tensor, draws: StepDraws) -> Tensor:
         """Update every D, then every G. `real` is uint8 [K, B, C, H, W], and so are the draws [K, ...].
 
-        Returns [loss of D, loss of G, gradient norm of D, gradient norm of G], each [K], on the device.
+        Returns `TOTALS` of each member, [5, K], on the device.
         """
+        return self.update_discriminators(real, draws) + self.update_generators(real, draws)
+
+    def update_discriminators(self, real: Tensor, draws: StepDraws) -> Tensor:
+        first = self.members[0]
+
+        def loss(g: Weights, d: Weights, *inputs: Any) -> tuple[Tensor, Tensor]:
+            return first.losses.discriminator(self._generator.network(g), self._discriminator.network(d), *inputs)
+
+        weights = self._generator.weights(), self._discriminator.weights()
+        with first.autocast():
+            losses, penalties = _each(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
+        optimizers = [member.discriminator_optimizer for member in self.members]
+        norms = self._discriminator.descend(losses + penalties, optimizers)
+        for member in self.members:
+            member.iterations.advance()
+        nothing = torch.zeros_like(norms)
+        return torch.stack([losses.detach(), nothing, norms, nothing, penalties.detach()])
+
+    def update_generators(self, real: Tensor, draws: StepDraws) -> Tensor:
+        first = self.members[0]
+
+        def loss(g: Weights, d: Weights, *inputs: Any) -> Tensor:
+            return first.losses.generator(self._generator.network(g), self._discriminator.network(d), *inputs)
+
+        with first.autocast():
+            losses = _each(loss, self._generator.weights(), self._discriminator.weights(), *self._inputs(real, draws))
+        norms = self._generator.descend(losses, [member.generator_optimizer for member in self.members])
+        nothing = torch.zeros_like(norms)
+        return torch.stack([nothing, losses.detach(), nothing, norms, nothing])
+
+    def _inputs(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor | None, StepDraws]:
         first = self.members[0]
         labels = None if first.labels is None else first.labels[draws.indices]
-        generator, discriminator = self._generator.weights(), self._discriminator.weights()
-
-        def discriminator_loss(g: Weights, d: Weights, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
-            networks = self._generator.network(g), self._discriminator.network(d)
-            return first.discriminator_loss(*networks, real, labels, draws)
-
-        def generator_loss(g: Weights, d: Weights, draws: StepDraws) -> Tensor:
-            return first.generator_loss(self._generator.network(g), self._discriminator.network(d), draws)
-
-        with first.autocast():
-            arguments = (generator, discriminator, from_uint8(real, first.dtype), labels, draws)
-            discriminator_losses = _each(discriminator_loss, *arguments)
-        discriminator_norms = self._discriminator.descend(
-            discriminator_losses, [member.discriminator_optimizer for member in self.members]
-        )
-        with first.autocast():
-            generator_losses = _each(generator_loss, self._generator.weights(), self._discriminator.weights(), draws)
-        generator_norms = self._generator.descend(
-            generator_losses, [member.generator_optimizer for member in self.members]
-        )
-        return torch.stack(
-            [discriminator_losses.detach(), generator_losses.detach(), discriminator_norms, generator_norms]
-        )
+        return from_uint8(real, first.dtype), labels, draws
 
     def draws(self) -> StepDraws:
         """The next step's draws [K, ...], each member's from its own streams."""
@@ -163,9 +180,10 @@ class Population:
             bits=torch.stack([raw.indices.new_zeros(words) if raw.bits is None else raw.bits for raw in raws])
             if words
             else None,
-            classes=None
-            if raws[0].classes is None
-            else torch.stack([raw.classes for raw in raws if raw.classes is not None]),
+            classes=_stacked([raw.classes for raw in raws]),
+            augment=_stacked([raw.augment for raw in raws]),
+            blend=_stacked([raw.blend for raw in raws]),
+            jitter=_stacked([raw.jitter for raw in raws]),
         )
         return made(stacked, self.members[0].draws.shape, self._latents, self._rates)
 
@@ -247,11 +265,16 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([F.pad(tensor, (0, widest - tensor.shape[-1])) for tensor in tensors])
 
 
-def _each(function: Callable[..., Tensor], *arguments: object) -> Tensor:
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """[K, ...], or None where no member has any."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(there) if there else None
+
+
+def _each(function: Callable[..., Any], *arguments: object) -> Any:
     """The function of every member's own arguments: what is None is nobody's own."""
     axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
-    result: Tensor = vmap(function, in_dims=axes)(*arguments)
-    return result
+    return vmap(function, in_dims=axes)(*arguments)
 
 
 def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -287,20 +310,24 @@ def _own_memory(member: Training) -> None:
 
 def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
     """What experiments have in common that can share one program."""
-    return tuple((path, str(value)) for path, value in experiment.leaves().items() if not path.startswith(FREE))
+    return tuple((path, str(value)) for path, value in _shaping(experiment).items())
+
+
+def _shaping(experiment: Experiment) -> dict[str, Any]:
+    leaves = {path: value for path, value in experiment.leaves().items() if not path.startswith(FREE)}
+    return {**leaves, "penalties": ", ".join(experiment.objective.penalties) or "none"}
 
 
 def check(trainings: Sequence[Training]) -> None:
     """Raise HarnessError where trainings cannot share one program, naming what they differ in."""
-    first = trainings[0]
+    first = _shaping(trainings[0].experiment)
     for other in trainings[1:]:
-        differences = first.experiment.differences(other.experiment)
-        wrong = [path for path in differences if not path.startswith(FREE)]  # as in `shape`
-        if wrong:
-            before, after = differences[wrong[0]]
-            raise HarnessError(
-                f"a population shares one program, but {wrong[0]} is {before} in one member and {after} in another: "
-                "train these one after the other"
-            )
-        if other.images.fingerprint != first.images.fingerprint:
+        its = _shaping(other.experiment)
+        for path in dict.fromkeys([*first, *its]):
+            if first.get(path) != its.get(path):
+                raise HarnessError(
+                    f"a population shares one program, but {path} is {first.get(path)} in one member and "
+                    f"{its.get(path)} in another: train these one after the other"
+                )
+        if other.images.fingerprint != trainings[0].images.fingerprint:
             raise HarnessError("a population shares its training images, but two members have different ones")

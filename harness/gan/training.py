@@ -22,14 +22,16 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.capture import Captured, can_capture
-from harness.gan.draws import Draws, StepDraws, sample_noise, stream_generator, told
-from harness.gan.networks import build
-from harness.gan.objectives import OBJECTIVES
+from harness.gan.draws import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
+from harness.gan.losses import Losses
+from harness.gan.networks import build, mask_shapes
+from harness.gan.networks.spectral import Iterations
 
 PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000
 
-Network = Callable[..., Tensor]
+# What is summed over the steps of an epoch; losses as their objective has them, norms of gradients over all weights.
+TOTALS = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator", "loss/penalty")
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ class Training:
         capture: on a GPU, record the step as a CUDA graph; without it every operation is launched by itself.
         """
         batch = experiment.train.batch_size
-        if len(images) < batch:
+        needed = batch * experiment.train.discriminator_steps
+        if len(images) < needed:
+            several = "" if needed == batch else f" for each of train.discriminator_steps {needed // batch}"
             raise HarnessError(
                 f"{images.name} has {len(images)} images to train on, less than one batch "
-                f"(train.batch_size {batch}): take a smaller batch"
+                f"(train.batch_size {batch}){several}: take a smaller batch"
             )
         self.experiment = experiment
         self.device = torch.device(experiment.train.device)
@@ -77,27 +81,38 @@ class Training:
         self.generator = generator.to(self.device, dtype).to(memory_format=torch.channels_last)
         self.discriminator = discriminator.to(self.device, dtype).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
-        self.objective = OBJECTIVES[experiment.objective.kind]()
+        self.losses = Losses(experiment, dtype)
+        self.penalty_weights = self.losses.weights(experiment).to(self.device)
+        self.iterations = Iterations(self.discriminator)
         options = experiment.optimizer
         self.generator_optimizer = self._adam(self.generator, options.lr)
         self.discriminator_optimizer = self._adam(self.discriminator, options.discriminator_lr or options.lr)
         self.labels = self.images.labels if experiment.conditional else None
         self.epoch = 0
         self.steps = 0
-        self.steps_per_epoch = len(images) // batch
+        self.images_per_step = needed
+        self.steps_per_epoch = len(images) // needed
         self.draws = Draws(
             seed=experiment.train.seed,
             images=len(images),
-            batch=batch,
-            latent=experiment.generator.latent,
-            mask_shapes=discriminator.mask_shapes,  # type: ignore[arg-type]
-            dropout=discriminator.dropout,  # type: ignore[arg-type]
+            shape=DrawShape(
+                latent=experiment.generator.latent,
+                batch=batch,
+                classes=images.classes if experiment.conditional else 0,
+                masks=mask_shapes(discriminator),
+                dropout=experiment.discriminator.dropout,
+                pack=experiment.discriminator.pack,
+                paired=self.losses.objective.paired,
+                augment=experiment.augment.on,
+                blend=bool(experiment.objective.gradient_penalty),
+                jitter=images.shape if experiment.objective.dragan else (),
+                dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
+            ),
             labels=self.labels,
-            classes=images.classes if experiment.conditional else 0,
+            paired=self.losses.paired,
             device=self.device,
-            dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
         )
-        self._totals = torch.zeros(4, device=self.device, dtype=dtype)
+        self._totals = torch.zeros(len(TOTALS), device=self.device, dtype=dtype)
         self._work: Callable[[], None] | None = None
 
     def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
@@ -115,51 +130,49 @@ class Training:
     # One step ----------------------------------------------------------------------------------------------------
 
     def step(self, real: Tensor, draws: StepDraws) -> Tensor:
-        """Update D, update G, keep the average. `real` is uint8 [B, C, H, W].
-
-        Returns [loss of D, loss of G, gradient norm of D, gradient norm of G], on the device.
-        """
+        """Update D, update G, keep the average. `real` is uint8 [B, C, H, W]. Returns `TOTALS` of the step."""
         self.schedule()
-        numbers = self._update(real, draws)
+        labels = None if self.labels is None else self.labels[draws.indices]
+        numbers = self.update_discriminator(real, labels, draws) + self.update_generator(real, labels, draws)
         self.keep_average()
         return numbers
 
-    def _update(self, real: Tensor, draws: StepDraws) -> Tensor:
-        labels = None if self.labels is None else self.labels[draws.indices]
-        with self.autocast():
-            discriminator_loss = self.discriminator_loss(
-                self.generator, self.discriminator, from_uint8(real, self.dtype), labels, draws
-            )
-        discriminator_norm = _descend(self.discriminator_optimizer, discriminator_loss)
-        # G's update goes through the D just updated, whose weights get no gradient.
-        with self.autocast():
-            generator_loss = self.generator_loss(self.generator, self.discriminator, draws)
-        generator_norm = _descend(self.generator_optimizer, generator_loss)
-        return torch.stack([discriminator_loss.detach(), generator_loss.detach(), discriminator_norm, generator_norm])
+    def _draw_and_update(self) -> None:
+        """The part of a step that is the same every time: on a GPU it is recorded once, and replayed."""
+        several = self.experiment.train.discriminator_steps
+        for _ in range(several):
+            draws = self.draws.step()
+            real = self.images.pixels[draws.indices]
+            labels = None if self.labels is None else self.labels[draws.indices]
+            self._totals += self.update_discriminator(real, labels, draws) / several
+        self._totals += self.update_generator(real, labels, draws)
 
-    def discriminator_loss(
-        self, generator: Network, discriminator: Network, real: Tensor, labels: Tensor | None, draws: StepDraws
-    ) -> Tensor:
-        """What D minimises on real images [B, C, H, W] and generated ones; nothing flows back into G."""
-        with torch.no_grad():
-            fake = generator(draws.discriminator_noise)
-        if labels is not None and draws.discriminator_labels is not None:
-            labels = torch.cat([labels, draws.discriminator_labels])
-        logits = discriminator(torch.cat([real, fake.to(real.dtype)]), draws.discriminator_masks, labels)
-        real_logits, fake_logits = logits.to(self.dtype).chunk(2)
-        return self.objective.discriminator(real_logits, fake_logits)
+    def update_discriminator(self, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+        """Returns its part of `TOTALS`; the rest is 0."""
+        inputs = from_uint8(real, self.dtype), labels, draws
+        with self.autocast():
+            loss, penalty = self.losses.discriminator(self.generator, self.discriminator, *inputs, self.penalty_weights)
+        norm = _descend(self.discriminator_optimizer, loss + penalty)
+        self.iterations.advance()
+        nothing = torch.zeros_like(norm)
+        return torch.stack([loss.detach(), nothing, norm, nothing, penalty.detach()])
 
-    def generator_loss(self, generator: Network, discriminator: Network, draws: StepDraws) -> Tensor:
-        """What G minimises, with noise of its own."""
-        logits = discriminator(generator(draws.generator_noise), draws.generator_masks, draws.generator_labels)
-        return self.objective.generator(logits.to(self.dtype))
+    def update_generator(self, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+        """Through the D just updated, whose weights get no gradient. Returns its part of `TOTALS`; the rest is 0."""
+        inputs = from_uint8(real, self.dtype), labels, draws
+        with self.autocast():
+            loss = self.losses.generator(self.generator, self.discriminator, *inputs)
+        norm = _descend(self.generator_optimizer, loss)
+        nothing = torch.zeros_like(norm)
+        return torch.stack([nothing, loss.detach(), nothing, norm, nothing])
 
     def schedule(self) -> None:
         """Set the learning rates of this step; they are a function of the steps done, so nothing has to be stored."""
         options = self.experiment.optimizer
         if options.schedule == "constant":
             return
-        share_left = 1 - self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
+        share_done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
+        share_left = 1 - share_done if options.schedule == "linear" else (1 + math.cos(math.pi * share_done)) / 2
         _set_rate(self.generator_optimizer, options.lr * share_left)
         _set_rate(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * share_left)
 
@@ -172,7 +185,7 @@ class Training:
         """
         if self.average is None:
             return
-        batch = self.experiment.train.batch_size
+        batch = self.images_per_step
         half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
         weights: list[Tensor] = list(self.average.parameters())
         targets: list[Tensor] = list(self.generator.parameters())
@@ -212,19 +225,16 @@ class Training:
     def end_epoch(self, totals: Sequence[float], seconds: float) -> Report:
         """The report of an epoch that took so many seconds; totals: the sums of what `step` returned."""
         self.epoch += 1
-        seen = self.steps_per_epoch * self.experiment.train.batch_size
-        names = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator")
+        seen = self.steps_per_epoch * self.images_per_step
+        means = {name: total / self.steps_per_epoch for name, total in zip(TOTALS, totals, strict=True)}
+        if not self.losses.penalties:
+            del means["loss/penalty"]
         metrics = {
-            **{name: total / self.steps_per_epoch for name, total in zip(names, totals, strict=True)},
+            **means,
             **self._probe(),
             "speed/images_per_second": seen / seconds,
         }
         return Report(self.epoch, metrics, seconds, self._diverged(metrics))
-
-    def _draw_and_update(self) -> None:
-        """The part of a step that is the same every time: on a GPU it is recorded once, and replayed."""
-        draws = self.draws.step()
-        self._totals += self._update(self.images.pixels[draws.indices], draws)
 
     def forget_recording(self) -> None:
         """Record the step anew: what it works on lies elsewhere now."""
@@ -250,12 +260,18 @@ class Training:
     def _probe(self) -> dict[str, float]:
         """Mean logits, and the share on the right side, of 1,000 real and 1,000 generated images; dropout off."""
         count = min(PROBES, len(self.images))
+        count -= count % self.experiment.discriminator.pack
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
         labels = None if self.labels is None else self.labels[:count]
         asked = None if self.labels is None else inputs[:, -self.images.classes :].argmax(1)
         with self.autocast():
-            real = self.discriminator(from_uint8(self.images.pixels[:count], self.dtype), None, labels).to(self.dtype)
-            fake = self.discriminator(self.generator(inputs), None, asked).to(self.dtype)
+            real, fake = (
+                self.losses.logits(self.discriminator, images, labels=told_of)
+                for images, told_of in (
+                    (from_uint8(self.images.pixels[:count], self.dtype), labels),
+                    (self.generator(inputs), asked),
+                )
+            )
         numbers = torch.stack(
             [real.mean(), fake.mean(), (real > 0).to(self.dtype).mean(), (fake < 0).to(self.dtype).mean()]
         )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import pickle
-import sys
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from harness.errors import HarnessError
+from harness.own import find_module
 from harness.quality.judge import Judge
 
 
@@ -26,7 +25,7 @@ def own_judge(which: str, weights: Path | None, device: str | torch.device = "cp
     its precision is its own affair. weights: a state dict as .safetensors or as torch.save wrote it (read without
     running pickled code). Raises HarnessError naming what is missing or does not fit.
     """
-    kind = _class(which)
+    kind = find_module(which, "quality.judge")
     try:
         with torch.random.fork_rng(devices=[]):  # the same network every time, and the caller's draws are left alone
             torch.default_generator.manual_seed(0)
@@ -43,22 +42,6 @@ def own_judge(which: str, weights: Path | None, device: str | torch.device = "cp
     except (OSError, TypeError):  # a class typed into a notebook has no file
         code = ""
     return Judge(network, name=which, sha256=sha256, device=device, code=code)
-
-
-def _class(which: str) -> type[nn.Module]:
-    module_name, _, class_name = which.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # `python -m` puts it there, an installed command does not
-        sys.path.append(here)
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"quality.judge {which}: cannot import {module_name!r}: {error}") from error
-    kind = getattr(module, class_name, None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise HarnessError(f"quality.judge {which}: {module_name} has no torch.nn.Module class named {class_name!r}")
-    return kind
 
 
 def _load(network: nn.Module, weights: Path) -> str:

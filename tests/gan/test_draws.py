@@ -35,14 +35,9 @@ def draws_of(
     return Draws(
         seed=seed,
         images=25,
-        batch=10,
-        latent=latent,
-        mask_shapes=SHAPES,
-        dropout=dropout,
+        shape=DrawShape(latent, 10, classes=0 if labels is None else 3, masks=SHAPES, dropout=dropout, dtype=dtype),
         labels=labels,
-        classes=0 if labels is None else 3,
         device=CPU,
-        dtype=dtype,
     )
 
 
@@ -176,7 +171,7 @@ def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtyp
     members = [draws_of(**member) for member in settings]
     latents, rates = torch.tensor(LATENTS), torch.tensor(RATES, dtype=torch.float64)
     widest = max(LATENTS)
-    shape = DrawShape(widest, classes, SHAPES, max(RATES), 10, dtype)
+    shape = DrawShape(widest, 10, classes=classes, masks=SHAPES, dropout=max(RATES), dtype=dtype)
     for member in members:
         member.begin(1)
     for step in range(2):

