@@ -25,7 +25,7 @@ class Checkpoint:
     """A training between two epochs.
 
     experiment: resolved, as it was trained. training: `Training.state_dict()`. threads: of the process that wrote it;
-    on a CPU the same bits follow only with the same number. score: the lowest validation KID so far, if any.
+    on a CPU the same bits follow only with the same number. score: the lowest so far of those that rank, if any.
     like: `Images.like` of what it is trained on, so that its generator can be built where the data set is not; None in
     older files.
     """

@@ -12,8 +12,9 @@ import torch
 
 from harness import data, pictures, recall, records
 from harness.errors import HarnessError
-from harness.experiment import Experiment, Train
-from harness.quality import Scorer, Scores, load_judge
+from harness.experiment import Data, Experiment, Quality, Train, from_mapping
+from harness.quality import Ranked
+from harness.ranking import ranking_of
 from harness.scoring import Scoring, Split
 from harness.tracking import Store
 
@@ -21,21 +22,34 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 VALIDATION = 10_000
-FLOOR = "real against real"
+# How the scores stand in a table: by name, the heading and the decimals.
+COLUMNS: Mapping[str, tuple[str, int]] = {
+    "kid": ("KID", 4),
+    "frechet": ("Frechet", 2),
+    "density": ("density", 3),
+    "coverage": ("coverage", 3),
+    "class_kl": ("class KL", 4),
+    "memorisation": ("memoris.", 3),
+    "mode_kl": ("mode KL", 4),
+    "modes": ("modes", 0),
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. spread: standard deviation of each score over `seeds` runs, where there are several."""
+    """One line of the table.
+
+    spread: standard deviation of each score over `seeds` runs, where there are several, or over a floor's simulations.
+    """
 
     name: str
-    scores: Scores
+    scores: Ranked
     judge: str
     split: Split
     samples: int
     run_id: str | None = None
     epoch: int | None = None
-    spread: Scores | None = None
+    spread: Ranked | None = None
     seeds: int = 1
 
 
@@ -48,9 +62,9 @@ def evaluate(
     samples: int | None = None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Score the best generator of each run, and write the scores back to it; the floor comes first.
+    """Score the best generator of each run, and write the scores back to it; the floor comes first, or its floors.
 
-    Runs that cannot be compared (other images, or another number of samples) follow a floor of their own.
+    Runs that cannot be compared (other images, or another number of samples) follow floors of their own.
 
     judge: the experiment's own, or another, whose scores are written beside those of the first (`test/second/kid`).
     A parent of replicates is followed into its runs, and gets their means and standard deviations.
@@ -68,15 +82,8 @@ def evaluate(
                 protocols[key] = _Protocol(key, judge, split, notice)
             notice(f"scoring {child.info.run_name}, epoch {epoch} ...")
             scores = protocols[key].scoring.of(described, generator, split)
-            rows.append(
-                replace(
-                    protocols[key].floor,
-                    name=str(child.info.run_name),
-                    scores=scores,
-                    run_id=child.info.run_id,
-                    epoch=epoch,
-                )
-            )
+            row = protocols[key].row(str(child.info.run_name), scores)
+            rows.append(replace(row, run_id=child.info.run_id, epoch=epoch))
         if len(rows) > 1:
             rows.append(_mean(run, rows))
         protocols[key].rows += rows
@@ -84,7 +91,7 @@ def evaluate(
             prefix = split if judge in {None, own} else f"{split}/{str(judge).rpartition(':')[2]}"
             for row in rows:
                 _write_back(store, row, prefix, described.train.epochs)
-    return [row for protocol in protocols.values() for row in (protocol.floor, *protocol.rows)]
+    return [row for protocol in protocols.values() for row in (*protocol.floors, *protocol.rows)]
 
 
 def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
@@ -97,14 +104,18 @@ def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
 
 
 class _Protocol:
-    """Runs that are scored in the same way, below the floor of that way."""
+    """Runs, or images, that are scored in the same way, below the floors of that way."""
 
     def __init__(self, described: Experiment, judge: str | None, split: Split, notice: Callable[[str], None]) -> None:
         splits = data.load(**described.data.model_dump(), notice=notice)
         self.scoring = Scoring(described, splits, judge=judge, notice=notice)
-        scorer = self.scoring.test if split == "test" else self.scoring.validation
-        self.floor = Row(FLOOR, scorer.floor(), self.scoring.identity, split, scorer.samples)
+        self.split = split
+        self.scorer = self.scoring.test if split == "test" else self.scoring.validation
+        self.floors = [self.row(name, *found) for name, found in self.scorer.floors().items()]
         self.rows: list[Row] = []
+
+    def row(self, name: str, scores: Ranked, spread: Ranked | None = None) -> Row:
+        return Row(name, scores, self.scoring.identity, self.split, self.scorer.samples, spread=spread)
 
 
 def evaluate_images(
@@ -115,25 +126,31 @@ def evaluate_images(
     samples: int | None = None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Score the images of an NPZ file against the test split of a data set; the floor comes first.
+    """Score the images of an NPZ file as those of a data set are, on its test split; its floors come first.
 
     Raises HarnessError for a file that does not hold `images`, uint8 [N, H, W] or [N, C, H, W].
     """
     pixels = pictures.load_npz(file)
-    samples = samples or 10_000
+    samples = samples or from_mapping({"name": "images", "data": {"name": name}}, "--data").quality.samples
     if len(pixels) < samples:
         raise HarnessError(
             f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
             "(comparable only to figures with as many)"
         )
-    splits = data.load(name, notice=notice)
-    held_out = min(VALIDATION, len(splits.train) // 10)  # as runs hold out: what is compared with is the same
-    train, _ = data.use_images(splits.train, validation=held_out)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    scorer = Scorer(load_judge(judge, train, device, notice), splits.test, train, samples=samples)
-    identity = f"{scorer.judge.name} {scorer.judge.sha256[:12]}"
-    row = Row(FLOOR, scorer.floor(), identity, "test", scorer.samples)
-    return [row, replace(row, name=file.name, scores=scorer.score(pixels))]
+    held_out = _held_out(name, notice) if ranking_of(name).against_real else 0
+    wanted = Experiment(
+        name="images",
+        data=Data(name=name, validation=held_out),
+        quality=Quality(judge=judge, samples=samples),
+    )
+    protocol = _Protocol(_what_counts(wanted, None), judge, "test", notice)
+    return [*protocol.floors, protocol.row(file.name, protocol.scorer.score(pixels))]
+
+
+def _held_out(name: str, notice: Callable[[str], None]) -> int:
+    """As many training images as runs hold out, so that what is compared with is the same; a tenth of a small set."""
+    there = len(data.load_split(name, "train", notice=notice))
+    return VALIDATION if there > 2 * VALIDATION else there // 10
 
 
 def _leaves(store: Store, run: Run) -> list[Run]:
@@ -152,8 +169,8 @@ def _mean(parent: Run, rows: Sequence[Row]) -> Row:
         name=f"{parent.info.run_name}, mean",
         run_id=parent.info.run_id,
         epoch=None,
-        scores=_scores(means),
-        spread=_scores(deviations),
+        scores=_scores(rows[0], means),
+        spread=_scores(rows[0], deviations),
         seeds=len(rows),
     )
 
@@ -167,8 +184,9 @@ def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, f
     return means, {name: statistics.stdev(row[name] for row in rows) for name in shared}
 
 
-def _scores(values: Mapping[str, float]) -> Scores:
-    return Scores(**{field.name: values.get(f"/{field.name}") for field in fields(Scores)})  # type: ignore[arg-type]
+def _scores(like: Row, values: Mapping[str, float]) -> Ranked:
+    kind = type(like.scores)
+    return kind(**{field.name: values.get(f"/{field.name}") for field in fields(kind)})
 
 
 def _write_back(store: Store, row: Row, prefix: str, epochs: int) -> None:
@@ -186,15 +204,14 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 
 def as_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """Rows as text for a table: a header, then a line each; ± is KID's standard error, or the deviation over seeds."""
-    names = ["kid", "frechet", "density", "coverage", "class_kl", "memorisation"]
-    yield ["run", "epoch", "KID", "Frechet", "density", "coverage", "class KL", "memoris."]
+    """Rows as text for a table: a header, then a line each; ± is KID's standard error, or a deviation (Row.spread)."""
+    names = [name for name in COLUMNS if any(hasattr(row.scores, name) for row in rows)]
+    yield ["run", "epoch", *(COLUMNS[name][0] for name in names)]
     for row in rows:
         cells = []
         for name in names:
-            value = getattr(row.scores, name)
-            spread = getattr(row.spread, name) if row.spread else row.scores.kid_se if name == "kid" else None
-            digits = {"kid": 4, "class_kl": 4, "frechet": 2}.get(name, 3)
+            value, digits = getattr(row.scores, name, None), COLUMNS[name][1]
+            spread = getattr(row.spread, name, None) if row.spread else getattr(row.scores, f"{name}_se", None)
             text = "" if value is None else f"{value:.{digits}f}"
             cells.append(text if spread is None or not text else f"{text} ±{spread:.{digits}f}")
         yield [row.name, "" if row.epoch is None else str(row.epoch), *cells]

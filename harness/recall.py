@@ -128,7 +128,7 @@ def walk_to(
 def history_to(
     out: Path | None, store: Store, run: Run, *, fps: float | None = None, notice: Callable[[str], None]
 ) -> tuple[Path, list[Grid]]:
-    """Write a run's sample grids, captioned with epoch and KID: a GIF or WebP of all, or a PNG sheet of at most 24.
+    """Write a run's sample grids, captioned with epoch and score: a GIF or WebP of all, or a PNG sheet of at most 24.
 
     out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `notice` is given one line when
     the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
-from harness import pictures
+from harness import pictures, ranking
 from harness.errors import HarnessError
+from harness.ranking import KID, Ranking
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def single(store: Store, run: Run) -> Run:
-    """The run itself; below a study its best trial, and below replicates the one with the lowest validation KID.
+    """The run itself; below a study its best trial, and below replicates the one that ranks first while training.
 
     Where nothing was scored on the validation split, that is the first that finished.
     """
@@ -36,19 +37,21 @@ def single(store: Store, run: Run) -> Run:
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
     if not finished:
         raise HarnessError(f"no run below {run.info.run_name} has finished yet")
-    return min(finished, key=lambda child: float(child.data.tags.get("harness.best_kid", "inf")))
+    tag = ranking.of_params(run.data.params).tag
+    return min(finished, key=lambda child: float(child.data.tags.get(tag, "inf")))
 
 
 class Grid(NamedTuple):
-    """What a run drew from its fixed noise after an epoch, and the validation KID of that epoch where it was scored."""
+    """What a run drew from its fixed noise after an epoch, and the score that ranks of that epoch, where it has one."""
 
     epoch: int
     picture: pictures.Picture
-    kid: float | None
+    score: float | None
+    ranking: Ranking = KID
 
     @property
     def caption(self) -> list[str]:
-        return [f"epoch {self.epoch}" + ("" if self.kid is None else f" · KID {self.kid:.4f}")]
+        return [f"epoch {self.epoch}" + ("" if self.score is None else f" · {self.ranking.label} {self.score:.4f}")]
 
 
 def grids(store: Store, run: Run) -> list[Grid]:
@@ -69,9 +72,10 @@ def grids(store: Store, run: Run) -> list[Grid]:
             raise HarnessError(f"run {run.info.run_name}: {error}; take it out of its artifacts, samples/") from error
     if not found:
         raise missing
-    kid = store.history(run.info.run_id, "quality/kid")
-    scores = {epoch: value for epoch, value in kid.items() if math.isfinite(value)}
-    return [Grid(epoch, found[epoch], scores.get(epoch)) for epoch in sorted(found)]
+    ranked = ranking.of_params(run.data.params)
+    curve = store.history(run.info.run_id, f"quality/{ranked.metric}")
+    scores = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
+    return [Grid(epoch, found[epoch], scores.get(epoch), ranked) for epoch in sorted(found)]
 
 
 def newest_grid(store: Store, run_id: str) -> Path | None:

@@ -15,6 +15,7 @@ from harness.errors import HarnessError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.gan import generate, resolved_population, sample_inputs
+from harness.ranking import Ranking
 from harness.running import Display, Options, Outcome, Status
 from harness.stopping import Deadline, interruptions
 from harness.together import Plan, run_together
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 ROW = 10  # digits of each seed in the parent's picture
-CURVES = ("loss/discriminator", "loss/generator", "quality/kid", "quality/frechet", "quality/class_kl")
+CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the scores that rank
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _summarise(
     if grids:
         log.image("samples", last, _rows(grids))
     try:
-        _log_curves(store, log, [outcome.run_id for outcome in outcomes])
+        _log_curves(store, log, experiment.ranking, [outcome.run_id for outcome in outcomes])
     except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
         display.notice(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
     return means, deviations
@@ -206,10 +207,10 @@ def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
         yield group
 
 
-def _log_curves(store: Store, log: RunLog, run_ids: list[str]) -> None:
+def _log_curves(store: Store, log: RunLog, ranking: Ranking, run_ids: list[str]) -> None:
     """The parent's own charts: each curve's mean over the seeds, at the steps that all of them have."""
     curves: dict[int, dict[str, float]] = {}
-    for metric in CURVES:
+    for metric in (*CURVES, f"quality/{ranking.metric}", f"quality/{ranking.beside}"):
         histories = [
             {point.step: point.value for point in store.client.get_metric_history(run_id, metric)} for run_id in run_ids
         ]

@@ -19,8 +19,8 @@ from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, resolve, sample_inputs
-from harness.quality import Scores, has_judge
-from harness.scoring import Scoring, Split
+from harness.quality import Ranked, has_judge
+from harness.scoring import Scoring, Split, judged
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store, save_generator, save_sampler
 
@@ -192,7 +192,7 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
     judge = experiment.quality.judge
     if judge is None:
         return training, None
-    if not has_judge(judge, splits.train):
+    if not has_judge(judge, judged(experiment, splits.train)):
         display.notice(
             f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
@@ -200,7 +200,12 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
         return training, None
     scoring = Scoring(training.experiment, splits, notice=display.notice)
     scoring.prepare()
-    if not experiment.data.validation:
+    if not experiment.ranking.against_real:
+        display.notice(
+            f"{experiment.data.name} is scored by the modes that are hit: no image is compared with real ones, so "
+            "there are no distances, no memorisation and no picture of neighbours"
+        )
+    elif not experiment.data.validation:
         display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
     return training, scoring
 
@@ -248,18 +253,18 @@ def reopened(
 
 @dataclass
 class Best:
-    """The best epoch so far: its validation KID and its generator's weights; None where nothing was scored."""
+    """The best epoch so far: the score that ranks and its generator's weights; None where nothing was scored."""
 
-    kid: float | None = None
+    score: float | None = None
     epoch: int = 0
     weights: Mapping[str, torch.Tensor] | None = None
 
-    def offer(self, kid: float, epoch: int, generator: torch.nn.Module) -> bool:
-        """Whether this epoch is the new best; a KID that is not a number never is."""
-        if math.isnan(kid) or (self.kid is not None and kid >= self.kid):
+    def offer(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
+        """Whether this epoch is the new best, the lowest; a score that is not a number never is."""
+        if math.isnan(score) or (self.score is not None and score >= self.score):
             return False
         weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
-        self.kid, self.epoch, self.weights = kid, epoch, weights
+        self.score, self.epoch, self.weights = score, epoch, weights
         return True
 
 
@@ -315,7 +320,7 @@ class Course:
         every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
         return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
 
-    def after(self, report: Report, scores: Scores | None, stopped: str | None) -> bool:
+    def after(self, report: Report, scores: Ranked | None, stopped: str | None) -> bool:
         """Log, draw and save what an epoch has brought. True when the run ends with it.
 
         scores: where they were due. stopped: why the run is to end before its last epoch, if it is.
@@ -332,7 +337,7 @@ class Course:
                 stopped = "pruned"
         stopped = None if last else stopped
         ending = bool(stopped or last or report.diverged)
-        if scores is not None and self._best.offer(scores.kid, epoch, training.sampler):
+        if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
             _save(log, training, self._best, name="best")
         if epoch > self._logged:
             log.metrics(epoch, metrics)
@@ -361,9 +366,9 @@ class Course:
         self.outcome = replace(self.outcome, grid=grid)
         if epoch not in self._drawn:
             _log_picture(self.log, "samples", epoch, grid)
-            if self.scoring:
-                neighbours = pictures.pairs(samples, self.scoring.neighbours(samples))
-                _log_picture(self.log, "neighbours", epoch, neighbours)
+            neighbours = self.scoring.neighbours(samples) if self.scoring else None
+            if neighbours is not None:
+                _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
         self.display.grid(grid, epoch)
 
     def conclude(self) -> Outcome:
@@ -391,11 +396,13 @@ def _conclude(course: Course, best: Best) -> Outcome:
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
-    course.display.notice(f"scoring epoch {epoch} on the {split} split ({samples:,} samples, judge {scoring.identity})")
+    ranking = training.experiment.ranking
+    where = f" on the {split} split" if ranking.against_real else ""
+    course.display.notice(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
     # Once, and never on the test split where something is yet to be chosen by it.
     scores = scoring.of(training.experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.kid is None else {"harness.best_kid": str(best.kid)})})
+    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
     return replace(outcome, scores=scores, judge=scoring.identity)
 
 
@@ -435,7 +442,7 @@ def watched(log: RunLog, wanted: bool) -> Iterator[None]:
 def _save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
     path = log.folder / "checkpoints" / f"{name}.pt"
     threads, like = torch.get_num_threads(), training.images.like
-    state = Checkpoint(training.experiment, training.state_dict(), threads, best.kid, like)
+    state = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
     checkpoints.save(path, state)
     if ship:
         log.artifact(path, "checkpoints")

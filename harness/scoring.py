@@ -9,11 +9,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.data import Splits, tenths
+from harness.data import Images, Splits, load_split, tenths
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate, generate_all, sample_inputs
-from harness.quality import Judge, Scorer, Scores, load_judge
+from harness.quality import Judge, ModeScorer, Ranked, Scorer, load_judge
+from harness.ranking import CHANNELS
 
 Split = Literal["validation", "test"]
 _NOISE = {"validation": 1, "test": 2}  # parts of the stream `samples`: what was chosen on one is not scored on it
@@ -46,7 +47,8 @@ class Scoring:
         weights = Path(self._weights) if self._weights else None
         device = self.experiment.train.device
         told = tenths(self._notice, "training the judge")
-        return load_judge(self._which, self.splits.train, device, self._notice, told, weights)
+        images = judged(self.experiment, self.splits.train)
+        return load_judge(self._which, images, device, self._notice, told, weights)
 
     def serves(self, experiment: Experiment) -> bool:
         """Whether it scores, with the images that it has, what this experiment generates."""
@@ -70,20 +72,20 @@ class Scoring:
         return f"{self.judge.name} {self.judge.sha256[:12]}"
 
     @cached_property
-    def while_training(self) -> Scorer:
-        """Against the validation images, with few samples."""
+    def while_training(self) -> Scorer | ModeScorer:
+        """Against the validation images where images are compared, with few samples."""
         return self._scorer("validation", self.experiment.quality.samples_while_training)
 
     @cached_property
-    def test(self) -> Scorer:
+    def test(self) -> Scorer | ModeScorer:
         return self._scorer("test", self.experiment.quality.samples)
 
     @cached_property
-    def validation(self) -> Scorer:
+    def validation(self) -> Scorer | ModeScorer:
         return self._scorer("validation", self.experiment.quality.samples)
 
-    def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
-        """Few samples of each against the validation images, for the curve and for choosing the best epoch.
+    def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> Sequence[Ranked]:
+        """Few samples of each, as `while_training` scores them, for the curve and for choosing the best epoch.
 
         The experiments are this one, or its like: trained on the same images, with the same scores.
         """
@@ -91,16 +93,21 @@ class Scoring:
         inputs = [self._inputs(experiment, scorer, "validation") for experiment in experiments]
         return scorer.score_all(generate_all(generators, inputs))
 
-    def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> Scores:
-        """`quality.samples` of the generator of an experiment that is trained on the same images, against a split."""
+    def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> Ranked:
+        """`quality.samples` of the generator of an experiment that is trained on the same images, against a split.
+
+        Where nothing is compared with real images, the split only says from which noise the samples are drawn.
+        """
         scorer = self.test if split == "test" else self.validation
         return scorer.score(generate(generator, self._inputs(experiment, scorer, split)))
 
-    def neighbours(self, pixels: Tensor) -> Tensor:
-        """The nearest training image of each, in the judge's features."""
-        return self.test.neighbours(pixels)
+    def neighbours(self, pixels: Tensor) -> Tensor | None:
+        """The nearest training image of each, in the judge's features; None where modes are counted instead."""
+        return self.test.neighbours(pixels) if isinstance(self.test, Scorer) else None
 
-    def _scorer(self, split: Split, samples: int) -> Scorer:
+    def _scorer(self, split: Split, samples: int) -> Scorer | ModeScorer:
+        if not self.experiment.ranking.against_real:
+            return ModeScorer(self.judge, samples=samples)
         real = self.splits.test if split == "test" else self.splits.validation
         if real is None:
             raise HarnessError(
@@ -109,5 +116,11 @@ class Scoring:
             )
         return Scorer(self.judge, real, self.splits.train, samples=samples, notice=self._notice)
 
-    def _inputs(self, experiment: Experiment, scorer: Scorer, split: Split) -> Tensor:
+    def _inputs(self, experiment: Experiment, scorer: Scorer | ModeScorer, split: Split) -> Tensor:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
+
+
+def judged(experiment: Experiment, images: Images) -> Images:
+    """What the judge of an experiment sees: its training images, or where modes are counted those of a channel."""
+    channel = CHANNELS.get(experiment.data.name)
+    return images if channel is None else load_split(channel, "train")

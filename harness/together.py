@@ -13,7 +13,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
-from harness.quality import Scores
+from harness.quality import Ranked
 from harness.running import Course, Display, Interrupted, Options, Outcome
 from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
@@ -101,7 +101,7 @@ def _open(plan: Plan, training: Training, scoring: Scoring | None, store: Store)
 
 def _scores(
     scoring: Scoring | None, courses: dict[Training, Course], reports: Sequence[tuple[Training, Report]]
-) -> dict[Training, Scores]:
+) -> dict[Training, Ranked]:
     """Of those for which they are due after this epoch."""
     due = [training for training, report in reports if courses[training].due(report)]
     if scoring is None or not due:

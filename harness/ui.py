@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness import child
+from harness import child, ranking
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
@@ -64,8 +64,8 @@ def _study(store: Store, study: Run) -> Page:
 
 
 def _score(trial: Run) -> float:
-    metrics = trial.data.metrics
-    return float(metrics.get("validation/kid", metrics.get("quality/kid", float("inf"))))
+    metrics, score = trial.data.metrics, ranking.of_params(trial.data.params).metric
+    return float(metrics.get(f"validation/{score}", metrics.get(f"quality/{score}", float("inf"))))
 
 
 def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Style = Literal["one", "each"]
 
-OF_DIGITS = {"mnist"}  # the data sets whose classes are the digits 0 to 9
+OF_DIGITS = {"mnist", "qmnist", "emnist-mnist", "emnist-digits"}  # the data sets whose classes are the digits 0 to 9
 GLYPH_FRAMES = 6  # of an animation: 0.3 s
 
 
@@ -48,7 +48,7 @@ def digits(
 
 def writer(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module]:
     """A run's experiment and its generator. Raises HarnessError for one that cannot be asked for a digit."""
-    described, drawer, _ = recall.generator(store, run, weights, raw=raw)
+    described, drawer, *_ = recall.generator(store, run, weights, raw=raw)
     name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
     if described.data.name not in OF_DIGITS:
         raise HarnessError(f"{name} draws {described.data.name}, not the digits 0 to 9: write with a run on mnist")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
 @click.option("--study", metavar="NAME", help="All trials of a study.")
 @click.option("--experiment", metavar="NAME", help="All runs of an experiment.")
-@click.option("--best", type=click.IntRange(2), metavar="N", help="Of all these the N with the lowest KID.")
+@click.option("--best", type=click.IntRange(2), metavar="N", help="Of all these the N best by KID, or mode KL.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page to be mailed, opens offline.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png: the sample grids side by side.")
 @click.option(

@@ -36,7 +36,8 @@ def sample(
     raw: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28).
+    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28), or in colour
+    (N, 3, 28, 28).
 
     A conditional generator draws the classes in turn: in a grid, one a column.
 
@@ -144,7 +145,7 @@ def write(
 )
 @tracking_uri_option
 def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | None) -> None:
-    """Write the digits that RUN drew from the same noise, epoch after epoch, with epoch and validation KID below them.
+    """Write the digits that RUN drew from the same noise, epoch after epoch, with epoch and score (KID) below them.
 
     An animation has all that were logged, and holds the last for two seconds; a sheet has at most 24 of them.
     """

@@ -32,11 +32,16 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
         click.echo(json.dumps(found, indent=2))
         return
     from harness.display import duration, print_table
+    from harness.ranking import among
 
+    ranked = among(name for row in found for name in row["metrics"])
+    digits = {"loss/discriminator": 3, "loss/generator": 3}
+    for ranking in ranked:
+        digits |= {f"test/{ranking.metric}": 3, f"test/{ranking.beside}": 3 if ranking.beside_digits else 0}
     lines = []
     for row in found:
         metrics = row["metrics"]
-        numbers = [metrics.get(name) for name in ("loss/discriminator", "loss/generator", "test/kid", "test/frechet")]
+        numbers = [(metrics.get(name), count) for name, count in digits.items()]
         lines.append(
             [
                 row["name"],
@@ -44,12 +49,13 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 row["kind"],
                 row["status"],
                 "" if row["epochs"] is None else f"{'?' if row['epoch'] is None else row['epoch']}/{row['epochs']}",
-                *("" if number is None else f"{number:.3f}" for number in numbers),
+                *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
                 row["started"].replace("T", " ")[:16],
                 "" if row["seconds"] is None else duration(row["seconds"]),
             ]
         )
-    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "took"]
+    labels = [label for ranking in ranked for label in (ranking.label, ranking.beside_label)]
+    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "took"]
     print_table(header, lines)
 
 
@@ -75,7 +81,9 @@ def evaluate(
     """Score the best generator of each RUN again, print a table, and write the scores back to the runs.
 
     The first row is real against real: what a perfect generator would get. ± is the standard error of KID, or the
-    standard deviation over the seeds of replicates. docs/metrics.md says what the numbers mean.
+    standard deviation over the seeds of replicates. Of stacked-mnist modes are counted, below two floors: perfect
+    digits, all equally often or as often as in MNIST, ± the standard deviation of such a count. docs/metrics.md says
+    what the numbers mean.
     """
     if bool(wanted) == bool(images):
         raise HarnessError("give one or more RUNs, or --images FILE.npz")
@@ -102,7 +110,8 @@ def evaluate(
     header, *lines = evaluating.as_cells(rows)
     print_table(header, lines)
     counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
-    click.echo(f"{rows[0].split} split, {counts} samples, judge {rows[0].judge}; ± see --help")
+    where = f"{rows[0].split} split, " if rows[0].scores.ranked_by.against_real else ""
+    click.echo(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help")
 
 
 @click.command(short_help="List the experiments that `run` knows.")

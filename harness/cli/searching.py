@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 @click.option(
     "--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: the experiment's]"
 )
-@click.option("--metric", help="kid, frechet, density, coverage or class_kl, on validation images.  [default: kid]")
+@click.option(
+    "--metric",
+    help="kid, frechet, density, coverage or class_kl, on validation images; of stacked-mnist mode_kl or modes.  "
+    "[default: kid, mode_kl]",
+)
 @click.option("--direction", type=click.Choice(["minimize", "maximize"]), help="If not the metric's own.")
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; cores are shared out."
@@ -136,7 +140,7 @@ def tune(
         note=note,
         system_metrics=not no_system_metrics,
     )
-    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
+    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
     store = store_at(tracking_uri, create=True)
     display = StudyTerminal(console())
     tidy(store, display.notice)

@@ -156,8 +156,9 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     if outcome.metrics:
         rows.append(("losses", "D {loss/discriminator:.3f}  G {loss/generator:.3f}".format(**outcome.metrics)))
     if outcome.scores:
-        shown = "KID {test/kid:.4f} ± {test/kid_se:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores)
-        rows.append(("test", f"{shown}  (judge {outcome.judge}; lower is better)"))
+        ranking = outcome.experiment.ranking
+        shown = ranking.shown(outcome.scores, "test")
+        rows.append(("test", f"{shown}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
         rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
     elif grid := records.newest_grid(store, outcome.run_id):
@@ -174,11 +175,13 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
 def _print_replicates(result: Replicates) -> int:
     click.echo(f"\n{result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
-        shown = "KID {test/kid:.4f}  Frechet {test/frechet:.2f}".format(**outcome.scores) if outcome.scores else ""
+        shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
         click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {outcome.status:9} {shown} {outcome.reason or ''}".rstrip())
     if result.means:
-        for name, label in (("test/kid", "KID"), ("test/frechet", "Frechet")):
-            click.echo(f"  {label:9} {result.means[name]:.4f} ± {result.deviations[name]:.4f} (standard deviation)")
+        ranking = next(iter(result.outcomes.values())).experiment.ranking
+        for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
+            mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
+            click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
     click.echo(f"  run       {result.run_id}")
     if result.unshipped:
         click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")

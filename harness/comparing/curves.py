@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.comparing.selection import Comparison
+from harness.ranking import RANKINGS
 from harness.tracking import Store
 
 MOST = 20  # runs whose curves are drawn
 POINTS = 1000  # of a curve, at most
-FIRST = ("quality/kid", "loss/discriminator", "loss/generator")
+FIRST = (*(f"quality/{ranking.metric}" for ranking in RANKINGS), "loss/discriminator", "loss/generator")
 OTHERS = (
-    "quality/frechet",
+    *(f"quality/{ranking.beside}" for ranking in RANKINGS),
     "quality/density",
     "quality/coverage",
     "quality/class_kl",

@@ -14,7 +14,7 @@ from typing import Any
 from harness import __version__, pictures
 from harness.comparing import table
 from harness.comparing.curves import FIRST, Curve
-from harness.comparing.selection import ON_THE_WAY, Comparison, Row
+from harness.comparing.selection import Comparison, Row
 from harness.comparing.tiles import Tile
 from harness.tracking import Store
 
@@ -143,18 +143,20 @@ def _lines(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> 
 
 
 def _coordinates(comparison: Comparison) -> Any:
-    """Parallel coordinates over the numeric params that differ; None where there are too few of them, or of runs."""
+    """Parallel coordinates over the numeric params that differ; None where there are too few of them, or of runs, or
+    where scores do not compare.
+    """
     from plotly import graph_objects
 
-    score = comparison.score or ON_THE_WAY
-    rows = [row for row in comparison.rows if _score(row, score) is not None]
+    if len(comparison.scores) != 1:
+        return None
+    rows = [row for row in comparison.rows if _score(row, comparison.score_of(row)) is not None]
     params = [path for path in comparison.params if all(_numeric(row, path) is not None for row in rows)][:8]
     if len(rows) < 3 or len(params) < 2:
         return None
     names = table.short(params, comparison.params)
     axes = [_axis(name, [_numeric(row, path) for row in rows]) for name, path in zip(names, params, strict=True)]
-    measured = [_score(row, score) for row in rows]
-    axes.append(_axis("KID", measured))
+    axes.append(_axis(rows[0].ranking.label, [_score(row, comparison.score_of(row)) for row in rows]))
     line = {"color": axes[-1]["values"], "colorscale": [[0, PALETTE[4]], [1, PALETTE[1]]]}
     figure = graph_objects.Figure(graph_objects.Parcoords(dimensions=axes, line=line))
     figure.update_layout(height=380, margin={"t": 60, "r": 60, "b": 30, "l": 60})
@@ -162,8 +164,8 @@ def _coordinates(comparison: Comparison) -> Any:
 
 
 def _score(row: Row, score: str) -> float | None:
-    own = row.kid(score)
-    return row.kid(ON_THE_WAY) if own is None else own
+    own = row.score(score)
+    return row.score(row.on_the_way) if own is None else own
 
 
 def _numeric(row: Row, path: str) -> float | None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness import ranking as rankings
 from harness import records
 from harness.errors import DeletedRunError, HarnessError
+from harness.ranking import RANKINGS, Ranking
 from harness.tracking import Store
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-SCORES = ("test/kid", "validation/kid", "quality/kid")
-ON_THE_WAY = "quality/kid"
+SCORED = ("test", "validation", "quality")  # where a score may come from, the first choice first; quality: on the way
 NAMES = ("name", "description")  # say what a run is called, not what it is
 
 
@@ -53,22 +54,32 @@ class Row:
         end = self.run.info.end_time or time.time() * 1000
         return float(end - self.run.info.start_time) / 1000
 
-    def kid(self, metric: str) -> float | None:
-        """A KID: the last, of those while training the best. None where there is none, or it is not a number."""
+    @property
+    def ranking(self) -> Ranking:
+        """By which score it ranks."""
+        return rankings.of_params(self.run.data.params)
+
+    @property
+    def on_the_way(self) -> str:
+        """The score that ranks, while training."""
+        return f"quality/{self.ranking.metric}"
+
+    def score(self, metric: str) -> float | None:
+        """A score that ranks: the last, of those while training the best. None for none, or what is not a number."""
         last = self._last(metric)
-        return float(self.run.data.tags.get("harness.best_kid", last)) if metric == ON_THE_WAY and last else last
+        return float(self.run.data.tags.get(self.ranking.tag, last)) if metric == self.on_the_way and last else last
 
     def spread(self, metric: str) -> float | None:
-        """The deviation of that KID over the seeds of replicates, else its standard error; None for neither."""
+        """The deviation of that score over the seeds of replicates, else its standard error; None for neither."""
         return self._beside(metric, f"{metric}_std") or self._beside(metric, f"{metric}_se")
 
-    def frechet(self, metric: str) -> float | None:
-        """The Frechet distance that goes with that KID; None where it is not known."""
-        return self._beside(metric, metric.replace("kid", "frechet"))
+    def beside(self, metric: str) -> float | None:
+        """The score that stands beside that one; None where it is not known."""
+        return self._beside(metric, f"{metric.partition('/')[0]}/{self.ranking.beside}")
 
     def _beside(self, metric: str, other: str) -> float | None:
         # MLflow tells the last value of a metric, which need not be of the epoch that was best.
-        return self._last(other) if self.kid(metric) == self._last(metric) else None
+        return self._last(other) if self.score(metric) == self._last(metric) else None
 
     def _last(self, metric: str) -> float | None:
         value = self.run.data.metrics.get(metric)
@@ -79,15 +90,25 @@ class Row:
 class Comparison:
     """Runs side by side.
 
-    score: the metric that they are sorted by, lowest first; None where they share none, and stand as they were given.
+    scores: the metric that those of each ranking are sorted by, lowest first; None where they share none, and stand as
+    they were given. Runs of several rankings stand one ranking after the other.
     params: the dotted paths of those that differ.
     notices: what is to be known about comparing these, a line each.
     """
 
     rows: list[Row]
-    score: str | None
+    scores: Mapping[Ranking, str | None]
     params: list[str]
     notices: list[str] = field(default_factory=list)
+
+    @property
+    def score(self) -> str | None:
+        """The metric that all are sorted by; None where there is no such one."""
+        return next(iter(self.scores.values())) if len(self.scores) == 1 else None
+
+    def score_of(self, row: Row) -> str:
+        """The metric that stands for a row: what its like are sorted by, else its own score while training."""
+        return self.scores[row.ranking] or row.on_the_way
 
 
 def compare(
@@ -123,13 +144,22 @@ def compare(
             f"{len(runs)} run{'' if len(runs) == 1 else 's'} to compare, expected two or more: name them, or give "
             f"--study NAME or --experiment NAME{asked}"
         )
-    score, rows = _ranked([Row(run, run) for run in runs])
+    given = [Row(run, run) for run in runs]
+    groups = {ranking: [row for row in given if row.ranking == ranking] for ranking in RANKINGS}
+    sorted_ = {ranking: _ranked(ranking, group) for ranking, group in groups.items() if group}
+    rows = [row for _, group in sorted_.values() for row in group]
+    if len(sorted_) > 1:
+        said = "; ".join(f"{by.label}: {', '.join(row.name for row in group)}" for by, (_, group) in sorted_.items())
+        if best is not None:
+            raise HarnessError(f"--best {best}: the runs have different scores ({said}): ask for those of one kind")
+        notices.append(f"the runs have different scores, which do not compare ({said}): each kind is sorted by its own")
     if best is not None:
         rows = rows[:best]
         if len(rows) < 2:
             raise HarnessError(f"--best {best} leaves one run, expected two or more to compare")
     rows = [Row(row.run, _drawn(store, row.run)) for row in rows]
-    return Comparison(rows, score, _differing(rows), notices + _warnings(store, rows))
+    scores = {ranking: score for ranking, (score, _) in sorted_.items()}
+    return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows))
 
 
 def _trials(store: Store, name: str) -> list[Run]:
@@ -165,16 +195,16 @@ def _nearest(name: str, known: set[str]) -> str:
     return f"; the nearest names are {', '.join(near)}" if near else ""
 
 
-def _ranked(rows: list[Row]) -> tuple[str | None, list[Row]]:
+def _ranked(ranking: Ranking, rows: list[Row]) -> tuple[str | None, list[Row]]:
     """The score that all rows that came to their end have, and the rows by it; those without it come last."""
     finished = [row for row in rows if row.run.info.status == "FINISHED"] or rows
-    shared = (score for score in SCORES if all(row.kid(score) is not None for row in finished))
-    score = next(shared, None)
+    scores = (f"{split}/{ranking.metric}" for split in SCORED)
+    score = next((score for score in scores if all(row.score(score) is not None for row in finished)), None)
     if score is None:
         return None, rows
 
     def rank(row: Row) -> tuple[bool, float]:
-        own, on_the_way = row.kid(score), row.kid(ON_THE_WAY)
+        own, on_the_way = row.score(score), row.score(row.on_the_way)
         return own is None, own if own is not None else math.inf if on_the_way is None else on_the_way
 
     return score, sorted(rows, key=rank)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness import records
-from harness.comparing.selection import ON_THE_WAY, Comparison, Row
+from harness.comparing.selection import Comparison, Row
 from harness.display import duration
 from harness.tracking import Store
 
@@ -16,10 +16,13 @@ CELL = 24  # letters of a param's value
 
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
     """A header, then a line a run, with these of the params that differ."""
-    yield ["name", "run", "status", "epoch", "KID", "Frechet", "took", *short(params, comparison.params)]
+    labels = [label for ranking in comparison.scores for label in (ranking.label, ranking.beside_label)]
+    yield ["name", "run", "status", "epoch", *labels, "took", *short(params, comparison.params)]
     for row in comparison.rows:
-        said = [row.name, row.short_id, row.status, epochs(row), *scores(row, comparison.score), duration(row.seconds)]
-        yield said + [_cut(row.run.data.params.get(path, "-")) for path in params]
+        said = [row.name, row.short_id, row.status, epochs(row)]
+        for ranking in comparison.scores:
+            said += scores(row, comparison.score_of(row)) if ranking == row.ranking else ("", "")
+        yield said + [duration(row.seconds)] + [_cut(row.run.data.params.get(path, "-")) for path in params]
 
 
 def _cut(text: str) -> str:
@@ -30,15 +33,15 @@ def _cut(text: str) -> str:
         return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-def scores(row: Row, score: str | None) -> tuple[str, str]:
-    """KID with its spread, and Frechet; in brackets those on the way, where it has no other."""
-    for metric, form in ((score or ON_THE_WAY, "{}"), (ON_THE_WAY, "({})")):
-        kid = row.kid(metric)
-        if kid is not None:
+def scores(row: Row, score: str) -> tuple[str, str]:
+    """The score that ranks with its spread, and what stands beside it; in brackets those on the way, for lack of it."""
+    for metric, form in ((score, "{}"), (row.on_the_way, "({})")):
+        value = row.score(metric)
+        if value is not None:
             spread = row.spread(metric)
-            frechet = row.frechet(metric)
-            shown = f"{kid:.4f}" if spread is None else f"{kid:.4f} ±{spread:.4f}"
-            return form.format(shown), "" if frechet is None else form.format(f"{frechet:.2f}")
+            beside = row.beside(metric)
+            shown = f"{value:.4f}" if spread is None else f"{value:.4f} ±{spread:.4f}"
+            return form.format(shown), "" if beside is None else form.format(f"{beside:.{row.ranking.beside_digits}f}")
     return "", ""
 
 
@@ -57,15 +60,33 @@ def short(params: list[str], among: list[str]) -> list[str]:
 
 def footer(comparison: Comparison) -> str:
     """What the scores in the table are."""
-    said = {
-        "test/kid": "test split",
-        "validation/kid": "validation split",
-        "quality/kid": "validation split, best while training",
+    rows = comparison.rows
+    lines = []
+    for ranking, score in comparison.scores.items():
+        said = _WHERE[ranking.against_real][score and score.partition("/")[0]]
+        lines.append(f"{ranking.label} and {ranking.beside_label}: {said}; {ranking.better}")
+    bracketed = any(comparison.scores[row.ranking] and row.score(comparison.score_of(row)) is None for row in rows)
+    return (
+        f"{'; '.join(lines)}; ± is the standard error, or the deviation over seeds"
+        f"{'; in brackets: while training' if bracketed else ''}"
+    )
+
+
+# Where a score comes from, in words; by whether images were compared with real ones.
+_WHERE: Mapping[bool, Mapping[str | None, str]] = {
+    True: {
+        "test": "test split",
+        "validation": "validation split",
+        "quality": "validation split, best while training",
         None: "validation split, best while training, where known",
-    }[comparison.score]
-    line = f"KID and Frechet: {said}; lower is better; ± is the standard error, or the deviation over seeds"
-    bracketed = comparison.score and any(row.kid(comparison.score) is None for row in comparison.rows)
-    return line + ("; in brackets: while training" if bracketed else "")
+    },
+    False: {
+        "test": "once, when the run had ended",
+        "validation": "once, when the trial had ended",
+        "quality": "best while training",
+        None: "best while training, where known",
+    },
+}
 
 
 def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
@@ -79,8 +100,8 @@ def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
                 **records.summary(row.run),
                 "seconds": row.seconds,
                 "outcome": row.status,
-                "score": comparison.score and row.kid(comparison.score),
-                "spread": comparison.score and row.spread(comparison.score),
+                "score": comparison.scores[row.ranking] and row.score(comparison.score_of(row)),
+                "spread": comparison.scores[row.ranking] and row.spread(comparison.score_of(row)),
                 "params": {path: row.run.data.params.get(path) for path in comparison.params},
                 "url": store.link(row.run),
             }

@@ -5,6 +5,7 @@ from harness.data.download import mirror
 from harness.data.images import Images, Splits, class_balanced, load, load_split, source, use_images
 from harness.data.progress import tenths
 from harness.data.sources import DATASETS
+from harness.data.stacked import digit_frequencies
 
 __all__ = [
     "DATASETS",
@@ -13,6 +14,7 @@ __all__ = [
     "Splits",
     "cache_folder",
     "class_balanced",
+    "digit_frequencies",
     "load",
     "load_split",
     "mirror",

@@ -17,6 +17,7 @@ from harness.data.base import Source, cache_folder
 from harness.data.digits import Digits
 from harness.data.folder import Folder
 from harness.data.published import PUBLISHED
+from harness.data.stacked import StackedMNIST
 from harness.errors import HarnessError
 
 
@@ -93,4 +94,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-DATASETS: dict[str, type[Source]] = {"mnist": MNIST, "digits": Digits, **PUBLISHED, "folder": Folder}
+DATASETS: dict[str, type[Source]] = {
+    "mnist": MNIST,
+    "digits": Digits,
+    **PUBLISHED,
+    "stacked-mnist": StackedMNIST,
+    "folder": Folder,
+}

@@ -1,6 +1,8 @@
 """How good samples are: the judge, and the scores in its feature space. docs/metrics.md says how to read them."""
 
 from harness.quality.judge import Judge, has_judge, load_judge
+from harness.quality.modes import ModeScorer, ModeScores
+from harness.quality.ranked import Ranked
 from harness.quality.scorer import Scorer, Scores
 
-__all__ = ["Judge", "Scorer", "Scores", "has_judge", "load_judge"]
+__all__ = ["Judge", "ModeScorer", "ModeScores", "Ranked", "Scorer", "Scores", "has_judge", "load_judge"]

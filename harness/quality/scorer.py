@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,15 +16,20 @@ from harness.errors import HarnessError
 from harness.quality import scores
 from harness.quality.cache import remembered
 from harness.quality.judge import Judge, by
+from harness.quality.ranked import Ranked
+from harness.ranking import KID, Ranking
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
 MANY = 20_000  # images to look at: more than these take long enough for a word about it
+FLOOR = "real against real"
 VERSION = 1  # of what is kept on disk: raised when networks or statistics change
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Ranked):
     """How good one set of images is (docs/metrics.md says how to read it); None where not asked for, or not known."""
+
+    ranked_by: ClassVar[Ranking] = KID
 
     kid: float  # kernel distance (squared MMD): 0 is best, and noise may take it below
     kid_se: float  # its standard error from sampling both sets
@@ -32,11 +38,6 @@ class Scores:
     coverage: float | None = None  # share of real images with a generated one nearby: at most 1
     class_kl: float | None = None  # nats; 0 is best
     memorisation: float | None = None  # near 0 for copies of training images, about 1 for fresh ones
-
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """`{prefix}/kid` and so on, without those that are None."""
-        values = {f"{prefix}/{field.name}": getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class Scorer:
@@ -111,6 +112,10 @@ class Scorer:
             self.judge, halves[1], None, samples=self.samples // 2, seed=self._seed, device=self._device
         ).score(halves[0].pixels)
 
+    def floors(self) -> dict[str, tuple[Scores, None]]:
+        """The rows that a table needs, by name."""
+        return {FLOOR: (self.floor(), None)}
+
     def neighbours(self, pixels: Tensor) -> Tensor:
         """For each image, uint8 [N, C, H, W], the nearest of all training images in the judge's features, likewise."""
         training = self._all_training
@@ -144,15 +149,7 @@ class Scorer:
         expected = self._real.pixels.shape[1:]
         if pixels.ndim == 4 and pixels.shape[1:] != expected:
             raise HarnessError(f"images to score are {by(pixels.shape[1:])}; {self._real.name} is {by(expected)}")
-        if len(pixels) < self.samples:
-            raise HarnessError(
-                f"got {len(pixels):,} images to score, but quality.samples is {self.samples:,}: "
-                "generate that many, or set it lower for everything that is to be compared"
-            )
-        if len(pixels) == self.samples:
-            return pixels
-        order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(self._seed))
-        return pixels[order[: self.samples].to(pixels.device)]
+        return some_of(pixels, self.samples, self._seed)
 
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         features, classes = self.judge.judge(pixels)
@@ -200,3 +197,16 @@ class Scorer:
     def _all_training_features(self) -> Tensor:
         assert self._all_training is not None
         return self._remembered_features(self._all_training)["features"].to(self._device).double()
+
+
+def some_of(pixels: Tensor, samples: int, seed: int) -> Tensor:
+    """`samples` of the images [N, C, H, W], chosen by the seed where there are more. Raises HarnessError for fewer."""
+    if len(pixels) < samples:
+        raise HarnessError(
+            f"got {len(pixels):,} images to score, but quality.samples is {samples:,}: "
+            "generate that many, or set it lower for everything that is to be compared"
+        )
+    if len(pixels) == samples:
+        return pixels
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))
+    return pixels[order[:samples].to(pixels.device)]

@@ -9,10 +9,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
-from PIL import Image
 
+from harness import pictures
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.running import Display, Status
@@ -114,8 +113,7 @@ class Parent:
             with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
                 grids = sorted(self._store.download(run_id, "samples", Path(scratch)).glob("*.png"))
                 if grids:
-                    with Image.open(grids[-1]) as picture:
-                        self.log.image("samples", trial.number, np.asarray(picture.convert("L")))
+                    self.log.image("samples", trial.number, pictures.load_image(grids[-1]))
         except (HarnessError, OSError) as error:  # a picture is not worth stopping a search for
             self._display.notice(f"no picture of trial {trial.number}: {redact(str(error))[:200]}")
 

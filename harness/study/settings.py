@@ -22,6 +22,8 @@ METRICS: Mapping[str, Direction] = {
     "density": "maximize",
     "coverage": "maximize",
     "class_kl": "minimize",
+    "mode_kl": "minimize",
+    "modes": "maximize",
 }
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
 PRUNERS = ("halving", "none")
@@ -32,9 +34,10 @@ VALIDATION = 10_000  # images held out for a study whose experiment holds out no
 class Settings:
     """experiment: in full, as it was given, but with what `auto` stands for settled.
 
-    metric: a key of METRICS, on the validation images. rung: the epoch at which trials are first pruned, one in
-    `reduction` going on; then at each multiple of it by that. fuse: how many trials are trained at once as one program.
-    planned: how many trials were asked for at first, which the start and the grid are laid out for.
+    metric: a key of METRICS, on the validation images where images are compared with real ones.
+    rung: the epoch at which trials are first pruned, one in `reduction` going on; then at each multiple of it by that.
+    fuse: how many trials are trained at once as one program. planned: how many trials were asked for at first, which
+    the start and the grid are laid out for.
     """
 
     experiment: Experiment
@@ -101,10 +104,21 @@ def based(experiment: Experiment, search: Search) -> Experiment:
     if experiment.quality.judge is None:
         raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
     values = dict(search.budget)
-    if not experiment.with_values(values).data.validation:
+    if experiment.ranking.against_real and not experiment.with_values(values).data.validation:
         values["data.validation"] = VALIDATION
     values.setdefault("track.score_every", experiment.track.score_every or 1)
     return experiment.with_values(values)
+
+
+def metric_of(experiment: Experiment, wanted: str | None) -> str:
+    """The score to search by: the one that ranks, or the wanted one. Raises HarnessError where there is no such one."""
+    ranking = experiment.ranking
+    if wanted is not None and wanted not in ranking.searchable:
+        raise HarnessError(
+            f"--metric {wanted}: {experiment.data.name} is not scored by that; expected one of "
+            f"{', '.join(ranking.searchable)}"
+        )
+    return wanted or ranking.metric
 
 
 def own_values(settings: Settings) -> dict[str, Value]:

@@ -29,7 +29,7 @@ from harness.stopping import interruptions
 from harness.study import parent as parents
 from harness.study import storage as storages
 from harness.study.parent import Parent
-from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, Settings, based, resolved_like
+from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, Settings, based, metric_of, resolved_like
 from harness.study.trials import Trials, best, counts, value_of
 from harness.study.worker import PAUSE, Worker
 from harness.tracking import RunLog, Store
@@ -197,10 +197,11 @@ def _opened(
 
 def _settled(experiment: Experiment, search: Search, wish: Wish, display: Display) -> tuple[Settings, Scoring]:
     """The settings of a new study, with what `auto` stands for."""
+    metric = metric_of(experiment, wish.metric)
     base = based(experiment, search)
     training, scoring = running.prepare(base, display)
     scoring = _needed(scoring, base)
-    if not experiment.with_values(search.budget).data.validation:
+    if base.data.validation != experiment.with_values(search.budget).data.validation:
         display.notice(
             f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
             "images are held out for this study"
@@ -211,7 +212,6 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     if fuse is None:
         fuse = resolved_population(base, training.images, min(TOGETHER, planned))
     sampler = wish.sampler or "tpe"
-    metric = wish.metric or "kid"
     settings = Settings(
         experiment.with_values(settled),
         search,
@@ -242,8 +242,11 @@ def first_rung(epochs: int) -> int:
     return max(1, round(0.75 * epochs))
 
 
-def check(wish: Wish, tracking_uri: str) -> None:
-    """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs."""
+def check(wish: Wish, tracking_uri: str, experiment: Experiment | None = None) -> None:
+    """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs.
+
+    experiment: what is searched, where that is known before its study is.
+    """
     if wish.storage is not None:
         storages.check(wish.storage, tracking_uri)
     for what, value, known in (
@@ -253,6 +256,8 @@ def check(wish: Wish, tracking_uri: str) -> None:
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{what} {value}: expected one of {', '.join(known)}")
+    if experiment is not None:
+        metric_of(experiment, wish.metric)
 
 
 def _scoring(base: Experiment, display: Display) -> Scoring:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness import __version__
+from harness import __version__, ranking
 from harness.errors import HarnessError, redact
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.git import git_tags
@@ -260,8 +260,9 @@ class Store:
         and for a server without a registry.
         """
         tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
-        if (kid := run.data.metrics.get("test/kid")) is not None:
-            tags["harness.test_kid"] = str(kid)
+        score = ranking.of_params(run.data.params).metric
+        if (value := run.data.metrics.get(f"test/{score}")) is not None:
+            tags[f"harness.test_{score}"] = str(value)
         with self._asking():
             return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.ranking import Ranking, among
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -20,7 +22,6 @@ KEY = "harness"
 TAG = f"mlflow.sharedViewState.{KEY}"
 PARAMS = 8  # columns, at most, of params that differ
 
-_SCORES = ("test/kid", "test/frechet", "validation/kid", "quality/kid")
 _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
 _SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
 # Sections in the order of the page, and whether they are unfolded. Those of the UI's own making come after them.
@@ -57,20 +58,24 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
     params = [*_FIRST, *(path for path in differing(runs) if path not in _FIRST)][:PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
     columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
-    columns += [f"metrics.`{name}`" for name in _SCORES if name in logged]
+    ranked = among(logged)
+    scores = [score for ranking in ranked for score in _scores(ranking)]
+    columns += [f"metrics.`{name}`" for name in scores if name in logged]
     columns += [f"params.`{path}`" for path in params]
-    score = next((name for name in ("validation/kid", "quality/kid", "test/kid") if name in logged), "quality/kid")
+    first = ranked[0].metric
+    choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
+    score = next((name for name in choosing if name in logged), f"quality/{first}")
     # Every run has drawn its last epoch, and most end with the same. Children are folded in at first.
     tags = [run.data.tags for run in runs if "mlflow.parentRunId" not in run.data.tags]
     ends = Counter(each["harness.epoch"] for each in tags if each.get("harness.epoch", "").isdecimal())
     step = int(ends.most_common(1)[0][0]) if ends else 1
     charts = [
-        _chart("quality", "LINE", metricKey="quality/kid", scaleType="log"),
-        _chart("quality", "LINE", metricKey="quality/frechet", scaleType="log"),
+        *(_chart("quality", "LINE", metricKey=f"quality/{r.metric}", scaleType="log") for r in ranked),
+        *(_chart("quality", "LINE", metricKey=f"quality/{r.beside}", scaleType=r.beside_scale) for r in ranked),
         _chart("samples", "IMAGE", imageKeys=["samples"], step=step, showRunParams=False),
         _chart("neighbours", "IMAGE", imageKeys=["neighbours"], step=step, showRunParams=False),
-        _chart("best", "LINE", metricKey="best/kid"),
-        _chart("trial", "LINE", metricKey="trial/kid", scaleType="log"),
+        *(_chart("best", "LINE", metricKey=f"best/{r.metric}") for r in ranked),
+        *(_chart("trial", "LINE", metricKey=f"trial/{r.metric}", scaleType="log") for r in ranked),
         _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
         _chart("loss", "LINE", metricKey="loss/discriminator"),
         _chart("loss", "LINE", metricKey="loss/generator"),
@@ -85,6 +90,12 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
         "compareRunSections": sections,
         "isAccordionReordered": True,
     }
+
+
+def _scores(ranking: Ranking) -> tuple[str, ...]:
+    """The columns of one kind of scores."""
+    metric = ranking.metric
+    return (f"test/{metric}", f"test/{ranking.beside}", f"validation/{metric}", f"quality/{metric}")
 
 
 def save(client: "MlflowClient", experiment_id: str, runs: Sequence["Run"]) -> str:

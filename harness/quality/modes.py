@@ -1,0 +1,107 @@
+"""Modes hit, and how evenly: how Stacked MNIST is scored (docs/metrics.md has the published figures)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.data import digit_frequencies
+from harness.errors import HarnessError
+from harness.quality.judge import Judge, by
+from harness.quality.ranked import Ranked
+from harness.quality.scorer import some_of
+from harness.ranking import MODE_KL, Ranking
+
+DIGITS, CHANNELS = 10, 3
+MODES = DIGITS**CHANNELS
+SIMULATED = 1_000  # sets, for a floor: its mean is then known to 0.00003 at 26,000 samples
+
+
+@dataclass(frozen=True)
+class ModeScores(Ranked):
+    """How many modes a set of images hits, and how evenly."""
+
+    ranked_by: ClassVar[Ranking] = MODE_KL
+
+    modes: float  # of 1,000, hit at least once; a whole number but where it is a mean
+    mode_kl: float  # nats: KL of their histogram from the uniform one; the floor is best, never 0
+
+
+class ModeScorer:
+    """Counts the modes in sets of `samples` stacked images: each channel is judged as a digit, the likeliest counting.
+
+    Nothing is compared with real images. Where a set is larger, the seed chooses among its images.
+    Raises HarnessError for a judge that does not classify digits.
+    """
+
+    def __init__(self, judge: Judge, *, samples: int = 26_000, seed: int = 0) -> None:
+        self.judge = judge
+        self.samples = samples
+        self._seed = seed
+        self._digits(torch.zeros(1, CHANNELS, *(judge.shape or (1, 28, 28))[1:], dtype=torch.uint8))
+
+    def score(self, pixels: Tensor) -> ModeScores:
+        """The scores of generated images, uint8 [N, 3, H, W], N >= samples. Raises HarnessError for other ones."""
+        return self.score_all([pixels])[0]
+
+    def score_all(self, sets: Sequence[Tensor]) -> list[ModeScores]:
+        """The scores of several sets of images, all of which the judge looks at in one go."""
+        for pixels in sets:
+            if pixels.ndim != 4 or pixels.shape[1] != CHANNELS:
+                raise HarnessError(
+                    f"images to score are {by(pixels.shape[1:])}; stacked digits have {CHANNELS} channels, [N, 3, H, W]"
+                )
+        digits = self._digits(torch.cat([some_of(pixels, self.samples, self._seed) for pixels in sets]))
+        return [scores_of(mode_counts(part)) for part in torch.split(digits, self.samples)]
+
+    def floors(self) -> dict[str, tuple[ModeScores, ModeScores]]:
+        """What perfect generators would get with so many samples, by what they draw: mean and standard deviation."""
+        return {
+            "uniform digits": simulated(self.samples, torch.full((DIGITS,), 1 / DIGITS, dtype=torch.float64)),
+            "digits as frequent as MNIST's": simulated(self.samples, digit_frequencies()),
+        }
+
+    def _digits(self, pixels: Tensor) -> Tensor:
+        """The judged digit of every channel, int64 [N, 3]."""
+        _, classes = self.judge.judge(pixels.flatten(0, 1).unsqueeze(1))
+        if classes is None:
+            raise HarnessError(
+                f"judge {self.judge.name} returns features alone, and modes are counted by classes: "
+                "return a pair of features and logits [N, 10], or choose the judge first"
+            )
+        if int(classes.max()) >= DIGITS:
+            raise HarnessError(
+                f"judge {self.judge.name} sees class {int(classes.max())} in a channel; expected logits of {DIGITS} "
+                "classes, the digits"
+            )
+        return classes.cpu().view(-1, CHANNELS)
+
+
+def mode_counts(digits: Tensor) -> Tensor:
+    """How often each mode occurs, int64 [1000], among triples of digits, int64 [N, 3]."""
+    triples = (digits[:, 0] * DIGITS + digits[:, 1]) * DIGITS + digits[:, 2]
+    return triples.bincount(minlength=MODES)
+
+
+def scores_of(counts: Tensor) -> ModeScores:
+    """Of a histogram over all modes, [1000]: those that are not empty, and sum p log(1000 p)."""
+    share = counts.double() / counts.sum()
+    kl = torch.xlogy(share, share * len(counts)).sum().clamp(min=0)  # rounding may leave a tiny number below
+    return ModeScores(float((counts > 0).sum()), kl.item())
+
+
+def simulated(samples: int, frequencies: Tensor, seed: int = 0) -> tuple[ModeScores, ModeScores]:
+    """Mean and standard deviation of the scores of that many images whose channels are independent digits.
+
+    frequencies: of the digits, float64 [10]. The histograms are drawn as they are, without a judge or an image.
+    """
+    modes = torch.einsum("i,j,k->ijk", frequencies, frequencies, frequencies).flatten()
+    counts = np.random.default_rng(seed).multinomial(samples, modes.numpy(), size=SIMULATED)
+    found = [scores_of(torch.from_numpy(row)) for row in counts]
+    hit, kl = torch.tensor([(each.modes, each.mode_kl) for each in found], dtype=torch.float64).T
+    return ModeScores(hit.mean().item(), kl.mean().item()), ModeScores(hit.std().item(), kl.std().item())
