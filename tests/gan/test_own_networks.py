@@ -26,6 +26,7 @@ from .common import weights
 
 PAIR = {"generator.kind": "tests.gan.own:Generator", "discriminator.kind": "tests.gan.own:Discriminator"}
 
+DOCS, OBJECTIVES = (Path(__file__).parents[2] / "docs" / name for name in ("networks.md", "objectives.md"))
 NETWORKS = """
 import math
 
@@ -152,6 +153,44 @@ def test_they_are_trained_tracked_sampled_and_resumed(harness: Harness, networks
     answer = harness("run", "--resume", "latest", "--epochs", "3", "--no-system-metrics")
     assert answer.code == 0, answer.err
     assert len(client().get_metric_history(run.info.run_id, "loss/generator")) == 3
+
+
+def test_the_example_of_the_docs_works(harness: Harness, networks: Path) -> None:
+    """docs/networks.md, its two files as they stand there; and its options, searched and changed."""
+    text = DOCS.read_text()
+    (module,), (experiment,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "yaml"))
+    (networks / "networks.py").write_text(module)
+    (networks / "own.yaml").write_text(experiment)
+    small = settings(
+        "data.subset=60", "train.batch_size=20", "data.validation=0", "quality.samples=50", "train.device=cpu"
+    )
+    answer = harness("run", "own.yaml", *small, "--epochs", "2", "--no-system-metrics")
+    assert answer.code == 0, answer.err
+    run = only_run()
+    assert (run.data.params["generator.kind"], run.data.params["generator.width"]) == ("networks:Generator", "128")
+    kept = client().download_artifacts(run.info.run_id, "networks/networks.py")
+    assert Path(kept).read_text() == module
+    assert harness("sample", "latest", "--count", "10", "--out", "digits.png").code == 0
+    packed = settings("conditional=false", "discriminator.pack=2", "discriminator.dropout=0", "objective.r1=1")
+    seeds = harness("run", "own.yaml", *small, *packed, "--epochs", "1", "--seeds", "2", "--together", "2")
+    assert seeds.code == 0, seeds.err
+    (said,) = re.findall(r"^    harness: (discriminator.kind .*)$", text, re.MULTILINE)
+    (networks / "networks.py").write_text(
+        module.replace("logits = self.last(hidden).squeeze(1)", "return self.last(hidden)")
+    )
+    sys.modules.pop("networks")
+    answer = harness("run", "own.yaml", *small, "--set", "conditional=false")
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_the_recipe_of_the_docs_is_an_experiment(harness: Harness, networks: Path) -> None:
+    (command,) = re.findall(
+        r"^    harness (run default --name.*?)\n\n", OBJECTIVES.read_text(), re.DOTALL | re.MULTILINE
+    )
+    answer = harness(*command.replace("\\\n", " ").split(), "--set", "train.precision=fp32", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "kind: relativistic" in answer.out
 
 
 def test_seeds_of_them_are_trained_together(harness: Harness, networks: Path) -> None:
