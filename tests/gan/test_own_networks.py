@@ -16,7 +16,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Training, resolve, resolved_population
-from harness.gan.networks import build
+from harness.gan.networks import build, recordable
 from harness.gan.population import shape
 from harness.running import Outcome
 from harness.together import Plan, run_together
@@ -370,6 +370,28 @@ def test_those_that_cannot_be_vectorised_are_refused_together_and_timed_alone(ti
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert resolved_population(plan, images, 3) == 1
     assert trainings[0].train_epoch().diverged is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, True),
+        ({**PAIR, "conditional": True, "discriminator.pack": 1}, True),
+        ({**PAIR, "discriminator.pack": 2, "discriminator.spectral_norm": True}, True),
+        ({"discriminator.kind": "networks:Normalised", "discriminator.dropout": 0}, True),
+        ({**PAIR, "discriminator.kind": "tests.gan.own:Branching"}, False),
+        ({**PAIR, "generator.kind": "tests.gan.own:BranchingGenerator"}, False),
+    ],
+)
+def test_a_step_is_recorded_only_where_no_network_looks_at_values(
+    tiny: Experiment, images: Images, networks: Path, values: dict[str, object], expected: bool
+) -> None:
+    plan = tiny.with_values(values)
+    built = build(plan, images)
+    before = [value.clone() for network in built for value in network.state_dict().values()]
+    assert recordable(plan, images, *built) is expected
+    after = [value for network in built for value in network.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_trying_a_population_trains_nothing(tiny: Experiment, images: Images) -> None:

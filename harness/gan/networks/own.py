@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from harness.errors import HarnessError, brief
 from harness.own import find_module
@@ -26,7 +29,7 @@ def make(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any
 
 def try_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
     """Raise HarnessError where a generator of [B, inputs] to [B, *shape] breaks the contract."""
-    _try(network, what, (TRIED, *shape), _some(TRIED, inputs))
+    _try(network, what, (TRIED, *shape), *generator_inputs(inputs))
 
 
 def try_discriminator(
@@ -36,8 +39,7 @@ def try_discriminator(
 
     told: it is handed labels. alone: what it says of an image must not depend on the others of the batch.
     """
-    images = _some(TRIED, *shape)
-    rest = [torch.ones(TRIED, *mask) for mask in masks] or None, torch.zeros(TRIED, dtype=torch.int64) if told else None
+    images, *rest = discriminator_inputs(shape, masks, told=told)
     answer = _try(network, what, (TRIED,), images, *rest)
     others = torch.cat([images[:1], images[1:].flip(-1)])
     if alone and not torch.allclose(_again(network, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
@@ -45,6 +47,32 @@ def try_discriminator(
             f"{what} judges an image by the others of its batch (batch norm does), so that no image has a slope of its "
             "own for a penalty: take that out of the discriminator, or set the penalties of objective to 0"
         )
+
+
+def generator_inputs(inputs: int) -> tuple[Tensor]:
+    """Such as training has, for a few images."""
+    return (_some(TRIED, inputs),)
+
+
+def discriminator_inputs(
+    shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool
+) -> tuple[Tensor, list[Tensor] | None, Tensor | None]:
+    labels = torch.zeros(TRIED, dtype=torch.int64) if told else None
+    return _some(TRIED, *shape), [torch.ones(TRIED, *mask) for mask in masks] or None, labels
+
+
+def looks_at_values(network: nn.Module, *inputs: Any) -> bool:
+    """Whether it goes by what is in its tensors (`.item()`, `if`, boolean indexing), which no recorded step can.
+
+    It is found out with tensors that have shapes and no values.
+    """
+    copied = copy.deepcopy(network)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+            copied(*pytree.tree_map_only(Tensor, mode.from_tensor, inputs))
+    except Exception:  # the user's code may raise anything
+        return True
+    return False
 
 
 def _some(*size: int) -> Tensor:
