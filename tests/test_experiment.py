@@ -68,6 +68,10 @@ def test_schema_describes_every_section() -> None:
     assert set(schema["properties"]) >= {"data", "generator", "discriminator", "objective", "optimizer", "train"}
     assert schema["$defs"]["Optimizer"]["properties"]["lr"]["description"]
     assert schema["$defs"]["Optimizer"]["additionalProperties"] is False
+    for name in ("generator", "discriminator"):
+        kinds = [kind["$ref"].rpartition("/")[2] for kind in schema["properties"][name]["anyOf"]]
+        assert [kind.removesuffix(name.title()) for kind in kinds] == ["MLP", "Conv", "Residual", "Own"]
+        assert schema["$defs"][kinds[-1]]["additionalProperties"] is True
 
 
 @pytest.mark.parametrize(
