@@ -540,6 +540,8 @@ def find(name: str | Path) -> Path:
 def schema() -> dict[str, Any]:
     """JSON schema of an experiment file, for editors."""
     described = Experiment.model_json_schema()
+    for name in _KINDS:  # `oneOf` would refuse what several kinds take, where the kind is left out
+        described["properties"][name]["anyOf"] = described["properties"][name].pop("oneOf")
     described["properties"] |= {
         "search": {"type": "object", "description": "what `harness tune` varies: dotted path -> range or choices"},
         "search_budget": {"type": "object", "description": "what `harness tune` changes to make trials cheap"},

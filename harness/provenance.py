@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import inspect
 import platform
 import socket
 from functools import cache
+from pathlib import Path
 
 import torch
 
 import harness
+from harness.experiment import Experiment
 from harness.gan import Training
+from harness.own import find_module
 from harness.scoring import Scoring
 from harness.tracking import RunLog
 from harness.tracking.git import source_diff
@@ -22,6 +27,8 @@ def describe(log: RunLog, training: Training) -> None:
     log.text(environment(), "environment.txt")
     if difference := source_diff():
         log.text(difference, "source.diff")
+    for name, source in _own_networks(training.experiment).items():
+        log.text(source, f"networks/{name}")
     images = training.images
     log.dataset(
         name=images.name,
@@ -30,6 +37,20 @@ def describe(log: RunLog, training: Training) -> None:
         size=len(images),
         shape=tuple(images.pixels.shape),
     )
+
+
+def _own_networks(experiment: Experiment) -> dict[str, str]:
+    """The modules of networks of the user's own, by file name: git may not know them."""
+    found = {}
+    for leaf, kind in (
+        ("generator.kind", experiment.generator.kind),
+        ("discriminator.kind", experiment.discriminator.kind),
+    ):
+        if ":" in kind:
+            with contextlib.suppress(OSError, TypeError, UnicodeDecodeError):  # typed into a notebook, it has no file
+                file = Path(inspect.getfile(find_module(kind, leaf)))
+                found[file.name] = file.read_text(encoding="utf-8")
+    return found
 
 
 def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:

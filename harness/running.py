@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import secrets
@@ -477,7 +478,8 @@ def save_models(experiment: Experiment, images: data.Images, generator: torch.nn
     Raises NoModelError for one of the user's own that torch.export cannot take.
     """
     try:
-        save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
+        with contextlib.redirect_stderr(io.StringIO()):  # where torch.export tells programs that it cannot take
+            save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
     except (HarnessError, OSError):
         raise
     except Exception as error:  # torch.export may raise anything

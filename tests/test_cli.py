@@ -452,6 +452,17 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
         (["run", "tiny.yaml", "--set", "optimizer=1"], "optimizer is a section, not a leaf"),
         (["run", "tiny.yaml", "--epochs", "0"], "train.epochs is 0"),
         (["run", "tiny.yaml", "--subset", "5"], "less than one batch"),
+        (["run", "tiny.yaml", "--set", "train.discriminator_steps=4"], "for each of train.discriminator_steps 4"),
+        (["run", "tiny.yaml", "--set", "objective.r1=1"], "objective.r1 is 1.0 and discriminator.dropout 0.3"),
+        (
+            ["run", "tiny.yaml", "--set", "discriminator.pack=3"],
+            "train.batch_size 20 is no multiple of it: set it to 18",
+        ),
+        (["run", "tiny.yaml", "--set", "discriminator.pack=2", "--set", "conditional=true"], "has no one class for a"),
+        (
+            ["run", "tiny.yaml", "--set", "generator.kind=conv", "--set", "generator.widths=[3]"],
+            "it has kind, latent, wi",
+        ),
         (["run", "tiny.yaml", "--subset", "60001"], "only 60,000 training images"),
         (["run", "tiny.yaml", "--tag", "oops"], "expected key=value"),
         (["run", "tiny.yaml", "--tag", "harness.kind=trial"], "set by harness itself"),

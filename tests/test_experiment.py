@@ -68,6 +68,10 @@ def test_schema_describes_every_section() -> None:
     assert set(schema["properties"]) >= {"data", "generator", "discriminator", "objective", "optimizer", "train"}
     assert schema["$defs"]["Optimizer"]["properties"]["lr"]["description"]
     assert schema["$defs"]["Optimizer"]["additionalProperties"] is False
+    for name in ("generator", "discriminator"):
+        kinds = [kind["$ref"].rpartition("/")[2] for kind in schema["properties"][name]["anyOf"]]
+        assert [kind.removesuffix(name.title()) for kind in kinds] == ["MLP", "Conv", "Residual", "Own"]
+        assert schema["$defs"][kinds[-1]]["additionalProperties"] is True
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,27 @@ def test_schema_describes_every_section() -> None:
         ("train.epochs=1.5", "train.epochs is 1.5; input should be a valid integer"),
         ("train.precision=fp16", "train.precision is 'fp16'; input should be 'auto', 'fp32' or 'bf16'"),
         ("data.subset=10", "data.subset is 10, less than one batch (train.batch_size 100)"),
+        (
+            "objective.r1=1",
+            "objective.r1 is 1.0 and discriminator.dropout 0.3: the slope of a network with units dropped",
+        ),
+        ("objective.dragan=10", "objective.dragan is 10.0 and discriminator.dropout 0.3"),
+        ("objective.r1=-1", "objective.r1 is -1; input should be greater than or equal to 0"),
+        ("objective.kind=wgan", "objective.kind is 'wgan'; input should be 'non-saturating', 'minimax', 'lsgan'"),
+        ("objective.label_smoothing=0.5", "objective.label_smoothing is 0.5; input should be less than 0.5"),
+        (
+            "discriminator.pack=3",
+            "discriminator.pack is 3, and train.batch_size 100 is no multiple of it: set it to 99",
+        ),
+        ("train.discriminator_steps=0", "train.discriminator_steps is 0; input should be greater than or equal to 1"),
+        ("augment.translation=2", "augment.translation is 2; input should be less than or equal to 1"),
+        ("augment.flip=0.5", "unknown key augment.flip"),
+        ("generator.blocks=2", "generator.blocks: generator.kind mlp has no such option; it has kind, latent, widths"),
+        ("generator.kind=cnn", "generator.kind is 'cnn'; expected 'mlp', 'conv', 'residual', or package.module:Class"),
+        ("generator.kind=3", "generator.kind is 3; expected 'mlp', 'conv', 'residual', or package.module:Class"),
+        ("generator.kind=null", "generator.kind is None; expected 'mlp', 'conv', 'residual', or package.module:Class"),
+        ("generator.kind=[mlp]", "generator.kind is ['mlp']; expected 'mlp', 'conv', 'residual', or package.module:Cl"),
+        ("optimizer.schedule=cos", "optimizer.schedule is 'cos'; input should be 'constant', 'linear' or 'cosine'"),
         ("optimizer.lr", "expected path=value"),
         ("=3", "expected path=value"),
         ("optimizer.lr=[", "not valid YAML"),
@@ -121,6 +146,24 @@ def test_a_bad_override_is_refused_in_one_line(override: str, said: str) -> None
         ("name: x\noptimizr: {lr: 3}", "unknown key optimizr; did you mean optimizer?"),
         ("name: x\ntrain: {epochs: 0, batch: 3}", "unknown key train.batch; did you mean train.batch_size?"),
         ("project: x", "name is missing"),
+        ("name: x\ngenerator: 3", "generator is 3; a mapping of keys was expected"),
+        (
+            "name: x\ngenerator: {width: 3}",
+            "generator.width: generator.kind mlp has no such option; it has kind, latent",
+        ),
+        (
+            "name: x\ndiscriminator: {kind: conv, widths: [3]}",
+            "discriminator.widths: discriminator.kind conv has no such option; it has kind, width, slope, dropout",
+        ),
+        ("name: x\ngenerator: {kind: residual, batch_norm: true}", "generator.kind residual has no such option"),
+        (
+            "name: x\nobjective: {kind: hinge, label_smoothing: 0.1}",
+            "objective.label_smoothing is 0.1, but hinge has no target to smooth: set it to 0, or objective.kind to",
+        ),
+        (
+            "name: x\nconditional: true\ndiscriminator: {pack: 2}",
+            "discriminator.pack is 2, but a pack of images has no one class for a conditional discriminator",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_with_its_place(text: str, said: str) -> None:

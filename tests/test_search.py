@@ -9,6 +9,7 @@ import pytest
 from harness import experiment as experiments
 from harness import search
 from harness.errors import HarnessError
+from harness.gan.population import shape
 from harness.search import Choices, Range
 
 
@@ -60,6 +61,81 @@ def test_without_a_search_it_is_learning_rate_latent_size_and_dropout(tiny_file:
         "generator.latent": Range(16, 256, log=True, whole=True),
         "discriminator.dropout": Range(0.0, 0.5),
     }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["objective.r1=1", "discriminator.dropout=0"],
+        ["objective.kind=wasserstein", "objective.gradient_penalty=10", "discriminator.dropout=0"],
+        ["discriminator.kind=networks:D", "discriminator.dropout=0"],
+    ],
+)
+def test_without_a_search_dropout_is_left_out_where_it_is_refused(tiny_file: Path, changes: list[str]) -> None:
+    assert load(tiny_file, *changes).space.keys() == {"optimizer.lr", "generator.latent"}
+    assert (
+        "discriminator.dropout" in load(tiny_file, "discriminator.kind=networks:D", "discriminator.dropout=0.2").space
+    )
+
+
+PENALISED = ["discriminator.dropout=0", "search.objective.r1=[0, 0.1, 1]"]
+
+
+def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> None:
+    experiment, found = search.load(tiny_file, PENALISED)
+    assert found.own(experiment) == {"objective.r1": 0}
+    tried = [found.experiment(experiment, {"objective.r1": value}) for value in (0, 0.1, 1)]
+    assert [each.objective.penalties for each in tried] == [(), ("r1",), ("r1",)]
+    assert shape(tried[0]) != shape(tried[1]) == shape(tried[2]), "what is on shapes the program, its weight does not"
+
+
+def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> None:
+    changes = ["search.generator.kind=[mlp, conv, residual]", "search.objective.kind=[non-saturating, hinge]"]
+    experiment, found = search.load(tiny_file, changes)
+    assert found.own(experiment) == {"generator.kind": "mlp", "objective.kind": "non-saturating"}
+    mlp = found.experiment(experiment, {"generator.kind": "mlp", "objective.kind": "hinge"})
+    assert mlp.generator == experiment.generator, "the kind that it has brings nothing new"
+    conv = found.experiment(experiment, {"generator.kind": "conv", "objective.kind": "hinge"})
+    assert (conv.generator.latent, conv.objective.kind) == (8, "hinge")
+    assert "generator.widths" not in conv.leaves()
+    assert experiments.from_yaml(conv.to_yaml()) == conv
+
+
+def test_options_of_ones_own_network_may_be_searched(tiny_file: Path) -> None:
+    own = ["generator.kind=networks:G", "generator.width=8", "generator.slope=0.2", "generator.norm=batch"]
+    ranges = ["search.generator.width={low: 4, high: 16}", "search.generator.slope={low: 0, high: 0.5}"]
+    experiment, found = search.load(tiny_file, [*own, *ranges, "search.generator.norm=[batch, group]"])
+    assert found.space == {
+        "generator.width": Range(4, 16, whole=True),
+        "generator.slope": Range(0, 0.5),
+        "generator.norm": Choices(("batch", "group")),
+    }
+    assert found.own(experiment) == {"generator.width": 8, "generator.slope": 0.2, "generator.norm": "batch"}
+    tried = found.experiment(experiment, {"generator.width": 5, "generator.norm": "group"})
+    assert tried.generator.model_extra == {"width": 5, "slope": 0.2, "norm": "group"}
+    with pytest.raises(HarnessError, match=r"unknown key generator\.widht"):
+        load(tiny_file, *own, "search.generator.widht={low: 4, high: 16}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["search.objective.r1=[0, 1]"], "search.objective.r1: objective.r1 is 1.0 and discriminator.dropout 0.3"),
+        (
+            ["objective.label_smoothing=0.1", "search.objective.kind=[non-saturating, hinge]"],
+            "objective.label_smoothing is 0.1, but hinge has no target to smooth",
+        ),
+        (["search.discriminator.pack={low: 1, high: 3}"], "discriminator.pack is 3, and train.batch_size 20 is no mul"),
+        (["search.objective.kind=[hinge, wgan]"], "search.objective.kind: objective.kind is 'wgan'; input should be"),
+        (["search.objective.r1={low: 0, high: 1, log: true}"], "low must be greater than 0"),
+    ],
+)
+def test_values_that_do_not_go_with_the_experiment_are_refused_at_once(
+    tiny_file: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(HarnessError) as refused:
+        load(tiny_file, *overrides)
+    assert said in str(refused.value)
 
 
 def test_the_file_may_nest_its_paths_and_overrides_come_last(tiny_file: Path) -> None:

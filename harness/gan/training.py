@@ -24,7 +24,7 @@ from harness.experiment import Experiment
 from harness.gan.capture import Captured, can_capture
 from harness.gan.draws import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
 from harness.gan.losses import Losses
-from harness.gan.networks import build, mask_shapes
+from harness.gan.networks import build, mask_shapes, recordable
 from harness.gan.networks.spectral import Iterations
 
 PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
@@ -61,7 +61,8 @@ class Training:
     ) -> None:
         """`experiment` has its device and precision resolved; `dtype` is that of the weights.
 
-        capture: on a GPU, record the step as a CUDA graph; without it every operation is launched by itself.
+        capture: on a GPU, record the step as a CUDA graph; without it, and where networks of the user's own cannot be
+        recorded, every operation is launched by itself.
         """
         batch = experiment.train.batch_size
         needed = batch * experiment.train.discriminator_steps
@@ -73,10 +74,10 @@ class Training:
             )
         self.experiment = experiment
         self.device = torch.device(experiment.train.device)
-        self.capture = capture and can_capture(self.device)
         self.dtype = dtype
         self.images = images.to(self.device)
         generator, discriminator = build(experiment, images)
+        self.capture = capture and can_capture(self.device) and recordable(experiment, images, generator, discriminator)
         self.generator = self._placed(generator, experiment.generator.kind)
         self.discriminator = self._placed(discriminator, experiment.discriminator.kind)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None

@@ -76,6 +76,9 @@ class Worker:
                 self._alone(*plans[0])
             elif plans:
                 self._together(plans)
+        except ApartError:  # whichever of them cannot be at all is told so alone
+            for claim, _ in plans:
+                self._train([claim])
         except HarnessError:
             raise
         except Exception as error:  # a trial's failure is a result; the others are still trained
@@ -88,11 +91,7 @@ class Worker:
             self._settle(plans[index][0], outcome)
 
         images = self.scoring.splits.train
-        try:
-            run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
-        except ApartError:  # whichever of them cannot be at all is told so alone
-            for claim, plan in plans:
-                self._alone(claim, plan)
+        run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
 
     def _alone(self, claim: Claim, plan: Plan) -> None:
         if plan.known:

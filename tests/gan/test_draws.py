@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from harness.gan.draws import (
+    DISTORTIONS,
     Draws,
     DrawShape,
     RawDraws,
@@ -79,10 +80,10 @@ def test_seeds_epochs_and_streams_are_unrelated() -> None:
     seeds = {
         stream_seed(seed, stream, epoch)
         for seed in range(3)
-        for stream in ("init", "order", "noise", "dropout", "samples")
+        for stream in ("init", "order", "noise", "dropout", "augment", "penalty", "samples")
         for epoch in range(3)
     }
-    assert len(seeds) == 45
+    assert len(seeds) == 63
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert not torch.equal(draws(seed=0)[0].generator_noise, draws(seed=1)[0].generator_noise)
     assert not torch.equal(draws(epoch=1)[0].indices, draws(epoch=2)[0].indices)
@@ -206,6 +207,40 @@ def stacked(raw: list[RawDraws], shape: DrawShape) -> RawDraws:
         torch.stack([none if member.bits is None else member.bits for member in raw]),
         torch.stack(classes) if classes else None,
     )
+
+
+def everything(**changes: object) -> StepDraws:
+    """The first step of an epoch with all that can be drawn."""
+    options: dict[str, object] = {"dropout": 0.3, "masks": SHAPES, "augment": True, "blend": True, "jitter": (1, 2, 2)}
+    drawn = Draws(seed=0, images=25, shape=DrawShape(5, 10, **{**options, **changes}), device=CPU)  # type: ignore[arg-type]
+    return epoch_of(drawn, 1)[0]
+
+
+def test_what_is_drawn_for_distortions_and_penalties_is_uniform_and_moves_nothing_else() -> None:
+    step, without = everything(), everything(augment=False, blend=False, jitter=())
+    assert equal(step._replace(discriminator_augment=None, generator_augment=None, blend=None, jitter=None), without)
+    for drawn, size in (
+        (step.discriminator_augment, (20, DISTORTIONS)),
+        (step.generator_augment, (10, DISTORTIONS)),
+        (step.blend, (10,)),
+        (step.jitter, (10, 1, 2, 2)),
+    ):
+        assert drawn is not None
+        assert drawn.shape == size
+        assert 0 <= drawn.min() < 0.5 < drawn.max() < 1
+        assert len(drawn.unique()) == drawn.numel()
+    assert equal(everything(), step)
+
+
+def test_packs_have_fewer_masks_and_pairs_more() -> None:
+    packed = everything(pack=5)
+    assert [len(mask) for mask in (*packed.discriminator_masks, *packed.generator_masks)] == [4, 4, 2, 2]
+    assert packed.generator_augment is not None
+    assert len(packed.generator_augment) == 10, "images are distorted one by one"
+    paired = everything(paired=True)
+    assert [len(mask) for mask in (*paired.discriminator_masks, *paired.generator_masks)] == [20, 20, 20, 20]
+    assert paired.generator_augment is not None
+    assert len(paired.generator_augment) == 20
 
 
 def test_sample_noise_begins_the_same_whatever_the_count() -> None:

@@ -15,7 +15,7 @@ from harness.gan.augment import augmented
 from harness.gan.draws import StepDraws
 from harness.gan.losses import Losses
 
-from .common import CONV
+from .common import CONV, RECIPES
 
 
 @pytest.fixture
@@ -171,6 +171,20 @@ def test_d_moves_n_times_a_step_on_batches_of_its_own_and_g_once(tiny: Experimen
         for optimizer in (training.discriminator_optimizer, training.generator_optimizer)
     ]
     assert steps == [6, 2]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_in_bf16(tiny: Experiment, images: Images, name: str) -> None:
+    """Its first steps are those of fp32, as far as eight bits go; weights and slopes stay fp32."""
+    plan = tiny.with_values({**RECIPES[name], "train.epochs": 1})
+    exact, coarse = (
+        Training(plan.with_values({"train.precision": precision}), images).train_epoch()
+        for precision in ("fp32", "bf16")
+    )
+    assert coarse.diverged is None
+    for loss in ("loss/discriminator", "loss/generator", "loss/penalty"):
+        if loss in exact.metrics:
+            assert coarse.metrics[loss] == pytest.approx(exact.metrics[loss], rel=0.05, abs=0.05)
 
 
 def test_too_few_images_for_the_updates_of_one_step_are_refused(tiny: Experiment, images: Images) -> None:

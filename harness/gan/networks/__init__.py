@@ -62,6 +62,20 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
     return built
 
 
+def recordable(experiment: Experiment, images: Images, generator: nn.Module, discriminator: nn.Module) -> bool:
+    """Whether a step of these networks, as `build` made them, never waits for the device. Harness's own never do."""
+    classes = images.classes if experiment.conditional else 0
+    looking = []
+    if ":" in experiment.generator.kind:
+        noise = own.generator_inputs(experiment.generator.latent + classes)
+        looking.append(own.looks_at_values(generator, *noise))
+    if ":" in experiment.discriminator.kind:
+        shape = (experiment.discriminator.pack * images.shape[0], *images.shape[1:])
+        judged = own.discriminator_inputs(shape, mask_shapes(discriminator), told=bool(classes))
+        looking.append(own.looks_at_values(discriminator, *judged))
+    return not any(looking)
+
+
 def mask_shapes(discriminator: nn.Module) -> tuple[tuple[int, ...], ...]:
     """What the dropout masks of one image, or pack, look like; empty for a network without dropout."""
     return tuple(tuple(mask) for mask in getattr(discriminator, "mask_shapes", ()))
@@ -85,4 +99,4 @@ def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[
     own.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
 
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "build", "mask_shapes"]
+__all__ = ["DISCRIMINATORS", "GENERATORS", "build", "mask_shapes", "recordable"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from harness.errors import HarnessError, brief
 from harness.own import find_module
@@ -26,7 +29,7 @@ def make(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any
 
 def try_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
     """Raise HarnessError where a generator of [B, inputs] to [B, *shape] breaks the contract."""
-    _try(network, what, (TRIED, *shape), _some(TRIED, inputs))
+    _try(network, what, (TRIED, *shape), *generator_inputs(inputs))
 
 
 def try_discriminator(
@@ -36,15 +39,40 @@ def try_discriminator(
 
     told: it is handed labels. alone: what it says of an image must not depend on the others of the batch.
     """
-    images = _some(TRIED, *shape)
-    rest = [torch.ones(TRIED, *mask) for mask in masks] or None, torch.zeros(TRIED, dtype=torch.int64) if told else None
+    images, *rest = discriminator_inputs(shape, masks, told=told)
     answer = _try(network, what, (TRIED,), images, *rest)
     others = torch.cat([images[:1], images[1:].flip(-1)])
-    if alone and not torch.allclose(_answer(network, what, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
+    if alone and not torch.allclose(_again(network, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
         raise HarnessError(
             f"{what} judges an image by the others of its batch (batch norm does), so that no image has a slope of its "
             "own for a penalty: take that out of the discriminator, or set the penalties of objective to 0"
         )
+
+
+def generator_inputs(inputs: int) -> tuple[Tensor]:
+    """Such as training has, for a few images."""
+    return (_some(TRIED, inputs),)
+
+
+def discriminator_inputs(
+    shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool
+) -> tuple[Tensor, list[Tensor] | None, Tensor | None]:
+    labels = torch.zeros(TRIED, dtype=torch.int64) if told else None
+    return _some(TRIED, *shape), [torch.ones(TRIED, *mask) for mask in masks] or None, labels
+
+
+def looks_at_values(network: nn.Module, *inputs: Any) -> bool:
+    """Whether it goes by what is in its tensors (`.item()`, `if`, boolean indexing), which no recorded step can.
+
+    It is found out with tensors that have shapes and no values.
+    """
+    copied = copy.deepcopy(network)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+            copied(*pytree.tree_map_only(Tensor, mode.from_tensor, inputs))
+    except Exception:  # the user's code may raise anything
+        return True
+    return False
 
 
 def _some(*size: int) -> Tensor:
@@ -52,19 +80,21 @@ def _some(*size: int) -> Tensor:
 
 
 def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any) -> Tensor:
-    """The answer to inputs such as training has, which are seen to come out right, alike twice, and of every weight."""
+    """The answer to inputs such as training has, which is seen to be of the right shape, of every weight, and the same
+    when it is asked for again. Buffers are left as they were."""
     weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     if not weights:
         raise HarnessError(f"{what} has no weights to train")
-    answer = _answer(network, what, *inputs)
+    shapes = ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
+    before = _buffers(network)
+    try:
+        answer = network(*inputs)
+    except Exception as error:  # the user's code may raise anything
+        raise HarnessError(f"{what} failed on {shapes}: {brief(error)}") from error
     arrived = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
     if arrived != list(expected):
-        raise HarnessError(f"{what} returned {arrived} for {_shapes(inputs)}; expected {list(expected)}")
-    if not torch.equal(_answer(network, what, *inputs), answer):
-        raise HarnessError(
-            f"{what} answers otherwise when it is asked again: it must be a pure function of its inputs, without "
-            "dropout or noise of its own (docs/networks.md says how masks are handed in)"
-        )
+        raise HarnessError(f"{what} returned {arrived} for {shapes}; expected {list(expected)}")
+    assert isinstance(answer, Tensor)
     gradients: Sequence[Tensor | None] = [None] * len(weights)
     if answer.requires_grad:
         gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
@@ -74,22 +104,29 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
             f"{what}: what it returns does not depend on its weight {unused[0]}: "
             "take it out, or set requires_grad to False"
         )
+    _put_back(network, before)
+    if not torch.equal(_again(network, *inputs), answer):
+        raise HarnessError(
+            f"{what} answers otherwise when it is asked again: it must be a pure function of its inputs, without "
+            "dropout or noise of its own (docs/networks.md says how masks are handed in)"
+        )
     return answer
 
 
-def _answer(network: nn.Module, what: str, *inputs: Any) -> Tensor:
-    """Its buffers are left as they were."""
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    try:
-        answer: Tensor = network(*inputs)
-    except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"{what} failed on {_shapes(inputs)}: {brief(error)}") from error
-    with torch.no_grad():
-        for name, buffer in network.named_buffers():
-            if name in before:
-                buffer.copy_(before[name])
+@torch.no_grad()
+def _again(network: nn.Module, *inputs: Any) -> Tensor:
+    before = _buffers(network)
+    answer: Tensor = network(*inputs)
+    _put_back(network, before)
     return answer
 
 
-def _shapes(inputs: Sequence[Any]) -> str:
-    return ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+
+@torch.no_grad()
+def _put_back(network: nn.Module, before: Mapping[str, Tensor]) -> None:
+    for name, buffer in network.named_buffers():
+        if name in before:
+            buffer.copy_(before[name])
