@@ -60,6 +60,7 @@ def _short(*overrides: str) -> Run:
 
 
 FEW_IMAGES = ("data.subset=500", "train.batch_size=50", "train.epochs=200", "track.score_every=10")
+UNSCORED = ("data.subset=1000", "train.epochs=10", "track.score_every=null", "quality.judge=null")
 RUNS = {
     "good": Run("default", ("data.subset=10000", "train.epochs=12")),
     "notebook": Run("notebook", ("data.subset=20000", "train.epochs=10")),
@@ -75,9 +76,10 @@ RUNS = {
     "dragan": _short("objective.dragan=10"),
     "few": Run("default", (*PLAIN, *FEW_IMAGES)),
     "few-moved": Run("default", (*PLAIN, *FEW_IMAGES, "augment.translation=0.125")),
+    "dead": Run("notebook", ("optimizer.lr=1", *UNSCORED)),
     "diverged": Run(
         "notebook",
-        ("objective.kind=wasserstein", "optimizer.lr=1", "data.subset=10000", "train.epochs=30", "quality.judge=null"),
+        ("objective.kind=wasserstein", "optimizer.lr=0.1", f"discriminator.widths={[256] * 6}", *UNSCORED),
     ),
 }
 
@@ -109,12 +111,10 @@ def main() -> None:
 def train(name: str, out: Path) -> None:
     """Train a run to its end or until it diverges, and write both files, the JSON last."""
     run = RUNS[name]
-    scored = "quality.judge=null" not in run.overrides
-    fixed = [each for each in FIXED if scored or not each.startswith("track.score_every")]
-    plan = experiments.load(run.experiment, [*fixed, *run.overrides])
+    plan = experiments.load(run.experiment, [*FIXED, *run.overrides])
     splits = data.load(**plan.data.model_dump())
     training = Training(plan, splits.train)
-    scoring = Scoring(plan, splits) if scored else None
+    scoring = Scoring(plan, splits) if plan.quality.judge else None
     began, steps, points = time.process_time(), [], []
     kept: dict[str, list[Tensor]] = {what: [] for what in ("samples", "logits", *TOLD)}
     kept["samples"].append(training.sample(DRAWN))
@@ -139,7 +139,7 @@ def train(name: str, out: Path) -> None:
         np.savez_compressed(file, slopes=slopes(training).numpy(), **arrays)
     found = {
         "experiment": run.experiment,
-        "overrides": [*fixed, *run.overrides],
+        "overrides": [*FIXED, *run.overrides],
         "points": points,
         "steps": {total: [row[index] for row in steps[:STEPS_KEPT]] for index, total in enumerate(TOTALS)},
         "diverged": diverged,

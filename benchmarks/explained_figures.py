@@ -229,35 +229,32 @@ def collapse(runs: Runs, arrays: Arrays) -> Figure:
 
 
 def divergence(runs: Runs, arrays: Arrays) -> Figure:
-    """Wasserstein logits with and without a penalty; a run that ended in infinity."""
-    figure, ((step, logit, kid, dead),) = panels(1, 4, 2.7)
-    for name, label, color in (
-        ("wasserstein", "no penalty", FAKE),
-        ("wasserstein-gp", "gradient penalty 10", REAL),
-    ):
-        values = np.abs(runs[name]["steps"]["gradient/discriminator"])
-        step.plot(np.arange(1, len(values) + 1), values, color=color, linewidth=0.8, label=label)
+    """Wasserstein with and without a penalty; a run that is dead; one that ends in infinity."""
+    figure, ((logit, kid, dead, infinite),) = panels(1, 4, 2.7)
+    sides = {"wasserstein": ("no penalty", FAKE), "wasserstein-gp": ("penalty 10", REAL)}
+    for name, (label, color) in sides.items():
         line(logit, runs[name], "logit/real", label, color, marker=".")
         line(logit, runs[name], "logit/fake", "", color, marker=".", linestyle=":")
         line(kid, runs[name], "quality/kid", label, color, marker=".")
-    step.set_title("gradient of D, a step")
-    step.set_xlabel("step")
-    logit.set_title("logit/real, /fake (dotted)")
     logit.set_yscale("symlog", linthresh=10)
-    kid.set_title("quality/kid")
-    for panel in (step, kid):
-        panel.set_yscale("log")
-    for panel in (logit, kid):
+    logit.set_title("A: logit/real, logit/fake dotted")
+    plain_log(kid.yaxis)
+    kid.set_title("A: quality/kid, log scale")
+    logit.legend(fontsize=8, loc="lower left")
+    curves_of = {"loss/discriminator": ("loss D", REAL, "-"), "loss/generator": ("loss G", FAKE, "-")}
+    curves_of |= {"gradient/discriminator": ("gradient D", REAL, ":"), "gradient/generator": ("gradient G", FAKE, ":")}
+    for panel, name in ((dead, "dead"), (infinite, "diverged")):
+        for metric, (label, color, style) in curves_of.items():
+            where, values = curve(runs[name], metric)
+            panel.plot(where, np.abs(values), color=color, linestyle=style, marker=".", label=label)
+        panel.set_yscale("symlog", linthresh=1)
+        panel.set_yticks([0, 1e6, 1e12, 1e18])
+    dead.set_title("B: learning rate 1")
+    infinite.set_title("C: to infinity")
+    infinite.legend(fontsize=8, loc="center right")
+    whole(logit, kid, dead, infinite)
+    for panel in (logit, kid, dead, infinite):
         panel.set_xlabel("epoch")
-        panel.set_xticks([1, 2, 3, 4])
-    kid.legend(fontsize=8)
-    line(dead, runs["diverged"], "gradient/discriminator", "gradient of D", REAL, marker=".")
-    epochs, values = curve(runs["diverged"], "loss/discriminator")
-    dead.plot(epochs, np.abs(values), color=OTHER, marker=".", label="|loss| of D")
-    dead.set_yscale("log")
-    dead.set_title("learning rate 1")
-    dead.set_xlabel("epoch")
-    dead.legend(fontsize=8)
     return figure
 
 
@@ -392,7 +389,7 @@ def slopes(runs: Runs, arrays: Arrays) -> Figure:
             panel.plot(values[2], height, "o", color="white", markersize=3.5)
     panel.axvline(1, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     panel.set_yticks([-row for row in range(len(names))], list(names.values()))
-    panel.set_xscale("log")
+    plain_log(panel.xaxis)
     panel.set_xlabel("slope of D: norm of its gradient with respect to an image, log scale")
     panel.legend(fontsize=8)
     return figure
