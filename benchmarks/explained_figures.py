@@ -6,7 +6,7 @@ D and what is real are blue, G and what is generated vermilion, held-out images 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def level(panel: Axes, value: float, label: str) -> None:
 def plain_log(axis: Axis) -> None:
     """A log scale in plain numbers: 0.05, not 5 times ten to the minus two."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 
@@ -248,7 +248,9 @@ def divergence(runs: Runs, arrays: Arrays) -> Figure:
             where, values = curve(runs[name], metric)
             panel.plot(where, np.abs(values), color=color, linestyle=style, marker=".", label=label)
         panel.set_yscale("symlog", linthresh=1)
+        panel.set_ylim(-0.5, 1e23)
         panel.set_yticks([0, 1e6, 1e12, 1e18])
+        panel.yaxis.set_minor_locator(NullLocator())
     dead.set_title("B: learning rate 1")
     infinite.set_title("C: to infinity")
     infinite.legend(fontsize=8, loc="center right")
@@ -258,42 +260,46 @@ def divergence(runs: Runs, arrays: Arrays) -> Figure:
     return figure
 
 
+FEW = {"few": ("as they are", "black"), "few-moved": ("moved", OTHER)}
+
+
 def overfitting(runs: Runs, arrays: Arrays) -> Figure:
-    """500 images as they are, and moved: logits on three sorts of images, accuracies, scores."""
-    figure, rows = panels(2, 4, 4.8, sharex=True, sharey="col")
-    for row, (name, label) in zip(rows, FEW.items(), strict=True):
-        logit, accuracy, kid, memorisation = row
+    """500 images as they are, and moved: what D makes of three sorts of images, and the scores."""
+    figure, rows = panels(2, 3, 4.8, sharex=True)
+    for column, (name, (told, color)) in enumerate(FEW.items()):
+        logit, accuracy = rows[:, column]
         run, values = runs[name], arrays[name]["logits"]
         scored = curve(run, "quality/kid")[0]
-        for sort, color, told in ((0, REAL, "trained on"), (1, HELD_OUT, "held out"), (2, FAKE, "generated")):
-            logit.plot(scored, values[:, sort].mean(1), color=color, label=told)
+        for sort, look, label in ((0, REAL, "trained on"), (1, HELD_OUT, "held out"), (2, FAKE, "generated")):
+            logit.plot(scored, values[:, sort].mean(1), color=look, label=label)
             right = values[:, sort] < 0 if sort == 2 else values[:, sort] > 0
-            accuracy.plot(scored, right.mean(1), color=color, label=told)
-        logit.set_ylabel(label)
-        level(accuracy, 0.5, "a guess")
+            accuracy.plot(scored, right.mean(1), color=look)
+        logit.set_title(f"500 images {told}: mean logit")
+        logit.set_ylim(-4.7, 4.7)
+        accuracy.set_title(f"500 images {told}: judged rightly")
         accuracy.set_ylim(0, 1.02)
-        line(kid, run, "quality/kid", "KID", "black")
-        kid.set_yscale("log")
-        line(memorisation, run, "quality/memorisation", "memorisation", OTHER)
-    titles = ("mean logit", "judged rightly", "quality/kid, log scale", "quality/memorisation")
-    for panel, title in zip(rows[0], titles, strict=True):
-        panel.set_title(title)
+        for panel, (metric, title) in zip(rows[:, 2], SCORES.items(), strict=True):
+            line(panel, run, metric, told, color)
+            panel.set_title(title)
+    rows[0][0].legend(fontsize=8, ncols=3, loc="upper left")
+    plain_log(rows[0][2].yaxis)
+    rows[0][2].legend(fontsize=8)
     for panel in rows[1]:
         panel.set_xlabel("epoch of 500 images")
-    rows[0][0].legend(fontsize=8)
     return figure
 
 
-FEW = {"few": "500 images", "few-moved": "500 images, moved"}
+SCORES = {"quality/kid": "quality/kid, log scale", "quality/memorisation": "quality/memorisation"}
 
 
 def overfitting_samples(runs: Runs, arrays: Arrays) -> Figure:
-    figure, ((*row,),) = panels(1, 4, 1.9)
-    scored = curve(runs["few"], "quality/kid")[0]
-    for panels_of, (name, label) in zip((row[:2], row[2:]), FEW.items(), strict=True):
-        kids = curve(runs[name], "quality/kid")[1]
-        for panel, index in zip(panels_of, (int(np.argmin(kids)), len(kids) - 1), strict=True):
-            title = f"{label}, epoch {scored[index]}: KID {kids[index]:.2f}"
+    """Of both runs halfway and at the end."""
+    figure, ((*row,),) = panels(1, 4, 1.45)
+    for pair, (name, (told, _)) in zip((row[:2], row[2:]), FEW.items(), strict=True):
+        scored, kids = curve(runs[name], "quality/kid")
+        for panel, epoch in zip(pair, (100, 200), strict=True):
+            index = scored.index(epoch)
+            title = f"{told}, epoch {epoch}: KID {kids[index]:.2f}"
             show(panel, arrays[name]["samples"][index + 1], title, count=50)
     return figure
 
@@ -393,6 +399,3 @@ def slopes(runs: Runs, arrays: Arrays) -> Figure:
     panel.set_xlabel("slope of D: norm of its gradient with respect to an image, log scale")
     panel.legend(fontsize=8)
     return figure
-
-
-__all__: Sequence[str] = ["draw_all"]
