@@ -20,7 +20,7 @@ def plan(kind: str, device: str, *overrides: str) -> Experiment:
     """In fp32 unless told otherwise, without scores, and longer than any benchmark."""
     fixed = [f"train.device={device}", "train.precision=fp32", "train.epochs=100000"]
     fixed += ["data.validation=0", "track.score_every=null", *_PLAIN]
-    return experiments.load({"mlp": "notebook", "conv": "default"}[kind], [*fixed, *overrides])
+    return experiments.load({"mlp": "notebook", "conv": "conditional"}[kind], [*fixed, *overrides])
 
 
 def some_images(count: int) -> Images:

@@ -222,14 +222,15 @@ def duration(seconds: float) -> str:
 _COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "red", "skipped": "yellow"}
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table whose numbers never wrap: where the terminal is narrow, the first column gives way."""
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, gives_way: int = 0) -> None:
+    """A table whose numbers never wrap: where the terminal is narrow, one column gives way, the first or another."""
     screen = console()
     if not screen.is_terminal:
         screen.width = 200  # in a file or a pipe nothing is cut
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(header):
-        table.add_column(title, no_wrap=index > 0, overflow="fold", min_width=12 if index == 0 else None)
+        wraps = index == gives_way
+        table.add_column(title, no_wrap=not wraps, overflow="fold", min_width=12 if wraps else None)
     for row in rows:
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     screen.print(table)

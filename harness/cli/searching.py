@@ -241,4 +241,4 @@ def studies(storage: str | None, as_json: bool) -> None:
         "run",
         "started",
     ]
-    print_table(header, lines)
+    print_table(header, lines, gives_way=header.index("values"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import statistics
 from collections.abc import Callable
 
 import torch
@@ -62,7 +61,7 @@ def resolved_population(experiment: Experiment, images: Images, count: int) -> i
 def _population_seconds(experiment: Experiment, images: Images, size: int) -> tuple[float, float]:
     plan = experiment.with_values({"train.epochs": 1 + TIMED_EPOCHS})
     alone, together = Training(plan, images), Population([Training(plan, images) for _ in range(size)])
-    return _medians(lambda: alone.train_epoch().seconds, lambda: together.train_epoch()[0][1].seconds)
+    return _least(lambda: alone.train_epoch().seconds, lambda: together.train_epoch()[0][1].seconds)
 
 
 def _faster_precision(experiment: Experiment, images: Images) -> str:
@@ -72,7 +71,7 @@ def _faster_precision(experiment: Experiment, images: Images) -> str:
         experiment.with_values({"train.precision": name, "train.epochs": 1 + TIMED_EPOCHS}) for name in ("fp32", "bf16")
     ]
     first, second = (Training(plan, some) for plan in plans)
-    fp32, bf16 = _medians(lambda: first.train_epoch().seconds, lambda: second.train_epoch().seconds)
+    fp32, bf16 = _least(lambda: first.train_epoch().seconds, lambda: second.train_epoch().seconds)
     return "bf16" if fp32 > WORTH * bf16 else "fp32"
 
 
@@ -83,8 +82,8 @@ def _some(images: Images, experiment: Experiment) -> Images:
     return images.take(torch.arange(batches * experiment.train.batch_size) % len(images))
 
 
-def _medians(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
-    """Of the seconds that each says it took, in turn; the first of each warms up."""
+def _least(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
+    """Of the seconds that each says it took, in turn, after one to warm up: what else the machine does only adds."""
     rounds = [(first(), second()) for _ in range(1 + TIMED_EPOCHS)]
     one, other = zip(*rounds[1:], strict=True)
-    return statistics.median(one), statistics.median(other)
+    return min(one), min(other)

@@ -210,7 +210,8 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     settled = {path: base.leaves()[path] for path in ("train.device", "train.precision")}
     fuse, planned = wish.fuse, wish.trials or TRIALS
     if fuse is None:
-        fuse = resolved_population(base, training.images, min(TOGETHER, planned))
+        share = -(-planned // wish.workers)  # no process is to claim what the others are waiting for
+        fuse = resolved_population(base, training.images, min(TOGETHER, share))
     sampler = wish.sampler or "tpe"
     settings = Settings(
         experiment.with_values(settled),

@@ -79,6 +79,7 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
         _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
         _chart("loss", "LINE", metricKey="loss/discriminator"),
         _chart("loss", "LINE", metricKey="loss/generator"),
+        *([_chart("loss", "LINE", metricKey="loss/penalty")] if "loss/penalty" in logged else []),
     ]
     sections: list[dict[str, Any]] = [
         {"uuid": _uuid(name), "name": name, "display": open_, "isReordered": True} for name, open_ in _SECTIONS.items()

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 PLANS = {
     "notebook": ("notebook", []),
-    "default": ("default", ["train.ema_half_life=1000", "discriminator.dropout=0.2"]),
+    "conditional": ("conditional", ["train.ema_half_life=1000", "discriminator.dropout=0.2"]),
     "conditional mlp": ("notebook", ["conditional=true", "optimizer.schedule=linear", "generator.latent=32"]),
 }
 FIXED = {

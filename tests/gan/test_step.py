@@ -195,7 +195,7 @@ def test_thirty_steps_equal_a_transcription_of_the_default() -> None:
     """Narrow, for few steps, and with dropout; the rest is experiments/default.yaml."""
     changes = ["data.subset=640", "generator.width=4", "discriminator.width=4", "discriminator.dropout=0.2"]
     changes += ["train.epochs=3", f"train.ema_half_life={HALF_LIFE}", "train.device=cpu", "train.precision=fp32"]
-    experiment = experiments.load("default", changes)
+    experiment = experiments.load("conditional", changes)
     images = data.load("mnist", subset=640).train
     assert images.labels is not None
     training = Training(experiment, images, dtype=torch.float64)
