@@ -43,7 +43,7 @@ ADVISED = 10  # images for which it is kept what G is told
 TOLD = ("advised", "advice", "advised_logits")
 
 FIXED = ("train.device=cpu", "train.precision=fp32", "train.seed=0", "data.validation=10000", "track.score_every=1")
-PLAIN = ("conditional=false", "optimizer.schedule=constant")  # the default pair, not told the class
+PLAIN = ("conditional=false", "optimizer.schedule=constant")  # the convolutional pair, not told the class
 SHORT = (*PLAIN, "data.subset=10000", "train.epochs=4")
 
 
@@ -56,13 +56,13 @@ class Run:
 
 
 def _short(*overrides: str) -> Run:
-    return Run("default", (*SHORT, *overrides))
+    return Run("conditional", (*SHORT, *overrides))
 
 
 FEW_IMAGES = ("data.subset=500", "train.batch_size=50", "train.epochs=200", "track.score_every=10")
 UNSCORED = ("data.subset=1000", "train.epochs=10", "track.score_every=null", "quality.judge=null")
 RUNS = {
-    "good": Run("default", ("data.subset=10000", "train.epochs=12")),
+    "good": Run("conditional", ("data.subset=10000", "train.epochs=12")),
     "notebook": Run("notebook", ("data.subset=20000", "train.epochs=10")),
     "notebook-fixed": Run("notebook-fixed", ("data.subset=20000", "train.epochs=10")),
     "non-saturating": _short(),
@@ -74,8 +74,8 @@ RUNS = {
     "wasserstein-gp": _short("objective.kind=wasserstein", "objective.gradient_penalty=10"),
     "r1": _short("objective.r1=1"),
     "dragan": _short("objective.dragan=10"),
-    "few": Run("default", (*PLAIN, *FEW_IMAGES)),
-    "few-moved": Run("default", (*PLAIN, *FEW_IMAGES, "augment.translation=0.125")),
+    "few": Run("conditional", (*PLAIN, *FEW_IMAGES)),
+    "few-moved": Run("conditional", (*PLAIN, *FEW_IMAGES, "augment.translation=0.125")),
     "dead": Run("notebook", ("optimizer.lr=1", *UNSCORED)),
     "diverged": Run(
         "notebook",

@@ -205,7 +205,7 @@ class _Live(Progress):
 def _numbers(report: Report) -> str:
     metrics = report.metrics
     return (
-        f"loss D {metrics['loss/discriminator']:.3f} G {metrics['loss/generator']:.3f}"
+        f"loss D {brief_number(metrics['loss/discriminator'])} G {brief_number(metrics['loss/generator'])}"
         f"  {metrics['speed/images_per_second']:,.0f} images/s"
     )
 
@@ -220,6 +220,11 @@ def duration(seconds: float) -> str:
 
 
 _COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "red", "skipped": "yellow"}
+
+
+def brief_number(value: float) -> str:
+    """Three decimals, or a power of ten where the number is too large for them to matter."""
+    return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, gives_way: int = 0) -> None:

@@ -145,7 +145,7 @@ def _print_plan(training: Any) -> None:
 
 def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     from harness import records
-    from harness.display import duration
+    from harness.display import brief_number, duration
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
@@ -154,7 +154,8 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     if outcome.reason:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
-        rows.append(("losses", "D {loss/discriminator:.3f}  G {loss/generator:.3f}".format(**outcome.metrics)))
+        losses = (brief_number(outcome.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
+        rows.append(("losses", "D {}  G {}".format(*losses)))
     if outcome.scores:
         ranking = outcome.experiment.ranking
         shown = ranking.shown(outcome.scores, "test")
