@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/leaderboard.jsonl"), help="the runs, one a line")
     parser.add_argument("--write", type=Path, help="a page to put the tables in; nothing is trained")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", help="in place of the experiments' own, where auto would time a busy machine")
     arguments = parser.parse_args()
     try:
         if arguments.write:
@@ -64,7 +65,9 @@ def measure(arguments: argparse.Namespace) -> None:
     jobs = [(seed, name) for seed in range(arguments.seeds) for name in names]
     known: dict[Any, Splits] = {}
     for seed, name in jobs[share - 1 :: of]:
-        plan = experiments.load(name, [f"train.seed={seed}", f"train.device={arguments.device}"])
+        changes = [f"train.seed={seed}", f"train.device={arguments.device}"]
+        changes += [f"train.precision={arguments.precision}"] if arguments.precision else []
+        plan = experiments.load(name, changes)
         section = plan.data
         if section not in known:
             known = {section: data.load(**section.model_dump(), notice=lambda line: print(line, file=sys.stderr))}
