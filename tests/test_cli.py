@@ -446,7 +446,7 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "notebok"], "there is no experiment 'notebok'; did you mean notebook?"),
+        (["run", "notebok"], "there is no experiment 'notebok'; did you mean notebook or notebook-fixed?"),
         (["run", "absent.yaml"], "there is no experiment file absent.yaml"),
         (["run", "tiny.yaml", "--set", "optimizer.lrr=1"], "did you mean optimizer.lr?"),
         (["run", "tiny.yaml", "--set", "optimizer=1"], "optimizer is a section, not a leaf"),
@@ -473,7 +473,7 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
         (["run", "tiny.yaml", "--resume", "latest"], "takes its experiment from the run"),
         (["sample", "latest", "--out", "digits.png"], "there is no run"),
         (["sample", "latest", "--out", "digits.jpg"], "must end in .png"),
-        (["check", "notebok"], "did you mean notebook?"),
+        (["check", "notebok"], "did you mean notebook or notebook-fixed?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(harness: Harness, arguments: list[str], said: str) -> None:
