@@ -35,7 +35,6 @@ from harness.scoring import Scoring
 
 MARKS = "<!-- leaderboard: {} -->"
 FULL = "own epochs"
-NOT_MEASURED = "not measured"
 
 
 def main() -> None:
@@ -150,8 +149,7 @@ def sections(runs: Sequence[Mapping[str, Any]], seeds: int) -> Iterator[str]:
     measured = {run["experiment"] for run in runs}
     rest = [name for name in experiments.known() if name not in measured]
     if rest:
-        why = [f"{name} ({missing(name) or NOT_MEASURED})" for name in rest]
-        yield f"Not measured: {'; '.join(why)}."
+        yield f"Not measured: {', '.join(name + (' (not downloaded)' if missing(name) else '') for name in rest)}."
 
 
 def counts(group: Sequence[Mapping[str, Any]]) -> dict[str, int]:
