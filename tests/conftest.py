@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from harness import cli
@@ -50,6 +51,16 @@ def _quick_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_store_left_over() -> Iterator[None]:
+    """mlflow.set_tracking_uri writes to the environment, where the next test's commands would find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        patch.delenv("MLFLOW_TRACKING_URI")
+        yield
+        mlflow.set_tracking_uri(None)  # MLflow's own memory of it, and the variable
+
+
 @pytest.fixture
 def tiny() -> Experiment:
     """The smallest experiment that exercises everything: three epochs of three steps, in well under a second."""
@@ -78,7 +89,6 @@ def workplace(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -
     """An empty working directory with an empty default store in it and the experiment file tiny.yaml."""
     folder = _furnished(tmp_path / "work", database)
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
 
 
@@ -138,7 +148,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory, database: Path, _data_cache
 def gallery(filled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
     """Calls commands in the working directory that has been filled."""
     monkeypatch.chdir(filled)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     capsys.readouterr()
     return _caller(monkeypatch, capsys)
 

@@ -102,7 +102,6 @@ def test_sigterm_ends_the_server_too(filled: Path, monkeypatch: pytest.MonkeyPat
     import urllib.request
 
     monkeypatch.chdir(filled)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     process = spawn("ui", "quick", "--no-open")
     address = wait_for(process, "run quick: ").rpartition("run quick: ")[2].split("/#")[0]
     assert urllib.request.urlopen(f"{address}/health", timeout=5).status == 200

@@ -19,7 +19,6 @@ CURVE = ".js-plotly-plot .scatterlayer .points path"
 @pytest.fixture
 def store(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.chdir(filled)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Store.open(create=False)
 
 

@@ -13,8 +13,7 @@ from harness.tracking import Store
 
 @pytest.fixture(autouse=True)
 def _no_other_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No store from the environment, and none of MLflow's own making: it makes ./mlflow.db when it is asked vaguely."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    """No store of MLflow's own making: it makes ./mlflow.db when it is asked vaguely."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
