@@ -1,0 +1,157 @@
+"""The two networks of an experiment, a section for each kind, and which kind a section is of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from harness.experiment.base import Float, Int, Rate, Section, shown
+
+Widths = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], Field(min_length=1)]
+Width = Annotated[
+    Int, Field(ge=1, le=1024, description="a quarter of the channels of the layer at a quarter of the size")
+]
+Blocks = Annotated[Int, Field(ge=1, le=16, description="residual blocks at half and at a quarter of the size, each")]
+Latent = Annotated[Int, Field(ge=1, le=4096, description="size of the noise vector")]
+Slope = Annotated[Float, Field(ge=0, lt=1, description="negative slope of the LeakyReLU")]
+Dropout = Annotated[Rate, Field(description="share of hidden units set to zero in training")]
+SpectralNorm = Annotated[
+    bool, Field(description="divide every weight by its largest singular value (Miyato et al. 2018)")
+]
+Pack = Annotated[
+    Int, Field(ge=1, le=64, description="images that are judged together, as channels of one (PacGAN, Lin et al. 2018)")
+]
+
+
+class MLPGenerator(Section):
+    """Fully connected: latent -> widths -> image, LeakyReLU between, tanh at the end."""
+
+    kind: Literal["mlp"] = Field("mlp", description="network")
+    latent: Latent = 100
+    widths: Widths = Field((256, 512, 1024), description="units of the hidden layers, input side first")
+    slope: Slope = 0.2
+
+
+class ConvGenerator(Section):
+    """Convolutional: linear to a quarter of the size, twice doubled, tanh at the end."""
+
+    kind: Literal["conv"] = Field("conv", description="network")
+    latent: Latent = 64
+    width: Width = 16
+    slope: Slope = 0.2
+    batch_norm: bool = Field(False, description="normalise before every hidden activation")
+
+
+class ResidualGenerator(Section):
+    """As the convolutional one, with residual blocks at a quarter and at half of the size; no normalisation."""
+
+    kind: Literal["residual"] = Field("residual", description="network")
+    latent: Latent = 64
+    width: Width = 16
+    blocks: Blocks = 1
+    slope: Slope = 0.2
+
+
+class _Own(Section):
+    """A network of the user's own: what is not declared here is handed to its class by name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _options_are_plain(self) -> _Own:
+        for name, value in (self.model_extra or {}).items():
+            if name in ("shape", "inputs", "classes"):
+                raise ValueError(f"{name} is {shown(value)}, but harness itself tells a network its {name}: rename it")
+            if not _plain(value):
+                raise ValueError(f"{name} is {shown(value)}; an option of one's own network is a number, text or list")
+        return self
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value comes back from YAML and JSON as it was."""
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+
+
+class OwnGenerator(_Own):
+    """A generator of the user's own, by its dotted path (docs/networks.md); options of its own stand beside it."""
+
+    kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
+    latent: Latent = 64
+
+
+class MLPDiscriminator(Section):
+    """Fully connected: image -> widths -> one logit, LeakyReLU and dropout after every hidden layer."""
+
+    kind: Literal["mlp"] = Field("mlp", description="network")
+    widths: Widths = Field((1024, 512, 256), description="units of the hidden layers, input side first")
+    slope: Slope = 0.2
+    dropout: Dropout = 0.3
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+class ConvDiscriminator(Section):
+    """Convolutional: twice halved, then linear to one logit; the mirror of the convolutional generator."""
+
+    kind: Literal["conv"] = Field("conv", description="network")
+    width: Width = 16
+    slope: Slope = 0.2
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+class ResidualDiscriminator(Section):
+    """As the convolutional one, with residual blocks at half and at a quarter of the size; no normalisation."""
+
+    kind: Literal["residual"] = Field("residual", description="network")
+    width: Width = 16
+    blocks: Blocks = 1
+    slope: Slope = 0.2
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+class OwnDiscriminator(_Own):
+    """A discriminator of the user's own, by its dotted path (docs/networks.md)."""
+
+    kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
+    dropout: Dropout = 0.0
+    spectral_norm: SpectralNorm = False
+    pack: Pack = 1
+
+
+def tag_of(model: type[Section]) -> str:
+    """The kind of a model of one of the networks."""
+    default = model.model_fields["kind"].default
+    return default if isinstance(default, str) else "own"
+
+
+def kind_of(section: Any) -> str | None:
+    """Which of the networks a section describes: mlp unless it says, `own` for every dotted path; None for nonsense."""
+    kind = section.get("kind", "mlp") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    if not isinstance(kind, str) or kind == "own":
+        return None
+    return "own" if ":" in kind else kind
+
+
+Generators = Annotated[
+    Annotated[MLPGenerator, Tag("mlp")]
+    | Annotated[ConvGenerator, Tag("conv")]
+    | Annotated[ResidualGenerator, Tag("residual")]
+    | Annotated[OwnGenerator, Tag("own")],
+    Discriminator(kind_of),
+]
+Discriminators = Annotated[
+    Annotated[MLPDiscriminator, Tag("mlp")]
+    | Annotated[ConvDiscriminator, Tag("conv")]
+    | Annotated[ResidualDiscriminator, Tag("residual")]
+    | Annotated[OwnDiscriminator, Tag("own")],
+    Discriminator(kind_of),
+]

@@ -1,0 +1,148 @@
+"""Experiments by name and file: where they are looked up, the YAML that they are written in, `--set path=value`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import HarnessError
+from harness.experiment.base import shown
+from harness.experiment.whole import NETWORKS, Experiment, from_mapping, with_overrides
+
+SEARCH = (
+    "search",
+    "search_budget",
+    "search_prune_from",
+)  # keys of an experiment file that are no part of the experiment
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
+
+    What the file says of a search is left to `harness.search`: no run depends on where its values were looked for.
+    Raises HarnessError for an unknown name, malformed YAML, unknown keys, and values out of bounds.
+    """
+    raw, origin = read(name)
+    raw = {key: part for key, part in raw.items() if key not in SEARCH}
+    if overrides:
+        from_mapping(raw, origin)  # a fault in the file is reported as the file's, not as the override's
+        raw = with_overrides(raw, dict(parse_override(text) for text in overrides))
+    return from_mapping(raw, "--set" if overrides else origin)
+
+
+def read(name: str | Path) -> tuple[dict[str, Any], str]:
+    """What the file of an experiment holds, as it stands there, and the file's path for messages."""
+    path = find(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HarnessError(f"cannot read the experiment file {path}: {error}") from error
+    return {"name": path.stem, **parse_yaml(text, str(path))}, str(path)
+
+
+def from_yaml(text: str, origin: str = "the experiment") -> Experiment:
+    """The experiment written in a YAML text. Raises HarnessError as `load` does."""
+    return from_mapping(parse_yaml(text, origin), origin)
+
+
+def folders() -> list[Path]:
+    """Where experiment names are looked up: ./experiments first, then those that come with harness."""
+    package = Path(__file__).resolve().parents[1]
+    bundled = [package / "experiments", package.parent / "experiments"]  # in a wheel; in a checkout
+    return [folder for folder in [Path.cwd() / "experiments", *bundled] if folder.is_dir()]
+
+
+def known() -> dict[str, Path]:
+    """Experiment files by name; a file in ./experiments hides a bundled one of the same name."""
+    files: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.yaml")):
+            files.setdefault(path.stem, path)
+    return files
+
+
+def find(name: str | Path) -> Path:
+    """The file that an experiment name or path stands for. Raises HarnessError with the nearest names."""
+    if Path(name).suffix in {".yaml", ".yml"}:
+        if not Path(name).is_file():
+            raise HarnessError(f"there is no experiment file {name}")
+        return Path(name)
+    files = known()
+    if str(name) not in files:
+        near = difflib.get_close_matches(str(name), files, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(files)}"
+        raise HarnessError(f"there is no experiment {str(name)!r}; {hint} (or give the path of a .yaml file)")
+    return files[str(name)]
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of an experiment file, for editors."""
+    described = Experiment.model_json_schema()
+    for name in NETWORKS:  # `oneOf` would refuse what several kinds take, where the kind is left out
+        described["properties"][name]["anyOf"] = described["properties"][name].pop("oneOf")
+    described["properties"] |= {
+        "search": {"type": "object", "description": "what `harness tune` varies: dotted path -> range or choices"},
+        "search_budget": {"type": "object", "description": "what `harness tune` changes to make trials cheap"},
+        "search_prune_from": {"type": "integer", "description": "the epoch at which its trials are first compared"},
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
+
+
+# YAML -----------------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `1e-4` is a number, and a key given twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a list or mapping cannot be a key", problem_mark=key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)  # the latter two for 2026-13-01 and for [[[[...
+
+
+def parse_yaml(text: str, origin: str) -> dict[str, Any]:
+    """The mapping in a YAML text. Raises HarnessError with line and column."""
+    try:
+        raw = yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise HarnessError(f"{origin}{where}: malformed YAML: {error.problem}") from error
+    except _UNREADABLE as error:
+        raise HarnessError(f"{origin}: malformed YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {shown(raw)}")
+    return raw
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`path=value` as (path, value), the value read as YAML. Raises HarnessError for anything else."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise HarnessError(f"--set {text!r}: expected path=value, for example --set optimizer.lr=1e-4")
+    try:
+        return path.strip(), yaml.load(value, _Loader)
+    except _UNREADABLE as error:
+        raise HarnessError(f"--set {text!r}: the value is not valid YAML") from error

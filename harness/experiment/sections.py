@@ -1,0 +1,166 @@
+"""The sections of an experiment, but for its networks: images, objective, training, tracking, scoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.experiment.base import Float, Int, Rate, Section, Share, Weight
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_FOLDER: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
+
+
+class Data(Section):
+    """Which images are trained on, and which are held out."""
+
+    name: str = Field("mnist", description="data set, by its name in the registry")
+    subset: Int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
+    validation: Int = Field(
+        10_000,
+        ge=0,
+        description="training images held out for scoring while training and for choosing (of stacked-mnist none, "
+        "unless it is set)",
+    )
+    seed: Int = Field(0, ge=0, lt=2**63, description="which images a subset takes; the same for every training seed")
+
+    path: str | None = Field(
+        None, min_length=1, description="of name folder: the folder of your images (docs/data.md); made absolute"
+    )
+    size: Int | None = Field(None, ge=4, le=1024, description="of name folder: side of the images made of them (28)")
+    channels: Literal[1, 3] | None = Field(None, description="of name folder: 1 for grey images, 3 for colour (1)")
+    unreadable: Literal["refuse", "skip"] | None = Field(
+        None, description="of name folder: what to do with images that cannot be read (refuse)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_folder_has_options(cls, raw: Any) -> Any:
+        """Its defaults are settled here, so that they stand in the stored experiment, and nowhere else."""
+        if not isinstance(raw, dict):
+            return raw
+        given = {leaf for leaf in ("path", *_FOLDER) if raw.get(leaf) is not None}
+        if raw.get("name") != "folder":
+            if given:
+                raise ValueError(
+                    f"data.{min(given)} is set, but data.name is {raw.get('name', 'mnist')}: it belongs to folder; "
+                    "set data.name to folder, or leave it out"
+                )
+            return raw
+        if "path" not in given:
+            raise ValueError("data.name is folder, but data.path is not set: set it to the folder of your images")
+        path = raw["path"]
+        path = str(Path(path).expanduser().absolute()) if path and isinstance(path, str) else path
+        return {**raw, "path": path, **{leaf: raw[leaf] if leaf in given else _FOLDER[leaf] for leaf in _FOLDER}}
+
+    def origin(self) -> dict[str, Any]:
+        """The data set: its name and its options, as `harness.data.source` takes them."""
+        return self.model_dump(exclude={"subset", "validation", "seed"})
+
+
+class Objective(Section):
+    """What the two networks minimise, and the penalties on the discriminator's slope."""
+
+    kind: Literal["non-saturating", "minimax", "lsgan", "hinge", "wasserstein", "relativistic"] = Field(
+        "non-saturating", description="loss pair, on logits"
+    )
+    label_smoothing: Float = Field(
+        0.0, ge=0, lt=0.5, description="real images count as this much less than certain (one-sided)"
+    )
+    gradient_penalty: Weight = Field(
+        0.0, description="WGAN-GP's weight: slope 1 between real and generated; 0 for none"
+    )
+    dragan: Weight = Field(0.0, description="DRAGAN's weight: slope 1 around real images; 0 for none")
+    r1: Weight = Field(0.0, description="R1's gamma: slope 0 at real images; 0 for none")
+    r2: Weight = Field(0.0, description="R2's gamma: slope 0 at generated images; 0 for none")
+
+    @model_validator(mode="after")
+    def _smoothing_has_a_target(self) -> Objective:
+        if self.label_smoothing and self.kind not in ("non-saturating", "minimax", "lsgan"):
+            raise ValueError(
+                f"objective.label_smoothing is {self.label_smoothing}, but {self.kind} has no target to smooth: "
+                "set it to 0, or objective.kind to non-saturating, minimax or lsgan"
+            )
+        return self
+
+    @property
+    def penalties(self) -> tuple[str, ...]:
+        """Names of the penalties that are on."""
+        return tuple(name for name in PENALTIES if getattr(self, name))
+
+
+PENALTIES = ("gradient_penalty", "dragan", "r1", "r2")
+
+
+class Optimizer(Section):
+    """Adam, one for each network."""
+
+    lr: Float = Field(2e-4, gt=0, le=1, description="learning rate, of both networks unless discriminator_lr is set")
+    discriminator_lr: Float | None = Field(None, gt=0, le=1, description="the discriminator's own learning rate")
+    betas: tuple[Rate, Rate] = Field((0.9, 0.999), description="decay of Adam's two running averages, a step")
+    eps: Float = Field(1e-8, gt=0, le=1, description="added to Adam's denominator")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="linear, cosine: the learning rates fall to zero over the whole run"
+    )
+
+
+class Train(Section):
+    """How long, in what portions, from which seed, on what."""
+
+    epochs: Int = Field(200, ge=1, description="passes over the training images by the discriminator")
+    batch_size: Int = Field(100, ge=2, description="images an update; a last, partial batch is dropped")
+    discriminator_steps: Int = Field(
+        1, ge=1, le=100, description="updates of D for one of G, each on a batch of its own"
+    )
+    seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
+    precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
+    device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
+    ema_half_life: Float | None = Field(
+        None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
+    )
+
+
+class Augment(Section):
+    """What is done to real and generated images alike before D sees them (Zhao et al. 2020, DiffAugment); no flips.
+
+    Each image anew, in every update. What is moved in from outside, or cut out, is black.
+    """
+
+    translation: Share = Field(0.0, description="shift of up to this share of the side, either way; 0.125 in the paper")
+    cutout: Share = Field(0.0, description="side of a square cut out, as a share of the image's; 0.5 in the paper")
+    brightness: Share = Field(0.0, description="added to pixels in [-1, 1], up to this, either way; 0.5 in the paper")
+    contrast: Share = Field(0.0, description="distance from the mean, up to this share, either way; 0.5 in the paper")
+
+    @property
+    def on(self) -> bool:
+        return any((self.translation, self.cutout, self.brightness, self.contrast))
+
+
+class Track(Section):
+    """What is kept, and how often: in epochs, counted from 1; the last epoch always counts."""
+
+    samples_every: Int = Field(10, ge=1, description="epochs between sample grids")
+    checkpoint_every: Int = Field(10, ge=1, description="epochs between checkpoints")
+    score_every: Int | None = Field(
+        None, ge=1, description="epochs between scores on the validation images; null scores at the end alone"
+    )
+
+
+class Quality(Section):
+    """How samples are scored (docs/metrics.md)."""
+
+    judge: str | None = Field(
+        "first", description="first, second, or package.module:Class of a feature network; null for no scores at all"
+    )
+    judge_weights: str | None = Field(None, description="weights file of a feature network of one's own")
+    samples: Int = Field(
+        10_000,
+        ge=10,
+        description="generated and real images compared when a run has ended (of stacked-mnist 26,000, unless it is "
+        "set)",
+    )
+    samples_while_training: Int = Field(2_000, ge=10, description="the same, for the scores between epochs")

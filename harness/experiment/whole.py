@@ -1,0 +1,254 @@
+"""The whole experiment: what its sections must be to each other, its leaves, and what is wrong with one, in words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from harness.errors import HarnessError
+from harness.experiment.base import Section, shown
+from harness.experiment.networks import (
+    Discriminators,
+    Generators,
+    MLPDiscriminator,
+    MLPGenerator,
+    kind_of,
+    tag_of,
+)
+from harness.experiment.sections import Augment, Data, Objective, Optimizer, Quality, Track, Train
+from harness.ranking import Ranking, ranking_of
+
+NETWORKS = ("generator", "discriminator")
+_COUNTED = {"data": {"validation": 0}, "quality": {"samples": 26_000}}  # where modes are counted, and nothing is told
+
+
+class Experiment(Section):
+    """Everything that a run depends on. Its leaves, by dotted path, are the params in MLflow."""
+
+    name: str = Field(min_length=1, max_length=100, description="what the experiment is called")
+    project: str = Field("gan", min_length=1, max_length=100, description="the MLflow experiment that holds its runs")
+    description: str = Field("", max_length=500, description="one line: what it shows and where it comes from")
+    conditional: bool = Field(False, description="both networks are told the class; the data needs labels")
+    data: Data = Data()
+    generator: Generators = MLPGenerator()
+    discriminator: Discriminators = MLPDiscriminator()
+    objective: Objective = Objective()
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    augment: Augment = Augment()
+    track: Track = Track()
+    quality: Quality = Quality()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modes_are_counted_as_published(cls, raw: Any) -> Any:
+        parts = {name: raw.get(name, {}) for name in _COUNTED} if isinstance(raw, dict) else {}
+        if not parts or not all(isinstance(part, dict) for part in parts.values()):
+            return raw
+        name = parts["data"].get("name")
+        if not isinstance(name, str) or ranking_of(name).against_real:
+            return raw
+        return {**raw, **{name: {**_COUNTED[name], **part} for name, part in parts.items()}}
+
+    @model_validator(mode="after")
+    def _a_batch_fits(self) -> Experiment:
+        if self.data.subset is not None and self.data.subset < self.train.batch_size:
+            raise ValueError(
+                f"data.subset is {self.data.subset}, less than one batch (train.batch_size {self.train.batch_size}): "
+                "take more images or a smaller batch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _packs_fill_a_batch(self) -> Experiment:
+        pack, batch = self.discriminator.pack, self.train.batch_size
+        if batch % pack:
+            raise ValueError(
+                f"discriminator.pack is {pack}, and train.batch_size {batch} is no multiple of it: "
+                f"set it to {batch - batch % pack or pack}"
+            )
+        if pack > 1 and self.conditional:
+            raise ValueError(
+                f"discriminator.pack is {pack}, but a pack of images has no one class for a conditional discriminator "
+                "to be told: set discriminator.pack to 1, or conditional to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _penalties_see_the_whole_network(self) -> Experiment:
+        on, dropout = self.objective.penalties, self.discriminator.dropout
+        if on and dropout:
+            raise ValueError(
+                f"objective.{on[0]} is {getattr(self.objective, on[0])} and discriminator.dropout {dropout}: the slope "
+                "of a network with units dropped is not the slope of the network; set one of them to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_have_images(self) -> Experiment:
+        if self.track.score_every is None:
+            return self
+        if self.quality.judge is None:
+            raise ValueError("track.score_every needs a judge: set quality.judge, or track.score_every to null")
+        if self.ranking.against_real and self.data.validation < self.quality.samples_while_training:
+            raise ValueError(
+                f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
+                f"quality.samples_while_training {self.quality.samples_while_training:,} images: set data.validation "
+                "to 10000, or quality.samples_while_training to no more than is held out, or track.score_every to null"
+            )
+        return self
+
+    @property
+    def ranking(self) -> Ranking:
+        """By which score its runs are chosen and compared: that of its data set."""
+        return ranking_of(self.data.name)
+
+    def with_values(self, values: Mapping[str, Any]) -> Experiment:
+        """A copy with the leaves of the given dotted paths changed.
+
+        Raises HarnessError for a path that is not a leaf and for a value that its field refuses.
+        """
+        return from_mapping(with_overrides(self.model_dump(mode="json"), values), "the overrides")
+
+    def to_yaml(self) -> str:
+        """The YAML text that `from_yaml` turns back into an equal experiment."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)
+
+    def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
+        """Leaves in which two experiments differ: path -> (here, there); None where one has no such leaf."""
+        here, there = self.leaves(), other.leaves()
+        return {
+            path: (here.get(path), there.get(path))
+            for path in {**here, **there}
+            if here.get(path) != there.get(path) or (path in here) != (path in there)
+        }
+
+
+def from_mapping(raw: Mapping[str, Any], origin: str) -> Experiment:
+    """A validated experiment. Raises HarnessError, one line that names every fault."""
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail, raw) for detail in error.errors())
+        raise HarnessError(f"{origin}: {faults}") from error
+
+
+def with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {key: dict(part) if isinstance(part, dict) else part for key, part in raw.items()}
+    for path, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):
+        if path in _sections():
+            leaves = [leaf for leaf in _known_paths() if leaf.startswith(f"{path}.")]
+            raise HarnessError(f"--set {path}={shown(value)}: {path} is a section, not a leaf; set {', '.join(leaves)}")
+        section, dot, leaf = path.partition(".")
+        if not dot:
+            changed[section] = value
+        elif section not in _sections():
+            raise HarnessError(f"--set {path}={shown(value)}: {unknown(path)}")
+        elif "." in leaf:
+            raise HarnessError(f"--set {path}={shown(value)}: not a leaf of the experiment; {unknown(path)}")
+        else:
+            changed[section] = {**(changed.get(section) or {}), leaf: value}
+        if section in NETWORKS and leaf == "kind" and value != (raw.get(section) or {}).get("kind", "mlp"):
+            # Another kind has options of its own; those of the old kind would only be in its way.
+            models = {tag_of(model): model for model in _sections()[section]}
+            if (tag := kind_of({"kind": value})) in models:
+                known = models[tag].model_fields
+                changed[section] = {key: kept for key, kept in changed[section].items() if key in known}
+    return changed
+
+
+# Its leaves -----------------------------------------------------------------------------------------------------------
+
+
+def scalar_types(experiment: Experiment, path: str) -> set[type]:
+    """Which of bool, int, float and str a leaf of the experiment may be; empty for a list."""
+    owner: Section = experiment
+    *sections, leaf = path.split(".")
+    for section in sections:
+        owner = getattr(owner, section)
+    declared = type(owner).model_fields.get(leaf)
+    if declared is None:  # an option of one's own network is what it is
+        value = getattr(owner, leaf)
+        return {type(value)} & {bool, int, float, str}
+    return _scalars(declared.annotation)
+
+
+def _scalars(annotation: Any) -> set[type]:
+    if annotation in (bool, int, float, str):
+        return {annotation}
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return set()
+    if origin is Literal:
+        return {type(part) for part in parts}
+    return {found for part in parts for found in _scalars(part)}
+
+
+def _section_models(annotation: Any) -> list[type[Section]]:
+    """The Section classes that a field's annotation admits: one, or one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _section_models(part)]
+
+
+def _sections() -> dict[str, list[type[Section]]]:
+    fields = Experiment.model_fields.items()
+    return {name: models for name, field in fields if (models := _section_models(field.annotation))}
+
+
+def _known_paths() -> list[str]:
+    sections = _sections()
+    plain = [name for name in Experiment.model_fields if name not in sections]
+    nested = [f"{name}.{leaf}" for name, models in sections.items() for model in models for leaf in model.model_fields]
+    return list(dict.fromkeys(plain + nested))
+
+
+# Saying what is wrong -------------------------------------------------------------------------------------------------
+
+
+def unknown(path: str) -> str:
+    """That there is no such leaf, and which may have been meant."""
+    candidates = [*_known_paths(), *([] if "." in path else _sections())]
+    near = difflib.get_close_matches(path, candidates, n=1, cutoff=0.6) or [
+        known for known in _known_paths() if known.rpartition(".")[2] == path.rpartition(".")[2]
+    ]
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_known_paths())}"
+    return f"unknown key {path}; {hint}"
+
+
+def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
+    """One pydantic error in our words: what arrived, what was expected."""
+    parts = list(detail["loc"])
+    if len(parts) > 2 and parts[0] in _sections() and parts[1] == kind_of(raw.get(parts[0])):
+        del parts[1]  # pydantic names the kind of a section where several are possible; the user wrote no such key
+    path = ".".join(str(part) for part in parts)
+    match detail["type"]:
+        case "extra_forbidden":
+            if path in _known_paths():
+                section, kind = parts[0], kind_of(raw.get(parts[0]))
+                model = next(model for model in _sections()[section] if tag_of(model) == kind)
+                return f"{path}: {section}.kind {kind} has no such option; it has {', '.join(model.model_fields)}"
+            return unknown(path)
+        case "missing":
+            return f"{path} is missing"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "union_tag_invalid" | "union_tag_not_found" if isinstance(detail["input"], Mapping):
+            kinds = ", ".join(repr(tag_of(model)) for model in _sections()[path] if tag_of(model) != "own")
+            kind = shown(detail["input"].get("kind"))
+            return f"{path}.kind is {kind}; expected {kinds}, or package.module:Class of your own"
+        case "union_tag_not_found":
+            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
+        case "string_pattern_mismatch" if path.endswith(".kind"):
+            return f"{path} is {shown(detail['input'])}; expected package.module:Class, for example networks:Generator"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
+    return f"{path} is {shown(detail['input'])}; {_lowered(detail['msg'])}"
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
