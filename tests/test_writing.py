@@ -82,6 +82,9 @@ def test_a_text_is_a_png_that_seed_rows_style_and_ground_change(harness: Harness
 
     plain = write("a.png")
     assert harness("write", "latest", "2026-11-22", "--out", "z.png").out == "2026-11-22 in z.png\n"
+    assert harness("write", "latest", "2026-11-22").out == "2026-11-22 in written.png\n"
+    assert plain == Path("written.png").read_bytes()
+    assert harness("write", "latest", "--out", "y.png", "--", "-5").out == "-5 in y.png\n"
     picture = read("a.png")
     assert picture.shape[0] == 4 * (ASCENT + DESCENT)
     assert picture.any()

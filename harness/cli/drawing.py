@@ -75,7 +75,11 @@ def sample(
 @click.argument("run")
 @click.argument("text")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="FILE.png, or FILE.webp or FILE.gif (an animation)."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("written.png"),
+    show_default=True,
+    help="FILE.png, or FILE.webp or FILE.gif (an animation).",
 )
 @click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Write it so often, each time anew.")
 @click.option(
@@ -107,7 +111,7 @@ def write(
     """Write TEXT with digits that the generator of RUN draws: in a PNG, or in a GIF or WebP as if by a pen.
 
     TEXT has digits, spaces, - / . : and new lines: "2026-11-22", "10:45". RUN must be told the class, as those of
-    `harness run` are.
+    `harness run` are. A TEXT that begins with a hyphen goes last, after two of them: harness write RUN -- "-5".
     """
     if out.suffix not in {".png", ".gif", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
