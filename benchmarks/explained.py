@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -109,7 +110,10 @@ def main() -> None:
 
 
 def train(name: str, out: Path) -> None:
-    """Train a run to its end or until it diverges, and write both files, the JSON last."""
+    """Train a run to its end or until a number is not finite, and write both files, the JSON last.
+
+    A run that is dead, its gradients exactly 0, goes on: what the page shows of it comes after that.
+    """
     run = RUNS[name]
     plan = experiments.load(run.experiment, [*FIXED, *run.overrides])
     splits = data.load(**plan.data.model_dump())
@@ -121,7 +125,7 @@ def train(name: str, out: Path) -> None:
     diverged = None
     while training.epoch < plan.train.epochs and not diverged:
         report = watched_epoch(training, steps)
-        diverged = report.diverged
+        diverged = None if all(map(math.isfinite, report.metrics.values())) else report.diverged
         points.append({"epoch": report.epoch, "images": training.steps * plan.train.batch_size, **report.metrics})
         due = report.epoch % (plan.track.score_every or 1) == 0 and not diverged
         if scoring and due:

@@ -179,9 +179,9 @@ def _some(
     if len(todo) > 1:
         display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
         training, scoring = running.prepare(next(iter(todo.values())).experiment, display)
-        return outcomes | dict(
-            zip(todo, run_together(list(todo.values()), training.images, scoring, store, display), strict=True)
-        )
+        trained_on = training.images, training.held_out
+        together = run_together(list(todo.values()), *trained_on, scoring, store, display)
+        return outcomes | dict(zip(todo, together, strict=True))
     for seed, plan in todo.items():
         display.notice(f"seed {seed} (of {seeds})")
         if plan.known:

@@ -187,9 +187,9 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
     Whatever can be wrong with an experiment is found here, before anything is tracked.
     """
     if ready is not None and ready.serves(experiment):
-        return Training(resolve(experiment, ready.splits.train), ready.splits.train), ready
+        return _training(experiment, ready.splits), ready
     splits = data.load(**experiment.data.model_dump(), notice=display.notice)
-    training = Training(resolve(experiment, splits.train), splits.train)
+    training = _training(experiment, splits)
     judge = experiment.quality.judge
     if judge is None:
         return training, None
@@ -209,6 +209,10 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
     elif not experiment.data.validation:
         display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
     return training, scoring
+
+
+def _training(experiment: Experiment, splits: data.Splits) -> Training:
+    return Training(resolve(experiment, splits.train), splits.train, splits.validation)
 
 
 def start(training: Training, scoring: Scoring | None, store: Store, options: Options) -> RunLog:

@@ -36,6 +36,7 @@ class Plan:
 def run_together(
     plans: Sequence[Plan],
     images: Images,
+    held_out: Images | None,
     scoring: Scoring | None,
     store: Store,
     display: Display,
@@ -43,11 +44,11 @@ def run_together(
 ) -> list[Outcome]:
     """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
 
-    images: what all train on, on their device. concluded: told of every plan, by its index, as soon as its run has
-    ended. Raises ApartError where the plans cannot share one program, before any run is created.
+    images: what all train on, on their device; held_out: what none does. concluded: told of every plan, by its index,
+    as soon as its run has ended. Raises ApartError where the plans cannot share one program, before any run is created.
     """
     try:
-        trainings = [Training(plan.experiment, images) for plan in plans]
+        trainings = [Training(plan.experiment, images, held_out) for plan in plans]
         population = Population(trainings)
     except HarnessError as error:
         raise ApartError(str(error)) from error

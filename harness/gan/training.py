@@ -41,7 +41,7 @@ class Report:
     epoch: counted from 1.
     metrics: by the names of MLflow's charts; losses in nats, means over the epoch.
     seconds: training alone.
-    diverged: what became NaN or infinite, or None.
+    diverged: what became NaN or infinite, or that no gradient is left to train with; None while all is well.
     """
 
     epoch: int
@@ -57,10 +57,17 @@ class Training:
     """
 
     def __init__(
-        self, experiment: Experiment, images: Images, *, dtype: torch.dtype = torch.float32, capture: bool = True
+        self,
+        experiment: Experiment,
+        images: Images,
+        held_out: Images | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        capture: bool = True,
     ) -> None:
         """`experiment` has its device and precision resolved; `dtype` is that of the weights.
 
+        held_out: images that nothing is trained on; what D makes of them is charted beside the others.
         capture: on a GPU, record the step as a CUDA graph; without it, and where networks of the user's own cannot be
         recorded, every operation is launched by itself.
         """
@@ -76,6 +83,8 @@ class Training:
         self.device = torch.device(experiment.train.device)
         self.dtype = dtype
         self.images = images.to(self.device)
+        some = None if held_out is None else held_out.take(torch.arange(min(PROBES, len(held_out))))
+        self.held_out = None if some is None else some.to(self.device)
         generator, discriminator = build(experiment, images)
         self.capture = capture and can_capture(self.device) and recordable(experiment, images, generator, discriminator)
         self.generator = self._placed(generator, experiment.generator.kind)
@@ -264,29 +273,40 @@ class Training:
 
     @torch.no_grad()
     def _probe(self) -> dict[str, float]:
-        """Mean logits, and the share on the right side, of 1,000 real and 1,000 generated images; dropout off."""
-        count = min(PROBES, len(self.images))
-        count -= count % self.experiment.discriminator.pack
+        """D's mean logits, and its share on the right side, of 1,000 images of each sort: real, generated, held out."""
+        count = self._probed(self.images)
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
-        labels = None if self.labels is None else self.labels[:count]
-        asked = None if self.labels is None else inputs[:, -self.images.classes :].argmax(1)
+        asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
         with self.autocast():
-            real, fake = (
-                self.losses.logits(self.discriminator, images, labels=told_of)
-                for images, told_of in (
-                    (from_uint8(self.images.pixels[:count], self.dtype), labels),
-                    (self.generator(inputs), asked),
-                )
-            )
-        boundary = self.losses.objective.boundary(real, fake)
-        right = [(real > boundary).to(self.dtype).mean(), (fake < boundary).to(self.dtype).mean()]
-        numbers = torch.stack([real.mean(), fake.mean(), *right])
-        return dict(zip(("logit/real", "logit/fake", "accuracy/real", "accuracy/fake"), numbers.tolist(), strict=True))
+            logits = {"real": self._logits(self.images)}
+            logits["fake"] = self.losses.logits(self.discriminator, self.generator(inputs), labels=asked)
+            if self.held_out is not None and self._probed(self.held_out):
+                logits["held_out"] = self._logits(self.held_out)
+        boundary = self.losses.objective.boundary(logits["real"], logits["fake"])
+        numbers = {f"logit/{sort}": values.mean() for sort, values in logits.items()}
+        for sort, values in logits.items():
+            right = values < boundary if sort == "fake" else values > boundary
+            numbers[f"accuracy/{sort}"] = right.to(self.dtype).mean()
+        return dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
+
+    def _logits(self, images: Images) -> Tensor:
+        """D's logits of the first of these images, dropout off."""
+        count = self._probed(images)
+        told = images.labels if self.experiment.conditional else None
+        pixels = from_uint8(images.pixels[:count], self.dtype)
+        return self.losses.logits(self.discriminator, pixels, labels=None if told is None else told[:count])
+
+    def _probed(self, images: Images) -> int:
+        """How many of these images D is asked about: whole packs."""
+        count = min(PROBES, len(images))
+        return count - count % self.experiment.discriminator.pack
 
     def _diverged(self, metrics: Mapping[str, float]) -> str | None:
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             return f"{broken[0]} is {metrics[broken[0]]}"
+        if metrics["gradient/discriminator"] == metrics["gradient/generator"] == 0:
+            return "every gradient of both networks is exactly 0, so nothing trains any more"
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
             if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
                 return f"the {name} has weights that are not finite"

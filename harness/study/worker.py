@@ -90,8 +90,8 @@ class Worker:
         def concluded(index: int, outcome: Outcome) -> None:
             self._settle(plans[index][0], outcome)
 
-        images = self.scoring.splits.train
-        run_together([plan for _, plan in plans], images, self.scoring, self.store, self.display, concluded)
+        members, splits = [plan for _, plan in plans], self.scoring.splits
+        run_together(members, splits.train, splits.validation, self.scoring, self.store, self.display, concluded)
 
     def _alone(self, claim: Claim, plan: Plan) -> None:
         if plan.known:

@@ -175,6 +175,44 @@ def test_an_exploding_run_says_so(tiny: Experiment, images: Images) -> None:
     assert "nan" in report.diverged
 
 
+@pytest.mark.parametrize("changes", [{}, {"conditional": True}, {"discriminator.pack": 2}])
+def test_held_out_images_are_looked_at_and_change_nothing(
+    tiny: Experiment, images: Images, changes: dict[str, object]
+) -> None:
+    plan = tiny.with_values(changes)
+    splits = data.load("mnist", subset=60, validation=101)
+    assert splits.validation is not None
+    with_them, without = Training(plan, splits.train, splits.validation), Training(plan, splits.train)
+    reports = list(with_them)
+    assert set(reports[-1].metrics) == METRICS | {"logit/held_out", "accuracy/held_out"}
+    assert all(set(report.metrics) == METRICS for report in without)
+    assert all(torch.equal(a, b) for a, b in zip(weights(with_them), weights(without), strict=True))
+    count = 100 if "discriminator.pack" in changes else 101
+    labels = splits.validation.labels[:count] if plan.conditional and splits.validation.labels is not None else None
+    with torch.no_grad():
+        pixels = from_uint8(splits.validation.pixels[:count])
+        logits = with_them.losses.logits(with_them.discriminator, pixels, labels=labels)
+    assert reports[-1].metrics["logit/held_out"] == pytest.approx(float(logits.mean()), rel=1e-5)
+    assert reports[-1].metrics["accuracy/held_out"] == pytest.approx(float((logits > 0).float().mean()))
+
+
+def test_one_held_out_image_is_no_pack(tiny: Experiment) -> None:
+    splits = data.load("mnist", subset=60, validation=1)
+    report = Training(tiny.with_values({"discriminator.pack": 2}), splits.train, splits.validation).train_epoch()
+    assert set(report.metrics) == METRICS
+    assert report.diverged is None
+
+
+def test_a_run_without_any_gradient_left_says_so(tiny: Experiment, images: Images) -> None:
+    """Its totals are those of docs/gan.md, section 5, B: losses of G in the millions, of D 0, and gradients of 0."""
+    training = Training(tiny, images)
+    assert training.end_epoch([0.0, 5e6, 0.0, 0.0, 0.0], 1.0).diverged == (
+        "every gradient of both networks is exactly 0, so nothing trains any more"
+    )
+    assert training.end_epoch([0.0, 5e6, 0.0, 1e-9, 0.0], 1.0).diverged is None, "G still learns"
+    assert training.end_epoch([0.7, 0.7, 1e-9, 0.0, 0.0], 1.0).diverged is None, "D still learns"
+
+
 def test_fewer_images_than_a_batch_are_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="less than one batch"):
         Training(tiny, images.take(torch.arange(19)))
