@@ -105,10 +105,10 @@ def missing(name: str) -> str | None:
 
 
 def same(run: Mapping[str, Any], plan: Experiment) -> bool:
-    """Whether it is a run of this plan, whatever `auto` was there."""
-    auto = ("train.device", "train.precision")
+    """Whether it is a run of this plan, whatever `auto` was there, and however it was described."""
+    free = ("train.device", "train.precision", "description")
     leaves = plan.leaves()
-    return all(run["run"].get(path) == value for path, value in leaves.items() if path not in auto)
+    return all(run["run"].get(path) == value for path, value in leaves.items() if path not in free)
 
 
 def floors(plan: Experiment, splits: Splits) -> dict[str, tuple[dict[str, float], dict[str, float] | None]]:
@@ -175,7 +175,7 @@ def table(group: Sequence[Mapping[str, Any]]) -> str:
         seconds = [run["training_seconds"] for run in of]
         dead = len(of) - len(alive)
         told = f"{len(of)}" + (f", {dead} diverged" if dead else "")
-        lines.append([name, *cells, f"{of[0]['images']:,}", f"{statistics.fmean(seconds):,.0f}", told])
+        lines.append([name, *cells, f"{of[0]['images']:,}", f"{statistics.median(seconds):,.0f}", told])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -200,7 +200,7 @@ def circumstances(group: Sequence[Mapping[str, Any]]) -> str:
     precisions = dict.fromkeys(run["run"]["train.precision"] for run in group)
     device = re.sub(r"\(R\)|\(TM\)", "", first["device"])
     return (
-        f"{device}, {' or '.join(threads)} threads a run, {' or '.join(precisions)}, torch {first['torch']}, "
+        f"{device}, threads a run: {' or '.join(threads)}, {' or '.join(precisions)}, torch {first['torch']}, "
         f"commit {', '.join(commits)}"
     )
 
