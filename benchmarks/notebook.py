@@ -16,6 +16,7 @@ import statistics
 from pathlib import Path
 
 from harness import experiment, recall, running
+from harness.course import Options
 from harness.display import Terminal, console
 from harness.errors import HarnessError
 from harness.tracking import Store
@@ -41,8 +42,8 @@ def main() -> None:
     report(store, arguments.name, arguments.pictures)
 
 
-def options(name: str) -> running.Options:
-    return running.Options(name=name)
+def options(name: str) -> Options:
+    return Options(name=name)
 
 
 def report(store: Store, name: str, pictures: Path | None) -> None:

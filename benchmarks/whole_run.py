@@ -24,10 +24,11 @@ import json, resource, sys, time
 from pathlib import Path
 began = float(sys.argv[1])
 from harness import experiment, running
+from harness.course import Options, Quiet
 from harness.tracking import Store
 
 
-class Watch(running.Quiet):
+class Watch(Quiet):
     first = last = seconds = 0.0
 
     def started(self, training, name):
@@ -40,7 +41,7 @@ class Watch(running.Quiet):
 
 watch = Watch()
 store = Store.open(root=Path.cwd())
-outcome = running.run(experiment.load(sys.argv[2], sys.argv[3:]), store, running.Options(), watch)
+outcome = running.run(experiment.load(sys.argv[2], sys.argv[3:]), store, Options(), watch)
 while_training = watch.last - watch.first
 print(json.dumps({
     "status": outcome.status,

@@ -12,10 +12,10 @@ import numpy as np
 
 from harness import data, pictures, recall, running
 from harness import experiment as experiments
+from harness.course import GRID, Options, Outcome, Quiet, truthful
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan.resolve import resolved_device
-from harness.running import Options, Outcome, Quiet, truthful
 from harness.stopping import interruptions
 from harness.tracking import Store
 
@@ -136,6 +136,6 @@ def _reloaded(outcome: Outcome, store: Store) -> str | None:
         return "experiment.yaml read back is another experiment"
     training, _ = running.prepare(outcome.experiment, Quiet())
     training.load_state_dict(recall.checkpoint(store, run).training)
-    if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(running.GRID)), outcome.grid):
+    if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(GRID)), outcome.grid):
         return "the checkpoint, loaded into fresh objects, draws other samples"
     return None

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness import pictures, recall, running
+from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.gan import generate, resolved_population, sample_inputs
 from harness.ranking import Ranking
-from harness.running import Display, Options, Outcome, Status
 from harness.stopping import Deadline, interruptions
 from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store
@@ -113,7 +113,7 @@ def _replicate(
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
-    with interruptions() as stop, running.truthful(log):
+    with interruptions() as stop, truthful(log):
         log.text(experiment.to_yaml(), "experiment.yaml")
         for group in batched(wanted, together):
             plans = {
@@ -195,7 +195,7 @@ def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> Outcome:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
     _, generator, epoch, like = recall.generator(store, found, "end")
-    grid = pictures.grid(generate(generator, sample_inputs(experiment, like, running.GRID)))
+    grid = pictures.grid(generate(generator, sample_inputs(experiment, like, GRID)))
     status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
     return Outcome(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
 
@@ -222,5 +222,5 @@ def _log_curves(store: Store, log: RunLog, ranking: Ranking, run_ids: list[str])
 
 def _rows(grids: list[pictures.Picture]) -> pictures.Picture:
     """The first row of every seed's grid, one below the other."""
-    height = (grids[0].shape[0] - 2) // (running.GRID // ROW)
+    height = (grids[0].shape[0] - 2) // (GRID // ROW)
     return np.concatenate([grid[:height] for grid in grids] + [grids[0][:2]])

@@ -3,104 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from harness import checkpoints, data, pictures, provenance, recall, records
+from harness import data, pictures, provenance, recall, records
 from harness.checkpoints import Checkpoint
-from harness.errors import HarnessError, brief, redact
+from harness.course import GRID, Best, Course, Display, Options, Outcome, save, truthful
+from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Report, Training, resolve, sample_inputs
-from harness.quality import Ranked, has_judge
-from harness.scoring import Scoring, Split, judged
+from harness.gan import Training, resolve
+from harness.quality import has_judge
+from harness.scoring import Scoring, judged
 from harness.stopping import Deadline, interruptions
-from harness.tracking import RunLog, Store, save_generator, save_sampler
-
-GRID = 100  # images in a sample grid
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out and kept; nothing here changes its numbers.
-
-    deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
-    pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
-    final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
-    """
-
-    name: str | None = None
-    kind: str = "run"
-    parent: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    note: str | None = None
-    deadline: float | None = None
-    system_metrics: bool = True
-    pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
-    final: Split = "test"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM, max-time
-    or pruned.
-    unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
-    metrics: of the last epoch. scores: of the best generator at the end, on the split that Options.final names, which
-    is their prefix; empty where not scored.
-    """
-
-    run_id: str
-    name: str
-    experiment: Experiment
-    status: Status
-    epoch: int
-    metrics: Mapping[str, float]
-    scores: Mapping[str, float] = field(default_factory=dict)
-    judge: str | None = None
-    grid: pictures.Picture | None = None
-    reason: str | None = None
-    stopped: str | None = None
-    unshipped: str | None = None
-
-
-class Display(Protocol):
-    """What a run tells whoever watches."""
-
-    def notice(self, text: str) -> None: ...
-
-    def started(self, training: Training, name: str) -> None: ...
-
-    def epoch(self, report: Report) -> None: ...
-
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
-
-    def ended(self) -> None: ...
-
-
-class Quiet:
-    """A display that shows nothing."""
-
-    def notice(self, text: str) -> None: ...
-
-    def started(self, training: Training, name: str) -> None: ...
-
-    def epoch(self, report: Report) -> None: ...
-
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
-
-    def ended(self) -> None: ...
+from harness.tracking import RunLog, Store
 
 
 def run(
@@ -232,7 +153,7 @@ def start(training: Training, scoring: Scoring | None, store: Store, options: Op
 def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Display, options: Options) -> Course:
     """The course of a new run."""
     provenance.describe(log, training)
-    _save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
+    save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
     outcome = Outcome(log.run_id, log.name, training.experiment, "FINISHED", 0, {})
     return Course(outcome, training, scoring, Best(), log, display, options)
 
@@ -256,24 +177,7 @@ def reopened(
     return Course(outcome, training, scoring, known.best, log, display, options)
 
 
-@dataclass
-class Best:
-    """The best epoch so far: the score that ranks and its generator's weights; None where nothing was scored."""
-
-    score: float | None = None
-    epoch: int = 0
-    weights: Mapping[str, torch.Tensor] | None = None
-
-    def offer(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
-        """Whether this epoch is the new best, the lowest; a score that is not a number never is."""
-        if math.isnan(score) or (self.score is not None and score >= self.score):
-            return False
-        weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
-        self.score, self.epoch, self.weights = score, epoch, weights
-        return True
-
-
-# The loop --------------------------------------------------------------------------------------------------------
+# The loop ------------------------------------------------------------------------------------------------------------
 
 
 def _drive(course: Course) -> Outcome:
@@ -295,137 +199,6 @@ def _drive(course: Course) -> Outcome:
     return course.conclude()
 
 
-class Course:
-    """A run under way: what happens to it when an epoch has ended, and at its end.
-
-    outcome: how it stands.
-    """
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        training: Training,
-        scoring: Scoring | None,
-        best: Best,
-        log: RunLog,
-        display: Display,
-        options: Options,
-    ) -> None:
-        self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
-        self.options = options
-        self._best = best
-        # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
-        self._logged = log.last_step("loss/generator") if log.resumed else 0
-        self._drawn = log.image_steps("samples") if log.resumed else set()
-
-    def due(self, report: Report) -> bool:
-        """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
-        as one that was not."""
-        experiment = self.training.experiment
-        every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
-        return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
-
-    def after(self, report: Report, scores: Ranked | None, stopped: str | None) -> bool:
-        """Log, draw and save what an epoch has brought. True when the run ends with it.
-
-        scores: where they were due. stopped: why the run is to end before its last epoch, if it is.
-        """
-        training, log, experiment = self.training, self.log, self.training.experiment
-        epoch, last = report.epoch, report.epoch == experiment.train.epochs
-        metrics = dict(report.metrics)
-        if scores is not None:
-            # First in the store, they are what MLflow's comparison page colours its lines by.
-            metrics = {**scores.metrics("quality"), **metrics}
-            pruned = self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
-            if pruned and not last:
-                log.tags({"harness.pruned": str(epoch)})
-                stopped = "pruned"
-        stopped = None if last else stopped
-        ending = bool(stopped or last or report.diverged)
-        if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
-            _save(log, training, self._best, name="best")
-        if epoch > self._logged:
-            log.metrics(epoch, metrics)
-        self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
-        self.display.epoch(replace(report, metrics=metrics))
-
-        if ending or epoch % experiment.track.samples_every == 0:
-            self._draw(epoch)
-        if report.diverged:
-            _save(log, training, self._best, name="diverged")
-            log.tags({"harness.diverged": report.diverged})
-            reason = f"diverged in epoch {epoch}: {report.diverged}"
-            self.outcome = replace(self.outcome, status="FAILED", reason=reason)
-        elif ending or epoch % experiment.track.checkpoint_every == 0:
-            _save(log, training, self._best)
-        if stopped and not report.diverged:
-            how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
-            reason = f"{how}; epoch {epoch} of {experiment.train.epochs} is saved"
-            self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
-        return ending
-
-    def _draw(self, epoch: int) -> None:
-        """The same digits as ever, and beside them the training images that they are nearest to."""
-        samples = self.training.sample(GRID)
-        grid = pictures.grid(samples)
-        self.outcome = replace(self.outcome, grid=grid)
-        if epoch not in self._drawn:
-            _log_picture(self.log, "samples", epoch, grid)
-            neighbours = self.scoring.neighbours(samples) if self.scoring else None
-            if neighbours is not None:
-                _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
-        self.display.grid(grid, epoch)
-
-    def conclude(self) -> Outcome:
-        """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
-        self.log.tags({"harness.epoch": str(self.outcome.epoch)})
-        if self.outcome.status != "KILLED":
-            self.outcome = _conclude(self, self._best)
-        shipped = self.log.finish(self.outcome.status)
-        unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
-        return replace(self.outcome, unshipped=unshipped)
-
-
-def _conclude(course: Course, best: Best) -> Outcome:
-    """Score the best generator once more, on the split for that, and keep it as a model.
-
-    A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
-    """
-    outcome, training, scoring, log = course.outcome, course.training, course.scoring, course.log
-    generator, epoch = training.sampler, training.epoch
-    if best.weights is not None and outcome.status == "FINISHED":
-        generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
-        generator = generator.to(training.device)
-    if outcome.status == "FINISHED":
-        _log_models(log, training, generator, course.display)
-    if scoring is None:
-        return outcome
-    samples, split = training.experiment.quality.samples, course.options.final
-    ranking = training.experiment.ranking
-    where = f" on the {split} split" if ranking.against_real else ""
-    course.display.notice(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
-    # Once, and never on the test split where something is yet to be chosen by it.
-    scores = scoring.of(training.experiment, generator, split).metrics(split)
-    log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
-    return replace(outcome, scores=scores, judge=scoring.identity)
-
-
-@contextmanager
-def truthful(log: RunLog) -> Iterator[None]:
-    """Whatever ends a run, its status says so."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        log.finish("KILLED", timeout=5)
-        raise
-    except BaseException as error:
-        with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
-        log.finish("FAILED", timeout=10)
-        raise
-
-
 @contextmanager
 def shown(display: Display, training: Training, name: str) -> Iterator[None]:
     display.started(training, name)
@@ -441,62 +214,7 @@ def watched(log: RunLog, wanted: bool) -> Iterator[None]:
         yield
 
 
-# What is kept ----------------------------------------------------------------------------------------------------
-
-
-def _save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
-    path = log.folder / "checkpoints" / f"{name}.pt"
-    threads, like = torch.get_num_threads(), training.images.like
-    state = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
-    checkpoints.save(path, state)
-    if ship:
-        log.artifact(path, "checkpoints")
-
-
-def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
-    """As an image with a step, for the UI's charts, and as a file with a plain name, for people."""
-    log.image(key, epoch, picture)
-    path = log.folder / key / f"epoch-{epoch:04d}.png"
-    pictures.save_png(path, picture)
-    log.artifact(path, key)
-
-
-def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, display: Display) -> None:
-    folder = log.folder / "models"
-    try:
-        save_models(training.experiment, training.images, generator, folder)
-    except NoModelError as error:
-        display.notice(f"no models are logged, the checkpoints hold what was trained: {error}")
-        return
-    for name in ("generator", "sampler"):
-        log.model(name, folder / name)
-
-
-class NoModelError(HarnessError):
-    """A generator that trains and draws, but cannot be made into a model that loads without its code."""
-
-
-def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
-    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`.
-
-    Raises NoModelError for one of the user's own that torch.export cannot take.
-    """
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where torch.export tells programs that it cannot take
-            save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
-    except (HarnessError, OSError):
-        raise
-    except Exception as error:  # torch.export may raise anything
-        if ":" not in experiment.generator.kind:
-            raise
-        raise NoModelError(
-            f"torch.export cannot take generator.kind {experiment.generator.kind}: {brief(error)}"
-        ) from error
-    classes = images.classes if experiment.conditional else 0
-    save_sampler(folder / "sampler", folder / "generator", experiment.generator.latent, classes)
-
-
-# Going on --------------------------------------------------------------------------------------------------------
+# Going on ------------------------------------------------------------------------------------------------------------
 
 
 def _extended(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Experiment:

@@ -79,7 +79,7 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
         with contextlib.suppress(HarnessError):
             return store.download(run.info.run_id, "sampler", folder / "logged")
     from harness import recall
-    from harness.running import save_models
+    from harness.course import save_models
 
     described, generator, epoch, like = recall.generator(store, run)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"

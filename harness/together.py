@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness import pictures, running
+from harness.course import Course, Display, Options, Outcome, truthful
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
 from harness.quality import Ranked
-from harness.running import Course, Display, Interrupted, Options, Outcome
+from harness.running import Interrupted
 from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store
@@ -56,7 +57,7 @@ def run_together(
         courses: dict[Training, Course] = {}
         for plan, training in zip(plans, trainings, strict=True):
             log = _open(plan, training, scoring, store)
-            open_runs.enter_context(running.truthful(log))
+            open_runs.enter_context(truthful(log))
             one = _Member(display, draws=training is trainings[0])
             if plan.known:
                 courses[training] = running.reopened(log, plan.known, training, scoring, one, plan.options)

@@ -310,7 +310,7 @@ def test_members_that_were_saved_at_different_epochs_go_on_together(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first has only its end before it, the second an epoch more."""
-    from harness.running import Course
+    from harness.course import Course
 
     after = Course.after
 

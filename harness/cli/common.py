@@ -13,7 +13,7 @@ import click
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.running import Outcome
+    from harness.course import Outcome
     from harness.tracking import Store
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3

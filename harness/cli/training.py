@@ -28,8 +28,8 @@ from harness.cli.common import (
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.course import Outcome
     from harness.replicating import Replicates
-    from harness.running import Outcome
     from harness.tracking import Store
 
 
@@ -86,7 +86,7 @@ def run(
     wanted = None if resume else experiments.load(experiment or "default", changes)
     labels = pairs(tags)
 
-    from harness import running
+    from harness import course, running
     from harness.display import Terminal, console
     from harness.gan.resolve import resolved_device
 
@@ -96,11 +96,11 @@ def run(
     if dry_run:
         if wanted is None:
             raise HarnessError("--dry-run shows a new run; leave --resume out")
-        _print_plan(running.prepare(wanted, running.Quiet())[0])
+        _print_plan(running.prepare(wanted, course.Quiet())[0])
         return 0
     screen = console()
     display = Terminal(screen, preview=preview)
-    options = running.Options(
+    options = course.Options(
         name=name,
         tags=labels,
         note=note,

@@ -10,14 +10,15 @@ from typing import Literal
 from scipy import stats
 
 from harness import replicating
+from harness.course import Display, Options
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.replicating import Replicates
-from harness.running import Display, Options
 from harness.study.parent import best_experiment
 from harness.study.storage import meeting_place, open_storage
 from harness.study.trials import Trials, best
-from harness.study.tuning import Result, Wish
+from harness.study.tuning import Result
+from harness.study.wish import Wish
 from harness.tracking import Store
 
 Budget = Literal["full", "tuning"]

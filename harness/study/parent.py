@@ -12,9 +12,9 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from harness import pictures
+from harness.course import Display, Status
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.running import Display, Status
 from harness.search import Range, Value
 from harness.study import plots
 from harness.study.settings import Settings

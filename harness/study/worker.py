@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness import running
+from harness.course import Display, Options, Outcome
 from harness.errors import HarnessError, redact
 from harness.gan.population import shape
-from harness.running import Display, Options, Outcome
 from harness.scoring import Scoring
 from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of

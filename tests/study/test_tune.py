@@ -402,16 +402,16 @@ def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int)
 
 
 def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.study import tuning
+    from harness.study import workers
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    shares = [tuning._share(index, 3) for index in range(3)]
+    shares = [workers._share(index, 3) for index in range(3)]
     assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES" not in tuning._share(0, 100)
-    assert tuning._share(0, 100)["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in workers._share(0, 100)
+    assert workers._share(0, 100)["OMP_NUM_THREADS"] == "1"
 
 
 # Bad input -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,199 @@
+"""A study as it is found or made: its settings, its images and judge, and the run in MLflow that keeps its record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from harness import running
+from harness.course import Display
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.gan import resolved_population
+from harness.scoring import Scoring
+from harness.search import Search
+from harness.study import parent as parents
+from harness.study import storage as storages
+from harness.study.parent import Parent
+from harness.study.settings import METRICS, Settings, based, metric_of, resolved_like
+from harness.study.trials import Trials
+from harness.study.wish import Wish
+from harness.tracking import RunLog, Store
+
+TRIALS = 20  # where nobody has said how many
+TOGETHER = 20  # trials at most that are trained as one program where that pays
+REDUCTION = 3
+NEED_ENDS = ("gp", "cmaes")  # samplers that take no notice of pruned trials, and would propose them again
+
+
+def opened(
+    storage: Any,
+    name: str,
+    experiment: Experiment | None,
+    search: Search | None,
+    wish: Wish,
+    store: Store,
+    display: Display,
+) -> tuple[Trials, Scoring, bool]:
+    """The study, its images and judge, and whether it is new."""
+    folder = storages.meeting_place(wish.storage, store.root)
+    trials = Trials.find(storage, name, folder)
+    if trials is None and experiment is None:
+        known = ", ".join(sorted(summary.study_name for summary in _summaries(storage))) or "none yet"
+        raise HarnessError(f"there is no study {name!r} to go on with; there are {known}")
+    new = False
+    if trials is None:
+        assert experiment is not None
+        assert search is not None
+        settings, scoring = _settled(experiment, search, wish, display)
+        trials = Trials.create(storage, name, settings, folder)
+        new = trials is not None
+        if trials is None:
+            trials = Trials.find(storage, name, folder)
+            assert trials is not None
+    else:
+        scoring = scoring_of(trials.settings.base, display)
+    if not new:
+        _check_same(trials, experiment, search, wish)
+    return trials, scoring, new
+
+
+def _summaries(storage: Any) -> list[Any]:
+    import optuna
+
+    return list(optuna.get_all_study_summaries(storage))
+
+
+def _settled(experiment: Experiment, search: Search, wish: Wish, display: Display) -> tuple[Settings, Scoring]:
+    """The settings of a new study, with what `auto` stands for."""
+    metric = metric_of(experiment, wish.metric)
+    base = based(experiment, search)
+    training, scoring = running.prepare(base, display)
+    scoring = _needed(scoring, base)
+    if base.data.validation != experiment.with_values(search.budget).data.validation:
+        display.notice(
+            f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
+            "images are held out for this study"
+        )
+    base = training.experiment
+    settled = {path: base.leaves()[path] for path in ("train.device", "train.precision")}
+    fuse, planned = wish.fuse, wish.trials or TRIALS
+    if fuse is None:
+        share = -(-planned // wish.workers)  # no process is to claim what the others are waiting for
+        fuse = resolved_population(base, training.images, min(TOGETHER, share))
+    sampler = wish.sampler or "tpe"
+    settings = Settings(
+        experiment.with_values(settled),
+        search,
+        metric,
+        wish.direction or METRICS[metric],
+        sampler,
+        wish.pruner or ("none" if sampler in NEED_ENDS else "halving"),
+        wish.rung or search.prune_from or first_rung(base.train.epochs),
+        REDUCTION,
+        fuse,
+        planned,
+    )
+    for path, value in search.own(base).items():
+        if search.plain(path, value) != base.leaves()[path]:
+            display.notice(f"{path} is {base.leaves()[path]}, outside of its search; the first trial takes {value}")
+    if sampler in NEED_ENDS and settings.pruner != "none":
+        raise HarnessError(f"--sampler {sampler} learns only from trials that reach their end: leave --pruner out")
+    if settings.sampler == "cmaes" and len(search.space) < 2:
+        raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
+    return settings, scoring
+
+
+def first_rung(epochs: int) -> int:
+    """The epoch at which trials of so many epochs are first compared, where the experiment does not say.
+
+    Three quarters: GANs that are to be the best may look the worst for long (docs/tuning.md).
+    """
+    return max(1, round(0.75 * epochs))
+
+
+def scoring_of(base: Experiment, display: Display) -> Scoring:
+    """The images and the judge that trials are scored with."""
+    return _needed(running.prepare(base, display)[1], base)
+
+
+def _needed(scoring: Scoring | None, base: Experiment) -> Scoring:
+    if scoring is None:
+        raise HarnessError(
+            f"a search goes by scores, and there is no judge for the images of {base.name}, which have no labels: set "
+            "quality.judge to a feature network of your own, package.module:Class"
+        )
+    return scoring
+
+
+def _check_same(trials: Trials, experiment: Experiment | None, search: Search | None, wish: Wish) -> None:
+    """Raise HarnessError where the study that exists is another one than what was asked for."""
+    known = trials.settings
+    given = Settings(
+        known.experiment if experiment is None else resolved_like(experiment, known.experiment),
+        search or known.search,
+        wish.metric or known.metric,
+        wish.direction or (METRICS[wish.metric] if wish.metric else known.direction),
+        wish.sampler or known.sampler,
+        wish.pruner or known.pruner,
+        wish.rung or (search and search.prune_from) or known.rung,
+        known.reduction,
+        wish.fuse or known.fuse,
+        known.planned,
+    )
+    if differences := known.differences(given):
+        raise HarnessError(
+            f"study {trials.name} exists and differs: {'; '.join(differences)}. Search anew with --study NEW, "
+            "or go on with the old one as it is: harness tune --study " + trials.name
+        )
+
+
+def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new: bool) -> Parent | None:
+    """The study's own run, to be written by this process; None where another one is doing so."""
+    settings = trials.settings
+    if not new:
+        _wait_for(lambda: trials.parent is not None, seconds=30)
+    with trials.deciding():
+        if trials.parent is None:
+            log = store.start_run(
+                project=settings.experiment.project,
+                name=wish.name or trials.name,
+                kind="study",
+                params=parents.params(settings),
+                tags={
+                    "harness.experiment": settings.experiment.name,
+                    "harness.study": trials.name,
+                    "harness.storage": storages.shown(wish.storage, store.root),
+                    **wish.tags,
+                },
+                note=wish.note,
+            )
+            log.text(settings.experiment.to_yaml(), "experiment.yaml")
+            trials.parent = log.run_id
+            return Parent(log, trials, store, display)
+        kept = reopened(trials, store)
+    if kept is None:
+        display.notice(f"another process keeps the record of study {trials.name}; this one trains with it")
+        return None
+    return Parent(kept, trials, store, display)
+
+
+def reopened(trials: Trials, store: Store) -> RunLog | None:
+    """The study's own run, to go on with; None where somebody else is writing it."""
+    assert trials.parent is not None
+    try:
+        run = store.client.get_run(trials.parent)
+    except Exception as error:
+        raise HarnessError(
+            f"study {trials.name} belongs to the run {trials.parent}, which is not in {store.shown_uri}: "
+            "give its store with --tracking-uri, or search anew with --study NEW"
+        ) from error
+    if run.info.status == "RUNNING" and trials.kept(run.data.tags):
+        return None
+    return store.resume_run(trials.parent, claimed=True)
+
+
+def _wait_for(condition: Any, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)

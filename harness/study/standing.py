@@ -1,0 +1,117 @@
+"""How far a study is, and who is told of it as trials end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.course import Display
+from harness.study.parent import Parent
+from harness.study.trials import Trials, best, counts, value_of
+
+State = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that has ended. score: None where it has none; on_the_way: it is the last one before it was pruned."""
+
+    number: int
+    state: State
+    values: Mapping[str, Any]
+    score: float | None
+    on_the_way: bool
+    seconds: float
+    run_id: str | None
+    remark: str | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is.
+
+    metric: what trials are compared by. running: that somebody is training now. Those tried again are not counted.
+    """
+
+    metric: str
+    total: int
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    best: Tried | None
+    own: Tried | None
+
+    @property
+    def ended(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+
+class StudyDisplay(Display, Protocol):
+    """What a study tells whoever watches, beside what its runs say."""
+
+    def trial(self, tried: Tried, standing: Standing) -> None: ...
+
+    def standing(self, standing: Standing) -> None: ...
+
+
+def standing(trials: Trials, total: int) -> Standing:
+    """How far a study is; total: how many trials it is to have."""
+    every = [trial for trial in trials.all() if counts(trial)]
+    states = [trial.state for trial in every]
+    found = best(trials.study)
+    own = next((t for t in every if t.user_attrs.get("harness.own") and t.state == TrialState.COMPLETE), None)
+    return Standing(
+        metric=trials.settings.metric,
+        total=max(total, len(every)),
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        running=states.count(TrialState.RUNNING),
+        best=None if found is None else tried(found),
+        own=None if own is None else tried(own),
+    )
+
+
+def tried(trial: FrozenTrial) -> Tried:
+    """What there is to say of a trial that has ended."""
+    states: Mapping[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+    span = trial.duration
+    return Tried(
+        trial.number,
+        states.get(trial.state, "failed"),
+        trial.params,
+        None if trial.value is None else value_of(trial),
+        trial.state == TrialState.PRUNED,
+        span.total_seconds() if span else 0.0,
+        trial.user_attrs.get("harness.run_id"),
+        trial.user_attrs.get("harness.diverged") or trial.user_attrs.get("harness.error"),
+    )
+
+
+class Watch:
+    """Looks at what has ended, tells the display, and keeps the parent run up to date where that is ours to do."""
+
+    def __init__(self, trials: Trials, total: int, display: StudyDisplay, parent: Parent | None) -> None:
+        self._trials, self._total, self._display, self.parent = trials, total, display, parent
+        self._known = {trial.number for trial in trials.all() if trial.state.is_finished()}
+        self._shown: Standing | None = None
+        if parent is not None:
+            parent.observe()  # what ended after the last command had gone
+
+    def look(self) -> int:
+        """How many trials have ended since the last look."""
+        if self.parent is not None:
+            self.parent.observe()
+        fresh = [t for t in self._trials.all() if t.state.is_finished() and t.number not in self._known]
+        now = standing(self._trials, self._total)
+        for trial in fresh:
+            self._known.add(trial.number)
+            self._display.trial(tried(trial), now)
+        if now != self._shown:
+            self._display.standing(now)
+            self._shown = now
+        return len(fresh)

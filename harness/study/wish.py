@@ -1,0 +1,55 @@
+"""What was asked of a search, and what nobody can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.study import storage as storages
+from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for; None leaves it to the study as it is, or to the default for a new one.
+
+    trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
+    journal file. fuse: None times it.
+    rung: the epoch from which on trials may be pruned. deadline: on the clock of `time.monotonic`.
+    """
+
+    trials: int | None = None
+    study: str | None = None
+    storage: str | None = None
+    sampler: str | None = None
+    pruner: str | None = None
+    rung: int | None = None
+    metric: str | None = None
+    direction: Direction | None = None
+    fuse: int | None = None
+    workers: int = 1
+    deadline: float | None = None
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
+    system_metrics: bool = True
+
+
+def check(wish: Wish, tracking_uri: str, experiment: Experiment | None = None) -> None:
+    """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs.
+
+    experiment: what is searched, where that is known before its study is.
+    """
+    if wish.storage is not None:
+        storages.check(wish.storage, tracking_uri)
+    for what, value, known in (
+        ("--metric", wish.metric, tuple(METRICS)),
+        ("--sampler", wish.sampler, SAMPLERS),
+        ("--pruner", wish.pruner, PRUNERS),
+    ):
+        if value is not None and value not in known:
+            raise HarnessError(f"{what} {value}: expected one of {', '.join(known)}")
+    if experiment is not None:
+        metric_of(experiment, wish.metric)

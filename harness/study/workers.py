@@ -1,0 +1,180 @@
+"""Trials trained in this process, or in several that are replaced when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from harness.course import Display, Quiet
+from harness.errors import HarnessError
+from harness.scoring import Scoring
+from harness.stopping import interruptions
+from harness.study import storage as storages
+from harness.study.opening import scoring_of
+from harness.study.standing import Watch
+from harness.study.trials import Trials
+from harness.study.wish import Wish
+from harness.study.worker import PAUSE, Worker
+from harness.tracking import Store
+
+DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended
+
+
+def worker_for(
+    trials: Trials, wish: Wish, store: Store, scoring: Scoring, display: Display, ended: Any = lambda: None
+) -> Worker:
+    """Whoever trains in this process. ended: called whenever a trial has."""
+    assert trials.parent is not None
+    assert wish.trials is not None
+    return Worker(
+        trials,
+        store,
+        trials.parent,
+        display,
+        total=wish.trials,
+        scoring=scoring,
+        fuse=trials.settings.fuse,
+        deadline=wish.deadline,
+        tags=wish.tags,
+        system_metrics=wish.system_metrics,
+        ended=ended,
+    )
+
+
+def by_workers(trials: Trials, wish: Wish, store: Store, watch: Watch, total: int) -> str | None:
+    """Have several processes train; returns what stopped them. One that dies is replaced, and its trial gone on with.
+
+    A process that we start has a group of its own: Ctrl-C reaches it through us, once.
+    """
+    if not trials.open(total):
+        return None
+    workers: dict[int, SpawnProcess] = {}
+    deaths, told = 0, 0
+    with interruptions() as stop, _together(workers):
+        while True:
+            for index in range(wish.workers):
+                if index not in workers:
+                    workers[index] = _spawned(index, trials, wish, store)
+            alive = [worker.sentinel for worker in workers.values() if worker.is_alive()]
+            multiprocessing.connection.wait(alive, timeout=PAUSE)
+            if watch.look():
+                deaths = 0
+            if stop.signal and not told:
+                told = 1
+                for worker in workers.values():
+                    worker.terminate()
+            for index, worker in list(workers.items()):
+                if worker.is_alive():
+                    continue
+                if worker.exitcode == 0 or stop.signal:
+                    continue
+                del workers[index]
+                deaths += 1
+                if deaths >= DEATHS + wish.workers:
+                    raise HarnessError(
+                        f"{deaths} workers in a row have ended without a result (exit code {worker.exitcode}); "
+                        "what they were training waits to be gone on with. Try --workers 1 to see why"
+                    )
+            if len(workers) == wish.workers and not any(worker.is_alive() for worker in workers.values()):
+                watch.look()
+                return (stop.signal or "max-time") if trials.open(total) else None
+
+
+@contextlib.contextmanager
+def _together(workers: Mapping[int, SpawnProcess]) -> Iterator[None]:
+    """Whatever ends us, ends them: first asked to, then not."""
+    try:
+        yield
+    except BaseException:
+        for worker in workers.values():
+            worker.terminate()
+        for worker in workers.values():
+            worker.join(timeout=10)
+            if worker.is_alive():
+                worker.kill()
+        raise
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What a worker process needs to find the study."""
+
+    uri: str
+    root: Path
+    study: str
+    wish: Wish
+    first: bool
+
+
+def _spawned(index: int, trials: Trials, wish: Wish, store: Store) -> SpawnProcess:
+    place = _Place(store.uri, store.root, trials.name, wish, index == 0)
+    with _environment(_share(index, wish.workers)):  # threads are counted when torch is imported
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=(place,), daemon=False)
+        process.start()
+    return process
+
+
+def _share(index: int, workers: int) -> dict[str, str]:
+    """Of the machine: a part of the cores, and one GPU."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = {"OMP_NUM_THREADS": str(max(1, available // workers))}
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus is None:
+        import torch
+
+        gpus = ",".join(str(number) for number in range(torch.cuda.device_count()))
+    if names := [name for name in gpus.split(",") if name.strip()]:
+        share["CUDA_VISIBLE_DEVICES"] = names[index % len(names)]
+    return share
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _work(place: _Place) -> None:
+    """The main function of a worker process."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+    above = multiprocessing.parent_process()
+    assert above is not None
+
+    def end_with_it() -> None:
+        multiprocessing.connection.wait([above.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with interruptions():  # from the first moment, SIGTERM means: save, and end
+        threading.Thread(target=end_with_it, name="above", daemon=True).start()
+        try:
+            store = Store.open(place.uri, root=place.root, create=False)
+            storage = storages.open_storage(place.wish.storage, store.root, store.uri)
+            trials = Trials.find(storage, place.study, storages.meeting_place(place.wish.storage, store.root))
+            assert trials is not None
+            wish = place.wish if place.first else replace(place.wish, system_metrics=False)
+            with storages.asking(files=False), trials.beating():
+                worker_for(trials, wish, store, scoring_of(trials.settings.base, Quiet()), Quiet()).work()
+        except HarnessError as error:
+            print(f"harness: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)
