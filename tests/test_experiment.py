@@ -74,6 +74,18 @@ def test_schema_describes_every_section() -> None:
         assert schema["$defs"][kinds[-1]]["additionalProperties"] is True
 
 
+def test_schema_has_the_bounds_of_every_number() -> None:
+    parts = experiments.schema()["$defs"]
+    latent, slope = (parts["ConvGenerator"]["properties"][name] for name in ("latent", "slope"))
+    assert (latent["minimum"], latent["maximum"]) == (1, 4096)
+    assert (slope["minimum"], slope["exclusiveMaximum"]) == (0, 1)
+    assert parts["Optimizer"]["properties"]["lr"]["exclusiveMinimum"] == 0
+    (subset,) = (kind for kind in parts["Data"]["properties"]["subset"]["anyOf"] if kind["type"] == "integer")
+    assert subset["minimum"] == 1
+    said = str(parts)
+    assert not [name for name in ("'ge'", "'le'", "'gt'", "'lt'") if name in said]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

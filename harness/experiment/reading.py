@@ -14,11 +14,8 @@ from harness.errors import HarnessError
 from harness.experiment.base import shown
 from harness.experiment.whole import NETWORKS, Experiment, from_mapping, with_overrides
 
-SEARCH = (
-    "search",
-    "search_budget",
-    "search_prune_from",
-)  # keys of an experiment file that are no part of the experiment
+SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
+_BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -82,7 +79,7 @@ def find(name: str | Path) -> Path:
 
 def schema() -> dict[str, Any]:
     """JSON schema of an experiment file, for editors."""
-    described = Experiment.model_json_schema()
+    described: dict[str, Any] = _with_bounds(Experiment.model_json_schema())
     for name in NETWORKS:  # `oneOf` would refuse what several kinds take, where the kind is left out
         described["properties"][name]["anyOf"] = described["properties"][name].pop("oneOf")
     described["properties"] |= {
@@ -91,6 +88,15 @@ def schema() -> dict[str, Any]:
         "search_prune_from": {"type": "integer", "description": "the epoch at which its trials are first compared"},
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
+
+
+def _with_bounds(part: Any) -> Any:
+    """pydantic names the bounds of a number that has a validator as Python does, which no editor understands."""
+    if isinstance(part, list):
+        return [_with_bounds(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {_BOUNDS.get(key, key): _with_bounds(each) for key, each in part.items()}
 
 
 # YAML -----------------------------------------------------------------------------------------------------------------
