@@ -49,7 +49,7 @@ def mlp_layers(batch: int) -> tuple[Layers, Layers]:
 
 
 def conv_layers(batch: int, width: int = 16, latent: int = 64) -> tuple[Layers, Layers]:
-    """Of the convolutional pair of experiments/default.yaml without labels: 28x28 grey images, kernels 4x4."""
+    """Of the convolutional pair of experiments/conditional.yaml without labels: 28x28 grey images, kernels 4x4."""
     features = 4 * width * 49
     enlarge, draw = Product(batch * 49, 4 * width, 2 * width * 16), Product(batch * 196, 2 * width, 16)
     look, halve = Product(batch * 196, 16, 2 * width), Product(batch * 49, 2 * width * 16, 4 * width)

@@ -28,7 +28,7 @@ def mlp_pair() -> tuple[nn.Module, nn.Module]:
 
 
 def conv_pair(width: int = 16, latent: int = 64) -> tuple[nn.Module, nn.Module]:
-    """The convolutional pair of experiments/default.yaml, without labels."""
+    """The convolutional pair of experiments/conditional.yaml, without labels."""
     generator = nn.Sequential(
         *(nn.Linear(latent, 4 * width * 49), nn.Unflatten(1, (4 * width, 7, 7)), nn.LeakyReLU(0.2)),
         *(nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)),

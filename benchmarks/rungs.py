@@ -1,6 +1,6 @@
 """Does a trial's score on the way predict its score at the end? For the epoch at which pruning starts.
 
-    harness tune default --study curves --pruner none --sampler qmc --trials 24
+    harness tune conditional --study curves --pruner none --sampler qmc --trials 24
     python benchmarks/rungs.py curves:2 [--root mlruns] [--figure FILE.png]
 
 STUDY:EPOCH draws a line at the epoch that pruning is to start at. Reads studies whose trials all ended, without

@@ -113,7 +113,7 @@ def test_fifty_steps_equal_a_transcription_of_the_notebook(dtype: torch.dtype, t
 
 
 class ConvolutionalTranscription:
-    """The default experiment written out: each network a dictionary of weights, in torch's usual order in memory.
+    """The experiment `conditional` written out: each network a dictionary of weights, in torch's usual order in memory.
 
     Plain convolutions, real and generated images apart, a plain Adam whose rate is set before every step, and the
     average of G's weights by its formula.
@@ -191,8 +191,8 @@ class ConvolutionalTranscription:
 HALF_LIFE = 50.0  # images; reached after 1,000 of the 1,920 shown below, so that both halves of its formula count
 
 
-def test_thirty_steps_equal_a_transcription_of_the_default() -> None:
-    """Narrow, for few steps, and with dropout; the rest is experiments/default.yaml."""
+def test_thirty_steps_equal_a_transcription_of_the_convolutional_pair() -> None:
+    """Narrow, for few steps, and with dropout; the rest is experiments/conditional.yaml."""
     changes = ["data.subset=640", "generator.width=4", "discriminator.width=4", "discriminator.dropout=0.2"]
     changes += ["train.epochs=3", f"train.ema_half_life={HALF_LIFE}", "train.device=cpu", "train.precision=fp32"]
     experiment = experiments.load("conditional", changes)
