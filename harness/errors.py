@@ -14,6 +14,10 @@ class HarnessError(Exception):
         super().__init__(redact(" ".join(message.split())))
 
 
+class UnreachableError(HarnessError):
+    """A store that does not answer as it should: what it holds is not known."""
+
+
 class DeletedRunError(HarnessError):
     """The run that is asked for is deleted in its store."""
 

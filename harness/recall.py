@@ -15,7 +15,7 @@ from harness import animations, checkpoints, data, pictures
 from harness import experiment as experiments
 from harness.checkpoints import Checkpoint
 from harness.data import Images
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
 from harness.gan import generate, sample_inputs, walk
 from harness.gan.networks import build
@@ -31,7 +31,7 @@ SHEET, SHEET_COLUMNS = 24, 6  # the most pictures in the sheet of a history, and
 def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
     """A run's checkpoint, `last` or `best`: the local one where the run was made on this host, else the artifact.
 
-    Raises HarnessError where there is none, or where it is damaged.
+    Raises HarnessError where there is none, or where it is damaged, and UnreachableError where that cannot be told.
     """
     tags = run.data.tags
     local = store.spool / tags.get("harness.id", "-") / "checkpoints" / f"{which}.pt"
@@ -40,6 +40,8 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
     with scratch() as folder:
         try:
             path = store.download(run.info.run_id, f"checkpoints/{which}.pt", folder)
+        except UnreachableError:
+            raise
         except HarnessError as error:
             raise HarnessError(f"run {run.info.run_name} ({run.info.run_id[:8]}) has no {which} checkpoint") from error
         return checkpoints.load(path)

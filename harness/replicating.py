@@ -12,7 +12,7 @@ import numpy as np
 
 from harness import pictures, recall, running
 from harness.course import GRID, Display, Options, Outcome, Status, truthful
-from harness.errors import HarnessError, redact
+from harness.errors import HarnessError, UnreachableError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.gan import generate, resolved_population, sample_inputs
@@ -173,8 +173,10 @@ def _some(
         if found is not None:
             try:
                 plan = replace(plan, known=running.interrupted(store, found.info.run_id))
-            except HarnessError:
-                display.notice(f"{found.info.run_name} left no checkpoint to go on from; its seed is trained anew")
+            except UnreachableError:
+                raise
+            except HarnessError as error:
+                display.notice(f"seed {seed} is trained anew: {error}")
         todo[seed] = plan
     if len(todo) > 1:
         display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")

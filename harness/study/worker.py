@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness import running
 from harness.course import Display, Options, Outcome
-from harness.errors import HarnessError, redact
+from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
 from harness.scoring import Scoring
 from harness.stopping import Deadline, Stop, interruptions
@@ -137,8 +137,10 @@ class Worker:
         try:
             known = running.interrupted(self.store, run.info.run_id)
             return Plan(experiment, options, replace(known, claimed=True))
-        except HarnessError:
-            self.display.notice(f"trial {number} left no checkpoint to go on from; it is trained anew")
+        except UnreachableError:
+            raise
+        except HarnessError as error:
+            self.display.notice(f"trial {number} is trained anew: {error}")
             self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
             return Plan(experiment, options)
 

@@ -8,12 +8,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness import __version__, ranking
-from harness.errors import HarnessError, redact
+from harness.errors import HarnessError, UnreachableError, redact
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.git import git_tags
 from harness.tracking.liveness import refuse_written, this_process
@@ -279,8 +279,9 @@ class Store:
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.
 
-        Raises HarnessError when it is not there.
+        Raises HarnessError when it is not there, and UnreachableError where the store does not say so.
         """
+        wanted = path
         name, _, rest = path.partition("/")
         try:
             if model := artifacts.model_named(self.client, run_id, name):
@@ -289,6 +290,13 @@ class Store:
             repository = artifacts.repository(self.client, model or run_id)
             return Path(repository.download_artifacts(path, str(into)))
         except Exception as error:
+            try:
+                folder = str(PurePosixPath(wanted).parent)
+                there = [file.path for file in self.client.list_artifacts(run_id, None if folder == "." else folder)]
+            except Exception as failure:
+                raise UnreachableError(f"the tracking store {self.shown_uri} failed: {reason(failure)}") from failure
+            if wanted in there:
+                raise UnreachableError(f"{wanted} of run {run_id} cannot be read: {reason(error)}") from error
             raise HarnessError(f"the run {run_id} has no {path!r} in {self.shown_uri}: {reason(error)}") from error
 
     def _spool_of(self, harness_id: str) -> Spool:

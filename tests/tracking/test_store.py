@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnreachableError
 from harness.tracking import Store
 from harness.tracking.liveness import gone, this_process
 
@@ -155,6 +155,24 @@ def test_what_is_not_there_cannot_be_downloaded(store: Store, tmp_path: Path) ->
     with pytest.raises(HarnessError, match=r"has no 'checkpoints/best\.pt'"):
         store.download(run.run_id, "checkpoints/best.pt", tmp_path)
     assert run.finish("FINISHED")
+
+
+def test_a_store_that_does_not_answer_is_no_store_without_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.start_run(project="gan", name="one", kind="run", params={})
+    run.text("seed: 0", "experiment.yaml")
+    assert run.finish("FINISHED")
+
+    def silent(*_: object) -> None:
+        raise OSError("503")
+
+    monkeypatch.setattr("harness.tracking.artifacts.repository", silent)
+    with pytest.raises(UnreachableError, match=r"experiment\.yaml of run .* cannot be read: .*503"):
+        store.download(run.run_id, "experiment.yaml", tmp_path)
+    monkeypatch.setattr(store.client, "list_artifacts", silent)
+    with pytest.raises(UnreachableError, match=r"the tracking store .* failed: .*503"):
+        store.download(run.run_id, "absent.yaml", tmp_path)
 
 
 def test_a_process_is_gone_when_its_pid_is_free_or_taken_by_another() -> None:
