@@ -171,8 +171,6 @@ class Course:
         self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
         self.display.epoch(replace(report, metrics=metrics))
 
-        if ending or epoch % experiment.track.samples_every == 0:
-            self._draw(epoch)
         if report.diverged:
             save(log, training, self._best, name="diverged")
             log.tags({"harness.diverged": report.diverged})
@@ -180,11 +178,21 @@ class Course:
             self.outcome = replace(self.outcome, status="FAILED", reason=reason)
         elif ending or epoch % experiment.track.checkpoint_every == 0:
             save(log, training, self._best)
+        if ending or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
+            self._draw(epoch)
         if stopped and not report.diverged:
             how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
             reason = f"{how}; epoch {epoch} of {experiment.train.epochs} is saved"
             self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
         return ending
+
+    def catch_up(self, epoch: int) -> None:
+        """Draw what a crash between saving an epoch and drawing it has left out."""
+        if epoch and epoch not in self._drawn and self._draws(epoch):
+            self._draw(epoch)
+
+    def _draws(self, epoch: int) -> bool:
+        return epoch % self.training.experiment.track.samples_every == 0
 
     def _draw(self, epoch: int) -> None:
         """The same digits as ever, and beside them the training images that they are nearest to."""

@@ -68,7 +68,7 @@ def go_on(
             f"give more with --epochs to extend it"
         )
     training, scoring = prepare(experiment, display, ready)
-    with interruptions():
+    with interruptions(), threads_kept():
         log = store.resume_run(known.run_id, claimed=known.claimed)
         with truthful(log):
             return _drive(reopened(log, known, training, scoring, display, options))
@@ -174,7 +174,9 @@ def reopened(
     # Where only the end is missing, this is what there is to report.
     grid = pictures.grid(training.sample(GRID))
     outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, known.metrics, grid=grid)
-    return Course(outcome, training, scoring, known.best, log, display, options)
+    course = Course(outcome, training, scoring, known.best, log, display, options)
+    course.catch_up(checkpoint.epoch)
+    return course
 
 
 # The loop ------------------------------------------------------------------------------------------------------------
@@ -196,6 +198,7 @@ def _drive(course: Course) -> Outcome:
                 (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
             if course.after(report, scores, stopped):
                 break
+    training.forget_recording()  # it holds on to the training, and with it to the GPU's memory
     return course.conclude()
 
 
@@ -239,11 +242,23 @@ def _extended(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Experiment:
     return wanted
 
 
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """A run that is gone on with may need another number of threads; what comes after it does not."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
 def _use_threads(threads: int, display: Display) -> None:
     """Train with as many threads as before: sums are ordered by them, so the same bits follow only then."""
     if threads == torch.get_num_threads():
         return
-    share = int(os.environ.get("OMP_NUM_THREADS") or torch.multiprocessing.cpu_count())  # another's cores are not ours
+    ours = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # "4,2" is for threads within threads
+    share = int(ours) if ours.isdecimal() else torch.multiprocessing.cpu_count()  # another's cores are not ours
     if threads <= share:
         torch.set_num_threads(threads)
     else:

@@ -45,15 +45,16 @@ def run_together(
 ) -> list[Outcome]:
     """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
 
-    images: what all train on, on their device; held_out: what none does. concluded: told of every plan, by its index,
+    images: what all train on; held_out: what none does. concluded: told of every plan, by its index,
     as soon as its run has ended. Raises ApartError where the plans cannot share one program, before any run is created.
     """
+    images = images.to(plans[0].experiment.train.device)  # once, for all to share
     try:
         trainings = [Training(plan.experiment, images, held_out) for plan in plans]
         population = Population(trainings)
     except HarnessError as error:
         raise ApartError(str(error)) from error
-    with contextlib.ExitStack() as open_runs, interruptions() as stop:
+    with contextlib.ExitStack() as open_runs, interruptions() as stop, running.threads_kept():
         courses: dict[Training, Course] = {}
         for plan, training in zip(plans, trainings, strict=True):
             log = _open(plan, training, scoring, store)

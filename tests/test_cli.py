@@ -201,6 +201,41 @@ def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(
     assert harness("run", "--resume", "unscored", "--epochs", "4").code == 0
 
 
+def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch is saved before it is drawn, for which a judge may have to look at all training images first."""
+    from harness.course import Course
+
+    draw = Course._draw
+
+    def killed(self: Course, epoch: int) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        draw(self, epoch)
+
+    monkeypatch.setattr(Course, "_draw", killed)
+    assert harness("run", "tiny.yaml", "--name", "undrawn").code == 130
+    monkeypatch.setattr(Course, "_draw", draw)
+    said = harness("run", "--resume", "undrawn")
+    assert "resuming undrawn after epoch 2" in said.out
+    run = only_run()
+    samples = sorted(file.path for file in client().list_artifacts(run.info.run_id, "samples"))
+    assert samples == [f"samples/epoch-{epoch:04d}.png" for epoch in (1, 2, 3)]
+
+
+def test_a_run_that_goes_on_leaves_the_threads_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import running
+    from harness.course import Quiet
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", f"{before + 1},2")  # of threads within threads only the first are ours
+    with running.threads_kept():
+        running._use_threads(before + 1, Quiet())
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
 def test_a_live_run_is_not_resumed(harness: Harness, workplace: Path) -> None:
     process = spawn("run", "tiny.yaml", "--name", "live", "--set", "data.subset=6000", "--epochs", "500")
     wait_for(process, "epoch 2/500")
