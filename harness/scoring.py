@@ -62,6 +62,8 @@ class Scoring:
 
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
+        if self.experiment.ranking.against_real:
+            self.judge.judge(self.splits.train.pixels[:2])  # one's own may not take such images
         _ = self.test
         if self.experiment.track.score_every:
             _ = self.while_training

@@ -367,6 +367,46 @@ def test_stopped_replicates_go_on(harness: Harness, workplace: Path, together: s
         assert runs["parts"].data.metrics[name] == runs["whole"].data.metrics[name]
 
 
+def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import recall
+    from harness.course import Course
+    from harness.errors import UnreachableError
+
+    after = Course.after
+
+    def killed(self: Course, report: object, *more: object) -> bool:
+        if self.training.epoch == 2:
+            raise KeyboardInterrupt
+        return after(self, report, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Course, "after", killed)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "parts").code == 130
+    monkeypatch.setattr(Course, "after", after)
+    known = {run.info.run_id for run in client().search_runs(["1"])}
+
+    def silent(*_: object) -> None:
+        raise UnreachableError("the tracking store failed: 503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recall, "checkpoint", silent)
+        said = harness("run", "--resume", "parts")
+        assert (said.code, said.err) == (2, "harness: the tracking store failed: 503\n")
+    assert {run.info.run_id for run in client().search_runs(["1"])} == known
+
+
+def test_a_judge_of_ones_own_is_tried_before_anything_is_tracked(harness: Harness, workplace: Path) -> None:
+    (workplace / "coloured.py").write_text(
+        "import torch\nclass Judge(torch.nn.Conv2d):\n    def __init__(self): super().__init__(3, 4, 28)\n"
+        "    def forward(self, pixels): return super().forward(pixels.float()).flatten(1)\n"
+    )
+    said = harness("run", "tiny.yaml", "--set", "quality.judge=coloured:Judge")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "failed on uint8 [2, 1, 28, 28]" in said.err
+    assert not client().search_experiments(filter_string="name = 'gan'")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -70,6 +70,11 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     base = based(experiment, search)
     training, scoring = running.prepare(base, display)
     scoring = _needed(scoring, base)
+    if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
+        raise HarnessError(
+            f"--metric class_kl: judge {scoring.judge.name} returns features alone, and no logits to tell classes by; "
+            "search by kid or frechet"
+        )
     if base.data.validation != experiment.with_values(search.budget).data.validation:
         display.notice(
             f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
@@ -136,7 +141,7 @@ def _check_same(trials: Trials, experiment: Experiment | None, search: Search | 
         wish.direction or (METRICS[wish.metric] if wish.metric else known.direction),
         wish.sampler or known.sampler,
         wish.pruner or known.pruner,
-        wish.rung or (search and search.prune_from) or known.rung,
+        wish.rung or known.rung,
         known.reduction,
         wish.fuse or known.fuse,
         known.planned,

@@ -9,6 +9,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from harness.course import Display, Quiet, Status, truthful
+from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.search import Search
@@ -125,10 +126,8 @@ def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
     folder = store.root / "studies" / trials.name.replace("/", "_")
     path = folder / "best.yaml"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".new")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(path)
+        with writing(path) as file:  # several commands may end one study together
+            file.write(text.encode())
     except OSError as error:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -222,6 +222,7 @@ def test_a_killed_study_goes_on_from_the_checkpoint(harness: Harness, small: Pat
         process = spawn(*command)
         wait_for(process, f"{ended}/3 ended")
         time.sleep(0.5)
+        _until_training(small)  # on a busy machine the next one may not have begun
         process.send_signal(signal.SIGKILL)
         process.wait()
     said = harness(*command)
@@ -488,6 +489,26 @@ def test_a_study_that_differs_is_refused_with_the_difference(
     assert said in result.err
     assert "--study NEW" in result.err
     assert len(optuna_trials()) == 1
+
+
+def test_a_study_keeps_its_rung_where_nobody_asks_for_another(
+    harness: Harness, small: Path, study_of_one: None
+) -> None:
+    """It may have been told by --prune-from, which the file knows nothing of."""
+    (small / "small.yaml").write_text(SMALL.replace("search_prune_from: 2", "search_prune_from: 3"))
+    said = harness("tune", "small.yaml", *QUIET, "--trials", "1")
+    assert said.code == 0, said.err
+    assert len(optuna_trials()) == 1
+
+
+def test_classes_are_not_searched_by_with_a_judge_that_tells_none(harness: Harness, small: Path) -> None:
+    (small / "featured.py").write_text(
+        "import torch\nclass Judge(torch.nn.Module):\n    def forward(self, pixels): return pixels.float().flatten(1)\n"
+    )
+    said = harness("tune", "small.yaml", *QUIET, "--metric", "class_kl", "--set", "quality.judge=featured:Judge")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "returns features alone" in said.err
+    assert not client().search_runs(["0"])
 
 
 @pytest.fixture
