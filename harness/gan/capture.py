@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -69,7 +70,8 @@ class Captured:
             known = self._owner.tensors()
             before = [tensor.detach().clone() for tensor in known]
             states = [generator.get_state() for generator in self._owner.generators()]
-            with _side_stream():
+            with _side_stream(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*capturable=True")  # of a step that is not recorded yet
                 self._function()
             there = {id(tensor) for tensor in known}
             with torch.no_grad():

@@ -321,9 +321,12 @@ def _each(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """`generate` for several generators of the same kind: images uint8 [N, C, H, W] of each, on the CPU."""
+    """`generate` for several generators of the same kind: images uint8 [N, C, H, W] of each, on the CPU.
+
+    Where a GPU has several to draw with, as one program.
+    """
     device = next(generators[0].parameters()).device
-    if device.type != "cuda" or len({len(each) for each in inputs}) > 1:
+    if device.type != "cuda" or len(generators) == 1 or len({len(each) for each in inputs}) > 1:
         return [generate(generator, each) for generator, each in zip(generators, inputs, strict=True)]
     return generate_batched(generators, inputs)
 

@@ -8,6 +8,7 @@ Whoever loops decides what happens between epochs. The core knows no tracker, no
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -39,7 +40,7 @@ class Report:
     """One epoch's numbers.
 
     epoch: counted from 1.
-    metrics: by the names of MLflow's charts; losses in nats, means over the epoch.
+    metrics: by the names of MLflow's charts; losses as their objective has them, means over the epoch.
     seconds: training alone.
     diverged: what became NaN or infinite, or that no gradient is left to train with; None while all is well.
     """
@@ -139,13 +140,16 @@ class Training:
             betas=options.betas,
             eps=options.eps,
             fused=True,
-            capturable=on_device,
+            capturable=self.capture,
         )
 
     # One step ----------------------------------------------------------------------------------------------------
 
     def step(self, real: Tensor, draws: StepDraws) -> Tensor:
-        """Update D, update G, keep the average. `real` is uint8 [B, C, H, W]. Returns `TOTALS` of the step."""
+        """Update D once, whatever `train.discriminator_steps` is, update G, keep the average.
+
+        `real` is uint8 [B, C, H, W]. Returns `TOTALS` of the step.
+        """
         self.schedule()
         labels = None if self.labels is None else self.labels[draws.indices]
         numbers = self.update_discriminator(real, labels, draws) + self.update_generator(real, labels, draws)
@@ -277,7 +281,7 @@ class Training:
         count = self._probed(self.images)
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
         asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
-        with self.autocast():
+        with self.autocast(), _buffers_kept(self.generator, self.discriminator):
             logits = {"real": self._logits(self.images)}
             logits["fake"] = self.losses.logits(self.discriminator, self.generator(inputs), labels=asked)
             if self.held_out is not None and self._probed(self.held_out):
@@ -415,6 +419,16 @@ def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
     images = torch.cat([to_uint8(generator(batch)).cpu() for batch in batches])
     generator.train(was_training)
     return images
+
+
+@contextlib.contextmanager
+def _buffers_kept(*networks: nn.Module) -> Iterator[None]:
+    """Looking is not training: batch norm's averages stay as they were."""
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
 
 
 def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

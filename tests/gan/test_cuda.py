@@ -19,13 +19,14 @@ from harness.gan import Population, Training, generate, generate_all, resolve, r
 from harness.gan.draws import StepDraws
 from harness.quality import Scorer, load_judge
 
-from .common import RECIPES, weights
+from .common import EVERYTHING, RECIPES, weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 PLANS = {
     "notebook": ("notebook", []),
     "conditional": ("conditional", ["train.ema_half_life=1000", "discriminator.dropout=0.2"]),
+    "batch norm": ("notebook", [f"{path}={value}" for path, value in EVERYTHING.items()]),
     "conditional mlp": ("notebook", ["conditional=true", "optimizer.schedule=linear", "generator.latent=32"]),
 }
 FIXED = {
@@ -73,6 +74,14 @@ def _deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_recorded_training_ends_with_the_bits_of_the_plain_one(plan: Experiment, images: Images) -> None:
     plain, captured = Training(plan, images, capture=False), Training(plan, images)
     assert captured.capture
+    list(plain)
+    list(captured)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(captured), weights(plain), strict=True))
+
+
+def test_a_recorded_training_in_bf16_ends_with_the_bits_of_the_plain_one(plan: Experiment, images: Images) -> None:
+    plan = plan.with_values({"train.precision": "bf16"})
+    plain, captured = Training(plan, images, capture=False), Training(plan, images)
     list(plain)
     list(captured)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(weights(captured), weights(plain), strict=True))
@@ -234,6 +243,8 @@ def test_resolving_and_generating_on_the_gpu(plan: Experiment, images: Images) -
     found = generate_all([training.sampler for training in trainings], inputs)
     for training, noise, ours in zip(trainings, inputs, found, strict=True):
         assert (ours.int() - generate(training.sampler, noise).int()).abs().max() <= 1
+    (alone,) = generate_all([trainings[0].sampler], inputs[:1])
+    assert torch.equal(alone, generate(trainings[0].sampler, inputs[0])), "one alone is no program of several"
 
 
 def test_scores_on_the_gpu_are_those_of_the_cpu(images: Images) -> None:

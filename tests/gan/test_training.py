@@ -196,6 +196,15 @@ def test_held_out_images_are_looked_at_and_change_nothing(
     assert reports[-1].metrics["accuracy/held_out"] == pytest.approx(float((logits > 0).float().mean()))
 
 
+def test_looking_at_logits_changes_no_running_mean(tiny: Experiment, images: Images) -> None:
+    training = Training(tiny.with_values(EVERYTHING), images)
+    training.train_epoch()
+    before = [buffer.clone() for buffer in training.generator.buffers()]
+    assert before
+    training._probe()
+    assert all(torch.equal(a, b) for a, b in zip(before, training.generator.buffers(), strict=True))
+
+
 def test_one_held_out_image_is_no_pack(tiny: Experiment) -> None:
     splits = data.load("mnist", subset=60, validation=1)
     report = Training(tiny.with_values({"discriminator.pack": 2}), splits.train, splits.validation).train_epoch()

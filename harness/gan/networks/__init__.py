@@ -48,7 +48,7 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
     discriminator["classes"] = classes
     packed = (pack * shape[0], *shape[1:])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(experiment.train.seed, "init"))
+        torch.default_generator.manual_seed(stream_seed(experiment.train.seed, "init"))
         built = (
             _made(GENERATORS, kinds[0], "generator.kind", shape, generator),
             _made(DISCRIMINATORS, kinds[1], "discriminator.kind", packed, discriminator),
