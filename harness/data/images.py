@@ -105,7 +105,7 @@ def use_images(
     held_out = None
     if validation:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(VALIDATION_SEED))
-        held_out = images.take(order[:validation], images.name.replace("train", "validation"))
+        held_out = images.take(order[:validation], images.name.removesuffix("train") + "validation")
         images = images.take(order[validation:])
     if subset is not None:
         if subset > len(images):

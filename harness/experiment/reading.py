@@ -80,6 +80,7 @@ def find(name: str | Path) -> Path:
 def schema() -> dict[str, Any]:
     """JSON schema of an experiment file, for editors."""
     described: dict[str, Any] = _with_bounds(Experiment.model_json_schema())
+    del described["required"]  # the name, which is the file's where it is left out
     for name in NETWORKS:  # `oneOf` would refuse what several kinds take, where the kind is left out
         described["properties"][name]["anyOf"] = described["properties"][name].pop("oneOf")
     described["properties"] |= {
