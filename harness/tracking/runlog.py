@@ -48,6 +48,7 @@ class RunLog:
         self.uri: str = client.tracking_uri
         self.folder = spool.folder
         self.resumed = resumed
+        self.measured = False  # metrics of its own are logged, not the machine's alone
         self.lost: str | None = None  # why nothing gets through at the moment, in one line
         self._client = client
         self._spool = spool
@@ -67,6 +68,7 @@ class RunLog:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Values of one step, which reach the store together. NaN and infinities are allowed."""
+        self.measured = self.measured or not all(key.startswith("system/") for key in values)
         for piece in in_calls({key: float(value) for key, value in values.items()}, "metrics"):
             self._append({"kind": "metrics", "step": int(step), "values": piece})
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class SystemMetrics:
-    """Samples the machine every 10 s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL) from start to stop."""
+    """Samples the machine every 10 s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL) from start to stop.
+
+    What is sampled before the run has logged a metric of its own is logged, as its mean, with what comes after: the
+    metric that a run logs first is what MLflow's comparison of runs shows.
+    """
 
     def __init__(self, run: "RunLog") -> None:
         self._run = run
@@ -51,8 +55,9 @@ class SystemMetrics:
                     monitor.collect_metrics()
                     if over := self._over.wait(monitor.sampling_interval):
                         break
-                self._log(monitor, step)
-                step += 1
+                if over or self._run.measured:
+                    self._log(monitor, step)
+                    step += 1
         except Exception:
             # A counter that this machine does not have is no reason to disturb the run: it goes without them.
             return

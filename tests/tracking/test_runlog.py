@@ -5,6 +5,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -391,3 +392,27 @@ def test_system_metrics_go_through_the_spool(store: Store) -> None:
         time.sleep(0.1)
     assert again.finish("FINISHED")
     assert [step for step, _ in history(store, run, "system/cpu_utilization_percentage")] == [0, 1]
+
+
+def test_the_machine_is_not_the_first_thing_that_is_logged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's comparison of runs shows the metric that was logged first."""
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    logged: list[list[str]] = []
+    metrics = RunLog.metrics
+
+    def watching(self: RunLog, step: int, values: Mapping[str, float]) -> None:
+        logged.append(sorted(values))
+        metrics(self, step, values)
+
+    monkeypatch.setattr(RunLog, "metrics", watching)
+    run = begin(store)
+    with run.watch_system():
+        time.sleep(1)
+        run.metrics(1, {"quality/kid": 0.5})
+        deadline = time.monotonic() + 30
+        while len(logged) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert run.finish("FINISHED")
+    assert logged[0] == ["quality/kid"]
+    assert len(logged) > 2
+    assert all(key.startswith("system/") for keys in logged[1:] for key in keys)
