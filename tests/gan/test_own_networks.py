@@ -185,12 +185,11 @@ def test_the_example_of_the_docs_works(harness: Harness, networks: Path) -> None
 
 
 def test_the_recipe_of_the_docs_is_an_experiment(harness: Harness, networks: Path) -> None:
-    (command,) = re.findall(
-        r"^    harness (run default --name.*?)\n\n", OBJECTIVES.read_text(), re.DOTALL | re.MULTILINE
-    )
-    answer = harness(*command.replace("\\\n", " ").split(), "--set", "train.precision=fp32", "--dry-run")
+    (command,) = re.findall(r"^    harness (run r3gan .*?) +#", OBJECTIVES.read_text(), re.MULTILINE)
+    answer = harness(*command.split(), "--set", "train.precision=fp32", "--dry-run")
     assert answer.code == 0, answer.err
     assert "kind: relativistic" in answer.out
+    assert "r2: 0.5" in answer.out
 
 
 def test_seeds_of_them_are_trained_together(harness: Harness, networks: Path) -> None:
