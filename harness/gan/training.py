@@ -8,7 +8,6 @@ Whoever loops decides what happens between epochs. The core knows no tracker, no
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import time
@@ -26,6 +25,7 @@ from harness.gan.capture import Captured, can_capture
 from harness.gan.draws import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
 from harness.gan.losses import Losses
 from harness.gan.networks import build, mask_shapes, recordable
+from harness.gan.networks.layers import buffers_kept
 from harness.gan.networks.spectral import Iterations
 
 PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
@@ -281,7 +281,7 @@ class Training:
         count = self._probed(self.images)
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
         asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
-        with self.autocast(), _buffers_kept(self.generator, self.discriminator):
+        with self.autocast(), buffers_kept(self.generator), buffers_kept(self.discriminator):
             logits = {"real": self._logits(self.images)}
             logits["fake"] = self.losses.logits(self.discriminator, self.generator(inputs), labels=asked)
             if self.held_out is not None and self._probed(self.held_out):
@@ -419,16 +419,6 @@ def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
     images = torch.cat([to_uint8(generator(batch)).cpu() for batch in batches])
     generator.train(was_training)
     return images
-
-
-@contextlib.contextmanager
-def _buffers_kept(*networks: nn.Module) -> Iterator[None]:
-    """Looking is not training: batch norm's averages stay as they were."""
-    buffers = [buffer for network in networks for buffer in network.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    yield
-    for buffer, value in zip(buffers, before, strict=True):
-        buffer.copy_(value)
 
 
 def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

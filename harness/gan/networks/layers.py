@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,3 +39,14 @@ class Projection(nn.Module):
             raise ValueError("a conditional discriminator needs the labels of its images")
         answers = features @ self.embeddings.T  # [B, classes]
         return answers.gather(1, labels[:, None]).squeeze(1)
+
+
+@contextlib.contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Looking is not training: what a forward pass changes, batch norm's averages, is put back afterwards."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    yield
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            if name in before:
+                buffer.copy_(before[name])

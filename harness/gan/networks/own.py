@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from harness.errors import HarnessError, brief
+from harness.gan.networks.layers import buffers_kept
 from harness.own import find_module
 
 TRIED = 2  # images, or packs of them, that a network is tried on
@@ -86,25 +87,24 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
     if not weights:
         raise HarnessError(f"{what} has no weights to train")
     shapes = ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
-    before = _buffers(network)
-    try:
-        answer = network(*inputs)
-    except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"{what} failed on {shapes}: {brief(error)}") from error
-    arrived = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-    if arrived != list(expected):
-        raise HarnessError(f"{what} returned {arrived} for {shapes}; expected {list(expected)}")
-    assert isinstance(answer, Tensor)
-    gradients: Sequence[Tensor | None] = [None] * len(weights)
-    if answer.requires_grad:
-        gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
-    unused = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
-    if unused:
-        raise HarnessError(
-            f"{what}: what it returns does not depend on its weight {unused[0]}: "
-            "take it out, or set requires_grad to False"
-        )
-    _put_back(network, before)
+    with buffers_kept(network):
+        try:
+            answer = network(*inputs)
+        except Exception as error:  # the user's code may raise anything
+            raise HarnessError(f"{what} failed on {shapes}: {brief(error)}") from error
+        arrived = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        if arrived != list(expected):
+            raise HarnessError(f"{what} returned {arrived} for {shapes}; expected {list(expected)}")
+        assert isinstance(answer, Tensor)
+        gradients: Sequence[Tensor | None] = [None] * len(weights)
+        if answer.requires_grad:
+            gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
+        unused = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
+        if unused:
+            raise HarnessError(
+                f"{what}: what it returns does not depend on its weight {unused[0]}: "
+                "take it out, or set requires_grad to False"
+            )
     if not torch.equal(_again(network, *inputs), answer):
         raise HarnessError(
             f"{what} answers otherwise when it is asked again: it must be a pure function of its inputs, without "
@@ -115,18 +115,6 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
 
 @torch.no_grad()
 def _again(network: nn.Module, *inputs: Any) -> Tensor:
-    before = _buffers(network)
-    answer: Tensor = network(*inputs)
-    _put_back(network, before)
+    with buffers_kept(network):
+        answer: Tensor = network(*inputs)
     return answer
-
-
-def _buffers(network: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in network.named_buffers()}
-
-
-@torch.no_grad()
-def _put_back(network: nn.Module, before: Mapping[str, Tensor]) -> None:
-    for name, buffer in network.named_buffers():
-        if name in before:
-            buffer.copy_(before[name])
