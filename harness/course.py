@@ -136,9 +136,6 @@ class Course:
         self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
         self.options = options
         self._best = best
-        # After a crash some epochs are trained again, to the same numbers; what is logged already is not logged twice.
-        self._logged = log.last_step("loss/generator") if log.resumed else 0
-        self._drawn = log.image_steps("samples") if log.resumed else set()
 
     def due(self, report: Report) -> bool:
         """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
@@ -166,8 +163,7 @@ class Course:
         ending = bool(stopped or last or report.diverged)
         if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
             save(log, training, self._best, name="best")
-        if epoch > self._logged:
-            log.metrics(epoch, metrics)
+        log.metrics(epoch, metrics)  # trained again after a crash, to the same numbers, it is not logged twice
         self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
         self.display.epoch(replace(report, metrics=metrics))
 
@@ -187,8 +183,8 @@ class Course:
         return ending
 
     def catch_up(self, epoch: int) -> None:
-        """Draw what a crash between saving an epoch and drawing it has left out."""
-        if epoch and epoch not in self._drawn and self._draws(epoch):
+        """Draw what a crash after saving an epoch, the one that the run resumes from, has left out."""
+        if epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
             self._draw(epoch)
 
     def _draws(self, epoch: int) -> bool:
@@ -199,9 +195,9 @@ class Course:
         samples = self.training.sample(GRID)
         grid = pictures.grid(samples)
         self.outcome = replace(self.outcome, grid=grid)
-        if epoch not in self._drawn:
-            _log_picture(self.log, "samples", epoch, grid)
-            neighbours = self.scoring.neighbours(samples) if self.scoring else None
+        _log_picture(self.log, "samples", epoch, grid)
+        if self.scoring and not _has_picture(self.log, "neighbours", epoch):
+            neighbours = self.scoring.neighbours(samples)
             if neighbours is not None:
                 _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
         self.display.grid(grid, epoch)
@@ -227,7 +223,7 @@ def _conclude(course: Course, best: Best) -> Outcome:
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
     if outcome.status == "FINISHED":
-        _log_models(log, training, generator, course.display)
+        _log_models(log, training, generator, epoch, course.display)
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
@@ -260,31 +256,55 @@ def truthful(log: RunLog) -> Iterator[None]:
 
 
 def save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
-    path = log.folder / "checkpoints" / f"{name}.pt"
     threads, like = torch.get_num_threads(), training.images.like
-    state = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
+    keep(log, name, Checkpoint(training.experiment, training.state_dict(), threads, best.score, like), ship=ship)
+
+
+def keep(log: RunLog, name: str, state: Checkpoint, *, ship: bool = True) -> None:
+    """Write a checkpoint of the run, and log it.
+
+    A resumed run starts from it and does not repeat what came before: so that has to be on the disk first.
+    """
+    path = log.folder / "checkpoints" / f"{name}.pt"
+    log.sync_to_disk()
     checkpoints.save(path, state)
     if ship:
         log.artifact(path, "checkpoints")
 
 
+def _picture_path(key: str, epoch: int) -> str:
+    return f"{key}/epoch-{epoch:04d}.png"
+
+
+def _has_picture(log: RunLog, key: str, epoch: int) -> bool:
+    return log.has_image(key, epoch) and log.has_file(_picture_path(key, epoch))
+
+
 def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
-    """As an image with a step, for the UI's charts, and as a file with a plain name, for people."""
+    """As an image with a step, for the UI's charts, and as a file with a plain name, for people; each once."""
     log.image(key, epoch, picture)
-    path = log.folder / key / f"epoch-{epoch:04d}.png"
-    pictures.save_png(path, picture)
-    log.artifact(path, key)
+    name = _picture_path(key, epoch)
+    if not log.has_file(name):
+        pictures.save_png(log.folder / name, picture)
+        log.artifact(log.folder / name, key)
 
 
-def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, display: Display) -> None:
+MODELS = ("generator", "sampler")
+
+
+def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, epoch: int, display: Display) -> None:
+    # A run that is extended logs new models when it ends again; one that is killed in its end, the same.
+    keys = {name: f"{log.harness_id}/{name}/{training.experiment.train.epochs}" for name in MODELS}
+    if all(map(log.has_model, keys.values())):
+        return
     folder = log.folder / "models"
     try:
         save_models(training.experiment, training.images, generator, folder)
     except NoModelError as error:
         display.notice(f"no models are logged, the checkpoints hold what was trained: {error}")
         return
-    for name in ("generator", "sampler"):
-        log.model(name, folder / name)
+    for name, key in keys.items():
+        log.model(name, folder / name, epoch, key)
 
 
 class NoModelError(HarnessError):

@@ -79,9 +79,14 @@ def grids(store: Store, run: Run) -> list[Grid]:
 
 
 def newest_grid(store: Store, run_id: str) -> Path | None:
-    """The newest sample grid of a run as a file on this machine, or None where its artifacts are elsewhere."""
-    uri = store.client.get_run(run_id).info.artifact_uri
-    parts = urlparse(uri)
+    """The newest sample grid of a run that was written here, as a file on this machine; None where that is elsewhere.
+
+    Does not ask the store.
+    """
+    run = store.written(run_id)
+    if run is None:
+        return None
+    parts = urlparse(run.info.artifact_uri)
     if parts.scheme not in {"", "file"}:
         return None
     grids = sorted((Path(unquote(parts.path)) / "samples").glob("*.png"))

@@ -7,14 +7,14 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from harness import data, pictures, provenance, recall, records
 from harness.checkpoints import Checkpoint
-from harness.course import GRID, Best, Course, Display, Options, Outcome, save, truthful
+from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, resolve
@@ -78,6 +78,7 @@ def go_on(
 class Interrupted:
     """A run that can be gone on with: how it stands in the store, and where its last checkpoint left it.
 
+    planned: the epochs that it was started with. kept: the checkpoint of its best epoch, if one was scored.
     claimed: it is known otherwise that nobody is writing it, whatever its status says.
     """
 
@@ -87,6 +88,8 @@ class Interrupted:
     metrics: Mapping[str, float]
     checkpoint: Checkpoint
     best: Best
+    planned: int
+    kept: Checkpoint | None = None
     claimed: bool = False
 
 
@@ -94,12 +97,15 @@ def interrupted(store: Store, wanted: str) -> Interrupted:
     """Look a run up to go on with it. Raises HarnessError for an unknown run, or one without a checkpoint."""
     found = records.single(store, store.find(wanted))
     checkpoint = recall.checkpoint(store, found)
-    best = Best()
+    best, chosen = Best(), None
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
         best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
     info = found.info
-    return Interrupted(info.run_id, str(info.run_name), info.status, dict(found.data.metrics), checkpoint, best)
+    planned = int(found.data.params.get("train.epochs", checkpoint.experiment.train.epochs))
+    return Interrupted(
+        info.run_id, str(info.run_name), info.status, dict(found.data.metrics), checkpoint, best, planned, chosen
+    )
 
 
 def prepare(experiment: Experiment, display: Display, ready: Scoring | None = None) -> tuple[Training, Scoring | None]:
@@ -165,10 +171,16 @@ def reopened(
     checkpoint, experiment = known.checkpoint, training.experiment
     _use_threads(checkpoint.threads, display)
     training.load_state_dict(checkpoint.training)
+    # Who wrote these files may have been killed before they were logged, or have been on another machine. The last one
+    # is written before an extension is logged: a run that is killed in between is still resumed to its new end.
+    keep(log, "last", replace(checkpoint, experiment=experiment))
+    if known.kept:
+        keep(log, "best", known.kept)
+    if experiment.train.epochs != known.planned:
+        log.tags({"harness.epochs": str(experiment.train.epochs)})
+        log.text(experiment.to_yaml(), "experiment.yaml")
     if experiment != checkpoint.experiment:
         before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
-        log.tags({"harness.epochs": str(after)})
-        log.text(experiment.to_yaml(), "experiment.yaml")
         display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
     display.notice(f"resuming {known.name} after epoch {checkpoint.epoch}")
     # Where only the end is missing, this is what there is to report.

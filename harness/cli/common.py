@@ -96,6 +96,13 @@ def store_at(uri: str | None, *, create: bool = False) -> Store:
     return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
 
 
+def refuse_silent_store(uri: str | None) -> None:
+    """Raise HarnessError when a server is meant that does not answer: before imports that take seconds."""
+    from harness.tracking.opening import refuse_silent_server
+
+    refuse_silent_server(uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
+
+
 def tidy(store: Store, notice: Callable[[str], None]) -> None:
     """What runs that died left behind: ship their spools, and let no status lie."""
     for line in store.sync():
@@ -111,8 +118,9 @@ def exit_code(outcome: Outcome) -> int:
 
 
 def where_to_look(store: Store, run_id: str) -> list[tuple[str, str]]:
-    """How to look at a run in MLflow's UI."""
-    if link := store.link(store.client.get_run(run_id)):
+    """How to look at a run in MLflow's UI. Does not ask the store: it may be away by now."""
+    run = store.written(run_id)
+    if run is not None and (link := store.link(run)):
         return [("look", link)]
     usual = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
     elsewhere = "" if store.uri == usual else f" --tracking-uri {store.shown_uri}"

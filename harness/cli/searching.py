@@ -19,6 +19,7 @@ from harness.cli.common import (
     json_option,
     pairs,
     program,
+    refuse_silent_store,
     run_options,
     seconds_of,
     shown_path,
@@ -111,6 +112,7 @@ def tune(
         raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
     changes = all_overrides(overrides, seed, device, epochs, subset)
     labels = pairs(tags)
+    refuse_silent_store(tracking_uri)
     from harness import search as searches
 
     go_on = study is not None and experiment is None and not changes

@@ -17,6 +17,7 @@ from harness.cli.common import (
     experiment_options,
     pairs,
     program,
+    refuse_silent_store,
     run_options,
     seconds_of,
     shown_path,
@@ -85,6 +86,8 @@ def run(
     values = dict(experiments.parse_override(text) for text in changes)
     wanted = None if resume else experiments.load(experiment or "default", changes)
     labels = pairs(tags)
+    if not dry_run:
+        refuse_silent_store(tracking_uri)
 
     from harness import course, running
     from harness.display import Terminal, console

@@ -1,10 +1,16 @@
 """Opening a tracking store: which one is meant, whether it is there, and MLflow kept quiet."""
 
 import contextlib
+import http.client
 import importlib.util
 import logging
 import os
+import socket
 import sqlite3
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +29,15 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow's own 120 s and 7 retries make four minutes
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # A lost answer is asked for again at once, a few times; MLflow's own 120 s and 7 ever slower retries make minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",  # seconds at most between two tries
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _PROBE = 8  # seconds that a server has to answer when it is first asked
+_PROBES = 6  # times that it is asked: it may lose an answer, or fail for a moment
 _DATABASES = ("postgresql", "mysql", "mssql")
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -67,6 +77,7 @@ def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create:
             f"there is no tracking store {database_of(uri)}: `harness run` makes one, or give another with "
             "--tracking-uri or MLFLOW_TRACKING_URI"
         )
+    refuse_silent_server(uri)
     _hush()
     if uri.startswith("sqlite:"):
         if create:
@@ -87,6 +98,29 @@ def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create:
     return client
 
 
+def refuse_silent_server(uri: str) -> None:
+    """Raise HarnessError when nothing answers at the address of a server. Imports no MLflow, which takes seconds."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    place = urllib.parse.urlsplit(uri.rstrip("/"))
+    plain = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+    try:
+        urllib.request.urlopen(f"{plain}/health", timeout=_PROBE).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # Whatever else goes wrong, an answer that was cut or a certificate, is for MLflow's client to meet.
+        if isinstance(getattr(error, "reason", error), ConnectionRefusedError | TimeoutError | socket.gaierror):
+            raise _silent(uri) from error
+
+
+def _silent(uri: str) -> HarnessError:
+    return HarnessError(
+        f"the tracking server {uri} does not answer: start it, or give another one with --tracking-uri or "
+        "MLFLOW_TRACKING_URI"
+    )
+
+
 def _hush() -> None:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -104,15 +138,16 @@ def _probe_server(uri: str) -> None:
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     path = "/api/2.0/mlflow/experiments/search"
-    try:
-        answer = http_request(
-            get_default_host_creds(uri), path, "POST", json={"max_results": 1}, timeout=_PROBE, max_retries=0
-        )
-    except Exception as error:
-        raise HarnessError(
-            f"the tracking server {uri} does not answer: start it, or give another one with --tracking-uri or "
-            "MLFLOW_TRACKING_URI"
-        ) from error
+    deadline = time.monotonic() + _PROBE
+    for left in reversed(range(_PROBES)):
+        try:
+            answer = http_request(
+                get_default_host_creds(uri), path, "POST", json={"max_results": 1}, timeout=_PROBE, max_retries=0
+            )
+            break
+        except Exception as error:
+            if not left or time.monotonic() > deadline:
+                raise _silent(uri) from error
     if answer.status_code in (401, 403):
         raise HarnessError(
             f"the tracking server {uri} wants a login (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.tracking import artifacts
+from harness.tracking.creating import create_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,16 @@ def promote(
     try:
         _refuse_alias(alias)
         _make_sure_of(client, name)
-        # By its run: filters cannot spell every name.
-        versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
-        known = [version for version in versions if version.tags.get("harness.model") == model]
+        known = _versions_of(client, run_id, name, model)
         if known:
             version = known[0].version
         else:
             source = client.get_logged_model(model).artifact_location
             every = {**tags, "harness.model": model, "harness.run_id": run_id}
-            version = client.create_model_version(name, source, run_id=run_id, tags=every, model_id=model).version
+            version = create_once(
+                partial(client.create_model_version, name, source, run_id=run_id, tags=every, model_id=model),
+                partial(_versions_of, client, run_id, name, model),
+            ).version
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
         if error.error_code == "ENDPOINT_NOT_FOUND":
@@ -73,6 +77,13 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
             "`harness sync`; else train it again"
         )
     return model
+
+
+def _versions_of(client: "MlflowClient", run_id: str, name: str, model: str) -> "list[ModelVersion]":
+    """The versions under which the run's model is registered as `name`."""
+    # By its run: filters cannot spell every name.
+    versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
+    return [version for version in versions if version.tags.get("harness.model") == model]
 
 
 def _refuse_alias(alias: str) -> None:
@@ -112,4 +123,8 @@ def _make_sure_of(client: "MlflowClient", name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        client.create_registered_model(name)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by somebody else, or by a try whose answer was lost
+                raise

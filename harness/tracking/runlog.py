@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, redact
 from harness.tracking import artifacts
-from harness.tracking.shipping import Shipper, Trouble, in_calls, reason
+from harness.tracking.inventory import Inventory, image_steps
+from harness.tracking.shipping import Deleted, Shipper, Trouble, in_calls, reason
 from harness.tracking.spool import Event, Spool
 
 if TYPE_CHECKING:
@@ -22,12 +23,30 @@ if TYPE_CHECKING:
 
 _ROUND = 1.0  # seconds between rounds: what several short epochs log goes out in one call
 _LONGEST_PAUSE = 30.0  # seconds between tries while the store is away
+_SILENCE = 5.0  # seconds that a command waits, in all, for a store that does not answer at all
+_SHORTEST_SILENCE = 0.5  # and again for each run that ends after that
+
+
+class Patience:
+    """How long the runs of one store still wait for it while it does not answer at all."""
+
+    def __init__(self) -> None:
+        self.left = _SILENCE
+
+    def spend(self, seconds: float) -> None:
+        self.left = max(_SHORTEST_SILENCE, self.left - seconds)
+
+    def renew(self) -> None:
+        self.left = _SILENCE
 
 
 class RunLog:
     """One MLflow run that is being written. Made by Store.start_run and Store.resume_run.
 
     No method that logs waits for the store. All may be called from any thread. A full disk raises HarnessError.
+
+    A metric, an image and a model are logged once per key and step: what the run holds already, logged by this process
+    or by the one that was killed before it, is left out. So a resumed run may log again whatever it is not sure of.
     """
 
     def __init__(
@@ -39,17 +58,21 @@ class RunLog:
         name: str,
         harness_id: str,
         experiment_id: str,
-        resumed: bool,
+        held: Inventory | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        """held: what a resumed run holds in the store; None for a new run. patience: shared by the runs of a store."""
         self.run_id = run_id
         self.name = name
         self.harness_id = harness_id
         self.experiment_id = experiment_id
         self.uri: str = client.tracking_uri
         self.folder = spool.folder
-        self.resumed = resumed
+        self.resumed = held is not None
         self.measured = False  # metrics of its own are logged, not the machine's alone
         self.lost: str | None = None  # why nothing gets through at the moment, in one line
+        self._held = held or Inventory()
+        self._patience = patience or Patience()
         self._client = client
         self._spool = spool
         self._shipper = Shipper(client, spool, run_id, experiment_id)
@@ -60,7 +83,8 @@ class RunLog:
         self._complete: bool | None = None  # what finish has returned
         self._left = False  # finish has gone without waiting for the thread
         self._over = False  # the thread has ended
-        self._tries = 0.0  # that failed since the last that did not
+        self._answered = time.monotonic()  # when the store was last known to answer
+        self._deleted = False  # the run is not in the store any more, so that nothing can be shipped
         self._thread = threading.Thread(target=self._work, name=f"ship-{run_id[:8]}", daemon=True)
         self._thread.start()
 
@@ -69,8 +93,12 @@ class RunLog:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Values of one step, which reach the store together. NaN and infinities are allowed."""
         self.measured = self.measured or not all(key.startswith("system/") for key in values)
-        for piece in in_calls({key: float(value) for key, value in values.items()}, "metrics"):
+        held = self._held.metrics
+        fresh = {key: float(value) for key, value in values.items() if int(step) not in held.get(key, ())}
+        for piece in in_calls(fresh, "metrics"):
             self._append({"kind": "metrics", "step": int(step), "values": piece})
+            for key in piece:
+                held.setdefault(key, set()).add(int(step))
 
     def params(self, values: Mapping[str, object]) -> None:
         """Params, as text. The store refuses to change one that it has."""
@@ -87,12 +115,15 @@ class RunLog:
 
         if picture.dtype.name != "uint8" or picture.ndim not in (2, 3):
             raise ValueError(f"a picture is uint8 [H, W] or [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+        if self.has_image(key, step):
+            return
         now = _now()
         folder = self._spool.new_folder()
         # The name is what MlflowClient.log_image would give it, and where the UI reads key, step and time.
         file = folder / f"{key.replace('/', '~')}+step+{int(step)}+timestamp+{now}+{uuid.uuid4()}.png"
         Image.fromarray(picture).save(file)
         self._append({"kind": "image", "key": key, "step": int(step), **self._inside(file, folder), "time": now})
+        self._held.images.setdefault(key, set()).add(int(step))
 
     def artifact(self, file: Path, folder: str = "") -> None:
         """A file into the run's `folder`. It is read when it is shipped: a newer one in its place is taken instead."""
@@ -101,6 +132,7 @@ class RunLog:
         self._append(
             {"kind": "artifact", "file": str(file.relative_to(self.folder) if inside else file), "folder": folder}
         )
+        self._held.files.add(f"{folder}/{file.name}".lstrip("/"))
 
     def text(self, text: str, name: str) -> None:
         """An artifact at the path `name` made of `text`, without the credentials of any URI in it."""
@@ -125,18 +157,31 @@ class RunLog:
             }
         )
 
-    def model(self, name: str, folder: Path, step: int = 0) -> None:
-        """An MLflow model saved in `folder`, which is copied: runs:/<run_id>/<name> loads it once it is shipped."""
+    def model(self, name: str, folder: Path, step: int = 0, key: str | None = None) -> None:
+        """An MLflow model saved in `folder`, which is copied: runs:/<run_id>/<name> loads it once it is shipped.
+
+        key: what makes it this model and no other, among all runs; a model with the same key is logged once.
+        """
+        if key is not None and self.has_model(key):
+            return
         owned = self._spool.new_folder()
         shutil.copytree(folder, owned, dirs_exist_ok=True)
-        key = owned.name
+        key = key or owned.name
         self._append({"kind": "model", "name": name, "key": key, "step": int(step), **self._inside(owned, owned)})
+        self._held.models.add(key)
 
     def watch_system(self) -> "SystemMetrics":
         """MLflow's system metrics (CPU, memory, disk, network, GPUs) until stopped; also a context manager."""
         from harness.tracking.system import SystemMetrics
 
         return SystemMetrics(self)
+
+    def sync_to_disk(self) -> None:
+        """See everything logged so far on the disk, so that a power cut keeps it, too."""
+        try:
+            self._spool.sync()
+        except OSError as error:
+            raise HarnessError(f"cannot write to the spool {self.folder}: {error.strerror or error}") from error
 
     # What is known about it
 
@@ -150,51 +195,79 @@ class RunLog:
         """Whether the store has everything, refused events left out."""
         return self._spool.shipped >= self._spool.end
 
+    def has_image(self, key: str, step: int) -> bool:
+        return int(step) in self._held.images.get(key, ())
+
+    def has_file(self, path: str) -> bool:
+        """Whether the run has an artifact at `path`, at most one folder deep."""
+        return path in self._held.files
+
+    def has_model(self, key: str) -> bool:
+        return key in self._held.models
+
+    def steps(self, metric: str) -> set[int]:
+        """The steps at which a metric was logged, shipped or not."""
+        return set(self._held.metrics.get(metric, ()))
+
     def last_step(self, metric: str) -> int:
-        """The highest step logged of a metric, 0 when none, shipped or not. Asks the store."""
-        steps = [
-            event["step"]
-            for event in self._spool.all_pending()
-            if event["kind"] == "metrics" and metric in event["values"]
-        ]
-        with _asking():
-            steps += [point.step for point in self._client.get_metric_history(self.run_id, metric)]
-        return max(steps, default=0)
+        """The highest step logged of a metric, 0 when none, shipped or not."""
+        return max(self.steps(metric), default=0)
 
     def image_steps(self, key: str) -> set[int]:
-        """The steps at which a picture was logged under `key`, shipped or not. Asks the store."""
-        pending = self._spool.all_pending()
-        steps = {event["step"] for event in pending if event["kind"] == "image" and event["key"] == key}
+        """The steps at which an image was logged under `key`, shipped or not. Asks the store."""
         with _asking():
             images = artifacts.repository(self._client, self.run_id).list_artifacts("images")
-        names = [Path(info.path).name for info in images]
-        start = key.replace("/", "~") + "+step+"
-        return steps | {
-            int(name.removeprefix(start).split("+")[0])
-            for name in names
-            if name.startswith(start) and name.endswith(".png")
-        }
+        return self._held.images.get(key, set()) | image_steps({info.path for info in images}).get(key, set())
 
     # The end
 
     def flush(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds until what was logged so far is shipped; less when the store stays away."""
-        target = self._spool.end
-        deadline = time.monotonic() + timeout
-        with self._state:
-            self._tries = 0
+        """Wait until what was logged so far is shipped.
+
+        Gives up when nothing was shipped for `timeout` seconds, and a few seconds after the store has last answered.
+        """
+        target, shipped = self._spool.end, self._spool.shipped
+        began = progress = self._answered = time.monotonic()
+        silent = False
+        with self._pulse(), self._state:
             self._hurry = True
             self._state.notify_all()
-            while self._spool.shipped < target and self._tries < 3 and self._thread.is_alive():
-                left = deadline - time.monotonic()
-                if left <= 0:
+            while self._spool.shipped < target and not self._deleted and self._thread.is_alive():
+                now = time.monotonic()
+                if self._spool.shipped > shipped:
+                    shipped, progress, self._answered = self._spool.shipped, now, now
+                silent = now - self._answered > self._patience.left
+                if silent or now - progress > timeout:
                     break
-                self._state.wait(left)
+                self._state.wait(min(timeout, 0.1))
             self._hurry = False
-        return self._spool.shipped >= target
+        complete = self._spool.shipped >= target
+        if complete:
+            self._patience.renew()
+        elif silent:
+            self._patience.spend(time.monotonic() - max(began, self._answered))
+            self.lost = self.lost or "the tracking server does not answer"
+        return complete
+
+    @contextlib.contextmanager
+    def _pulse(self) -> Iterator[None]:
+        """Meanwhile the store is asked for a sign of life: one that is slow to take something still answers."""
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.wait(1.0):
+                with contextlib.suppress(Exception):
+                    self._client.get_run(self.run_id)
+                    self._answered = time.monotonic()
+
+        threading.Thread(target=ask, name=f"pulse-{self.run_id[:8]}", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def finish(self, status: str, timeout: float = 60) -> bool:
-        """End the run as FINISHED, FAILED or KILLED, and wait up to `timeout` seconds until everything is shipped.
+        """End the run as FINISHED, FAILED or KILLED, and wait until everything is shipped, as long as `flush` does.
 
         True: the store has it all, and the spool is cleared, but for the checkpoints of a run that is not FINISHED.
         False: `lost` says why; everything stays in the spool for Store.sync. The log takes nothing more either way:
@@ -265,19 +338,21 @@ class RunLog:
                 break
             try:
                 self._shipper.ship(stop=lambda: self._stop)
-                self.lost, failed, pause = None, 0.0, _ROUND
+                self.lost, failed, pause = None, False, _ROUND
+                self._deleted = False
             except Exception as error:  # whatever it is, training goes on
-                self.lost = reason(error)
-                # Trouble with one batch settles itself after a few tries (see shipping), so it counts for less.
-                busy = isinstance(error, Trouble)
-                failed, pause = (0.5, 1.0) if busy else (1.0, min(max(2 * pause, 1.0), _LONGEST_PAUSE))
+                self.lost, failed = reason(error), True
+                self._deleted = isinstance(error, Deleted)
+                if isinstance(error, Trouble):  # with one batch: the store answers
+                    pause, self._answered = 1.0, time.monotonic()
+                else:
+                    pause = min(max(2 * pause, 1.0), _LONGEST_PAUSE)
             with self._state:
-                self._tries = self._tries + failed if failed else 0
                 self._state.notify_all()
                 # Somebody who waits in flush does not wait for a long pause, too.
                 self._state.wait_for(lambda: self._stop or self._hurry, timeout=pause)
                 if self._hurry and failed:
-                    self._state.wait_for(lambda: self._stop, timeout=1.0)
+                    self._state.wait_for(lambda: self._stop, timeout=0.5)
         with self._state:
             self._over = True
             if self._left:

@@ -7,11 +7,13 @@ looked up by the event's id before it is created.
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import redact
+from harness.tracking.creating import sent_once
 from harness.tracking.spool import Entry, Event, Spool
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _METRIC_BYTES = 100  # what the request adds to a metric's key and value: the na
 
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 _BUSY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+_BETWEEN_TRIES = 0.5  # seconds
+_LONGEST_FAILURE = 15.0  # seconds after which a failing store is not tried again
 _PATIENCE = 5  # failures of one batch, with the store answering, before it is taken apart or set aside
 
 
@@ -218,20 +222,46 @@ class Shipper:
                 return  # shipped before the progress was lost
             raise Refused(f"the model in {folder} is gone")
         logged = found[0] if found else self._create_model(event)
+        if found and logged.status == "READY" and logged.model_id in self._outputs():
+            return  # shipped before the progress was lost
         model = Model.load(str(folder))
         model.run_id, model.artifact_path = self.run_id, logged.artifact_location
         model.model_id = model.model_uuid = logged.model_id
         model.save(str(folder / "MLmodel"))
         self.client.log_model_artifacts(logged.model_id, str(folder))
         self.client.finalize_logged_model(logged.model_id, "READY")
-        outputs = self.client.get_run(self.run_id).outputs
-        if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        if logged.model_id not in self._outputs():
             self.client.log_outputs(self.run_id, [LoggedModelOutput(logged.model_id, event["step"])])
 
+    def _outputs(self) -> list[str]:
+        """The ids of the run's models."""
+        outputs = self.client.get_run(self.run_id).outputs
+        return [output.model_id for output in (outputs.model_outputs if outputs else [])]
+
     def _create_model(self, event: Event) -> "LoggedModel":
-        return self.client.create_logged_model(
-            self.experiment_id, name=event["name"], source_run_id=self.run_id, tags={"harness.event": event["key"]}
-        )
+        tags = {"harness.event": event["key"]}
+        with sent_once():  # where the answer is lost, the next try finds it by its tag
+            return self.client.create_logged_model(
+                self.experiment_id, name=event["name"], source_run_id=self.run_id, tags=tags
+            )
+
+
+def ship_patiently(shipper: Shipper) -> None:
+    """Ship all that is pending, with one more try than one batch gets; a store that is slow to fail gets fewer.
+
+    Raises Away or Trouble.
+    """
+    deadline = time.monotonic() + _LONGEST_FAILURE
+    for left in reversed(range(_PATIENCE + 1)):
+        try:
+            shipper.ship()
+            return
+        except Deleted:
+            raise
+        except (Away, Trouble):
+            if not left or time.monotonic() > deadline:
+                raise
+            time.sleep(_BETWEEN_TRIES)
 
 
 def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:

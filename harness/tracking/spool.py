@@ -119,6 +119,11 @@ class Spool:
                 journal.seek(start)
                 raise
 
+    def sync(self) -> None:
+        """See every event on the disk. Raises OSError when the disk is gone."""
+        with self._writing:
+            os.fsync((self._journal or self._open_journal()).fileno())
+
     def _open_journal(self) -> FileIO:
         path = self.folder / "events.jsonl"
         journal = FileIO(path, "ab")

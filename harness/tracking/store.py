@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING
 from harness import __version__, ranking
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
+from harness.tracking.creating import create_once
 from harness.tracking.git import git_tags
+from harness.tracking.inventory import Inventory
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
-from harness.tracking.runlog import RunLog
-from harness.tracking.shipping import Shipper, reason
+from harness.tracking.runlog import Patience, RunLog
+from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class Store:
         self.client = client
         self.root = root
         self.spool = root / "spool"
+        self._written: dict[str, Run] = {}  # begun or resumed here, by id
+        self._patience = Patience()
         self._source: dict[str, str] | None = None  # asked of git once: the code that runs is the code that was loaded
 
     @classmethod
@@ -137,12 +142,15 @@ class Store:
         spool = self._spool_of(harness_id)
         try:
             with self._asking():
-                run = self.client.create_run(experiment_id, tags=every, run_name=name)
+                run = create_once(
+                    partial(self.client.create_run, experiment_id, tags=every, run_name=name),
+                    lambda: list(lookup.search(self.client, f"tags.`harness.id` = '{harness_id}'")),
+                )
         except HarnessError:
             spool.release()
             spool.remove()
             raise
-        log = self._log(spool, run, harness_id, resumed=False)
+        log = self._log(spool, run, harness_id)
         log.params(params)
         return log
 
@@ -165,7 +173,8 @@ class Store:
         spool = self._spool_of(harness_id)
         try:
             with self._asking():
-                Shipper(self.client, spool, run_id, run.info.experiment_id).ship()
+                ship_patiently(Shipper(self.client, spool, run_id, run.info.experiment_id))
+                held = Inventory.read(self.client, run_id)
                 spool.clear()
                 for key in self.client.get_run(run_id).data.tags.keys() & set(_STALE):
                     self.client.delete_tag(run_id, key)
@@ -176,7 +185,7 @@ class Store:
         except HarnessError:
             spool.release()
             raise
-        return self._log(spool, run, harness_id, resumed=True)
+        return self._log(spool, run, harness_id, held)
 
     def add(self, run_id: str, step: int, metrics: Mapping[str, float], tags: Mapping[str, str] = _NONE) -> None:
         """Write numbers of one step, and tags, to a run that has ended. What it has already is not written again."""
@@ -245,6 +254,10 @@ class Store:
         """Where a server's UI is, without credentials, for `pages` to be put behind a slash; None for a database."""
         return self.shown_uri.replace("***@", "") if self.uri.startswith("http") else None
 
+    def written(self, run_id: str) -> "Run | None":
+        """A run that was started or resumed here, as it then was. Does not ask the store."""
+        return self._written.get(run_id)
+
     def link(self, run: "Run") -> str | None:
         """Where a server's UI shows the run; None for a database."""
         return f"{self.address}/{pages.of_run(run)}" if self.address else None
@@ -311,8 +324,9 @@ class Store:
             raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
         return spool
 
-    def _log(self, spool: Spool, run: "Run", harness_id: str, *, resumed: bool) -> RunLog:
+    def _log(self, spool: Spool, run: "Run", harness_id: str, held: Inventory | None = None) -> RunLog:
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
+        self._written[run_id] = run
         spool.write_meta(
             {
                 "run_id": run_id,
@@ -329,7 +343,8 @@ class Store:
             name=str(run.info.run_name),
             harness_id=harness_id,
             experiment_id=experiment_id,
-            resumed=resumed,
+            held=held,
+            patience=self._patience,
         )
 
     @contextlib.contextmanager

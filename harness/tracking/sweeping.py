@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.tracking import lookup
 from harness.tracking.liveness import gone, this_process
-from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason
+from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
 from harness.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_TRIES = 6  # one more than the shipper takes to set a batch aside
 _YOUNG = 60  # seconds
 
 
@@ -75,14 +74,11 @@ def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: in
     """Ship the `count` events of a spool and tidy it."""
     last = spool.last_sign()
     shipper = Shipper(client, spool, meta["run_id"], meta["experiment_id"])
-    for left in reversed(range(_TRIES)):
-        try:
-            shipper.ship()
-            break
-        except Trouble as error:
-            if not left:
-                return f"could not be shipped, {error}; it stays in {spool.folder}"
-            time.sleep(0.5)
+    _queue_checkpoints(shipper, meta)
+    try:
+        ship_patiently(shipper)
+    except Trouble as error:
+        return f"could not be shipped, {error}; it stays in {spool.folder}"
     killed = spool.status is None and gone(meta) and shipper.run().info.status == "RUNNING"
     if killed:
         client.set_terminated(meta["run_id"], "KILLED", end_time=last)
@@ -91,6 +87,28 @@ def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: in
     if refused:
         return f"{count} events, of which the store refused {len(refused)} ({refused[0][1]}); kept in {spool.folder}"
     return f"shipped {count} events" + (", set to KILLED" if killed else "") if count or killed else None
+
+
+def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
+    """A process may be killed between writing a checkpoint and logging it: then the file is newer than the store's.
+
+    Only where that process was the last to write the run, which is still RUNNING: else the file may be an old one.
+    """
+    spool = shipper.spool
+    checkpoints = sorted((spool.folder / "checkpoints").glob("*.pt"))
+    if not checkpoints or not gone(meta):
+        return
+    run = shipper.run()
+    wrote_last = all(run.data.tags.get(key) == meta.get(key) for key in this_process())
+    if (
+        run.info.status != "RUNNING"
+        or not wrote_last
+        or any(event["kind"] == "status" for event in spool.all_pending())
+    ):
+        return
+    for path in checkpoints:
+        file = str(path.relative_to(spool.folder))
+        spool.append({"kind": "artifact", "time": spool.last_sign(), "file": file, "folder": "checkpoints"})
 
 
 def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
