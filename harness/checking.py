@@ -38,10 +38,13 @@ def check(
     names: Sequence[str],
     store: Store,
     *,
-    device: str = "auto",
+    device: str | None = None,
     notice: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Check these experiments, or all known ones. Raises HarnessError for an unknown or a faulty experiment."""
+    """Check these experiments, or all known ones, on their own device or on this one.
+
+    Raises HarnessError for an unknown or a faulty experiment.
+    """
     chosen = [_tiny(experiments.load(name), device) for name in names or experiments.known()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
         data.source(**experiment.data.origin())
@@ -61,11 +64,11 @@ def check(
     return results
 
 
-def _tiny(experiment: Experiment, device: str) -> Experiment:
+def _tiny(experiment: Experiment, device: str | None) -> Experiment:
     tiny = {
         "data.subset": max(IMAGES, 2 * experiment.train.batch_size * experiment.train.discriminator_steps),
         "train.epochs": 1,
-        "train.device": device,
+        "train.device": device or experiment.train.device,
         "quality.samples": min(SCORED, experiment.quality.samples),
         "quality.samples_while_training": min(SCORED, experiment.quality.samples_while_training),
     }

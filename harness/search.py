@@ -9,6 +9,7 @@
     search_prune_from: 1
 
 All are kept apart from the experiment: what a run becomes depends on its values, not on where they were looked for.
+The command line beats the file: `load` says what each option changes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness import experiment as experiments
+from harness.dimensions import Choices, Dimension, Range, Value
 from harness.errors import HarnessError
 from harness.experiment import Experiment, scalar_types, shown, unknown
 
@@ -35,58 +37,7 @@ _FIXED = (
     *("data.name", "data.path", "data.size", "data.channels", "data.unreadable", "data.validation"),
 )
 
-Value = bool | int | float | str | None
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from low to high, both included; log: evenly on a logarithmic scale; whole: integers."""
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-    def at(self, share: float) -> float | int:
-        """The number that a share of [0, 1) of the range lies below."""
-        low, high = self.low, self.high + (1 if self.whole else 0)
-        value = math.exp(_between(math.log(low), math.log(high), share)) if self.log else _between(low, high, share)
-        return self.nearest(math.floor(value) if self.whole else value)
-
-    def nearest(self, value: float) -> float | int:
-        inside = min(max(value, self.low), self.high)
-        return round(inside) if self.whole else inside
-
-    def points(self, count: int) -> list[Value]:
-        """`count` numbers at even distances, both ends among them."""
-        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        spots = [_between(*ends, index / (count - 1)) for index in range(count)]
-        return list(dict.fromkeys(self.nearest(math.exp(spot) if self.log else spot) for spot in spots))
-
-    def describe(self) -> dict[str, Any]:
-        return {"low": self.nearest(self.low), "high": self.nearest(self.high), "log": self.log}
-
-
-@dataclass(frozen=True)
-class Choices:
-    """A few values, in no order. What is not a scalar stands as JSON text."""
-
-    values: tuple[Value, ...]
-
-    def at(self, share: float) -> Value:
-        return self.values[int(share * len(self.values))]
-
-    def nearest(self, value: Value) -> Value:
-        return value if value in self.values else self.values[0]
-
-    def points(self, count: int) -> list[Value]:
-        return list(self.values)
-
-    def describe(self) -> list[Value]:
-        return list(self.values)
-
-
-Dimension = Range | Choices
+CHEAP = ("data.subset", "train.epochs")  # on the command line of a search they are those of its trials
 
 
 @dataclass(frozen=True)
@@ -94,16 +45,44 @@ class Search:
     """space: what is varied, by dotted path. budget: what every trial has instead of the experiment's own values.
 
     prune_from: the epoch at which trials are first compared, where the file knows.
+    given: what the command line says of a trial: leaves of the budget, and search_prune_from.
+    fixed: leaves that the file searches, and the command line gives one value.
     """
 
     space: Mapping[str, Dimension]
     budget: Mapping[str, Any] = field(default_factory=dict)
     prune_from: int | None = field(default=None, compare=False)
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    fixed: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def describe(self) -> dict[str, Any]:
         """As an experiment file has it."""
         space = {path: dimension.describe() for path, dimension in self.space.items()}
         return {"search": space, "search_budget": dict(self.budget)}
+
+    def describe_trial(self, experiment: Experiment, images: int | None = None) -> str:
+        """What a trial is and where that comes from, as in `500 images, 1 epoch (command line)`.
+
+        experiment: in full. images: how many it trains on where its subset is null, if that is known.
+        """
+        leaves = {**experiment.leaves(), **self.budget}
+        subset, epochs = leaves["data.subset"], leaves["train.epochs"]
+        everything = "all training images" if images is None else f"all {images:,} training images"
+        words = {
+            "data.subset": everything if subset is None else f"{subset:,} images",
+            "train.epochs": f"{epochs:,} epoch{'s' * (epochs != 1)}",
+        }
+        words |= {path: f"{path} {value}" for path, value in self.budget.items() if path not in CHEAP}
+        words |= {path: f"{path} as searched" for path in CHEAP if path in self.space}
+        groups: dict[str, list[str]] = {}
+        for path, text in words.items():
+            groups.setdefault(self._origin(path, experiment), []).append(text)
+        return ", ".join(f"{', '.join(texts)} ({origin})" for origin, texts in groups.items())
+
+    def _origin(self, path: str, experiment: Experiment) -> str:
+        if path in self.given:
+            return "command line"
+        return f"{'search_budget of ' if path in self.budget else ''}experiment {experiment.name}"
 
     def experiment(self, base: Experiment, values: Mapping[str, Value]) -> Experiment:
         """The experiment with these values of the search in it. Raises HarnessError where they do not go together."""
@@ -126,7 +105,12 @@ class Search:
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, Search]:
-    """The experiment of that name or file, and what its file says of a search; `--set search.PATH=...` changes that.
+    """The experiment of that name or file, and what its file says of a search, changed by `--set`-style overrides.
+
+    The command line beats the file: `search.PATH=...` and `search_budget.PATH=...` change these parts. A leaf that only
+    makes trials cheap (CHEAP, and what the file's budget has) changes the budget of the trials, and the full experiment
+    keeps the file's value. A leaf that the file searches is no longer searched; with a range given beside it, it is
+    what the first trial tries. Everything else changes the experiment.
 
     Raises HarnessError as `experiment.load` does, and for a search that cannot be.
     """
@@ -136,25 +120,72 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     for part, told in parts.items():
         if not isinstance(told, dict):
             raise HarnessError(f"{origin}: {part} is {shown(told)}; a mapping of dotted paths was expected")
-    space, budget = (_flat(told) for told in parts.values())
-    plain, prune_from = [], raw.get(pruning)
-    for text in overrides:
-        path, value = experiments.parse_override(text)
-        part, _, leaf = path.partition(".")
-        if path == pruning:
-            prune_from = value
-            continue
-        if part not in mappings:
-            plain.append(text)
-            continue
-        if not leaf:
-            raise HarnessError(f"--set {text}: expected {part}.PATH=..., for example {part}.optimizer.lr=...")
-        (space if part == "search" else budget)[leaf] = value
-    experiment = experiments.load(name, plain)
+    typed = _Typed.sort(overrides)
+    space, budget = ({**_flat(parts[part]), **typed.parts[part]} for part in mappings)
+    for path in typed.parts["search"]:
+        if path not in typed.parts["search_budget"]:
+            budget.pop(path, None)
+    cheap = {path: value for path, value in typed.plain.items() if path in budget or path in CHEAP}
+    cheap = {path: value for path, value in cheap.items() if path not in typed.parts["search"]}
+    experiment = experiments.load(name, [text for path, text in typed.texts.items() if path not in cheap])
     space = {path: told for path, told in space.items() if told is not None}  # null takes a dimension away
     if not space and not parts["search"]:
         space = _default(experiment)
-    return experiment, parse(experiment, space, budget, prune_from)
+    fixed = {path: value for path, value in typed.plain.items() if path in space and path not in typed.parts["search"]}
+    space = {path: told for path, told in space.items() if path not in fixed}
+    if fixed and not space:
+        raise HarnessError(f"nothing is left to search: {', '.join(fixed)} have one value each on the command line")
+    _trials_can_be_scored(experiment, typed.plain)
+    leaves = experiment.leaves()
+    unchanged = {path for path, value in cheap.items() if path not in budget and value == leaves.get(path, ...)}
+    budget |= {path: value for path, value in cheap.items() if path not in unchanged}
+    if typed.plain.get("track.score_every", 1) is None:
+        budget["track.score_every"] = None
+    found = parse(experiment, space, budget, typed.prune_from or raw.get(pruning))
+    given = frozenset([*cheap, *typed.parts["search_budget"], *([pruning] if typed.prune_from is not None else [])])
+    return experiment, replace(found, given=given, fixed=fixed)
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """What the command line says. plain: leaves of the experiment, and texts, the same as they were typed."""
+
+    parts: Mapping[str, dict[str, Any]]
+    plain: dict[str, Any]
+    texts: dict[str, str]
+    prune_from: Any
+
+    @classmethod
+    def sort(cls, overrides: Sequence[str]) -> _Typed:
+        *mappings, pruning = experiments.SEARCH
+        found = cls({part: {} for part in mappings}, {}, {}, None)
+        texts = {experiments.parse_override(text)[0]: text for text in overrides}
+        for path, value in experiments.parse_overrides(overrides).items():
+            part, _, leaf = path.partition(".")
+            if path == pruning:
+                _check_prune_from(value)
+                found = replace(found, prune_from=value)
+            elif part not in mappings:
+                found.plain[path], found.texts[path] = value, texts[path]
+            elif not leaf:
+                raise HarnessError(
+                    f"--set {texts[path]}: expected {part}.PATH=..., for example {part}.optimizer.lr=..."
+                )
+            else:
+                found.parts[part][leaf] = value
+        for path, value in found.parts["search_budget"].items():
+            if path in found.plain and found.plain[path] != value:
+                other = shown(found.plain[path])
+                raise HarnessError(f"{path} of a trial is given twice, as {shown(value)} and as {other}: give it once")
+        return found
+
+
+def _trials_can_be_scored(experiment: Experiment, typed: Mapping[str, Any]) -> None:
+    if typed.get("data.validation", 1) == 0 and experiment.ranking.against_real:
+        raise HarnessError(
+            "data.validation is 0, but a search compares its trials on validation images: hold some out, or leave "
+            "data.validation away"
+        )
 
 
 def _default(experiment: Experiment) -> dict[str, Any]:
@@ -177,15 +208,21 @@ def parse(
     try:
         cheap = experiment.with_values(budget)
     except HarnessError as error:
-        raise HarnessError(f"search_budget: {str(error).removeprefix('--set ')}") from error
+        reason = str(error).removeprefix("--set ").removeprefix("the overrides: ")
+        raise HarnessError(f"the budget of a trial (search_budget): {reason}") from error
     for path in space:
         if path in budget:
             raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
-    if prune_from is not None and (type(prune_from) is not int or prune_from < 1):
-        raise HarnessError(f"search_prune_from is {shown(prune_from)}; expected an epoch, 1 or more")
+    if prune_from is not None:
+        _check_prune_from(prune_from)
     return Search(
         {path: _dimension(cheap, experiment, path, told) for path, told in space.items()}, dict(budget), prune_from
     )
+
+
+def _check_prune_from(epoch: Any) -> None:
+    if type(epoch) is not int or epoch < 1:
+        raise HarnessError(f"search_prune_from is {shown(epoch)}; expected an epoch, 1 or more")
 
 
 def _dimension(experiment: Experiment, full: Experiment, path: str, told: Any) -> Dimension:
@@ -256,7 +293,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, dict) and not {"low", "high", "log"} & set(value)
         flat.update(_flat(value, f"{prefix}{key}.") if nested and value else {f"{prefix}{key}": value})
     return flat
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)

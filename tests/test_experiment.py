@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness import experiment as experiments
 from harness.errors import HarnessError
@@ -98,15 +99,39 @@ def test_schema_has_the_bounds_of_every_number() -> None:
         ("optimizer.lr=-1", "optimizer.lr is -1; input should be greater than 0"),
         ("optimizer.lr=fast", "optimizer.lr is 'fast'; input should be a valid number"),
         ("optimizer.lr=.nan", "optimizer.lr is nan; input should be a finite number"),
-        ("optimizer.lr=on", "optimizer.lr is True; a number was expected (YAML reads yes, no, on and off"),
-        ("train.epochs=yes", "train.epochs is True; a number was expected"),
-        ("data.subset=no", "data.subset is False; a number was expected"),
-        ("generator.widths=[64, yes]", "generator.widths.1 is True; a number was expected"),
-        ("optimizer.betas=[off, 0.9]", "optimizer.betas.0 is False; a number was expected"),
-        ("name=on", "name is True; input should be a valid string"),
+        ("optimizer.lr=on", "optimizer.lr is 'on'; input should be a valid number"),
+        ("optimizer.lr=true", "optimizer.lr is True; a number was expected"),
+        ("train.epochs=yes", "train.epochs is 'yes'; input should be a valid number"),
+        ("data.subset=no", "data.subset is 'no'; input should be a valid number"),
+        ("generator.widths=[64, yes]", "generator.widths.1 is 'yes'; input should be a valid number"),
+        (
+            "generator.widths=[64, 0x10]",
+            "generator.widths.1 is '0x10'; input should be a valid number (write it as a dec",
+        ),
+        ("optimizer.betas=[off, 0.9]", "optimizer.betas.0 is 'off'; input should be a valid number"),
+        (
+            "optimizer.lr=1:30",
+            "optimizer.lr is '1:30'; input should be a valid number (minutes and seconds are not read",
+        ),
+        ("train.batch_size=1_000", "train.batch_size is '1_000'; input should be a valid number (write it without _)"),
+        (
+            "train.batch_size=0x10",
+            "train.batch_size is '0x10'; input should be a valid number (write it as a decimal nu",
+        ),
+        (
+            "train.batch_size=0o17",
+            "train.batch_size is '0o17'; input should be a valid number (write it as a decimal nu",
+        ),
+        (
+            "train.batch_size='10'",
+            "train.batch_size is '10'; input should be a valid number (this is text; write it wit",
+        ),
+        ("optimizer.lr=inf", "optimizer.lr is 'inf'; input should be a valid number that is finite"),
+        ("optimizer.lr=1e-4 # slow", "optimizer.lr is '1e-4 # slow'; input should be a valid number"),
+        ("generator.widths=[64] # few", "not valid YAML"),
+        ("conditional=maybe", "conditional is 'maybe'; input should be a valid boolean"),
         ("data.seed=9223372036854775808", "data.seed is 9223372036854775808; input should be less than 92233720368547"),
-        ("name={[a]: 1}", "not valid YAML"),
-        ("name=2026-13-01", "not valid YAML"),
+        ("optimizer.lr={[a]: 1}", "not valid YAML"),
         ("train.epochs=1.5", "train.epochs is 1.5; input should be a valid integer"),
         ("train.precision=fp16", "train.precision is 'fp16'; input should be 'auto', 'fp32' or 'bf16'"),
         ("data.subset=10", "data.subset is 10, less than one batch (train.batch_size 100)"),
@@ -127,9 +152,12 @@ def test_schema_has_the_bounds_of_every_number() -> None:
         ("augment.flip=0.5", "unknown key augment.flip"),
         ("generator.blocks=2", "generator.blocks: generator.kind mlp has no such option; it has kind, latent, widths"),
         ("generator.kind=cnn", "generator.kind is 'cnn'; expected 'mlp', 'conv', 'residual', or package.module:Class"),
-        ("generator.kind=3", "generator.kind is 3; expected 'mlp', 'conv', 'residual', or package.module:Class"),
-        ("generator.kind=null", "generator.kind is None; expected 'mlp', 'conv', 'residual', or package.module:Class"),
-        ("generator.kind=[mlp]", "generator.kind is ['mlp']; expected 'mlp', 'conv', 'residual', or package.module:Cl"),
+        ("generator.kind=3", "generator.kind is '3'; expected 'mlp', 'conv', 'residual', or package.module:Class"),
+        (
+            "generator.kind=null",
+            "generator.kind is 'null'; expected 'mlp', 'conv', 'residual', or package.module:Class",
+        ),
+        ("generator.kind=[mlp]", "generator.kind is '[mlp]'; expected 'mlp', 'conv', 'residual', or package.module:Cl"),
         ("optimizer.schedule=cos", "optimizer.schedule is 'cos'; input should be 'constant', 'linear' or 'cosine'"),
         ("optimizer.lr", "expected path=value"),
         ("=3", "expected path=value"),
@@ -150,7 +178,17 @@ def test_a_bad_override_is_refused_in_one_line(override: str, said: str) -> None
         ("name: x\nname: y", "line 2, column 1: malformed YAML: name is given twice"),
         ("name: x\n? [a]\n: 3", "line 2, column 3: malformed YAML: a list or mapping cannot be a key"),
         ("name: x\n? {a: b}\n: 3", "line 2, column 3: malformed YAML: a list or mapping cannot be a key"),
-        ("name: 2026-13-01", "malformed YAML: month must be in 1..12"),
+        ("name: x\ntrain: {epochs: !!int x}", "malformed YAML: invalid literal for int()"),
+        (
+            "name: x\ntrain: {epochs: 0x10}",
+            "train.epochs is '0x10'; input should be a valid number (write it as a decim",
+        ),
+        (
+            "name: x\noptimizer: {lr: 1:30}",
+            "optimizer.lr is '1:30'; input should be a valid number (minutes and seconds",
+        ),
+        ("name: x\ntrain: {epochs: yes}", "train.epochs is 'yes'; input should be a valid number"),
+        ("name: x\n2024: 3", "unknown key 2024"),
         ("name: \x00", "malformed YAML: unacceptable character"),
         ("name: " + "[" * 10_000, "malformed YAML: maximum recursion depth exceeded"),
         ("- a", "expected a mapping of sections"),
@@ -185,6 +223,134 @@ def test_a_bad_file_is_refused_with_its_place(text: str, said: str) -> None:
     assert str(caught.value).startswith("my.yaml")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.batch_size=010", 10),
+        ("train.epochs=09", 9),
+        ("optimizer.lr=.5", 0.5),
+        ("optimizer.lr=1e-4", 1e-4),
+        ("optimizer.lr=1E-4", 1e-4),
+        ("discriminator.widths=[010, 20]", [10, 20]),
+        ("data.subset=null", None),
+        ("name=2024", "2024"),
+        ("name=yes", "yes"),
+        ("name=null", "null"),
+        ("name=2026-11-22", "2026-11-22"),
+        ("project=1:30", "1:30"),
+        ("description=best of #3: yes", "best of #3: yes"),
+        ("description={a: [b", "{a: [b"),
+        ('description="quoted"', '"quoted"'),
+        ("description=", ""),
+        ("quality.judge=null", None),
+        ("quality.judge_weights=007", "007"),
+        ("train.device=cpu", "cpu"),
+    ],
+)
+def test_a_value_is_read_by_the_type_of_its_leaf(override: str, value: object) -> None:
+    leaf = experiments.load("notebook", [override]).leaves()[override.partition("=")[0]]
+    assert (leaf, type(leaf)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", "yes"),
+        ("010", 10),
+        ("0x10", 16),
+        ("1:30", "1:30"),
+        ("2026-11-22", "2026-11-22"),
+        ("1_000", "1_000"),
+        ("1e5", 1e5),
+        ("true", True),
+        ("~", None),
+        ("'5'", "5"),
+        ("best of #3", "best of #3"),
+        ("5 # or 6", "5 # or 6"),
+        ("[1, no, 010]", [1, "no", 10]),
+    ],
+)
+def test_options_of_ones_own_network_are_yaml_1_2(text: str, value: object) -> None:
+    own = experiments.load("notebook", ["generator.kind=networks:G", f"generator.option={text}"])
+    found = own.leaves()["generator.option"]
+    assert (found, type(found)) == (value, type(value))
+    if "#" not in text:
+        file = experiments.from_yaml(f"name: x\ngenerator: {{kind: 'networks:G', option: {text}}}")
+        assert file.leaves()["generator.option"] == value
+
+
+@pytest.mark.parametrize("leaf", ["train.epochs", "data.subset"])
+def test_a_leaf_that_is_given_two_values_is_refused(leaf: str) -> None:
+    with pytest.raises(HarnessError, match=f"{leaf} is given twice, as 500 and as 400: give it once"):
+        experiments.load("notebook", [f"{leaf}=500", f"{leaf}=400"])
+    assert experiments.load("notebook", [f"{leaf}=500", f"{leaf}=500"]).leaves()[leaf] == 500
+
+
+def test_text_in_a_file_is_taken_as_it_stands() -> None:
+    text = "name: 2024\nproject: yes\ndescription: 1e5\nquality: {judge: null, judge_weights: 08}\ntrain: {epochs: 010}"
+    leaves = experiments.from_yaml(text).leaves()
+    assert [leaves[leaf] for leaf in ("name", "project", "description")] == ["2024", "yes", "1e5"]
+    assert [leaves[leaf] for leaf in ("quality.judge", "quality.judge_weights", "train.epochs")] == [None, "08", 10]
+
+
+AWKWARD = [
+    *("2024", "010", "08", "0o7", "0x1F", "0b1", "1_000", "1:30", "1:30:00", "1e5", "1E-4", ".5", "5.", "+3", "-0"),
+    *("yes", "No", "on", "OFF", "y", "n", "true", "False", "null", "Null", "~", ".inf", "-.INF", ".nan", "inf", "nan"),
+    *(
+        "2026-11-22",
+        "2026-11-22 10:00:00",
+        "<<",
+        "=",
+        "-",
+        "?",
+        ":",
+        "a: b",
+        "a #b",
+        "#b",
+        "- a",
+        "? a",
+        "[a",
+        "{a: b}",
+    ),
+    *(
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "@a",
+        "`a",
+        "|",
+        ">",
+        "'",
+        '"',
+        "it's",
+        "---",
+        "...",
+        "",
+        " a",
+        "a ",
+        "a\nb",
+        "\n",
+        "\t",
+        "a\tb",
+    ),
+    *("\\", "\x00", "\x07", "\x85", "\u2028", "\ufeff", "é", "数字", "😀", "a " * 120, "\r\n", "!!int 3", ",", "]"),
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_every_text_survives_the_yaml_of_its_experiment(text: str) -> None:
+    own = {"kind": "networks:G", "option": text, "several": [text, 1, None, True, 1e-5]}
+    plan = experiments.from_mapping({"name": text[:100] or "x", "description": text[:500], "generator": own}, "test")
+    assert experiments.from_yaml(plan.to_yaml()) == plan
+    earlier = yaml.safe_dump(
+        plan.model_dump(mode="json"), sort_keys=False, width=120
+    )  # YAML 1.1, as was written before
+    assert experiments.from_yaml(earlier).leaves() | {"generator.option": 0, "generator.several": 0} == (
+        plan.leaves() | {"generator.option": 0, "generator.several": 0}
+    )
 
 
 def test_switches_still_take_booleans() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from harness import experiment as experiments
 from harness import search
+from harness.dimensions import Choices, Dimension, Range
 from harness.errors import HarnessError
 from harness.gan.population import shape
-from harness.search import Choices, Range
 
 
 def load(path: Path, *overrides: str) -> search.Search:
@@ -73,9 +73,12 @@ def test_without_a_search_it_is_learning_rate_latent_size_and_dropout(tiny_file:
 )
 def test_without_a_search_dropout_is_left_out_where_it_is_refused(tiny_file: Path, changes: list[str]) -> None:
     assert load(tiny_file, *changes).space.keys() == {"optimizer.lr", "generator.latent"}
-    assert (
-        "discriminator.dropout" in load(tiny_file, "discriminator.kind=networks:D", "discriminator.dropout=0.2").space
+    tiny_file.write_text(
+        tiny_file.read_text().replace(
+            "discriminator: {kind: mlp, widths: [16, 16]", "discriminator: {kind: 'networks:D'"
+        )
     )
+    assert "discriminator.dropout" in load(tiny_file).space
 
 
 PENALISED = ["discriminator.dropout=0", "search.objective.r1=[0, 0.1, 1]"]
@@ -155,7 +158,8 @@ def test_the_file_may_nest_its_paths_and_overrides_come_last(tiny_file: Path) ->
 
 
 def test_the_experiments_own_values_are_taken_to_where_the_space_is(tiny_file: Path) -> None:
-    experiment, found = search.load(tiny_file, ["optimizer.lr=0.5", "generator.latent=64"])
+    tiny_file.write_text(tiny_file.read_text().replace("lr: 1e-3", "lr: 0.5").replace("latent: 8", "latent: 64"))
+    experiment, found = search.load(tiny_file)
     assert found.own(experiment) == {"optimizer.lr": 1e-2, "generator.latent": 64, "discriminator.dropout": 0.3}
 
 
@@ -177,9 +181,7 @@ def test_a_leaf_without_a_value_has_none_to_begin_with(tiny_file: Path) -> None:
         (Choices(("a", "b")), [0, 0.49, 0.5, 0.99], ["a", "a", "b", "b"]),
     ],
 )
-def test_a_share_of_a_dimension_is_a_value(
-    dimension: search.Dimension, shares: list[float], values: list[object]
-) -> None:
+def test_a_share_of_a_dimension_is_a_value(dimension: Dimension, shares: list[float], values: list[object]) -> None:
     found = [dimension.at(share) for share in shares]
     if isinstance(values[0], float):
         assert found == pytest.approx(values, rel=1e-4)
@@ -197,3 +199,104 @@ def test_the_bundled_experiments_can_be_searched() -> None:
     for name in experiments.known():
         experiment, found = search.load(name)
         assert found.own(experiment).keys() == found.space.keys(), name
+
+
+BUDGET = "search: {optimizer.lr: {low: 1e-4, high: 1e-2}}\nsearch_budget: {train.epochs: 2, optimizer.eps: 1e-6}\n"
+
+
+@pytest.fixture
+def budget_file(tiny_file: Path) -> Path:
+    """60 images and 3 epochs in full; a trial has 2 epochs, and another eps."""
+    tiny_file.write_text(tiny_file.read_text() + BUDGET)
+    return tiny_file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ([], "60 images (experiment tiny), 2 epochs, optimizer.eps 1e-06 (search_budget of experiment tiny)"),
+        (
+            ["train.epochs=1", "data.subset=40"],
+            "40 images, 1 epoch (command line), optimizer.eps 1e-06 (search_budget of experiment tiny)",
+        ),
+        (
+            ["optimizer.eps=1e-5", "search_budget.train.epochs=4", "data.subset=null"],
+            "all training images, 4 epochs, optimizer.eps 1e-05 (command line)",
+        ),
+        (
+            ["search.train.epochs=[1, 2]"],
+            "60 images, train.epochs as searched (experiment tiny), "
+            "optimizer.eps 1e-06 (search_budget of experiment tiny)",
+        ),
+    ],
+)
+def test_a_trial_is_described_with_where_that_comes_from(budget_file: Path, overrides: list[str], line: str) -> None:
+    experiment, found = search.load(budget_file, overrides)
+    assert found.describe_trial(experiment) == line
+
+
+def test_the_command_line_sets_the_budget_of_trials_and_the_full_experiment_keeps_the_files(budget_file: Path) -> None:
+    overrides = ["train.epochs=1", "data.subset=40", "optimizer.eps=1e-5", "train.batch_size=10"]
+    experiment, found = search.load(budget_file, overrides)
+    assert found.budget == {"train.epochs": 1, "data.subset": 40, "optimizer.eps": 1e-5}
+    full = experiment.leaves()
+    assert [full[leaf] for leaf in ("train.epochs", "data.subset", "optimizer.eps")] == [3, 60, 1e-8]
+    assert full["train.batch_size"] == 10, "what does not make trials cheap is for both"
+    assert found.given == {"train.epochs", "data.subset", "optimizer.eps"}
+
+
+def test_a_budget_that_repeats_the_experiment_is_no_other_study(tiny_file: Path) -> None:
+    assert load(tiny_file, "train.epochs=3", "data.subset=60") == load(tiny_file)
+
+
+def test_a_range_from_the_command_line_takes_a_leaf_out_of_the_files_budget(budget_file: Path) -> None:
+    found = load(budget_file, "search.train.epochs=[1, 2]")
+    assert "train.epochs" in found.space
+    assert found.budget == {"optimizer.eps": 1e-6}
+
+
+def test_a_value_from_the_command_line_replaces_a_dimension(budget_file: Path) -> None:
+    latent = "search.generator.latent=[4, 8]"
+    experiment, found = search.load(budget_file, ["optimizer.lr=0.5", latent])
+    assert found.space.keys() == {"generator.latent"}
+    assert (found.fixed, experiment.optimizer.lr) == ({"optimizer.lr": 0.5}, 0.5)
+    with pytest.raises(HarnessError, match=r"nothing is left to search: optimizer\.lr have one value"):
+        load(budget_file, "optimizer.lr=0.5")
+    experiment, found = search.load(budget_file, ["optimizer.lr=2e-4", "search.optimizer.lr={low: 1e-4, high: 0.5}"])
+    assert found.space["optimizer.lr"] == Range(1e-4, 0.5)
+    assert found.own(experiment) == {"optimizer.lr": 2e-4}, "beside a range it is what the first trial tries"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["train.epochs=1", "train.epochs=2"], "train.epochs is given twice, as 1 and as 2"),
+        (["train.epochs=1", "search_budget.train.epochs=2"], "train.epochs of a trial is given twice, as 2 and as 1"),
+        (["train.epochs=0"], "the budget of a trial (search_budget): train.epochs is 0"),
+        (["data.subset=10"], "the budget of a trial (search_budget): data.subset is 10, less than one batch"),
+        (["data.validation=0"], "data.validation is 0, but a search compares its trials on validation images"),
+        (["search.optimizer.lr={low: 1:30, high: 2}"], "search.optimizer.lr.low is '1:30'; a finite number was"),
+        (["search.optimizer.lr={low: 0, high: 0x10}"], "search.optimizer.lr.high is '0x10'; a finite number was"),
+        (["search_budget.train.epochs=1_0"], "train.epochs is '1_0'; input should be a valid number (write it without"),
+        (["search_prune_from=1:30"], "search_prune_from is '1:30'; expected an epoch"),
+    ],
+)
+def test_typed_values_that_contradict_or_cannot_be_are_refused(
+    budget_file: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(HarnessError) as refused:
+        load(budget_file, *overrides)
+    assert said in str(refused.value)
+
+
+def test_choices_of_text_are_text(budget_file: Path) -> None:
+    own = ["generator.kind=networks:G", "generator.norm=no", "search.generator.norm=[yes, no]"]
+    assert load(budget_file, *own).space["generator.norm"] == Choices(("yes", "no"))
+    budget_file.write_text(budget_file.read_text().replace("search: {", "search: {train: {precision: [auto, fp32]}, "))
+    assert load(budget_file).space["train.precision"] == Choices(("auto", "fp32"))
+    octal = load(budget_file, "search.generator.latent={low: 010, high: 020}")
+    assert octal.space["generator.latent"] == Range(10, 20, whole=True)
+
+
+def test_scores_between_epochs_stay_off_where_the_command_line_says_so(budget_file: Path) -> None:
+    assert load(budget_file, "track.score_every=null").budget["track.score_every"] is None

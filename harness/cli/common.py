@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import HarnessError
+from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
 
 if TYPE_CHECKING:
     from harness.course import Outcome
@@ -59,16 +60,26 @@ def all_overrides(
     return [*overrides, *(f"{path}={value}" for path, value in short.items() if value is not None)]
 
 
-def pairs(tags: Sequence[str]) -> dict[str, str]:
-    pairs = {}
+def checked_labels(name: str | None, tags: Sequence[str], note: str | None) -> dict[str, str]:
+    """The tags of a run by key. Raises HarnessError where MLflow would refuse or cut them, the name or the note."""
+    if name is not None and not 0 < len(name.strip()) <= LONGEST_NAME:
+        raise HarnessError(f"--name has {len(name)} characters; expected 1 to {LONGEST_NAME}, not blanks alone")
+    if note is not None and len(note) > LONGEST_TAG:
+        raise HarnessError(f"--note has {len(note):,} characters; MLflow keeps {LONGEST_TAG:,}")
+    found: dict[str, str] = {}
     for tag in tags:
         key, sign, value = tag.partition("=")
         if not sign or not key:
             raise HarnessError(f"--tag {tag!r}: expected key=value, for example --tag student=mia")
         if key.startswith(("harness.", "mlflow.")):
             raise HarnessError(f"--tag {tag!r}: tags that begin with harness. or mlflow. are set by harness itself")
-        pairs[key] = value
-    return pairs
+        if reason := why_not_a_key(key):
+            raise HarnessError(f"--tag {tag!r}: {reason}")
+        if len(value) > LONGEST_TAG:
+            raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")
+        if found.setdefault(key, value) != value:
+            raise HarnessError(f"--tag {key} is given twice, as {found[key]!r} and as {value!r}: give it once")
+    return found
 
 
 def seconds_of(text: str | None, option: str = "--max-time") -> float | None:

@@ -62,7 +62,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
 @click.command(short_help="Score runs, or anyone's images, beside real digits.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
 @click.option("--images", type=click.Path(path_type=Path), help="Score FILE.npz, with `images` uint8, instead of runs.")
-@click.option("--data", "data_name", default="mnist", show_default=True, help="What --images are to look like.")
+@click.option("--data", "data_name", help="Data set to score --images against.  [default: mnist]")
 @click.option("--judge", help="first, second, or package.module:Class.  [default: the experiment's own]")
 @click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
 @click.option("--samples", type=click.IntRange(10), help="Compare this many, not the experiment's quality.samples.")
@@ -71,7 +71,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
 def evaluate(
     wanted: Sequence[str],
     images: Path | None,
-    data_name: str,
+    data_name: str | None,
     judge: str | None,
     split: Any,
     samples: int | None,
@@ -87,6 +87,8 @@ def evaluate(
     """
     if bool(wanted) == bool(images):
         raise HarnessError("give one or more RUNs, or --images FILE.npz")
+    if data_name and not images:
+        raise HarnessError(f"--data {data_name} goes with --images; a RUN is scored against the images it trained on")
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave --split validation out")
     from harness import evaluating
@@ -96,7 +98,7 @@ def evaluate(
 
     if images:
         rows = evaluating.evaluate_images(
-            images, name=data_name, judge=judge or "first", samples=samples, notice=notice
+            images, name=data_name or "mnist", judge=judge or "first", samples=samples, notice=notice
         )
     else:
         store = store_at(tracking_uri)

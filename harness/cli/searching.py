@@ -15,9 +15,9 @@ from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
     all_overrides,
+    checked_labels,
     experiment_options,
     json_option,
-    pairs,
     program,
     refuse_silent_store,
     run_options,
@@ -30,6 +30,8 @@ from harness.cli.common import (
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.experiment import Experiment
+    from harness.search import Search
     from harness.tracking import Store
 
 
@@ -60,7 +62,9 @@ if TYPE_CHECKING:
     "--confirm", type=click.IntRange(2), metavar="N", help="Then run best and own values under N fresh seeds."
 )
 @click.option(
-    "--budget", type=click.Choice(["full", "tuning"]), default="full", show_default=True, help="Of --confirm."
+    "--budget",
+    type=click.Choice(["full", "tuning"]),
+    help="Of --confirm: the experiment's, or a trial's.  [default: full]",
 )
 @click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard on the storage instead.")
@@ -98,6 +102,10 @@ def tune(
     both can be changed: --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}', --set
     search_budget.train.epochs=4. Without `search:` it is learning rate, latent size and dropout.
 
+    The command line beats the file. --epochs, --subset, and --set of a leaf of `search_budget:` are for the trials;
+    best.yaml and --confirm keep the file's values. --set of a leaf of `search:` gives it that one value. The first line
+    of output says what a trial is.
+
     The same command again goes on where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad input,
     3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
     """
@@ -110,13 +118,18 @@ def tune(
     limit = seconds_of(timeout, "--timeout")
     if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
         raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
+    if budget and not confirm:
+        raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
     changes = all_overrides(overrides, seed, device, epochs, subset)
-    labels = pairs(tags)
+    labels = checked_labels(name, tags, note)
     refuse_silent_store(tracking_uri)
     from harness import search as searches
 
     go_on = study is not None and experiment is None and not changes
     found, searched = (None, None) if go_on else searches.load(experiment or "default", changes)
+    if found is not None and searched is not None:
+        prune_from = _prune_from(prune_from, searched)
+        _print_trial(searched, found)
 
     from harness.display import StudyTerminal, console
     from harness.gan.resolve import resolved_device
@@ -156,8 +169,24 @@ def tune(
     if confirm and result.standing.own and result.standing.best == result.standing.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
-        return _print_confirmed(studies.confirm(result, confirm, budget, store, wish, display))
+        return _print_confirmed(studies.confirm(result, confirm, budget or "full", store, wish, display))
     return 0
+
+
+def _prune_from(option: int | None, search: Search) -> int | None:
+    """The epoch that the command line gives, by either of its two names; the study knows the file's."""
+    if "search_prune_from" not in search.given:
+        return option
+    if option not in (None, search.prune_from):
+        raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {option}: give it once")
+    return search.prune_from
+
+
+def _print_trial(search: Search, experiment: Experiment) -> None:
+    click.echo(f"a trial: {search.describe_trial(experiment)}")
+    if search.fixed:
+        values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
+        click.echo(f"not searched: {values} in every trial (command line)")
 
 
 def _print_study(store: Store, result: Any, seconds: float) -> None:

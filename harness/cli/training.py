@@ -13,9 +13,9 @@ from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
     all_overrides,
+    checked_labels,
     exit_code,
     experiment_options,
-    pairs,
     program,
     refuse_silent_store,
     run_options,
@@ -83,9 +83,9 @@ def run(
         raise HarnessError(f"--together is {together}; {expected}")
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
-    values = dict(experiments.parse_override(text) for text in changes)
+    values = experiments.parse_overrides(changes)
     wanted = None if resume else experiments.load(experiment or "default", changes)
-    labels = pairs(tags)
+    labels = checked_labels(name, tags, note)
     if not dry_run:
         refuse_silent_store(tracking_uri)
 
@@ -198,8 +198,8 @@ def _print_replicates(result: Replicates) -> int:
 @click.command(short_help="Tiny runs of all experiments, read back and compared.")
 @click.argument("experiments", nargs=-1)
 @tracking_uri_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-def check(experiments: Sequence[str], tracking_uri: str | None, device: str) -> int:
+@click.option("--device", help="auto, cpu, cuda or mps.  [default: the experiment's]")
+def check(experiments: Sequence[str], tracking_uri: str | None, device: str | None) -> int:
     """Run each EXPERIMENT (all of experiments/ by default) for one epoch on a few images, below one parent run.
 
     Passed means: finite losses, images logged, everything read back from MLflow as it was logged, and the checkpoint

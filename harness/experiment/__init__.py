@@ -13,12 +13,13 @@ from harness.experiment.reading import (
     known,
     load,
     parse_override,
+    parse_overrides,
     parse_yaml,
     read,
     schema,
 )
 from harness.experiment.sections import PENALTIES, Augment, Data, Objective, Optimizer, Quality, Track, Train
-from harness.experiment.whole import Experiment, from_mapping, scalar_types, unknown
+from harness.experiment.whole import Experiment, from_mapping, leaf_type, scalar_types, unknown
 
 __all__ = [
     "PENALTIES",
@@ -37,8 +38,10 @@ __all__ = [
     "from_mapping",
     "from_yaml",
     "known",
+    "leaf_type",
     "load",
     "parse_override",
+    "parse_overrides",
     "parse_yaml",
     "read",
     "scalar_types",

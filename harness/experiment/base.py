@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,15 +10,35 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
-def _on_is_not_one(value: Any) -> Any:
-    """pydantic by itself reads `lr: on` as 1.0."""
+def _a_number(value: Any) -> Any:
+    """pydantic by itself reads a text as a number, `1_000` and `inf` among them, and true as 1."""
     if isinstance(value, bool):
-        raise PydanticCustomError("boolean", "a number was expected (YAML reads yes, no, on and off as true and false)")
+        raise PydanticCustomError("boolean", "a number was expected")
+    if isinstance(value, str):
+        raise PydanticCustomError("text", f"input should be a valid number{_why_not(value)}")
     return value
 
 
-Int = Annotated[int, BeforeValidator(_on_is_not_one)]
-Float = Annotated[float, BeforeValidator(_on_is_not_one)]
+def _why_not(text: str) -> str:
+    """What keeps a text that looks like a number from being one."""
+    text = text.strip()
+    if re.fullmatch(r"[-+]?\d+(:\d+)+(\.\d*)?", text):
+        return " (minutes and seconds are not read; write one decimal number)"
+    if re.fullmatch(r"[-+]?0[xob]\w+", text, re.IGNORECASE):
+        return " (write it as a decimal number)"
+    if re.fullmatch(r"[-+.\d_eE]+", text) and "_" in text and re.search(r"\d", text):
+        return " (write it without _)"
+    if re.fullmatch(r"[-+]?\.?(inf|infinity|nan)", text, re.IGNORECASE):
+        return " that is finite"
+    try:
+        float(text)
+    except ValueError:
+        return ""
+    return " (this is text; write it without quotes)"
+
+
+Int = Annotated[int, BeforeValidator(_a_number)]
+Float = Annotated[float, BeforeValidator(_a_number)]
 Rate = Annotated[Float, Field(ge=0, lt=1)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Weight = Annotated[Float, Field(ge=0, le=1e6)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import yaml
 
 from harness.errors import HarnessError
+from harness.experiment import yaml_text
 from harness.experiment.base import shown
-from harness.experiment.whole import NETWORKS, Experiment, from_mapping, with_overrides
+from harness.experiment.whole import NETWORKS, Experiment, from_mapping, leaf_type, with_overrides
+from harness.keys import LONGEST_PARAM, why_not_a_key
 
 SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
@@ -22,14 +23,29 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
 
     What the file says of a search is left to `harness.search`: no run depends on where its values were looked for.
-    Raises HarnessError for an unknown name, malformed YAML, unknown keys, and values out of bounds.
+    Raises HarnessError for an unknown name, malformed YAML, unknown keys, values out of bounds, and for options of
+    one's own networks that MLflow does not take as params.
     """
     raw, origin = read(name)
     raw = {key: part for key, part in raw.items() if key not in SEARCH}
     if overrides:
         from_mapping(raw, origin)  # a fault in the file is reported as the file's, not as the override's
-        raw = with_overrides(raw, dict(parse_override(text) for text in overrides))
-    return from_mapping(raw, "--set" if overrides else origin)
+        raw = with_overrides(raw, parse_overrides(overrides))
+    experiment = from_mapping(raw, "--set" if overrides else origin)
+    _can_be_params(experiment)
+    return experiment
+
+
+def _can_be_params(experiment: Experiment) -> None:
+    """Raise HarnessError where the store would refuse a leaf, or cut it. What runs have stored is read all the same."""
+    for path, value in experiment.leaves().items():
+        if reason := "a name was expected after the dot" if path.endswith(".") else why_not_a_key(path):
+            raise HarnessError(f"{path}: every leaf is a param of the run; {reason}")
+        if len(str(value)) > LONGEST_PARAM:
+            raise HarnessError(
+                f"{path} has {len(str(value)):,} characters, and MLflow keeps {LONGEST_PARAM:,} of a param: read a "
+                "value of that size from a file in your network"
+            )
 
 
 def read(name: str | Path) -> tuple[dict[str, Any], str]:
@@ -103,41 +119,15 @@ def _with_bounds(part: Any) -> Any:
 # YAML -----------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `1e-4` is a number, and a key given twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    problem="a list or mapping cannot be a key", problem_mark=key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)  # the latter two for 2026-13-01 and for [[[[...
-
-
 def parse_yaml(text: str, origin: str) -> dict[str, Any]:
     """The mapping in a YAML text. Raises HarnessError with line and column."""
     try:
-        raw = yaml.load(text, _Loader)  # a SafeLoader
+        raw = yaml_text.load(text, _leaf_type)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise HarnessError(f"{origin}{where}: malformed YAML: {error.problem}") from error
-    except _UNREADABLE as error:
+    except yaml_text.UNREADABLE as error:
         raise HarnessError(f"{origin}: malformed YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {shown(raw)}")
@@ -145,11 +135,33 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`path=value` as (path, value), the value read as YAML. Raises HarnessError for anything else."""
+    """`path=value` as (path, value), the value read by the type of its leaf. Raises HarnessError for anything else.
+
+    A leaf that takes text takes it as it stands; numbers are decimal; options of one's own networks are YAML 1.2.
+    """
     path, sign, value = text.partition("=")
-    if not sign or not path.strip():
+    path = path.strip()
+    if not sign or not path:
         raise HarnessError(f"--set {text!r}: expected path=value, for example --set optimizer.lr=1e-4")
+    leaf = _leaf_type(path.removeprefix("search_budget.").removeprefix("search."))
+    if leaf in ("text", "text or null") and not path.startswith("search."):
+        return path, None if leaf == "text or null" and value.strip() in ("null", "~", "") else value
     try:
-        return path.strip(), yaml.load(value, _Loader)
-    except _UNREADABLE as error:
+        return path, yaml_text.load_value(value, leaf)
+    except yaml_text.UNREADABLE as error:
         raise HarnessError(f"--set {text!r}: the value is not valid YAML") from error
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Several `path=value`, by path. Raises HarnessError where a leaf is given two different values."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        path, value = parse_override(text)
+        if path in values and (type(value), value) != (type(values[path]), values[path]):
+            raise HarnessError(f"{path} is given twice, as {shown(values[path])} and as {shown(value)}: give it once")
+        values[path] = value
+    return values
+
+
+def _leaf_type(path: str) -> yaml_text.LeafType | None:
+    return "number" if path == "search_prune_from" else leaf_type(path)

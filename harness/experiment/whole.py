@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import HarnessError
+from harness.experiment import yaml_text
 from harness.experiment.base import Section, shown
 from harness.experiment.networks import (
     Discriminators,
@@ -116,7 +116,7 @@ class Experiment(Section):
 
     def to_yaml(self) -> str:
         """The YAML text that `from_yaml` turns back into an equal experiment."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120)
+        return yaml_text.dump(self.model_dump(mode="json"))
 
     def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
         """Leaves in which two experiments differ: path -> (here, there); None where one has no such leaf."""
@@ -186,6 +186,29 @@ def _scalars(annotation: Any) -> set[type]:
     if origin is Literal:
         return {type(part) for part in parts}
     return {found for part in parts for found in _scalars(part)}
+
+
+def leaf_type(path: str) -> yaml_text.LeafType | None:
+    """How a value of the leaf is read; None for switches, which need no care, and for paths that are not declared.
+
+    Where several kinds of a section have the leaf, it has the same type in all of them.
+    """
+    section, _, leaf = path.rpartition(".")
+    models = _sections().get(section, []) if section else [Experiment]
+    fields = [model.model_fields[leaf] for model in models if leaf in model.model_fields]
+    types = {found for field in fields for found in _parts(field.annotation)}
+    if str in types:
+        return "text or null" if type(None) in types else "text"
+    return "number" if types & {int, float} else None
+
+
+def _parts(annotation: Any) -> set[type]:
+    """The scalar types anywhere in an annotation, those of the elements of a list too."""
+    if annotation in (bool, int, float, str, type(None)):
+        return {annotation}
+    if get_origin(annotation) is Literal:
+        return {type(part) for part in get_args(annotation)}
+    return {found for part in get_args(annotation) for found in _parts(part)}
 
 
 def _section_models(annotation: Any) -> list[type[Section]]:

@@ -55,6 +55,7 @@ def opened(
         scoring = scoring_of(trials.settings.base, display)
     if not new:
         _check_same(trials, experiment, search, wish)
+        _check_labels(trials, wish, store)
     return trials, scoring, new
 
 
@@ -151,6 +152,24 @@ def _check_same(trials: Trials, experiment: Experiment | None, search: Search | 
             f"study {trials.name} exists and differs: {'; '.join(differences)}. Search anew with --study NEW, "
             "or go on with the old one as it is: harness tune --study " + trials.name
         )
+
+
+def _check_labels(trials: Trials, wish: Wish, store: Store) -> None:
+    """Raise HarnessError where the name or the note is not that of the study's run, which keeps what it has."""
+    if trials.parent is None or (wish.name is None and wish.note is None):
+        return
+    try:
+        run = store.client.get_run(trials.parent)
+    except Exception:  # `reopened` says what is wrong with it
+        return
+    known = {"--name": run.info.run_name, "--note": run.data.tags.get("mlflow.note.content")}
+    for option, value in {"--name": wish.name, "--note": wish.note}.items():
+        if value is not None and value != known[option]:
+            has = f"has {known[option]!r}" if known[option] else "has none"
+            raise HarnessError(
+                f"{option} {value!r}: study {trials.name} exists, and its run {has}; leave {option} out, or search "
+                "anew with --study NEW"
+            )
 
 
 def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new: bool) -> Parent | None:

@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness import pictures
 from harness.course import Display, Status
+from harness.dimensions import Range, Value
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.search import Range, Value
 from harness.study import plots
 from harness.study.settings import Settings
 from harness.study.trials import Trials, best, counts, value_of

@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.search import Dimension, Range, Search, Value
+from harness.dimensions import Dimension, Range, Value
+from harness.search import Search
 from harness.study.settings import Settings
 
 

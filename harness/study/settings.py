@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from harness import experiment as experiments
 from harness import search as searches
+from harness.dimensions import Value
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.search import Search, Value
+from harness.search import Search
 
 Direction = Literal["minimize", "maximize"]
 

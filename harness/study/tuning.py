@@ -54,6 +54,9 @@ def tune(
     storage = storages.open_storage(wish.storage, store.root, store.uri)
     name = wish.study or (experiment.name if experiment else "default")
     trials, scoring, new = opened(storage, name, experiment, search, wish, store, display)
+    if search is None:
+        settings = trials.settings
+        display.notice(f"a trial: {settings.search.describe_trial(settings.experiment)}")
     with storages.asking(files=False), interruptions():
         total = wish.trials or trials.total or TRIALS
         wish = replace(wish, trials=total)

@@ -435,7 +435,10 @@ def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--set", "quality.judge=null", "--set", "track.score_every=null"], "a search goes by scores"),
         (["--trials", "0"], "--trials"),
         (["--sampler", "gp", "--pruner", "halving"], "learns only from trials that reach their end"),
-        (["--set", "search.optimizer.schedule=[constant, 2026-11-23]"], "cannot be a choice"),
+        (
+            ["--set", "search.optimizer.schedule=[constant, 2026-11-23]"],
+            "optimizer.schedule is '2026-11-23'; input should be 'constant'",
+        ),
         (
             ["--set", "search.train.batch_size=[20, 200]", "--set", "search_budget.data.subset=400"],
             "less than one batch",
