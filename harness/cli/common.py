@@ -116,7 +116,7 @@ def refuse_silent_store(uri: str | None) -> None:
 
 def tidy(store: Store, notice: Callable[[str], None]) -> None:
     """What runs that died left behind: ship their spools, and let no status lie."""
-    for line in store.sync():
+    for line in store.sync(repeat=False):
         notice(line)
     for run_id in store.reconcile():
         notice(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")

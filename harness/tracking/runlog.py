@@ -291,6 +291,7 @@ class RunLog:
         if not complete:
             self.lost = unwritten or self.lost or "the store was too slow to take everything"
         elif refused:
+            self._spool.unreported_refusals()  # this report is the one
             self.lost = f"the store refused {len(refused)} events ({refused[0][1]}); they are kept in {self.folder}"
         self._thread.join(timeout=5 if complete else 0.1)
         with self._state:

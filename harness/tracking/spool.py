@@ -4,6 +4,7 @@ meta.json       which run this is, whose process writes it, which store it belon
 events.jsonl    one line a call, appended and never rewritten
 shipped.json    how many bytes of events.jsonl are in the store
 refused.jsonl   events that the store does not want, each with the reason
+reported.jsonl  those of them that a command has reported: each is reported once
 files/          what the events refer to: images, texts, models
 checkpoints/    the caller's, as is everything else; only checkpoints outlive the shipping
 lock            held for as long as a process writes or ships
@@ -187,6 +188,20 @@ class Spool:
         # Half a line comes of a crash before its event was noted as dealt with: that event is refused once more.
         return [_parse_refused(line) for line in lines if line.endswith(b"}")]
 
+    def unreported_refusals(self) -> list[tuple[Event, str]]:
+        """The events set aside that no command has reported yet; from now on they count as reported."""
+        path = self.folder / "reported.jsonl"
+        try:
+            known = set(path.read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError):
+            known = set()
+        fresh = {json.dumps(event, sort_keys=True): (event, reason) for event, reason in self.refused()}
+        fresh = {line: found for line, found in fresh.items() if line not in known}
+        if fresh:
+            with path.open("a", encoding="utf-8") as out:
+                out.writelines(f"{line}\n" for line in fresh)
+        return list(fresh.values())
+
     def retry_refused(self) -> None:
         """Put the events that were set aside back at the end of the journal."""
         for event, _ in self.refused():
@@ -209,7 +224,7 @@ class Spool:
             (self.folder / "shipped.json").unlink(missing_ok=True)
             (self.folder / "events.jsonl").unlink(missing_ok=True)
             self.shipped, self.status = 0, None
-        kept = {"meta.json", "refused.jsonl", "checkpoints", "lock"}
+        kept = {"meta.json", "refused.jsonl", "reported.jsonl", "checkpoints", "lock"}
         kept |= {part for event, _ in self.refused() for part in Path(event.get("file", "")).parts[:1]}
         for path in [path for path in self.folder.glob("*") if path.name not in kept]:
             if path.is_dir() and not path.is_symlink():

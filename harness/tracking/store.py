@@ -240,9 +240,12 @@ class Store:
             points = self.client.get_metric_history(run_id, metric)
         return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
 
-    def sync(self) -> list[str]:
-        """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be."""
-        return sweeping.sync(self.client, self.spool, self.shown_uri)
+    def sync(self, *, repeat: bool = True) -> list[str]:
+        """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be.
+
+        repeat: report what the store refuses even where a command has reported it before.
+        """
+        return sweeping.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
         """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""

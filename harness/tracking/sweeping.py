@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _YOUNG = 60  # seconds
 
 
-def sync(client: "MlflowClient", folder: Path, uri: str) -> list[str]:
+def sync(client: "MlflowClient", folder: Path, uri: str, *, repeat: bool = True) -> list[str]:
     """Ship every spool in `folder` that nobody writes and that belongs to the store shown as `uri`; a line each.
 
-    What a store refused before is tried once more. What is wrong with one spool is its line, and the next one's turn.
+    What a store refused before is tried once more; repeat: report it once more, too. What is wrong with one spool is its line, and the next one's turn.
     """
     lines: list[str] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
@@ -27,7 +27,7 @@ def sync(client: "MlflowClient", folder: Path, uri: str) -> list[str]:
         try:
             if _being_made(path) or not spool.acquire():
                 continue  # a process writes it, and ships it, too
-            line = _visit(client, spool, uri)
+            line = _visit(client, spool, uri, repeat)
         except Away as error:
             return [*lines, f"{title}: could not be shipped, {error}; it stays in {path}"]  # so would the others
         except Exception as error:
@@ -50,7 +50,7 @@ def _being_made(folder: Path) -> bool:
     return not (folder / "meta.json").exists() and time.time() - folder.stat().st_mtime < _YOUNG
 
 
-def _visit(client: "MlflowClient", spool: Spool, uri: str) -> str | None:
+def _visit(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str | None:
     """Do for one spool what can be done; says what came of it, None when there was nothing to do."""
     meta = spool.read_meta()
     if not spool.end and not (spool.folder / "meta.json").exists():
@@ -64,13 +64,13 @@ def _visit(client: "MlflowClient", spool: Spool, uri: str) -> str | None:
     spool.retry_refused()
     count = sum(1 for _ in spool.all_pending())
     try:
-        return _sweep(client, spool, meta, count)
+        return _sweep(client, spool, meta, count, repeat)
     except Deleted as error:
         lost = f"{count} events cannot be shipped, {error}; they lie in {spool.folder}, which can be deleted"
         return lost if count else None
 
 
-def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int) -> str | None:
+def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:
     """Ship the `count` events of a spool and tidy it."""
     last = spool.last_sign()
     shipper = Shipper(client, spool, meta["run_id"], meta["experiment_id"])
@@ -82,9 +82,11 @@ def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: in
     killed = spool.status is None and gone(meta) and shipper.run().info.status == "RUNNING"
     if killed:
         client.set_terminated(meta["run_id"], "KILLED", end_time=last)
-    refused = spool.refused()
+    refused, unreported = spool.refused(), spool.unreported_refusals()
     spool.settle()
-    if refused:
+    if refused and not (repeat or unreported):
+        count -= len(refused)
+    elif refused:
         return f"{count} events, of which the store refused {len(refused)} ({refused[0][1]}); kept in {spool.folder}"
     return f"shipped {count} events" + (", set to KILLED" if killed else "") if count or killed else None
 

@@ -149,9 +149,21 @@ def test_what_the_store_refuses_is_set_aside_and_nothing_else(store: Store) -> N
     assert found.info.status == "FINISHED"
     assert found.data.params == {"optimizer.lr": "1", "late": "3"}
     assert history(store, run, "loss/generator") == [(1, 1.0), (2, 3.0)]
+    assert store.sync(repeat=False) == [], "the end of the run has said it"
     (line,) = store.sync()
     assert "the store refused 3" in line
     assert len(Spool(run.folder).refused()) == 3
+
+
+def test_a_refusal_that_nobody_has_reported_is_reported_by_one_command(store: Store) -> None:
+    run = begin(store)
+    run.metrics(1, {"loss/generator": 1.0, "bad#name": 2.0})
+    assert not run.finish("FINISHED")
+    (run.folder / "reported.jsonl").unlink()  # as where the process died before it could say so
+    (line,) = store.sync(repeat=False)
+    assert "the store refused 1" in line
+    assert store.sync(repeat=False) == []
+    assert len(Spool(run.folder).refused()) == 1, "it is kept all the same"
 
 
 def test_an_event_that_fails_for_long_does_not_block_the_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
