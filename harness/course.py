@@ -32,6 +32,7 @@ class Options:
     """How a run is carried out and kept; nothing here changes its numbers.
 
     deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
+    pruned_at: the epoch after which this run was to end already, before its process died.
     pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
     final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
     """
@@ -44,6 +45,7 @@ class Options:
     deadline: float | None = None
     system_metrics: bool = True
     pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
+    pruned_at: int | None = None
     final: Split = "test"
 
 
@@ -155,7 +157,9 @@ class Course:
         if scores is not None:
             # First in the store, they are what MLflow's comparison page colours its lines by.
             metrics = {**scores.metrics("quality"), **metrics}
-            pruned = self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
+            pruned = epoch == self.options.pruned_at or (
+                self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
+            )
             if pruned and not last:
                 log.tags({"harness.pruned": str(epoch)})
                 stopped = "pruned"
@@ -177,14 +181,26 @@ class Course:
         if ending or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
             self._draw(epoch)
         if stopped and not report.diverged:
-            how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
-            reason = f"{how}; epoch {epoch} of {experiment.train.epochs} is saved"
-            self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
+            self._stop(epoch, stopped)
         return ending
 
+    def _stop(self, epoch: int, stopped: str) -> None:
+        how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
+        reason = f"{how}; epoch {epoch} of {self.training.experiment.train.epochs} is saved"
+        self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run is to be trained no further."""
+        return self.outcome.stopped is not None
+
     def catch_up(self, epoch: int) -> None:
-        """Draw what a crash after saving an epoch, the one that the run resumes from, has left out."""
-        if epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
+        """Do what a crash after saving an epoch, the one that the run resumes from, has left out."""
+        if epoch and epoch == self.options.pruned_at:
+            self.log.tags({"harness.pruned": str(epoch)})
+            self._draw(epoch)
+            self._stop(epoch, "pruned")
+        elif epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
             self._draw(epoch)
 
     def _draws(self, epoch: int) -> bool:

@@ -167,7 +167,7 @@ def _some(
     todo: dict[int, Plan] = {}
     for seed, plan in plans.items():
         found = known.get(seed)
-        if found is not None and (found.info.status == "FINISHED" or "harness.diverged" in found.data.tags):
+        if found is not None and _ended(found):
             outcomes[seed] = _as_it_ended(plan.experiment, found, store)
             continue
         if found is not None:
@@ -193,6 +193,11 @@ def _some(
     return outcomes
 
 
+def _ended(run: Run) -> bool:
+    """Whether a seed has ended with everything: one that diverged, but was killed in its end, has no scores yet."""
+    return run.info.status == "FINISHED" or (run.info.status == "FAILED" and "harness.diverged" in run.data.tags)
+
+
 def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> Outcome:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
@@ -213,9 +218,7 @@ def _log_curves(store: Store, log: RunLog, ranking: Ranking, run_ids: list[str])
     """The parent's own charts: each curve's mean over the seeds, at the steps that all of them have."""
     curves: dict[int, dict[str, float]] = {}
     for metric in (*CURVES, f"quality/{ranking.metric}", f"quality/{ranking.beside}"):
-        histories = [
-            {point.step: point.value for point in store.client.get_metric_history(run_id, metric)} for run_id in run_ids
-        ]
+        histories = [store.history(run_id, metric) for run_id in run_ids]
         for step in sorted(set.intersection(*(set(history) for history in histories))):
             curves.setdefault(step, {})[metric] = float(np.mean([history[step] for history in histories]))
     for step, values in sorted(curves.items()):

@@ -197,6 +197,8 @@ def reopened(
 def _drive(course: Course) -> Outcome:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
     training, display, options = course.training, course.display, course.options
+    if course.stopped:
+        return course.conclude()
     with (
         interruptions() as stop,
         shown(display, training, course.outcome.name),

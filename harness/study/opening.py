@@ -205,13 +205,12 @@ def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new
 def reopened(trials: Trials, store: Store) -> RunLog | None:
     """The study's own run, to go on with; None where somebody else is writing it."""
     assert trials.parent is not None
-    try:
-        run = store.client.get_run(trials.parent)
-    except Exception as error:
+    run = store.get_run(trials.parent)
+    if run is None:
         raise HarnessError(
             f"study {trials.name} belongs to the run {trials.parent}, which is not in {store.shown_uri}: "
             "give its store with --tracking-uri, or search anew with --study NEW"
-        ) from error
+        )
     if run.info.status == "RUNNING" and trials.kept(run.data.tags):
         return None
     return store.resume_run(trials.parent, claimed=True)

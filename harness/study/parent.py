@@ -34,9 +34,10 @@ class Parent:
         self._seen: set[int] = set()
         self._best: FrozenTrial | None = None
         if log.resumed:
-            history = store.client.get_metric_history(log.run_id, "trial/ended")
-            self._seen = {point.step for point in history}
+            self._seen = log.steps("trial/ended")
             self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
+            if self._best is not None and not log.has_image("samples", self._best.number):
+                self._picture(self._best)  # the process was killed between a trial's numbers and its picture
 
     def observe(self) -> list[FrozenTrial]:
         """Log what has ended since the last look; returns those trials, in the order of their end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from harness.study.trials import Trials, best
 from harness.study.wish import Wish
 from harness.study.workers import by_workers, worker_for
 from harness.tracking import Store
+
+PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _greet(trials: Trials, total: int, display: Display) -> None:
 
 def _concluded(trials: Trials, total: int, store: Store, watch: Watch, stopped: str | None) -> Result:
     watch.look()
-    store.reconcile()  # a worker that was killed has left its run RUNNING
+    _tidy(store)
     now = standing(trials, total)
     parent = watch.parent
     if parent is None and stopped is None:
@@ -108,6 +111,22 @@ def _concluded(trials: Trials, total: int, store: Store, watch: Watch, stopped: 
         [] if found is None else parents.at_edges(trials.settings, found.params),
         unshipped,
     )
+
+
+def _tidy(store: Store) -> None:
+    """A worker that was killed has left its run RUNNING, and a part of it in its spool.
+
+    A store that does not answer by now is left to the next command.
+    """
+
+    def tidy() -> None:
+        with contextlib.suppress(HarnessError):
+            store.sync()
+            store.reconcile()
+
+    thread = threading.Thread(target=tidy, name="tidy", daemon=True)
+    thread.start()
+    thread.join(timeout=PATIENCE)
 
 
 def _inherited(trials: Trials, store: Store, watch: Watch) -> Parent | None:

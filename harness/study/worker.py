@@ -134,12 +134,17 @@ class Worker:
             return Plan(experiment, options)
         if self._settled(claim, run):
             return None
+        options = replace(options, pruned_at=claim.pruned)
         try:
             known = running.interrupted(self.store, run.info.run_id)
             return Plan(experiment, options, replace(known, claimed=True))
         except UnreachableError:
             raise
         except HarnessError as error:
+            if claim.pruned is not None:  # what is missing cannot be made any more
+                self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
+                self._settle_pruned(claim, run.info.run_id)
+                return None
             self.display.notice(f"trial {number} is trained anew: {error}")
             self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
             return Plan(experiment, options)
@@ -152,18 +157,22 @@ class Worker:
         return runs[0] if runs else None
 
     def _settled(self, claim: Claim, run: Run) -> bool:
-        """Tell a trial whose process died between the end of its run and telling."""
-        tags, score = run.data.tags, run.data.metrics.get(f"validation/{self.trials.settings.metric}")
-        diverged = tags.get("harness.diverged")
-        if claim.pruned is not None:
-            self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
-            self.trials.prune(claim, run.info.run_id)
-        elif score is not None and (run.info.status == "FINISHED" or diverged):
-            self.trials.complete(claim, run.info.run_id, score, diverged=diverged)
-        else:
-            return False
+        """Tell a trial whose process died between the end of its run and telling. One that died before is resumed."""
+        tags, status, number = run.data.tags, run.info.status, claim.pruned
+        score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
+        # harness.epoch is the last thing that a run logs before its status.
+        if status == "KILLED" and number is not None and tags.get("harness.epoch") == str(number):
+            self._settle_pruned(claim, run.info.run_id)
+            return True
+        if score is not None and (status == "FINISHED" or (status == "FAILED" and "harness.diverged" in tags)):
+            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get("harness.diverged"))
+            self.ended()
+            return True
+        return False
+
+    def _settle_pruned(self, claim: Claim, run_id: str) -> None:
+        self.trials.prune(claim, run_id)
         self.ended()
-        return True
 
     def _settle(self, claim: Claim, outcome: Outcome) -> None:
         if outcome.stopped == "pruned":
@@ -188,7 +197,7 @@ class Worker:
             key: object = claim.number
             with contextlib.suppress(HarnessError):  # values that cannot be are told so when their turn comes
                 experiment = experiment_of(self.trials.settings, claim.values)
-                if claim.attempt == 1 and self.scoring.serves(experiment):
+                if claim.attempt == 1 and claim.pruned is None and self.scoring.serves(experiment):
                     key = shape(experiment)
             groups.setdefault(key, []).append(claim)
         return list(groups.values())

@@ -80,16 +80,21 @@ def find(client: "MlflowClient", text: str, store: str) -> "Run":
     raise HarnessError(f"there is no run {text!r} in {store}{_nearest(client, text)}; `harness runs` lists them")
 
 
-def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
+def by_id(client: "MlflowClient", run_id: str) -> "Run | None":
+    """The run with this id, deleted or not; None where there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        run = client.get_run(run_id)
+        return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
-    if run.info.lifecycle_stage == "deleted":
+
+
+def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
+    run = by_id(client, run_id)
+    if run is not None and run.info.lifecycle_stage == "deleted":
         raise _deleted(run_id)
     return run
 

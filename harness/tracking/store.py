@@ -204,6 +204,11 @@ class Store:
         with self._asking():
             return lookup.find(self.client, text, self.shown_uri)
 
+    def get_run(self, run_id: str) -> "Run | None":
+        """The run with this id, deleted or not; None where there is none."""
+        with self._asking():
+            return lookup.by_id(self.client, run_id)
+
     def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
         """Our newest runs, newest first: of one project or of all, with or without those below others."""
         with self._asking():

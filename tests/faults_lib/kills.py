@@ -167,10 +167,10 @@ def _intercept(process: Process, patch: pytest.MonkeyPatch) -> None:
 
     before(Spool, "append", lambda spool, event, **_: f"append {_describe(event)}")
     before(Path, "replace", lambda path, target: f"replace {Path(target).name}")
-    before(Path, "unlink", lambda path, **_: f"unlink {path.name}")
-    before(pictures, "save_png", lambda path, picture: f"write {path.parent.name}/{path.name}")
-    before(shutil, "copytree", lambda source, target, **_: f"copy {Path(source).name}")
-    before(shutil, "rmtree", lambda path, **_: f"remove {Path(path).name}")
+    before(Path, "unlink", lambda path, *_, **__: f"unlink {path.name}")
+    before(pictures, "save_png", lambda path, *_, **__: f"write {path.parent.name}/{path.name}")
+    before(shutil, "copytree", lambda source, *_, **__: f"copy {Path(source).name}")
+    before(shutil, "rmtree", lambda path, *_, **__: f"remove {Path(path).name}")
     for name in _REQUESTS:
         before(MlflowClient, name, partial(_request, name))
 
