@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -15,6 +16,7 @@ from harness import experiment as experiments
 from harness.experiment import Experiment
 
 from .commands import Harness, Said, Server
+from .faults_lib.runs import save_small_models, undisturbed
 from .study.common import SMALL
 
 TINY = """
@@ -103,6 +105,18 @@ def _furnished(folder: Path, database: Path) -> Path:
 def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:
     """Calls the console script's own entry point in this process: importing torch takes seconds."""
     return _caller(monkeypatch, capsys)
+
+
+@pytest.fixture
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting two real models takes seconds; what a fault leaves of them does not depend on what is in them."""
+    monkeypatch.setattr("harness.course.save_models", save_small_models)
+
+
+@pytest.fixture
+def whole_run(harness: Harness, small_models: None) -> dict[str, Any]:
+    """What an undisturbed run leaves, as `faults_lib.snapshot` tells it."""
+    return undisturbed(harness)
 
 
 def _caller(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Harness:

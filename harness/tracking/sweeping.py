@@ -18,7 +18,8 @@ _YOUNG = 60  # seconds
 def sync(client: "MlflowClient", folder: Path, uri: str, *, repeat: bool = True) -> list[str]:
     """Ship every spool in `folder` that nobody writes and that belongs to the store shown as `uri`; a line each.
 
-    What a store refused before is tried once more; repeat: report it once more, too. What is wrong with one spool is its line, and the next one's turn.
+    What a store refused before is tried once more; repeat: report it once more, too. What is wrong with one spool is
+    its line, and the next one's turn.
     """
     lines: list[str] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):

@@ -11,11 +11,10 @@ from harness import cli
 from tests.commands import Harness, client
 from tests.faults_lib.kills import life
 from tests.faults_lib.snapshot import snapshot
-from tests.tracking.test_kills import small_models
 
 from .common import QUIET, assert_one_to_one, optuna_trials, runs, the_study
 
-__all__ = ["small_models"]
+pytestmark = pytest.mark.usefixtures("small_models")
 ONE = ("tune", "small.yaml", *QUIET, "--trials", "1", "--set", "search_budget.track.samples_every=1")
 
 

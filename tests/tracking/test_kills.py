@@ -7,43 +7,18 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from mlflow.models import Model
 
 from harness import cli
 from tests.commands import Harness, client, run_named
 from tests.faults_lib.kills import Process, life
+from tests.faults_lib.runs import RUN
 from tests.faults_lib.snapshot import differences, snapshot
 
-RUN = ("run", "tiny.yaml", "--no-system-metrics", "--set", "data.validation=40", "--set", "track.score_every=1")
-WHOLE: dict[str, Any] = {}
-
-
-@pytest.fixture(autouse=True)
-def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting two real models takes seconds; what a kill leaves of them does not depend on what is in them."""
-
-    def save(experiment: Any, images: Any, generator: Any, folder: Path) -> None:
-        for name in ("generator", "sampler"):
-            (folder / name).mkdir(parents=True)
-            Model().save(str(folder / name / "MLmodel"))
-            (folder / name / "weights").write_bytes(b"1234")
-
-    monkeypatch.setattr("harness.course.save_models", save)
-
-
-@pytest.fixture
-def whole_run(harness: Harness) -> dict[str, Any]:
-    """What an undisturbed run leaves, and as `drawn` what its last weights draw. Made once per process."""
-    if not WHOLE:
-        said = harness(*RUN, "--name", "whole")
-        assert said.code == 0, said.err
-        WHOLE.update(snapshot(client(), run_named("whole").info.run_id))
-    return WHOLE
+pytestmark = pytest.mark.usefixtures("small_models")
 
 
 def kill(

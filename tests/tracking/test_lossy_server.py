@@ -12,11 +12,11 @@ from mlflow import MlflowClient
 
 from harness.tracking import Store
 from tests.commands import Harness
+from tests.faults_lib.runs import RUN
 from tests.faults_lib.servers import Proxy, first, mlflow_server
 from tests.faults_lib.snapshot import differences, snapshot
-from tests.tracking.test_kills import RUN, small_models
 
-__all__ = ["small_models"]
+pytestmark = pytest.mark.usefixtures("small_models")
 
 
 @pytest.fixture
