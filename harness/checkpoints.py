@@ -73,10 +73,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, origin: str | None = None) -> Checkpoint:
     """Read a checkpoint, onto the CPU. Nothing in the file is executed.
 
-    Raises HarnessError when it is absent, truncated, damaged, or not a checkpoint of ours.
+    origin: what its experiment is of, for messages about the classes that it names. Raises HarnessError when it is
+    absent, truncated, damaged, or not a checkpoint of ours.
     """
     if not path.is_file():
         raise HarnessError(f"there is no checkpoint {path}")
@@ -88,7 +89,7 @@ def load(path: Path) -> Checkpoint:
                 f"{path} has checkpoint format {state['format']}; this version of harness reads {FORMAT}"
             )
         return Checkpoint(
-            experiments.from_yaml(state["experiment"], f"the experiment in {path}"),
+            experiments.from_store(state["experiment"], origin or f"the experiment in {path}"),
             state["training"],
             state["threads"],
             state["score"],

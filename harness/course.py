@@ -35,6 +35,8 @@ class Options:
     pruned_at: the epoch after which this run was to end already, before its process died.
     pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
     final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
+    allow_changes: a run is resumed although its images, its judge or the source of its networks have changed.
+    progressed: called when the first epoch of this command has been trained.
     """
 
     name: str | None = None
@@ -47,6 +49,8 @@ class Options:
     pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
     pruned_at: int | None = None
     final: Split = "test"
+    allow_changes: bool = False
+    progressed: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class Best:
 class Course:
     """A run under way: what happens to it when an epoch has ended, and at its end.
 
-    outcome: how it stands.
+    outcome: how it stands. first: called when the first epoch has been logged, or the end reached without one: until
+    then a resumed run can be put back to how it stood (`truthful`).
     """
 
     def __init__(
@@ -134,10 +139,13 @@ class Course:
         log: RunLog,
         display: Display,
         options: Options,
+        first: Callable[[], None] = lambda: None,
     ) -> None:
         self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
         self.options = options
         self._best = best
+        self._first: Callable[[], None] | None = first
+        self._has_progressed = False
 
     def due(self, report: Report) -> bool:
         """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
@@ -167,7 +175,9 @@ class Course:
         ending = bool(stopped or last or report.diverged)
         if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
             save(log, training, self._best, name="best")
+        self._change()
         log.metrics(epoch, metrics)  # trained again after a crash, to the same numbers, it is not logged twice
+        self._progressed()
         self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
         self.display.epoch(replace(report, metrics=metrics))
 
@@ -193,6 +203,20 @@ class Course:
     def stopped(self) -> bool:
         """Whether the run is to be trained no further."""
         return self.outcome.stopped is not None
+
+    def _change(self) -> None:
+        """Write what a resumed run has other than before."""
+        if self._first is not None:
+            self._first()
+            self._first = None
+
+    def _progressed(self) -> None:
+        """From now on the run is another one than it was when it was resumed."""
+        self._change()
+        if not self._has_progressed:
+            self._has_progressed = True
+            self.log.keep()
+            self.options.progressed()
 
     def catch_up(self, epoch: int) -> None:
         """Do what a crash after saving an epoch, the one that the run resumes from, has left out."""
@@ -223,6 +247,7 @@ class Course:
         self.log.tags({"harness.epoch": str(self.outcome.epoch)})
         if self.outcome.status != "KILLED":
             self.outcome = _conclude(self, self._best)
+        self._progressed()
         shipped = self.log.finish(self.outcome.status)
         unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
         return replace(self.outcome, unshipped=unshipped)
@@ -255,13 +280,18 @@ def _conclude(course: Course, best: Best) -> Outcome:
 
 @contextmanager
 def truthful(log: RunLog) -> Iterator[None]:
-    """Whatever ends a run, its status says so."""
+    """Whatever ends a run, its status says so. A resumed one that has not changed yet is put back to how it stood."""
     try:
         yield
     except KeyboardInterrupt:
+        if log.before is not None:
+            log.restore(timeout=5)
         log.finish("KILLED", timeout=5)
         raise
     except BaseException as error:
+        if log.before is not None:
+            log.restore()
+            raise
         with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
             log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)

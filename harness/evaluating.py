@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness import data, pictures, recall, records
+from harness import changes, data, pictures, recall, records
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.quality import Ranked
@@ -60,6 +60,7 @@ def evaluate(
     judge: str | None = None,
     split: Split = "test",
     samples: int | None = None,
+    allow_changes: bool = False,
     notice: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Score the best generator of each run, and write the scores back to it; the floor comes first, or its floors.
@@ -69,17 +70,30 @@ def evaluate(
     judge: the experiment's own, or another, whose scores are written beside those of the first (`test/second/kid`).
     A parent of replicates is followed into its runs, and gets their means and standard deviations.
     samples: instead of each experiment's `quality.samples`; such scores are shown and not written back.
+    allow_changes: write scores back to a run also where its images, judge or code have changed since, and tag that.
     Raises HarnessError for a run without a checkpoint, or without images of the split.
     """
     protocols: dict[Experiment, _Protocol] = {}
     for run in runs:
         rows = []
+        changed: dict[str, Mapping[str, str]] = {}
         for child in _leaves(store, run):
-            described, generator, epoch, _ = recall.generator(store, child, "end")
+            described, generator, epoch, like = recall.generator(store, child, "end", notice=notice)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
-            if key not in protocols:
-                protocols[key] = _Protocol(key, judge, split, notice)
+            with recall.code_of(store, child, described):
+                if key not in protocols:
+                    protocols[key] = _Protocol(key, judge, split, notice)
+                tags = _changes(store, child, described, protocols[key], judge in {None, own})
+            if tags:
+                changed[child.info.run_id] = changed[run.info.run_id] = tags
+                what = tags[changes.CHANGED].rpartition("evaluated: ")[2]
+                written = "written back (--allow-changes)" if allow_changes else "shown, not written back"
+                notice(
+                    f"run {child.info.run_name} is scored with what is here now, which is not what it was trained on "
+                    f"and with ({what}): its scores are {written}"
+                )
+            _refuse_other_classes(child, described, like, protocols[key])
             notice(f"scoring {child.info.run_name}, epoch {epoch} ...")
             scores = protocols[key].scoring.of(described, generator, split)
             row = protocols[key].row(str(child.info.run_name), scores)
@@ -90,8 +104,29 @@ def evaluate(
         if samples is None:
             prefix = split if judge in {None, own} else f"{split}/{str(judge).rpartition(':')[2]}"
             for row in rows:
-                _write_back(store, row, prefix, described.train.epochs)
+                tags = changed.get(row.run_id or "", {})
+                if allow_changes or not tags:
+                    _write_back(store, row, prefix, described.train.epochs, tags)
     return [row for protocol in protocols.values() for row in (*protocol.floors, *protocol.rows)]
+
+
+def _changes(store: Store, run: Run, described: Experiment, protocol: _Protocol, own_judge: bool) -> Mapping[str, str]:
+    """What is not as it was when the run was trained: the tags that say so, or none."""
+    now = changes.of_images(protocol.scoring.splits)
+    leaves = ["generator.kind"]
+    if own_judge:  # another one is asked for, and named
+        now[changes.JUDGE] = protocol.scoring.identity
+        leaves.append("quality.judge")
+    return recall.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
+
+
+def _refuse_other_classes(run: Run, described: Experiment, like: data.Images, protocol: _Protocol) -> None:
+    there = protocol.scoring.splits.train.classes
+    if described.conditional and like.classes != there:
+        raise HarnessError(
+            f"run {run.info.run_name} ({run.info.run_id[:8]}) is told one of {like.classes} classes, but "
+            f"{protocol.scoring.splits.train.name} has {there} now: restore the images to score it"
+        )
 
 
 def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
@@ -189,13 +224,14 @@ def _scores(like: Row, values: Mapping[str, float]) -> Ranked:
     return kind(**{field.name: values.get(f"/{field.name}") for field in fields(kind)})
 
 
-def _write_back(store: Store, row: Row, prefix: str, epochs: int) -> None:
+def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[str, str]) -> None:
     assert row.run_id is not None
     metrics = row.scores.metrics(prefix)
     if row.spread is not None:
         metrics |= {f"{name}_std": value for name, value in row.spread.metrics(prefix).items()}
+    mark = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}
     tag = "harness.judge" if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
-    store.add(row.run_id, epochs if row.epoch is None else row.epoch, metrics, {tag: row.judge})
+    store.add(row.run_id, epochs if row.epoch is None else row.epoch, metrics, {**mark, tag: row.judge})
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import inspect
 import platform
 import socket
 from functools import cache
-from pathlib import Path
 
 import torch
 
 import harness
+from harness import changes
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.own import find_module
 from harness.scoring import Scoring
 from harness.tracking import RunLog
 from harness.tracking.git import source_diff
@@ -27,8 +24,17 @@ def describe(log: RunLog, training: Training) -> None:
     log.text(environment(), "environment.txt")
     if difference := source_diff():
         log.text(difference, "source.diff")
-    for name, source in _own_networks(training.experiment).items():
-        log.text(source, f"networks/{name}")
+    keep_sources(log, training.experiment)
+    log_images(log, training)
+
+
+def keep_sources(log: RunLog, experiment: Experiment) -> None:
+    """Log the files that classes of the user's own stand in: git may not know them."""
+    for place, text in set(changes.sources(experiment).values()):
+        log.text(text, f"networks/{place}")
+
+
+def log_images(log: RunLog, training: Training) -> None:
     images = training.images
     log.dataset(
         name=images.name,
@@ -39,31 +45,23 @@ def describe(log: RunLog, training: Training) -> None:
     )
 
 
-def _own_networks(experiment: Experiment) -> dict[str, str]:
-    """The modules of networks of the user's own, by file name: git may not know them."""
-    found = {}
-    for leaf, kind in (
-        ("generator.kind", experiment.generator.kind),
-        ("discriminator.kind", experiment.discriminator.kind),
-    ):
-        if ":" in kind:
-            with contextlib.suppress(OSError, TypeError, UnicodeDecodeError):  # typed into a notebook, it has no file
-                file = Path(inspect.getfile(find_module(kind, leaf)))
-                found[file.name] = file.read_text(encoding="utf-8")
-    return found
-
-
 def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
     """On what, with what, and judged by whom."""
-    experiment, images = training.experiment, training.images
+    experiment = training.experiment
     device = experiment.train.device
     return {
-        **({"harness.judge": scoring.identity} if scoring else {}),
         "harness.experiment": experiment.name,
         "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
         "harness.threads": str(torch.get_num_threads()),
-        "harness.dataset": f"{images.name} {images.fingerprint}",
+        **identity(training, scoring),
+        **changes.of_code(experiment),
     }
+
+
+def identity(training: Training, scoring: Scoring | None) -> dict[str, str]:
+    """The tags of its images and of its judge."""
+    judged = {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity} if scoring else {}
+    return {**changes.of_training_images(training.images), **judged}
 
 
 @cache  # half a second to find out, and the same for every run of a process

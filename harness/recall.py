@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from harness import animations, checkpoints, data, pictures
+from harness import animations, changes, checkpoints, data, pictures, trust
 from harness import experiment as experiments
+from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
 from harness.gan import generate, sample_inputs, walk
-from harness.gan.networks import build
+from harness.gan.networks import build_generator, fitting
+from harness.own import Source, using
 from harness.records import Grid, grids, scratch, single
 from harness.tracking import Store
 
@@ -34,9 +38,10 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
     Raises HarnessError where there is none, or where it is damaged, and UnreachableError where that cannot be told.
     """
     tags = run.data.tags
+    origin = f"the experiment of run {run.info.run_name} ({run.info.run_id[:8]})"
     local = store.spool / tags.get("harness.id", "-") / "checkpoints" / f"{which}.pt"
     if tags.get("harness.host") == socket.gethostname() and local.is_file():
-        return checkpoints.load(local)
+        return checkpoints.load(local, origin)
     with scratch() as folder:
         try:
             path = store.download(run.info.run_id, f"checkpoints/{which}.pt", folder)
@@ -44,14 +49,65 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
             raise
         except HarnessError as error:
             raise HarnessError(f"run {run.info.run_name} ({run.info.run_id[:8]}) has no {which} checkpoint") from error
-        return checkpoints.load(path)
+        return checkpoints.load(path, origin)
 
 
 def experiment(store: Store, run: Run) -> Experiment:
     """The resolved experiment that was stored with a run."""
     with scratch() as folder:
         path = store.download(run.info.run_id, "experiment.yaml", folder)
-        return experiments.from_yaml(path.read_text(encoding="utf-8"), f"experiment.yaml of run {run.info.run_name}")
+        return experiments.from_store(
+            path.read_text(encoding="utf-8"), f"the experiment of run {run.info.run_name} ({run.info.run_id[:8]})"
+        )
+
+
+def recorded(store: Store, run: Run, experiment: Experiment, *, allowed: bool = False) -> Recorded:
+    """What the run says that it was trained on and with. allowed: see `Recorded`."""
+    what = f"run {run.info.run_name} ({run.info.run_id[:8]})"
+    return Recorded(what, dict(run.data.tags), cache(lambda: kept_sources(store, run, experiment)), allowed)
+
+
+def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, Source]:
+    """The sources that the run has kept of the classes that its experiment names, by the leaf that names each."""
+    found: dict[str, Source] = {}
+    if not experiment.imports:
+        return found
+    with scratch() as folder:
+        try:
+            kept = store.download(run.info.run_id, "networks", folder)
+        except UnreachableError:
+            raise
+        except HarnessError:
+            return found
+        for leaf, name in experiment.imports.items():
+            tag = run.data.tags.get(changes.key(leaf), "").rpartition(" ")[0]
+            module = name.partition(":")[0].replace(".", "/")
+            # Older versions kept each file by its name alone.
+            for place in (tag, f"{module}.py", f"{module}/__init__.py", f"{Path(module).name}.py"):
+                if place and ".." not in Path(place).parts and (kept / place).is_file():
+                    found[leaf] = Source(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
+                    break
+    return found
+
+
+@contextmanager
+def code_of(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
+    """With `--stored-code`: meanwhile, the classes that the experiment names are made of the sources that the run kept.
+
+    Raises HarnessError where it kept none. Nothing is run here; `trust.check` is asked before any of it is.
+    """
+    if not trust.policy().stored_code or not experiment.imports:
+        yield
+        return
+    kept = kept_sources(store, run, experiment)
+    for leaf, name in experiment.imports.items():
+        if leaf not in kept:
+            raise HarnessError(
+                f"run {run.info.run_name} ({run.info.run_id[:8]}) has kept no source of {leaf} {name}: "
+                "leave --stored-code out, and the module found here is used"
+            )
+    with using({experiment.imports[leaf]: source for leaf, source in kept.items()}):
+        yield
 
 
 class Recalled(NamedTuple):
@@ -63,12 +119,20 @@ class Recalled(NamedTuple):
     like: Images
 
 
-def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> Recalled:
+def generator(
+    store: Store,
+    run: Run,
+    weights: str = "best",
+    *,
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Recalled:
     """A run's generator. The data set need not be here, unless the checkpoint is of a version that did not keep `like`.
 
     weights: `best` are those of the best scored epoch, or the last where nothing was scored; `last` the last; `end`
     is `best`, but what a run that diverged became: what it was scored as.
-    raw: the trained weights also where the experiment keeps their average.
+    raw: the trained weights also where the experiment keeps their average. notice: told when the source of a generator
+    of the user's own is not the one that was trained.
     """
     run = single(store, run)
     if weights == "end" and "harness.diverged" in run.data.tags:
@@ -82,21 +146,41 @@ def generator(store: Store, run: Run, weights: str = "best", *, raw: bool = Fals
     if like is None:
         like = data.load_split(split="test", **described.data.origin()).like
     averaged = None if raw else found.training["average"]
-    return Recalled(described, network(described, like, averaged or found.training["generator"]), found.epoch, like)
+    with code_of(store, run, described):
+        line = recorded(store, run, described).code_line(described, ("generator.kind",))
+        try:
+            drawer = network(described, like, averaged or found.training["generator"])
+        except HarnessError as error:
+            raise HarnessError(f"{line}: {error}" if line else str(error)) from error
+    if line:
+        notice(f"{line}; drawn with the source found here")
+    return Recalled(described, drawer, found.epoch, like)
 
 
 def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A generator of the experiment for images like these, with these weights, on the CPU, ready to draw."""
-    built, _ = build(described, images)
-    built.load_state_dict(weights)
+    """A generator of the experiment for images like these, with these weights, on the CPU, ready to draw.
+
+    Raises HarnessError where they do not fit.
+    """
+    built = build_generator(described, images)
+    with fitting("the weights of the generator"):
+        built.load_state_dict(weights)
     return built.eval()
 
 
 def sample_to(
-    out: Path, store: Store, run: Run, *, count: int, seed: int, weights: str = "best", raw: bool = False
+    out: Path,
+    store: Store,
+    run: Run,
+    *,
+    count: int,
+    seed: int,
+    weights: str = "best",
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    described, drawer, _, like = generator(store, run, weights, raw=raw)
+    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
     images = generate(drawer, sample_inputs(described, like, count, seed=seed))
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
@@ -106,14 +190,23 @@ def sample_to(
 
 
 def walk_to(
-    out: Path, store: Store, run: Run, *, count: int, frames: int, seed: int, weights: str = "best", raw: bool = False
+    out: Path,
+    store: Store,
+    run: Run,
+    *,
+    count: int,
+    frames: int,
+    seed: int,
+    weights: str = "best",
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write `count` closed walks through latent space, begun where `sample_to` would draw with the same count and seed.
 
     A PNG has a row a walk and a column a frame, a GIF or WebP all walks moving at once, 20 frames a second. An NPZ file
     has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
     """
-    described, drawer, _, like = generator(store, run, weights, raw=raw)
+    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
     steps = walk(drawer, described, like, count, frames, seed=seed)
     with pictures.writing(out, "--out"):
         if out.suffix in animations.SUFFIXES:

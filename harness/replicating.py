@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import pictures, recall, running
+from harness import changes, pictures, provenance, recall, running
+from harness.changes import Recorded
 from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.evaluating import mean_and_deviation
@@ -58,6 +59,7 @@ def replicate(
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
     training, scoring = running.prepare(experiment, display)
+    identity = provenance.identity(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if together is None:
         together = resolved_population(experiment, training.images, seeds)
@@ -73,16 +75,23 @@ def replicate(
                 "harness.experiment": experiment.name,
                 "harness.seeds": str(seeds),
                 "harness.population": str(together),
+                **identity,
+                **changes.of_code(experiment),
                 **options.tags,
             },
             parent=options.parent,
             note=options.note,
         )
-        return _replicate(experiment, seeds, together, name, {}, store, log, options, display)
+        with truthful(log):
+            provenance.keep_sources(log, experiment)
+            return _replicate(experiment, seeds, together, name, {}, store, log, options, display)
 
 
 def resume(parent: Run, store: Store, options: Options, display: Display) -> Replicates:
-    """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing."""
+    """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing.
+
+    Raises HarnessError, before any run is RUNNING again, where images, judge or code have changed since.
+    """
     experiment = recall.experiment(store, parent)
     seeds, together = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.population", 1))
     children = {
@@ -90,11 +99,34 @@ def resume(parent: Run, store: Store, options: Options, display: Display) -> Rep
         for child in reversed(store.children(parent.info.run_id))
         if "train.seed" in child.data.params
     }
-    with interruptions():
+    with interruptions(), recall.code_of(store, next(iter(children.values()), parent), experiment):
+        recorded = recall.recorded(store, parent, experiment, allowed=options.allow_changes)
+        tags = _recheck(experiment, recorded, [*children.values()], store, options, display)
         log = store.resume_run(parent.info.run_id)
-        return _replicate(
-            experiment, seeds, together, str(parent.info.run_name), children, store, log, options, display
-        )
+
+        def progressed() -> None:
+            log.keep()
+            log.tags(tags)
+
+        options = replace(options, progressed=progressed)
+        with truthful(log):
+            return _replicate(
+                experiment, seeds, together, str(parent.info.run_name), children, store, log, options, display
+            )
+
+
+def _recheck(
+    experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: Options, display: Display
+) -> dict[str, str]:
+    """Compare what parent and seeds were trained on and with to what is here; the tags that mark what has changed."""
+    training, scoring = running.prepare(experiment, display, recorded=parent)
+    now = provenance.identity(training, scoring)
+    for child in children:
+        known = recall.recorded(store, child, experiment, allowed=options.allow_changes)
+        if not options.allow_changes:
+            known.check_data(now, display.notice)
+            known.check_code(experiment, display.notice)
+    return parent.changed_tags(experiment, now, f"after {len(children)} seeds were begun")
 
 
 def _replicate(
@@ -113,8 +145,9 @@ def _replicate(
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
-    with interruptions() as stop, truthful(log):
-        log.text(experiment.to_yaml(), "experiment.yaml")
+    with interruptions() as stop:
+        if not log.resumed:
+            log.text(experiment.to_yaml(), "experiment.yaml")
         for group in batched(wanted, together):
             plans = {
                 seed: Plan(

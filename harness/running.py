@@ -8,20 +8,25 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import data, pictures, provenance, recall, records
+from harness import changes, data, pictures, provenance, recall, records, trust
+from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
 from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, resolve
+from harness.gan.networks import fitting
 from harness.quality import has_judge
 from harness.scoring import Scoring, judged
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store
+
+if TYPE_CHECKING:
+    from harness.tracking import Run
 
 
 def run(
@@ -43,35 +48,41 @@ def carry_out(training: Training, scoring: Scoring | None, store: Store, options
             return _drive(begun(log, training, scoring, display, options))
 
 
-def resume(wanted: str, store: Store, changes: Mapping[str, Any], options: Options, display: Display) -> Outcome:
+def resume(wanted: str, store: Store, values: Mapping[str, Any], options: Options, display: Display) -> Outcome:
     """Go on with a run where its last checkpoint left it, in the same MLflow run.
 
-    `changes` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
+    `values` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
     Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
     """
-    return go_on(interrupted(store, wanted), store, changes, options, display)
+    return go_on(interrupted(store, wanted), store, values, options, display)
 
 
 def go_on(
     known: Interrupted,
     store: Store,
-    changes: Mapping[str, Any],
+    values: Mapping[str, Any],
     options: Options,
     display: Display,
     ready: Scoring | None = None,
 ) -> Outcome:
-    """`resume` of a run that was looked up already."""
-    experiment = _extended(known.checkpoint, changes)
+    """`resume` of a run that was looked up already.
+
+    Whatever can be refused is found before the run is RUNNING again; what fails between that and the first new epoch
+    puts it back to how it stood.
+    """
+    experiment = _extended(known.checkpoint, values)
     if known.checkpoint.epoch >= experiment.train.epochs and known.status == "FINISHED":
         raise HarnessError(
             f"run {known.name} is complete: {known.checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
-    training, scoring = prepare(experiment, display, ready)
-    with interruptions(), threads_kept():
+    with interruptions(), threads_kept(), recall.code_of(store, known.run, known.checkpoint.experiment):
+        recorded = known.recorded(store, options)
+        training, scoring = prepare(experiment, display, ready, recorded)
+        load(training, known, display)
         log = store.resume_run(known.run_id, claimed=known.claimed)
         with truthful(log):
-            return _drive(reopened(log, known, training, scoring, display, options))
+            return _drive(reopened(log, known, recorded, training, scoring, display, options))
 
 
 @dataclass(frozen=True)
@@ -82,15 +93,28 @@ class Interrupted:
     claimed: it is known otherwise that nobody is writing it, whatever its status says.
     """
 
-    run_id: str
-    name: str
-    status: str
-    metrics: Mapping[str, float]
+    run: Run
     checkpoint: Checkpoint
     best: Best
     planned: int
     kept: Checkpoint | None = None
     claimed: bool = False
+
+    @property
+    def run_id(self) -> str:
+        return str(self.run.info.run_id)
+
+    @property
+    def name(self) -> str:
+        return str(self.run.info.run_name)
+
+    @property
+    def status(self) -> str:
+        return str(self.run.info.status)
+
+    def recorded(self, store: Store, options: Options) -> Recorded:
+        """What it was trained on and with, to be compared with what is here now."""
+        return recall.recorded(store, self.run, self.checkpoint.experiment, allowed=options.allow_changes)
 
 
 def interrupted(store: Store, wanted: str) -> Interrupted:
@@ -101,32 +125,48 @@ def interrupted(store: Store, wanted: str) -> Interrupted:
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
         best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
-    info = found.info
     planned = int(found.data.params.get("train.epochs", checkpoint.experiment.train.epochs))
-    return Interrupted(
-        info.run_id, str(info.run_name), info.status, dict(found.data.metrics), checkpoint, best, planned, chosen
-    )
+    return Interrupted(found, checkpoint, best, planned, chosen)
 
 
-def prepare(experiment: Experiment, display: Display, ready: Scoring | None = None) -> tuple[Training, Scoring | None]:
+def prepare(
+    experiment: Experiment, display: Display, ready: Scoring | None = None, recorded: Recorded | None = None
+) -> tuple[Training, Scoring | None]:
     """Load the images, settle what `auto` stands for, build the networks, have the judge ready.
 
-    Whatever can be wrong with an experiment is found here, before anything is tracked.
+    recorded: what a run or study that is resumed was trained on and with. Whatever can be wrong with an experiment is
+    found here, before anything is tracked.
     """
-    if ready is not None and ready.serves(experiment):
-        return _training(experiment, ready.splits), ready
-    splits = data.load(**experiment.data.model_dump(), notice=display.notice)
+    for leaf, name in experiment.imports.items():
+        trust.check(name, leaf)
+    serves = ready is not None and ready.serves(experiment)
+    splits = ready.splits if ready is not None and serves else _splits(experiment, display)
+    if recorded is not None:
+        recorded.check_data(changes.of_images(splits), display.notice)
+        recorded.check_code(experiment, display.notice)
     training = _training(experiment, splits)
+    scoring = ready if serves else _scoring(training.experiment, splits, display)
+    if recorded is not None and scoring is not None:
+        recorded.check_data({changes.JUDGE: scoring.identity}, display.notice)
+    return training, scoring
+
+
+def _splits(experiment: Experiment, display: Display) -> data.Splits:
+    return data.load(**experiment.data.model_dump(), notice=display.notice)
+
+
+def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> Scoring | None:
+    """Its scoring, with the judge ready; None where nothing is scored."""
     judge = experiment.quality.judge
     if judge is None:
-        return training, None
+        return None
     if not has_judge(judge, judged(experiment, splits.train)):
         display.notice(
             f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
         )
-        return training, None
-    scoring = Scoring(training.experiment, splits, notice=display.notice)
+        return None
+    scoring = Scoring(experiment, splits, notice=display.notice)
     scoring.prepare()
     if not experiment.ranking.against_real:
         display.notice(
@@ -135,7 +175,7 @@ def prepare(experiment: Experiment, display: Display, ready: Scoring | None = No
         )
     elif not experiment.data.validation:
         display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
-    return training, scoring
+    return scoring
 
 
 def _training(experiment: Experiment, splits: data.Splits) -> Training:
@@ -164,29 +204,52 @@ def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Dis
     return Course(outcome, training, scoring, Best(), log, display, options)
 
 
+def load(training: Training, known: Interrupted, display: Display) -> None:
+    """Put a training where the run's checkpoint left it. Raises HarnessError where the checkpoint does not fit."""
+    _use_threads(known.checkpoint.threads, display)
+    with fitting(f"the weights of run {known.name}"):
+        training.load_state_dict(known.checkpoint.training)
+
+
 def reopened(
-    log: RunLog, known: Interrupted, training: Training, scoring: Scoring | None, display: Display, options: Options
+    log: RunLog,
+    known: Interrupted,
+    recorded: Recorded,
+    training: Training,
+    scoring: Scoring | None,
+    display: Display,
+    options: Options,
 ) -> Course:
-    """The course of a run that goes on where its checkpoint left it."""
+    """The course of a run that goes on where its checkpoint left it, which `load` has put into the training."""
     checkpoint, experiment = known.checkpoint, training.experiment
-    _use_threads(checkpoint.threads, display)
-    training.load_state_dict(checkpoint.training)
-    # Who wrote these files may have been killed before they were logged, or have been on another machine. The last one
-    # is written before an extension is logged: a run that is killed in between is still resumed to its new end.
-    keep(log, "last", replace(checkpoint, experiment=experiment))
+    # Who wrote these files may have been killed before they were logged, or have been on another machine.
+    keep(log, "last", checkpoint)
     if known.kept:
         keep(log, "best", known.kept)
-    if experiment.train.epochs != known.planned:
-        log.tags({"harness.epochs": str(experiment.train.epochs)})
-        log.text(experiment.to_yaml(), "experiment.yaml")
+    before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
     if experiment != checkpoint.experiment:
-        before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
         display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
     display.notice(f"resuming {known.name} after epoch {checkpoint.epoch}")
+
+    def first() -> None:
+        """What changes in the run, once it is certain that it changes."""
+        if experiment != checkpoint.experiment:
+            # Before the extension is logged: a run that is killed in between is still resumed to its new end.
+            keep(log, "last", replace(checkpoint, experiment=experiment))
+        if after != known.planned:
+            log.tags({"harness.epochs": str(after)})
+            log.text(experiment.to_yaml(), "experiment.yaml")
+        when = f"from epoch {checkpoint.epoch + 1} on"
+        if tags := recorded.changed_tags(experiment, provenance.identity(training, scoring), when):
+            log.tags(tags)
+            provenance.log_images(log, training)
+            provenance.keep_sources(log, experiment)
+
     # Where only the end is missing, this is what there is to report.
     grid = pictures.grid(training.sample(GRID))
-    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, known.metrics, grid=grid)
-    course = Course(outcome, training, scoring, known.best, log, display, options)
+    metrics = dict(known.run.data.metrics)
+    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, metrics, grid=grid)
+    course = Course(outcome, training, scoring, known.best, log, display, options, first)
     course.catch_up(checkpoint.epoch)
     return course
 
@@ -234,10 +297,10 @@ def watched(log: RunLog, wanted: bool) -> Iterator[None]:
 # Going on ------------------------------------------------------------------------------------------------------------
 
 
-def _extended(checkpoint: Checkpoint, changes: Mapping[str, Any]) -> Experiment:
+def _extended(checkpoint: Checkpoint, values: Mapping[str, Any]) -> Experiment:
     """The checkpoint's experiment with more epochs, if that is all that was asked for."""
     stored = checkpoint.experiment
-    wanted = stored.with_values(changes)
+    wanted = stored.with_values(values)
     others = {path: pair for path, pair in stored.differences(wanted).items() if path != "train.epochs"}
     if others:
         shown = ", ".join(f"{path} {before} -> {after}" for path, (before, after) in others.items())

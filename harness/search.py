@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import experiment as experiments
+from harness import trust
 from harness.dimensions import Choices, Dimension, Range, Value
 from harness.errors import HarnessError
 from harness.experiment import Experiment, scalar_types, shown, unknown
@@ -142,6 +143,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     if typed.plain.get("track.score_every", 1) is None:
         budget["track.score_every"] = None
     found = parse(experiment, space, budget, typed.prune_from or raw.get(pruning))
+    trust.give(experiment.with_values(found.budget).imports.values())
+    trust.give(value for each in found.space.values() if isinstance(each, Choices) for value in each.values)
     given = frozenset([*cheap, *typed.parts["search_budget"], *([pruning] if typed.prune_from is not None else [])])
     return experiment, replace(found, given=given, fixed=fixed)
 

@@ -81,7 +81,7 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
     from harness import recall
     from harness.course import save_models
 
-    described, generator, epoch, like = recall.generator(store, run)
+    described, generator, epoch, like = recall.generator(store, run, notice=notice)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
     notice(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
     made = folder / "made"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness import pictures, running
+from harness import pictures, provenance, running
+from harness.changes import Recorded
 from harness.course import Course, Display, Options, Outcome, truthful
 from harness.data import Images
 from harness.errors import HarnessError
@@ -18,7 +19,7 @@ from harness.quality import Ranked
 from harness.running import Interrupted
 from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
-from harness.tracking import RunLog, Store
+from harness.tracking import Store
 
 
 class ApartError(HarnessError):
@@ -55,14 +56,20 @@ def run_together(
     except HarnessError as error:
         raise ApartError(str(error)) from error
     with contextlib.ExitStack() as open_runs, interruptions() as stop, running.threads_kept():
+        # What can be refused is refused before a run is opened.
+        known = [
+            _loaded(plan, training, scoring, store, display) for plan, training in zip(plans, trainings, strict=True)
+        ]
         courses: dict[Training, Course] = {}
-        for plan, training in zip(plans, trainings, strict=True):
-            log = _open(plan, training, scoring, store)
-            open_runs.enter_context(truthful(log))
+        for plan, training, recorded in zip(plans, trainings, known, strict=True):
             one = _Member(display, draws=training is trainings[0])
-            if plan.known:
-                courses[training] = running.reopened(log, plan.known, training, scoring, one, plan.options)
+            if plan.known and recorded:
+                log = store.resume_run(plan.known.run_id, claimed=plan.known.claimed)
+                open_runs.enter_context(truthful(log))
+                courses[training] = running.reopened(log, plan.known, recorded, training, scoring, one, plan.options)
             else:
+                log = running.start(training, scoring, store, plan.options)
+                open_runs.enter_context(truthful(log))
                 courses[training] = running.begun(log, training, scoring, one, plan.options)
         population.restack()  # weights that were read back have to be where the program looks
         outcomes: dict[Training, Outcome] = {}
@@ -96,10 +103,18 @@ def run_together(
     return [outcomes[training] for training in trainings]
 
 
-def _open(plan: Plan, training: Training, scoring: Scoring | None, store: Store) -> RunLog:
-    if plan.known:
-        return store.resume_run(plan.known.run_id, claimed=plan.known.claimed)
-    return running.start(training, scoring, store, plan.options)
+def _loaded(plan: Plan, training: Training, scoring: Scoring | None, store: Store, display: Display) -> Recorded | None:
+    """A training put where the run that it goes on from was stopped, and what that run was trained on and with.
+
+    Raises HarnessError where something has changed since, or does not fit. None where the run is a new one.
+    """
+    if plan.known is None:
+        return None
+    recorded = plan.known.recorded(store, plan.options)
+    recorded.check_data(provenance.identity(training, scoring), display.notice)
+    recorded.check_code(plan.experiment, display.notice)
+    running.load(training, plan.known, display)
+    return recorded
 
 
 def _scores(

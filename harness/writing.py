@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,9 +46,16 @@ def digits(
     return list(torch.split(images.squeeze(1), lengths))
 
 
-def writer(store: Store, run: Run, weights: str = "best", *, raw: bool = False) -> tuple[Experiment, nn.Module]:
+def writer(
+    store: Store,
+    run: Run,
+    weights: str = "best",
+    *,
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
+) -> tuple[Experiment, nn.Module]:
     """A run's experiment and its generator. Raises HarnessError for one that cannot be asked for a digit."""
-    described, drawer, *_ = recall.generator(store, run, weights, raw=raw)
+    described, drawer, *_ = recall.generator(store, run, weights, raw=raw, notice=notice)
     name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
     if described.data.name not in OF_DIGITS:
         raise HarnessError(f"{name} draws {described.data.name}, not the digits 0 to 9: write with a run on mnist")
@@ -72,13 +79,14 @@ def write_to(
     scale: int = 4,
     weights: str = "best",
     raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
 
     style: see `digits`. paper, scale, seed: see `harness.lettering`. An animation takes 0.3 s a sign, ten seconds at
     the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
     """
-    described, drawer = writer(store, run, weights, raw=raw)
+    described, drawer = writer(store, run, weights, raw=raw, notice=notice)
     wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
     drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())
     written = page([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)

@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from harness import cli
+from harness import cli, trust
 from harness import experiment as experiments
 from harness.experiment import Experiment
 
@@ -61,6 +61,14 @@ def _no_store_left_over() -> Iterator[None]:
         patch.delenv("MLFLOW_TRACKING_URI")
         yield
         mlflow.set_tracking_uri(None)  # MLflow's own memory of it, and the variable
+
+
+@pytest.fixture(autouse=True)
+def _no_trust_left_over() -> Iterator[None]:
+    """What a test has read from a store is not refused in the next one."""
+    trust.use(trust.Policy())
+    yield
+    trust.use(trust.Policy())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import trust
 from harness.errors import HarnessError
 from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
 
@@ -37,6 +38,36 @@ tracking_uri_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
+
+def _set_trust(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
+    trust.policy().trust |= chosen
+
+
+def _set_stored_code(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
+    trust.policy().stored_code |= chosen
+
+
+code_options = options(
+    click.option(
+        "--trust",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_trust,
+        help="Import the classes (package.module:Class) that a stored run or study names. Importing runs their code.",
+    ),
+    click.option(
+        "--stored-code",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_stored_code,
+        help="Use the source file that was kept with the run, instead of the one found here. Needs --trust.",
+    ),
+)
+allow_changes_option = click.option(
+    "--allow-changes",
+    is_flag=True,
+    help="Go on although images, judge or source of networks have changed since; the run is tagged harness.changed.",
+)
 experiment_options = options(
     click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a leaf of the experiment."),
     click.option("--seed", type=int, help="Short for --set train.seed=N."),

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from harness.cli.common import store_at, tracking_uri_option
+from harness.cli.common import code_options, store_at, tracking_uri_option
 from harness.errors import HarnessError
 
 MOST = 1_000_000  # images
@@ -25,6 +25,7 @@ MOST = 1_000_000  # images
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
 @tracking_uri_option
+@code_options
 def sample(
     run: str,
     count: int | None,
@@ -63,11 +64,17 @@ def sample(
     from harness import recall
 
     found = store.find(run)
+
+    def notice(text: str) -> None:
+        click.echo(text, err=True)
+
     if interpolate:
-        recall.walk_to(out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw)
+        recall.walk_to(
+            out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, notice=notice
+        )
         click.echo(f"{count:,} walks of {frames:,} images each in {out}")
     else:
-        recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw)
+        recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw, notice=notice)
         click.echo(f"{count:,} images in {out}")
 
 
@@ -95,6 +102,7 @@ def sample(
 @click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
 @click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
 @tracking_uri_option
+@code_options
 def write(
     run: str,
     text: str,
@@ -132,6 +140,7 @@ def write(
         scale=scale,
         weights=weights,
         raw=raw,
+        notice=lambda text: click.echo(text, err=True),
     )
     once = " / ".join(lines[: len(lines) // rows])
     click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")

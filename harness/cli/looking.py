@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from harness.cli.common import EXIT_OF_SIGNAL, json_option, store_at, tracking_uri_option
+from harness import trust
+from harness.cli.common import (
+    EXIT_OF_SIGNAL,
+    allow_changes_option,
+    code_options,
+    json_option,
+    store_at,
+    tracking_uri_option,
+)
 from harness.errors import HarnessError
 
 
@@ -68,6 +76,8 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
 @click.option("--samples", type=click.IntRange(10), help="Compare this many, not the experiment's quality.samples.")
 @json_option
 @tracking_uri_option
+@code_options
+@allow_changes_option
 def evaluate(
     wanted: Sequence[str],
     images: Path | None,
@@ -77,6 +87,7 @@ def evaluate(
     samples: int | None,
     as_json: bool,
     tracking_uri: str | None,
+    allow_changes: bool,
 ) -> None:
     """Score the best generator of each RUN again, print a table, and write the scores back to the runs.
 
@@ -84,6 +95,9 @@ def evaluate(
     standard deviation over the seeds of replicates. Of stacked-mnist modes are counted, below two floors: perfect
     digits, all equally often or as often as in MNIST, ± the standard deviation of such a count. docs/metrics.md says
     what the numbers mean.
+
+    Where images, judge or source of the networks differ from those of the run, that is said, and the scores are shown
+    but not written back; --allow-changes writes them.
     """
     if bool(wanted) == bool(images):
         raise HarnessError("give one or more RUNs, or --images FILE.npz")
@@ -91,6 +105,7 @@ def evaluate(
         raise HarnessError(f"--data {data_name} goes with --images; a RUN is scored against the images it trained on")
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave --split validation out")
+    trust.give([judge])
     from harness import evaluating
 
     def notice(text: str) -> None:
@@ -103,7 +118,9 @@ def evaluate(
     else:
         store = store_at(tracking_uri)
         runs = [store.find(text) for text in wanted]
-        rows = evaluating.evaluate(store, runs, judge=judge, split=split, samples=samples, notice=notice)
+        rows = evaluating.evaluate(
+            store, runs, judge=judge, split=split, samples=samples, allow_changes=allow_changes, notice=notice
+        )
     if as_json:
         click.echo(json.dumps(evaluating.as_json(rows), indent=2))
         return

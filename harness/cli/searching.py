@@ -15,7 +15,9 @@ from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
     all_overrides,
+    allow_changes_option,
     checked_labels,
+    code_options,
     experiment_options,
     json_option,
     program,
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
 @click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard on the storage instead.")
 @run_options
+@code_options
+@allow_changes_option
 def tune(
     experiment: str | None,
     trials: int | None,
@@ -95,6 +99,7 @@ def tune(
     note: str | None,
     tracking_uri: str | None,
     no_system_metrics: bool,
+    allow_changes: bool,
 ) -> int:
     """Search the values of EXPERIMENT (`default` when left out), each trial a run below the study's own run.
 
@@ -154,6 +159,7 @@ def tune(
         tags=labels,
         note=note,
         system_metrics=not no_system_metrics,
+        allow_changes=allow_changes,
     )
     studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
     store = store_at(tracking_uri, create=True)
@@ -217,7 +223,8 @@ def _print_study(store: Store, result: Any, seconds: float) -> None:
     if result.best_file:
         rows.append(("train it", f"{program('harness')} run {shown_path(result.best_file)}"))
     if result.stopped:
-        rows.append(("go on", f"{program('harness')} tune --study {result.name} --trials {now.total}"))
+        trusted = " --trust" if result.settings.base.imports else ""
+        rows.append(("go on", f"{program('harness')} tune --study {result.name} --trials {now.total}{trusted}"))
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
     for label, text in rows:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from harness.cli.common import EXIT_OF_SIGNAL, program, store_at, tracking_uri_option
+from harness.cli.common import EXIT_OF_SIGNAL, code_options, program, store_at, tracking_uri_option
 
 
 @click.command(short_help="Answer with images over HTTP.")
 @click.argument("run")
 @click.option("--port", type=click.IntRange(1, 65535), help="It must be free.  [default: 5001, or another]")
 @tracking_uri_option
+@code_options
 def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     """Serve the best generator of RUN, or of models:/NAME@ALIAS, on loopback, until Ctrl-C.
 

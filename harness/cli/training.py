@@ -13,7 +13,9 @@ from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
     all_overrides,
+    allow_changes_option,
     checked_labels,
+    code_options,
     exit_code,
     experiment_options,
     program,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 @click.option("--together", type=int, help="With --seeds: train so many at once as one program (default: timed).")
 @click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
+@code_options
+@allow_changes_option
 def run(
     experiment: str | None,
     overrides: Sequence[str],
@@ -62,6 +66,7 @@ def run(
     together: int | None,
     preview: bool,
     dry_run: bool,
+    allow_changes: bool,
 ) -> int:
     """Train EXPERIMENT (a name from experiments/ or a YAML file; `default` when left out) as one MLflow run.
 
@@ -109,6 +114,7 @@ def run(
         note=note,
         deadline=None if limit is None else started + limit,
         system_metrics=not no_system_metrics,
+        allow_changes=allow_changes,
     )
     store = store_at(tracking_uri, create=resume is None)
     tidy(store, display.notice)
@@ -167,9 +173,10 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
     elif grid := records.newest_grid(store, outcome.run_id):
         rows.append(("grid", shown_path(grid)))
-    rows.append(("sample", f"{program('harness')} sample {short} --count 100 --out digits.png"))
+    trusted = " --trust" if outcome.experiment.imports else ""
+    rows.append(("sample", f"{program('harness')} sample {short} --count 100 --out digits.png{trusted}"))
     if outcome.status == "KILLED":
-        rows.append(("go on", f"{program('harness')} run --resume {short}"))
+        rows.append(("go on", f"{program('harness')} run --resume {short}{trusted}"))
     if not outcome.unshipped:
         rows += where_to_look(store, outcome.run_id)
     for label, text in rows:
@@ -190,7 +197,9 @@ def _print_replicates(result: Replicates) -> int:
     if result.unshipped:
         click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")
     if result.stopped:
-        click.echo(f"  go on     {program('harness')} run --resume {result.run_id[:8]}")
+        imports = any(outcome.experiment.imports for outcome in result.outcomes.values())
+        trusted = " --trust" if imports else ""
+        click.echo(f"  go on     {program('harness')} run --resume {result.run_id[:8]}{trusted}")
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
 

@@ -228,6 +228,11 @@ def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.run.info.status == "RUNNING":
             said.append(f"{row.name} is still running: its numbers so far")
+        if changed := row.run.data.tags.get("harness.changed"):
+            said.append(
+                f"{row.name} goes on with other images, judge or code {changed}: its scores before and after do not "
+                "compare"
+            )
     projects = {row.run.info.experiment_id for row in rows}
     if len(projects) > 1:
         names = sorted(store.client.get_experiment(project).name for project in projects)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from harness import trust
 from harness.errors import HarnessError
 from harness.experiment import yaml_text
 from harness.experiment.base import shown
@@ -33,6 +34,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raw = with_overrides(raw, parse_overrides(overrides))
     experiment = from_mapping(raw, "--set" if overrides else origin)
     _can_be_params(experiment)
+    trust.give(experiment.imports.values())
     return experiment
 
 
@@ -61,6 +63,13 @@ def read(name: str | Path) -> tuple[dict[str, Any], str]:
 def from_yaml(text: str, origin: str = "the experiment") -> Experiment:
     """The experiment written in a YAML text. Raises HarnessError as `load` does."""
     return from_mapping(parse_yaml(text, origin), origin)
+
+
+def from_store(text: str, origin: str) -> Experiment:
+    """`from_yaml` of a text that a store holds: the classes that it names are imported only with `--trust`."""
+    experiment = from_yaml(text, origin)
+    trust.mark(origin, experiment.imports)
+    return experiment
 
 
 def folders() -> list[Path]:

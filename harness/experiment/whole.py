@@ -103,6 +103,16 @@ class Experiment(Section):
         return self
 
     @property
+    def imports(self) -> dict[str, str]:
+        """The classes that it names by a dotted path, `package.module:Class`, by the leaf that holds each."""
+        named = {
+            "generator.kind": self.generator.kind,
+            "discriminator.kind": self.discriminator.kind,
+            "quality.judge": self.quality.judge or "",
+        }
+        return {leaf: name for leaf, name in named.items() if ":" in name}
+
+    @property
     def ranking(self) -> Ranking:
         """By which score its runs are chosen and compared: that of its data set."""
         return ranking_of(self.data.name)

@@ -14,6 +14,7 @@ from harness.course import Display, Options
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.replicating import Replicates
+from harness.study.opening import code_of
 from harness.study.parent import best_experiment
 from harness.study.storage import meeting_place, open_storage
 from harness.study.trials import Trials, best
@@ -71,7 +72,7 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
     storage = open_storage(wish.storage, store.root, store.uri)
     trials = Trials.find(storage, result.name, meeting_place(wish.storage, store.root))
     found = None if trials is None else best(trials.study)
-    if found is None:
+    if trials is None or found is None:
         raise HarnessError(f"study {result.name} has no complete trial to confirm yet")
     settings = result.settings
     own = settings.experiment if budget == "full" else settings.base
@@ -83,7 +84,8 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
     scores: dict[str, list[float]] = {}
     for which, experiment in (("own", own), ("best", best_one)):
         display.notice(f"confirming: {which} values under {seeds} fresh seeds, {budget} budget")
-        done = _replicated(which, experiment, seeds, budget, found.number, result, store, wish, display)
+        with code_of(trials, store):
+            done = _replicated(which, experiment, seeds, budget, found.number, result, store, wish, display)
         replicates[which] = done
         scores[which] = [
             outcome.scores[f"test/{metric}"] for outcome in done.outcomes.values() if f"test/{metric}" in outcome.scores
@@ -136,6 +138,7 @@ def _replicated(
         tags=tags,
         deadline=wish.deadline,
         system_metrics=wish.system_metrics,
+        allow_changes=wish.allow_changes,
     )
     wanted = {key: value for key, value in tags.items() if key.startswith("harness.")}
     known = [run for run in store.children(result.run_id, wanted) if run.data.tags["harness.kind"] == "replicates"]

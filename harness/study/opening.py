@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
-from harness import running
+from harness import changes, provenance, recall, running, trust
+from harness.changes import Recorded
 from harness.course import Display
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import resolved_population
+from harness.own import Source
 from harness.scoring import Scoring
 from harness.search import Search
 from harness.study import parent as parents
@@ -34,8 +39,9 @@ def opened(
     wish: Wish,
     store: Store,
     display: Display,
+    code: ExitStack,
 ) -> tuple[Trials, Scoring, bool]:
-    """The study, its images and judge, and whether it is new."""
+    """The study, its images and judge, and whether it is new. code: what `code_of` stays entered in."""
     folder = storages.meeting_place(wish.storage, store.root)
     trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
@@ -46,17 +52,22 @@ def opened(
         assert experiment is not None
         assert search is not None
         settings, scoring = _settled(experiment, search, wish, display)
-        trials = Trials.create(storage, name, settings, folder)
+        trials = Trials.create(storage, name, settings, folder, identity_of(settings.base, scoring))
         new = trials is not None
         if trials is None:
             trials = Trials.find(storage, name, folder)
             assert trials is not None
-    else:
-        scoring = scoring_of(trials.settings.base, display)
     if not new:
         _check_same(trials, experiment, search, wish)
         _check_labels(trials, wish, store)
+        code.enter_context(code_of(trials, store))
+        scoring = scoring_of(trials, store, display, allowed=wish.allow_changes)
     return trials, scoring, new
+
+
+def identity_of(base: Experiment, scoring: Scoring) -> dict[str, str]:
+    """What trials are trained on and scored with: the tags of images, judge, and code of the user's own."""
+    return {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity, **changes.of_code(base)}
 
 
 def _summaries(storage: Any) -> list[Any]:
@@ -118,9 +129,37 @@ def first_rung(epochs: int) -> int:
     return max(1, round(0.75 * epochs))
 
 
-def scoring_of(base: Experiment, display: Display) -> Scoring:
-    """The images and the judge that trials are scored with."""
-    return _needed(running.prepare(base, display)[1], base)
+def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool = False) -> Scoring:
+    """The images and the judge that the trials of an existing study are scored with.
+
+    Raises HarnessError where they, or the source of networks, have changed since it was created, unless that is
+    allowed: then the study, and its trials from now on, are marked. A study of an older version is not checked.
+    """
+    base, before = trials.settings.base, trials.identity
+    recorded = Recorded(f"study {trials.name}", before, cache(lambda: _kept(trials, store)), allowed)
+    scoring = _needed(running.prepare(base, display, recorded=recorded if before else None)[1], base)
+    if before:
+        now = identity_of(base, scoring)
+        if tags := recorded.changed_tags(base, now, f"from trial {len(trials.all())} on"):
+            trials.identity = tags
+    return scoring
+
+
+def _kept(trials: Trials, store: Store) -> dict[str, Source]:
+    """The sources that the study's run has kept."""
+    if trials.parent is None:
+        return {}
+    return recall.kept_sources(store, store.find(trials.parent), trials.settings.base)
+
+
+@contextmanager
+def code_of(trials: Trials, store: Store) -> Iterator[None]:
+    """With `--stored-code`: meanwhile, classes of the user's own are made of what the study's run has kept."""
+    if trials.parent is None or not trust.policy().stored_code:
+        yield
+        return
+    with recall.code_of(store, store.find(trials.parent), trials.settings.base):
+        yield
 
 
 def _needed(scoring: Scoring | None, base: Experiment) -> Scoring:
@@ -188,11 +227,13 @@ def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new
                     "harness.experiment": settings.experiment.name,
                     "harness.study": trials.name,
                     "harness.storage": storages.shown(wish.storage, store.root),
+                    **trials.identity,
                     **wish.tags,
                 },
                 note=wish.note,
             )
             log.text(settings.experiment.to_yaml(), "experiment.yaml")
+            provenance.keep_sources(log, settings.base)
             trials.parent = log.run_id
             return Parent(log, trials, store, display)
         kept = reopened(trials, store)

@@ -39,10 +39,19 @@ class Parent:
             if self._best is not None and not log.has_image("samples", self._best.number):
                 self._picture(self._best)  # the process was killed between a trial's numbers and its picture
 
+    def progressed(self) -> None:
+        """A trial has been trained an epoch: a resumed study ends as what it has become, not as it stood."""
+        if self.log.before is not None:
+            self.log.keep()
+            if self._trials.changed:
+                self.log.tags(self._trials.identity)
+
     def observe(self) -> list[FrozenTrial]:
         """Log what has ended since the last look; returns those trials, in the order of their end."""
         ended = [trial for trial in self._trials.all() if trial.state.is_finished() and trial.number not in self._seen]
         ended.sort(key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
+        if ended:
+            self.progressed()
         for trial in ended:
             self._seen.add(trial.number)
             previous, self._best = self._best, self._best_of([trial, *([self._best] if self._best else [])])

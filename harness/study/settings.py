@@ -93,7 +93,7 @@ class Settings:
         """Raises HarnessError for what another version has written."""
         try:
             stored: dict[str, Any] = json.loads(text)
-            experiment = experiments.from_yaml(stored.pop("experiment"), f"the experiment of study {study}")
+            experiment = experiments.from_store(stored.pop("experiment"), f"the experiment of study {study}")
             search = searches.parse(experiment, stored.pop("search"), stored.pop("search_budget"))
             return cls(experiment, search, **stored)
         except (KeyError, TypeError, ValueError) as error:

@@ -24,6 +24,7 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from harness.changes import CHANGED
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.study.sampling import Sampler, distributions
@@ -38,6 +39,7 @@ PATIENCE = (1.0, 3.0)  # seconds between tries of a storage that fails
 UNCLAIMED = 60.0  # seconds that a trial may run without naming its process
 
 _SETTINGS, _PARENT, _TOTAL, _KEPT = "harness.settings", "harness.parent", "harness.total", "harness.kept"
+_IDENTITY = "harness.identity"
 
 
 @dataclass
@@ -81,13 +83,16 @@ class Trials:
         self._unclaimed: dict[int, float] = {}  # when we first saw it so, on the monotonic clock
 
     @classmethod
-    def create(cls, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> Trials | None:
-        """A new study; None where another process was quicker."""
+    def create(
+        cls, storage: BaseStorage, name: str, settings: Settings, folder: Path, identity: Mapping[str, str]
+    ) -> Trials | None:
+        """A new study; None where another process was quicker. identity: see `Trials.identity`."""
         with asking():
             try:
                 study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
             except optuna.exceptions.DuplicatedStudyError:
                 return None
+            study.set_user_attr(_IDENTITY, dict(identity))  # first: a study with settings is complete
             study.set_user_attr(_SETTINGS, settings.to_json())
             return cls(storage, name, settings, folder)
 
@@ -136,6 +141,20 @@ class Trials:
     def total(self, total: int) -> None:
         self.study.set_user_attr(_TOTAL, total)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What its trials are trained on and scored with (`harness.changes`); empty for a study of an older version."""
+        return dict(self.study.user_attrs.get(_IDENTITY, {}))
+
+    @identity.setter
+    def identity(self, tags: Mapping[str, str]) -> None:
+        self.study.set_user_attr(_IDENTITY, dict(tags))
+
+    @property
+    def changed(self) -> str | None:
+        """What of that has changed in mid-study, and since which trial, as the user allowed; None where nothing has."""
+        return self.identity.get(CHANGED)
+
     def kept(self, tags: Mapping[str, str]) -> bool:
         """Whether the process that has these liveness tags still keeps the study's run."""
         if tags.get("harness.host") == socket.gethostname():
@@ -171,6 +190,8 @@ class Trials:
                     self.study.tell(trial, state=TrialState.FAIL)
                     break
                 attributes = found.user_attrs
+                if changed := self.changed:
+                    trial.set_user_attr(CHANGED, changed)
                 trial.set_user_attr("harness.process", {**this_process(), "beat": time.time()})
                 attempt, again = int(attributes.get("harness.attempt", 1)), "harness.again" in attributes
                 claim = Claim(trial, trial.params, attempt, again, attributes.get("harness.pruned"))
@@ -348,7 +369,10 @@ def value_of(trial: FrozenTrial) -> float:
 
 
 def experiment_of(settings: Settings, values: Mapping[str, Any]) -> Experiment:
-    """What a trial trains. Raises HarnessError where its values do not go together."""
+    """What a trial trains. Raises HarnessError where its values do not go together.
+
+    Where code of the user's own is searched, its names come from the storage: see `harness.trust`.
+    """
     return settings.search.experiment(settings.base, values)
 
 

@@ -13,6 +13,7 @@ from harness.course import Display, Quiet, Status, truthful
 from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.scoring import Scoring
 from harness.search import Search
 from harness.stopping import interruptions
 from harness.study import parent as parents
@@ -56,10 +57,16 @@ def tune(
     """
     storage = storages.open_storage(wish.storage, store.root, store.uri)
     name = wish.study or (experiment.name if experiment else "default")
-    trials, scoring, new = opened(storage, name, experiment, search, wish, store, display)
-    if search is None:
-        settings = trials.settings
-        display.notice(f"a trial: {settings.search.describe_trial(settings.experiment)}")
+    with contextlib.ExitStack() as code:
+        trials, scoring, new = opened(storage, name, experiment, search, wish, store, display, code)
+        if search is None:
+            settings = trials.settings
+            display.notice(f"a trial: {settings.search.describe_trial(settings.experiment)}")
+        return _search(trials, scoring, wish, store, display, new=new)
+
+
+def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display: StudyDisplay, *, new: bool) -> Result:
+    """Train what is left of a study that was opened."""
     with storages.asking(files=False), interruptions():
         total = wish.trials or trials.total or TRIALS
         wish = replace(wish, trials=total)
@@ -71,12 +78,13 @@ def tune(
         trials.keeping = parent is not None
         with truthful(parent.log) if parent else contextlib.nullcontext(), trials.beating():
             watch = Watch(trials, total, display, parent)
+            progressed = parent.progressed if parent else (lambda: None)
             display.standing(standing(trials, total))
             if wish.workers > 1:
                 del scoring  # the workers have their own
                 stopped = by_workers(trials, wish, store, watch, total)
             else:
-                stopped = worker_for(trials, wish, store, scoring, display, watch.look).work()
+                stopped = worker_for(trials, wish, store, scoring, display, watch.look, progressed).work()
             return _concluded(trials, total, store, watch, stopped)
 
 

@@ -18,6 +18,7 @@ class Wish:
     trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
     journal file. fuse: None times it.
     rung: the epoch from which on trials may be pruned. deadline: on the clock of `time.monotonic`.
+    allow_changes: go on although the images, the judge or the source of networks have changed.
     """
 
     trials: int | None = None
@@ -35,6 +36,7 @@ class Wish:
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
     system_metrics: bool = True
+    allow_changes: bool = False
 
 
 def check(wish: Wish, tracking_uri: str, experiment: Experiment | None = None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness import running
+from harness.changes import CHANGED
 from harness.course import Display, Options, Outcome
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
@@ -29,6 +30,7 @@ class Worker:
     """total: how many trials the study is to have. deadline: on the clock of `time.monotonic`.
 
     scoring: images and judge, which all trials share that can. ended: called after every trial that was told.
+    progressed: called when a trial has been trained an epoch.
     """
 
     trials: Trials
@@ -41,7 +43,8 @@ class Worker:
     deadline: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     system_metrics: bool = True
-    ended: Callable[[], None] = lambda: None
+    ended: Callable[[], object] = lambda: None
+    progressed: Callable[[], None] = lambda: None
 
     def work(self) -> str | None:
         """Train until the study has all its trials; returns what stopped it before: SIGINT, SIGTERM or max-time.
@@ -119,15 +122,19 @@ class Worker:
             last = epoch == experiment.train.epochs
             return self.trials.report(claim, run_id, epoch, metrics[metric], last=last)
 
+        changed = self.trials.changed  # which the user has allowed
+        marked = {CHANGED: changed} if changed else {}
         options = Options(
             name=f"{self.trials.name}-{number}",
             kind="trial",
             parent=self.parent,
-            tags={**self.tags, "harness.study": self.trials.name, "harness.trial": str(number)},
+            tags={**self.tags, "harness.study": self.trials.name, "harness.trial": str(number), **marked},
             deadline=self.deadline,
             system_metrics=self.system_metrics,
             pruned=pruned,
             final="validation",
+            allow_changes=bool(changed),
+            progressed=self.progressed,
         )
         run = self._begun(claim)
         if run is None:

@@ -9,18 +9,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
+from harness import trust
 from harness.course import Display, Quiet
 from harness.errors import HarnessError
 from harness.scoring import Scoring
 from harness.stopping import interruptions
 from harness.study import storage as storages
-from harness.study.opening import scoring_of
+from harness.study.opening import code_of, scoring_of
 from harness.study.standing import Watch
 from harness.study.trials import Trials
 from harness.study.wish import Wish
@@ -31,9 +31,15 @@ DEATHS = 3  # workers, besides one each, that may die in a row without a trial h
 
 
 def worker_for(
-    trials: Trials, wish: Wish, store: Store, scoring: Scoring, display: Display, ended: Any = lambda: None
+    trials: Trials,
+    wish: Wish,
+    store: Store,
+    scoring: Scoring,
+    display: Display,
+    ended: Callable[[], object] = lambda: None,
+    progressed: Callable[[], None] = lambda: None,
 ) -> Worker:
-    """Whoever trains in this process. ended: called whenever a trial has."""
+    """Whoever trains in this process. ended: called whenever a trial has; progressed: when one was trained an epoch."""
     assert trials.parent is not None
     assert wish.trials is not None
     return Worker(
@@ -48,6 +54,7 @@ def worker_for(
         tags=wish.tags,
         system_metrics=wish.system_metrics,
         ended=ended,
+        progressed=progressed,
     )
 
 
@@ -107,17 +114,18 @@ def _together(workers: Mapping[int, SpawnProcess]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a worker process needs to find the study."""
+    """What a worker process needs to find the study. policy: which code it may import."""
 
     uri: str
     root: Path
     study: str
     wish: Wish
     first: bool
+    policy: trust.Policy
 
 
 def _spawned(index: int, trials: Trials, wish: Wish, store: Store) -> SpawnProcess:
-    place = _Place(store.uri, store.root, trials.name, wish, index == 0)
+    place = _Place(store.uri, store.root, trials.name, wish, index == 0, trust.policy())
     with _environment(_share(index, wish.workers)):  # threads are counted when torch is imported
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(place,), daemon=False)
         process.start()
@@ -166,13 +174,14 @@ def _work(place: _Place) -> None:
     with interruptions():  # from the first moment, SIGTERM means: save, and end
         threading.Thread(target=end_with_it, name="above", daemon=True).start()
         try:
+            trust.use(place.policy)
             store = Store.open(place.uri, root=place.root, create=False)
             storage = storages.open_storage(place.wish.storage, store.root, store.uri)
             trials = Trials.find(storage, place.study, storages.meeting_place(place.wish.storage, store.root))
             assert trials is not None
             wish = place.wish if place.first else replace(place.wish, system_metrics=False)
-            with storages.asking(files=False), trials.beating():
-                worker_for(trials, wish, store, scoring_of(trials.settings.base, Quiet()), Quiet()).work()
+            with storages.asking(files=False), trials.beating(), code_of(trials, store):
+                worker_for(trials, wish, store, scoring_of(trials, store, Quiet()), Quiet()).work()
         except HarnessError as error:
             print(f"harness: {error}", file=sys.stderr)
             sys.exit(2)

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,15 @@ class Patience:
         self.left = _SILENCE
 
 
+@dataclass(frozen=True)
+class Before:
+    """How a run stood when it was resumed: status, end (milliseconds since 1970), the tags that resuming changes."""
+
+    status: str
+    end_time: int | None
+    tags: Mapping[str, str]
+
+
 class RunLog:
     """One MLflow run that is being written. Made by Store.start_run and Store.resume_run.
 
@@ -58,17 +68,22 @@ class RunLog:
         name: str,
         harness_id: str,
         experiment_id: str,
+        before: Before | None = None,
         held: Inventory | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """held: what a resumed run holds in the store; None for a new run. patience: shared by the runs of a store."""
+        """before, held: how a resumed run stood, and what it holds in the store; None for a new run.
+
+        patience: shared by the runs of a store.
+        """
         self.run_id = run_id
         self.name = name
         self.harness_id = harness_id
         self.experiment_id = experiment_id
         self.uri: str = client.tracking_uri
         self.folder = spool.folder
-        self.resumed = held is not None
+        self.resumed = before is not None
+        self.before = before  # None once the run has changed
         self.measured = False  # metrics of its own are logged, not the machine's alone
         self.lost: str | None = None  # why nothing gets through at the moment, in one line
         self._held = held or Inventory()
@@ -303,12 +318,39 @@ class RunLog:
         self._complete = complete and not refused
         return self._complete
 
-    def _set_status(self, status: str, timeout: float) -> None:
+    def keep(self) -> None:
+        """The resumed run has changed (an epoch was trained): from now on it ends as what it has become."""
+        self.before = None
+
+    def restore(self, timeout: float = 10) -> None:
+        """Put a resumed run back to how it stood: its status, its end time, its tags. Ends the log.
+
+        For what fails before `keep`: a command that only tried does not change a run.
+        """
+        assert self.before is not None
+        if self._ended:
+            return
+        before, self.before = self.before, None
+        end = before.end_time or _now()
+        try:
+            self.tags(before.tags)
+            self._append({"kind": "status", "status": before.status, "time": end}, durable=True)
+        except HarnessError:  # a full disk
+            self._set_status(before.status, timeout, end_time=end, tags=before.tags)
+        self._ended = True
+        self.finish(before.status, timeout)
+
+    def _set_status(
+        self, status: str, timeout: float, *, end_time: int | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
         """Set the run's status past the spool: without disk space, too, it is not to stay RUNNING."""
 
         def ask() -> None:
             with contextlib.suppress(Exception):
-                self._client.set_terminated(self.run_id, status, end_time=_now())
+                for key, value in (tags or {}).items():
+                    self._client.set_tag(self.run_id, key, value, synchronous=True)
+            with contextlib.suppress(Exception):
+                self._client.set_terminated(self.run_id, status, end_time=end_time or _now())
 
         # In a thread of its own, because a store that hangs would hold up the end of the run.
         thread = threading.Thread(target=ask, name=f"end-{self.run_id[:8]}", daemon=True)

@@ -21,7 +21,7 @@ from harness.tracking.git import git_tags
 from harness.tracking.inventory import Inventory
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, database_of, resolve
-from harness.tracking.runlog import Patience, RunLog
+from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
 
@@ -157,8 +157,10 @@ class Store:
     def resume_run(self, run_id: str, *, claimed: bool = False) -> RunLog:
         """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again.
 
+        The log knows how the run stood: `RunLog.restore` puts that back, until `RunLog.keep` says that it has changed.
         claimed: the caller knows that no other host is writing it, though it may be RUNNING.
-        Raises HarnessError for a run that another process, here or on another host, seems to be writing.
+        Raises HarnessError for a run that another process, here or on another host, seems to be writing, and where the
+        store fails or the disk is full; the run then stands as it did.
         """
         with self._asking():
             run = self.client.get_run(run_id)
@@ -171,21 +173,26 @@ class Store:
         if run.info.status == "RUNNING" and not claimed:
             refuse_written(run_id, run.data.tags, self.shown_uri)
         spool = self._spool_of(harness_id)
+        log = None
         try:
             with self._asking():
                 ship_patiently(Shipper(self.client, spool, run_id, run.info.experiment_id))
                 held = Inventory.read(self.client, run_id)
                 spool.clear()
-                for key in self.client.get_run(run_id).data.tags.keys() & set(_STALE):
+                run = self.client.get_run(run_id)
+                log = self._log(spool, run, harness_id, held)
+                for key in log.before.tags.keys() & set(_STALE) if log.before else ():
                     self.client.delete_tag(run_id, key)
-                tags = this_process() | {"harness.version": __version__}
-                for key, value in tags.items():
+                for key, value in _owner().items():
                     self.client.set_tag(run_id, key, value, synchronous=True)
                 self.client.update_run(run_id, status="RUNNING")
         except HarnessError:
-            spool.release()
+            if log is None:
+                spool.release()
+            else:
+                log.restore(timeout=5)
             raise
-        return self._log(spool, run, harness_id, held)
+        return log
 
     def add(self, run_id: str, step: int, metrics: Mapping[str, float], tags: Mapping[str, str] = _NONE) -> None:
         """Write numbers of one step, and tags, to a run that has ended. What it has already is not written again."""
@@ -335,15 +342,17 @@ class Store:
     def _log(self, spool: Spool, run: "Run", harness_id: str, held: Inventory | None = None) -> RunLog:
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
         self._written[run_id] = run
-        spool.write_meta(
-            {
-                "run_id": run_id,
-                "experiment_id": experiment_id,
-                "name": redact(run.info.run_name),
-                "uri": self.shown_uri,
-                **this_process(),
-            }
-        )
+        meta = {
+            "run_id": run_id,
+            "experiment_id": experiment_id,
+            "name": redact(run.info.run_name),
+            "uri": self.shown_uri,
+            **this_process(),
+        }
+        try:
+            spool.write_meta(meta)
+        except OSError as error:
+            raise HarnessError(f"cannot write to the spool {spool.folder}: {error.strerror or error}") from error
         return RunLog(
             self.client,
             spool,
@@ -351,6 +360,7 @@ class Store:
             name=str(run.info.run_name),
             harness_id=harness_id,
             experiment_id=experiment_id,
+            before=None if held is None else _standing(run),
             held=held,
             patience=self._patience,
         )
@@ -363,6 +373,18 @@ class Store:
             raise
         except Exception as error:
             raise HarnessError(f"the tracking store {self.shown_uri} failed: {reason(error)}") from error
+
+
+def _owner() -> dict[str, str]:
+    """The tags of whoever writes a run."""
+    return this_process() | {"harness.version": __version__}
+
+
+def _standing(run: "Run") -> Before:
+    """What resuming a run changes, as it stands. One that was left RUNNING by a process that is gone is KILLED."""
+    status = "KILLED" if run.info.status == "RUNNING" else run.info.status
+    kept = {*_STALE, *_owner()}
+    return Before(status, run.info.end_time, {key: value for key, value in run.data.tags.items() if key in kept})
 
 
 def _artifacts(uri: str, root: Path) -> Path | None:

@@ -142,7 +142,7 @@ def test_they_are_trained_tracked_sampled_and_resumed(harness: Harness, networks
     assert run.info.status == "FINISHED"
     assert run.data.params["generator.kind"] == "networks:Generator"
     assert run.data.params["generator.width"] == "12"
-    assert harness("sample", "latest", "--count", "20", "--out", "digits.npz").code == 0
+    assert harness("sample", "latest", "--trust", "--count", "20", "--out", "digits.npz").code == 0
     drawn = np.load("digits.npz")["images"]
     assert drawn.shape == (20, 28, 28)
     import mlflow.pytorch
@@ -150,7 +150,7 @@ def test_they_are_trained_tracked_sampled_and_resumed(harness: Harness, networks
     mlflow.set_tracking_uri(f"sqlite:///{networks / 'mlruns' / 'mlflow.db'}")
     generator = mlflow.pytorch.load_model(f"runs:/{run.info.run_id}/generator")
     assert generator(torch.randn(5, 8)).shape == (5, 1, 28, 28), "loads without the user's module"
-    answer = harness("run", "--resume", "latest", "--epochs", "3", "--no-system-metrics")
+    answer = harness("run", "--resume", "latest", "--trust", "--epochs", "3", "--no-system-metrics")
     assert answer.code == 0, answer.err
     assert len(client().get_metric_history(run.info.run_id, "loss/generator")) == 3
 
@@ -170,7 +170,7 @@ def test_the_example_of_the_docs_works(harness: Harness, networks: Path) -> None
     assert (run.data.params["generator.kind"], run.data.params["generator.width"]) == ("networks:Generator", "128")
     kept = client().download_artifacts(run.info.run_id, "networks/networks.py")
     assert Path(kept).read_text() == module
-    assert harness("sample", "latest", "--count", "10", "--out", "digits.png").code == 0
+    assert harness("sample", "latest", "--trust", "--count", "10", "--out", "digits.png").code == 0
     packed = settings("conditional=false", "discriminator.pack=2", "discriminator.dropout=0", "objective.r1=1")
     seeds = harness("run", "own.yaml", *small, *packed, "--epochs", "1", "--seeds", "2", "--together", "2")
     assert seeds.code == 0, seeds.err
@@ -283,8 +283,8 @@ def test_a_generator_that_cannot_be_exported_costs_its_models_and_not_its_run(ha
     run = only_run()
     assert run.info.status == "FINISHED"
     assert "test/kid" in run.data.metrics
-    assert harness("sample", "latest", "--out", "digits.png").code == 0
-    served = harness("serve", "latest")
+    assert harness("sample", "latest", "--trust", "--out", "digits.png").code == 0
+    served = harness("serve", "latest", "--trust")
     assert served.code == 2
     assert "torch.export cannot take generator.kind tests.gan.own:BranchingGenerator" in served.err
 

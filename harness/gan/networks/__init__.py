@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,34 +34,74 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
     drawn from the stream `init`; the process's own random state is left as it was. Raises HarnessError for images that
     the networks cannot take, and for networks of the user's own that break the contract (docs/networks.md).
     """
-    classes = images.classes if experiment.conditional else 0
-    if experiment.conditional and images.labels is None:
-        raise HarnessError(f"{images.name} has no labels, so `conditional: true` has nothing to go by: set it to false")
-    shape = images.shape
-    generator, discriminator = experiment.generator.model_dump(), experiment.discriminator.model_dump()
-    kinds = [section.pop("kind") for section in (generator, discriminator)]
+    kinds = experiment.generator.kind, experiment.discriminator.kind
     for kind in kinds:
-        if kind in ("conv", "residual") and (shape[1] % 4 or shape[2] % 4):
-            raise HarnessError(
-                f"{images.name} are {shape[1]}x{shape[2]}; networks of kind {kind} take sides divisible by 4"
-            )
+        _refuse_odd_sides(kind, images)
+    classes = _classes(experiment, images)
+    discriminator = experiment.discriminator.model_dump(exclude={"kind"})
     normalised, pack = discriminator.pop("spectral_norm"), discriminator.pop("pack")
-    generator["inputs"] = generator.pop("latent") + classes
     discriminator["classes"] = classes
-    packed = (pack * shape[0], *shape[1:])
+    packed = (pack * images.shape[0], *images.shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(experiment.train.seed, "init"))
         built = (
-            _made(GENERATORS, kinds[0], "generator.kind", shape, generator),
+            _generator(experiment, images),
             _made(DISCRIMINATORS, kinds[1], "discriminator.kind", packed, discriminator),
         )
         if ":" in kinds[0]:
-            own.try_generator(built[0], f"generator.kind {kinds[0]}", generator["inputs"], shape)
+            inputs = experiment.generator.latent + classes
+            own.try_generator(built[0], f"generator.kind {kinds[0]}", inputs, images.shape)
         if ":" in kinds[1]:
             _try_discriminator(built[1], experiment, packed, told=bool(classes))
         if normalised:
             spectral.normalise(built[1])
     return built
+
+
+def build_generator(experiment: Experiment, images: Images) -> nn.Module:
+    """The generator that `build` makes, alone: a discriminator of the user's own is not imported.
+
+    Raises HarnessError as `build` does for a generator.
+    """
+    kind = experiment.generator.kind
+    _refuse_odd_sides(kind, images)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(experiment.train.seed, "init"))
+        built = _generator(experiment, images)
+        if ":" in kind:
+            inputs = experiment.generator.latent + _classes(experiment, images)
+            own.try_generator(built, f"generator.kind {kind}", inputs, images.shape)
+    return built
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[None]:
+    """Meanwhile, a state that does not fit its module is a HarnessError, in one line. what: what is loaded."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[1] if len(lines) > 1 else lines[0] if lines else type(error).__name__
+        raise HarnessError(f"{what} do not fit the networks as they are now: {reason[:300]}") from error
+
+
+def _classes(experiment: Experiment, images: Images) -> int:
+    """How many classes the networks are told; 0 for none."""
+    if experiment.conditional and images.labels is None:
+        raise HarnessError(f"{images.name} has no labels, so `conditional: true` has nothing to go by: set it to false")
+    return images.classes if experiment.conditional else 0
+
+
+def _refuse_odd_sides(kind: str, images: Images) -> None:
+    _, height, width = images.shape
+    if kind in ("conv", "residual") and (height % 4 or width % 4):
+        raise HarnessError(f"{images.name} are {height}x{width}; networks of kind {kind} take sides divisible by 4")
+
+
+def _generator(experiment: Experiment, images: Images) -> nn.Module:
+    options = experiment.generator.model_dump(exclude={"kind", "latent"})
+    options["inputs"] = experiment.generator.latent + _classes(experiment, images)
+    return _made(GENERATORS, experiment.generator.kind, "generator.kind", images.shape, options)
 
 
 def recordable(experiment: Experiment, images: Images, generator: nn.Module, discriminator: nn.Module) -> bool:
@@ -99,4 +141,4 @@ def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[
     own.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
 
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "build", "mask_shapes", "recordable"]
+__all__ = ["DISCRIMINATORS", "GENERATORS", "build", "build_generator", "fitting", "mask_shapes", "recordable"]

@@ -1,0 +1,149 @@
+"""What a run was trained on and with, as tags of its MLflow run, and what of it has changed since.
+
+`harness.data.SPLIT` is the number of images, of classes, and the fingerprint of a split; `harness.judge` the judge's
+name and hash; `harness.code.ROLE` file and hash of a class of the user's own. A study keeps the same in its storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from harness.data import Images, Splits
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.own import Source, find_module, source_of
+
+DATASET, JUDGE, CHANGED = "harness.dataset", "harness.judge", "harness.changed"
+_DATA, _CODE = "harness.data.", "harness.code."
+_ROLES = {"generator.kind": "generator", "discriminator.kind": "discriminator", "quality.judge": "judge"}
+_LONGEST = 4_000  # characters of the tag `harness.changed`
+
+
+def of_images(splits: Splits) -> dict[str, str]:
+    """The tags of all splits."""
+    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {f"{_DATA}{name}": describe(images) for name, images in named.items() if images is not None}
+
+
+def of_training_images(images: Images) -> dict[str, str]:
+    return {DATASET: f"{images.name} {images.fingerprint}", f"{_DATA}train": describe(images)}
+
+
+def describe(images: Images) -> str:
+    classes = f"{images.classes} classes" if images.labels is not None else "no labels"
+    return f"{len(images):,} images, {classes}, {images.fingerprint}"
+
+
+def sources(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, Source]:
+    """The sources of the classes of the user's own, by the leaf that names each; without those that have no file."""
+    named = {leaf: name for leaf, name in experiment.imports.items() if leaf in leaves}
+    found = {leaf: source_of(find_module(name, leaf)) for leaf, name in named.items()}
+    return {leaf: source for leaf, source in found.items() if source is not None}
+
+
+def of_code(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, str]:
+    """The tags of the classes of the user's own: the file that each stands in. What that file imports is left out."""
+    return {key(leaf): source.identity for leaf, source in sources(experiment, leaves).items()}
+
+
+def key(leaf: str) -> str:
+    """The tag of the code that a leaf names."""
+    return f"{_CODE}{_ROLES[leaf]}"
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What both know and say differently: before, now. Runs of older versions know only of their training images."""
+    train = f"{_DATA}train"
+    if train in now and train not in before and DATASET in before:
+        before = {**before, train: before[DATASET].rpartition(" ")[2]}
+        now = {**now, train: now[train].rpartition(" ")[2]}
+    both = [key for key in now if key in before and key.startswith((_DATA, _CODE, JUDGE)) and key != DATASET]
+    return {key: (before[key], now[key]) for key in both if before[key] != now[key]}
+
+
+def in_words(changed: Mapping[str, tuple[str, str]]) -> str:
+    """The differences on one line."""
+    parts = []
+    for key, (before, now) in changed.items():
+        what = key.removeprefix(_DATA).removeprefix("harness.")
+        what = f"source of the {key.removeprefix(_CODE)}" if key.startswith(_CODE) else what
+        parts.append(f"{what}: {before} -> {now}")
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is known of how a run or study began, to be compared with what is here now.
+
+    what: `run one`, for messages. tags: as `of_images` and its like. kept: the sources that are kept with it, by leaf.
+    allowed: the user knows of the changes, and wants to go on.
+    """
+
+    what: str
+    tags: Mapping[str, str]
+    kept: Callable[[], Mapping[str, Source]] = dict
+    allowed: bool = False
+
+    def check_data(self, now: Mapping[str, str], notice: Callable[[str], None]) -> None:
+        """Images and judge. Raises HarnessError for a change that is not allowed, in one line."""
+        if not (changed := differences(self.tags, now)):
+            return
+        images = any(key.startswith(_DATA) for key in changed)
+        line = f"the {'images' if images else 'judge'} of {self.what} changed since ({in_words(changed)})"
+        if not self.allowed:
+            restore = "restore the images" if images else "restore the judge"
+            raise HarnessError(
+                f"{line}, so its scores before and after would not compare: {restore}, start anew under another name, "
+                f"or continue with --allow-changes, which marks that (tag {CHANGED})"
+            )
+        notice(f"{line}: continued because of --allow-changes (tag {CHANGED})")
+
+    def check_code(self, experiment: Experiment, notice: Callable[[str], None]) -> None:
+        """The source of classes of the user's own. Raises HarnessError for a change that is not allowed."""
+        if (line := self.code_line(experiment)) is None:
+            return
+        if not self.allowed:
+            raise HarnessError(f"{line}; --allow-changes continues with the source found here (tag {CHANGED})")
+        notice(f"{line}: continued with the source found here because of --allow-changes (tag {CHANGED})")
+
+    def code_line(self, experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> str | None:
+        """What to say of sources that have changed, and of what is kept; None where none has."""
+        if not (changed := self._code_differences(experiment, leaves)):
+            return None
+        offer = "; --stored-code uses the source that was kept with it" if self.kept() else ""
+        names = ", ".join(name for leaf, name in experiment.imports.items() if key(leaf) in changed)
+        return f"the source of {names} differs from that of {self.what} ({in_words(changed)}){offer}"
+
+    def _code_differences(self, experiment: Experiment, leaves: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Comments and layout do not count where the source is kept. Older versions kept it, and had no tag."""
+        changed = {}
+        for leaf, source in sources(experiment, leaves).items():
+            before = self.tags.get(key(leaf))
+            if before == source.identity:
+                continue
+            kept = self.kept().get(leaf)
+            if kept is not None and kept.same_code(source):
+                continue
+            if before := before or (kept.identity if kept else None):
+                changed[key(leaf)] = (before, source.identity)
+        return changed
+
+    def changed_tags(
+        self,
+        experiment: Experiment,
+        now: Mapping[str, str],
+        when: str,
+        leaves: Collection[str] = tuple(_ROLES),
+    ) -> dict[str, str]:
+        """The tags that mark what has changed: what it is now, and since when. Empty where nothing has.
+
+        now: the tags of images and judge. when: from which epoch or trial on. leaves: of the code that counts.
+        """
+        data = {key: value for key, value in now.items() if not key.startswith(_CODE)}
+        changed = {**differences(self.tags, data), **self._code_differences(experiment, leaves)}
+        if not changed:
+            return {}
+        line = f"{when}: {in_words(changed)}"
+        earlier = self.tags.get(CHANGED)
+        return {**data, **of_code(experiment, leaves), CHANGED: (f"{earlier} | {line}" if earlier else line)[:_LONGEST]}
