@@ -84,7 +84,7 @@ class Trials:
 
     @classmethod
     def create(
-        cls, storage: BaseStorage, name: str, settings: Settings, folder: Path, identity: Mapping[str, str]
+        cls, storage: BaseStorage, name: str, settings: Settings, folder: Path, identity: Mapping[str, str] | None = None
     ) -> Trials | None:
         """A new study; None where another process was quicker. identity: see `Trials.identity`."""
         with asking():
@@ -92,7 +92,7 @@ class Trials:
                 study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
             except optuna.exceptions.DuplicatedStudyError:
                 return None
-            study.set_user_attr(_IDENTITY, dict(identity))  # first: a study with settings is complete
+            study.set_user_attr(_IDENTITY, dict(identity or {}))  # first: a study with settings is complete
             study.set_user_attr(_SETTINGS, settings.to_json())
             return cls(storage, name, settings, folder)
 
