@@ -108,7 +108,8 @@ def resume(parent: Run, store: Store, options: Options, display: Display) -> Rep
             log.keep()
             log.tags(tags)
 
-        options = replace(options, progressed=progressed)
+        marked = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}  # of the seeds that begin now
+        options = replace(options, tags={**options.tags, **marked}, progressed=progressed)
         with truthful(log):
             return _replicate(
                 experiment, seeds, together, str(parent.info.run_name), children, store, log, options, display

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import changes, data, pictures, provenance, recall, records, trust
+from harness import pictures, provenance, recall, records
 from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
 from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Training, resolve
+from harness.gan import Training
 from harness.gan.networks import fitting
-from harness.quality import has_judge
-from harness.scoring import Scoring, judged
+from harness.preparing import prepare as prepare
+from harness.scoring import Scoring
 from harness.stopping import Deadline, interruptions
 from harness.tracking import RunLog, Store
 
@@ -127,59 +127,6 @@ def interrupted(store: Store, wanted: str) -> Interrupted:
         best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
     planned = int(found.data.params.get("train.epochs", checkpoint.experiment.train.epochs))
     return Interrupted(found, checkpoint, best, planned, chosen)
-
-
-def prepare(
-    experiment: Experiment, display: Display, ready: Scoring | None = None, recorded: Recorded | None = None
-) -> tuple[Training, Scoring | None]:
-    """Load the images, settle what `auto` stands for, build the networks, have the judge ready.
-
-    recorded: what a run or study that is resumed was trained on and with. Whatever can be wrong with an experiment is
-    found here, before anything is tracked.
-    """
-    for leaf, name in experiment.imports.items():
-        trust.check(name, leaf)
-    serves = ready is not None and ready.serves(experiment)
-    splits = ready.splits if ready is not None and serves else _splits(experiment, display)
-    if recorded is not None:
-        recorded.check_data(changes.of_images(splits), display.notice)
-        recorded.check_code(experiment, display.notice)
-    training = _training(experiment, splits)
-    scoring = ready if serves else _scoring(training.experiment, splits, display)
-    if recorded is not None and scoring is not None:
-        recorded.check_data({changes.JUDGE: scoring.identity}, display.notice)
-    return training, scoring
-
-
-def _splits(experiment: Experiment, display: Display) -> data.Splits:
-    return data.load(**experiment.data.model_dump(), notice=display.notice)
-
-
-def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> Scoring | None:
-    """Its scoring, with the judge ready; None where nothing is scored."""
-    judge = experiment.quality.judge
-    if judge is None:
-        return None
-    if not has_judge(judge, judged(experiment, splits.train)):
-        display.notice(
-            f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
-            "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
-        )
-        return None
-    scoring = Scoring(experiment, splits, notice=display.notice)
-    scoring.prepare()
-    if not experiment.ranking.against_real:
-        display.notice(
-            f"{experiment.data.name} is scored by the modes that are hit: no image is compared with real ones, so "
-            "there are no distances, no memorisation and no picture of neighbours"
-        )
-    elif not experiment.data.validation:
-        display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
-    return scoring
-
-
-def _training(experiment: Experiment, splits: data.Splits) -> Training:
-    return Training(resolve(experiment, splits.train), splits.train, splits.validation)
 
 
 def start(training: Training, scoring: Scoring | None, store: Store, options: Options) -> RunLog:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import running
+from harness import preparing
 from harness.errors import HarnessError
 from harness.gan import Report, Training
 from harness.tracking import Store
@@ -56,7 +56,7 @@ def no_device(patch: pytest.MonkeyPatch) -> None:
     def resolve(*_: object) -> None:
         raise HarnessError("device cuda was asked for, but torch finds none here")
 
-    patch.setattr(running, "resolve", resolve)
+    patch.setattr(preparing, "resolve", resolve)
 
 
 def store_fails(patch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,12 @@ class Trials:
 
     @classmethod
     def create(
-        cls, storage: BaseStorage, name: str, settings: Settings, folder: Path, identity: Mapping[str, str] | None = None
+        cls,
+        storage: BaseStorage,
+        name: str,
+        settings: Settings,
+        folder: Path,
+        identity: Mapping[str, str] | None = None,
     ) -> Trials | None:
         """A new study; None where another process was quicker. identity: see `Trials.identity`."""
         with asking():
