@@ -11,6 +11,7 @@ import click
 from harness import __version__, trust
 from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
+from harness.environment import check_working_directory, prepare_environment
 from harness.errors import HarnessError, redact
 
 
@@ -53,6 +54,8 @@ def cli() -> None:
 
     A RUN is a run id, a unique prefix of one, a run name, or `latest`.
     """
+    check_working_directory()
+    prepare_environment()
     before = trust.policy()
     trust.use(trust.Policy(strict=True))
     click.get_current_context().call_on_close(lambda: trust.use(before))

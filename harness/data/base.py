@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from harness.environment import cache_folder as cache_folder  # part of what a data set needs
 from harness.errors import HarnessError
 
 TEST_SEED = 30_000  # where a data set has no test split of its own, the same images are always its test split
@@ -22,14 +23,6 @@ Notice = Callable[[str], None]
 
 def silent(text: str) -> None:
     """A notice that nobody reads."""
-
-
-def cache_folder() -> Path:
-    """Where downloaded and unpacked data and trained judges are kept: `HARNESS_DATA`, or the user's cache folder."""
-    import platformdirs
-
-    chosen = os.environ.get("HARNESS_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("harness"))
 
 
 class Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import logging
 import os
@@ -13,7 +12,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from harness.environment import user_name
 from harness.errors import HarnessError, redact
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def meeting_place(url: str | None, root: Path) -> Path:
     if url is None:
         return root
     place = hashlib.sha256(repr(list(_place(url))).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"harness-studies-{getpass.getuser()}" / place
+    folder = Path(tempfile.gettempdir()) / f"harness-studies-{user_name()}" / place
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -162,7 +163,7 @@ def _place(url: str) -> Iterator[object]:
     kind, _, rest = url.partition("://")
     yield kind.split("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
     if kind.startswith("sqlite"):
-        yield Path(rest.removeprefix("/")).absolute()
+        yield Path(unquote(rest.removeprefix("/"))).absolute()
         return
     host, _, name = rest.split("?")[0].rpartition("@")[2].partition("/")
     yield host if ":" in host else f"{host}:"

@@ -1,0 +1,112 @@
+"""The user's name and home folder, and what replaces them in a container that has neither."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+_log = logging.getLogger(__name__)
+
+# Caches that libraries keep below the home folder.
+_LIBRARY_CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TORCH_HOME": "torch",
+    "TRITON_CACHE_DIR": "triton",
+}
+
+
+def user_name() -> str:
+    """The login name, or the numeric user id where the id has no account."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def check_working_directory() -> None:
+    """Raise HarnessError where the working directory was deleted or cannot be read."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise HarnessError(
+            f"the working directory cannot be used ({error.strerror}): it was deleted or moved; "
+            "change to another folder with cd"
+        ) from error
+
+
+def prepare_environment() -> None:
+    """Replace what the account lacks, for libraries that need it: PyTorch, MLflow and Matplotlib ask for a user name
+    and write to the home folder, some of them while they are imported.
+
+    Changes the environment of this process and its children, and nothing where there is a user name and a home folder
+    that can be written to.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = user_name()
+    home = _home()
+    if home is not None and os.access(home, os.W_OK):
+        return
+    chosen = os.environ.get("HARNESS_DATA")
+    base = Path(chosen).absolute() if chosen and _writable(Path(chosen).absolute()) else _fallback()
+    if home is None:
+        os.environ["HOME"] = str(base)
+    for variable, name in _LIBRARY_CACHES.items():
+        os.environ.setdefault(variable, str(base / name))
+
+
+def cache_folder() -> Path:
+    """Where data and trained judges are cached: `HARNESS_DATA`, else the user's cache folder, else ./mlruns/cache.
+
+    The last is used where the user's cache folder cannot be written to. One line says so, and `HARNESS_DATA` is set to
+    it: child processes use the same folder.
+    """
+    import platformdirs
+
+    if chosen := os.environ.get("HARNESS_DATA"):
+        return _expand(chosen)
+    usual = Path(platformdirs.user_cache_dir("harness"))
+    if (_home() is not None or os.environ.get("XDG_CACHE_HOME")) and _writable(usual):
+        return usual
+    folder = _fallback()
+    why = f"the cache folder {usual} cannot be written to" if _home() else "there is no home folder that can be used"
+    _log.warning("%s: data is cached in %s (set HARNESS_DATA to use another folder)", why, folder)
+    os.environ["HARNESS_DATA"] = str(folder)
+    return folder
+
+
+def _expand(chosen: str) -> Path:
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError as error:
+        raise HarnessError(f"HARNESS_DATA is {chosen}, but there is no home folder: give an absolute path") from error
+
+
+def _fallback() -> Path:
+    return Path("mlruns/cache").absolute()
+
+
+def _home() -> Path | None:
+    """The home folder; None where there is none, where it cannot be read, and where it is our own replacement."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    usable = home.is_absolute() and os.access(home, os.R_OK | os.X_OK) and home.is_dir()
+    return home if usable and home != _fallback() else None
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be written to the folder, or the folder can be created."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError:  # a parent that cannot be read
+        return False
+    needed = os.W_OK | os.X_OK | (os.R_OK if nearest == folder else 0)
+    return nearest.is_dir() and os.access(nearest, needed)
