@@ -25,7 +25,7 @@ class Finding:
 
 
 def examine(tracking_uri: str | None = None) -> list[Finding]:
-    """Every finding, good or bad; nothing is created or changed but the data cache."""
+    """Every finding, good or bad. Only the data cache is written to, and the locations in a store that was moved."""
     sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -67,7 +67,9 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     if uri is None and not Path("mlruns/mlflow.db").is_file():
         yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
         return
-    store = Store.open(uri, create=False)
+    notices: list[str] = []
+    store = Store.open(uri, create=False, notice=notices.append)
+    yield from (Finding("tracking", True, notice) for notice in notices)
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"

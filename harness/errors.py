@@ -30,7 +30,15 @@ def brief(error: Exception) -> str:
 
 
 def redact(text: str) -> str:
-    """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`."""
+    """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`.
+
+    The URI of a file has none: what looks like one is a folder's name.
+    """
+    parts = re.split(r"((?:sqlite|file):///[^\s'\"]*)", text)
+    return "".join(part if index % 2 else _redact(part) for index, part in enumerate(parts))
+
+
+def _redact(text: str) -> str:
     # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare
     # http://host:5000/a@b, which is better than to show a password.
     text = re.sub(r"://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", "://***@", text)

@@ -7,12 +7,14 @@ import sys
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import child, ranking
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
+from harness.tracking.uris import database_of, sqlite_uri
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -83,12 +85,16 @@ def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Ca
         refuse_taken(port)
     chosen = port or free_port(PORT)
     address = f"http://127.0.0.1:{chosen}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    folder, uri = store.root, store.uri
+    if uri.startswith("sqlite:"):
+        # A relative path: MLflow's server does not decode a URI everywhere, and creates folders by it.
+        folder, uri = database_of(uri).parent, sqlite_uri(Path(database_of(uri).name))
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--artifacts-destination", (store.root / "artifacts").as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     # Its jobs are for language models, and cost two processes more.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-    with child.running(command, "the MLflow server", cwd=store.root, environment=quiet) as server:
+    with child.running(command, "the MLflow server", cwd=folder, environment=quiet) as server:
         server.wait_until_answers(f"{address}/health")
         say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
         _show(f"{address}/{opened.path}", opened, browse, say)

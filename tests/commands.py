@@ -20,6 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageSequence
 
+from harness.tracking.uris import sqlite_uri
+
 
 class Said(NamedTuple):
     code: int
@@ -31,7 +33,7 @@ Harness = Callable[..., Said]
 
 
 def client() -> MlflowClient:
-    return MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').absolute()}")
+    return MlflowClient(sqlite_uri(Path("mlruns/mlflow.db").absolute()))
 
 
 def only_run() -> Run:

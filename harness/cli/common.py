@@ -164,8 +164,12 @@ def where_to_look(store: Store, run_id: str) -> list[tuple[str, str]]:
     run = store.written(run_id)
     if run is not None and (link := store.link(run)):
         return [("look", link)]
-    usual = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
-    elsewhere = "" if store.uri == usual else f" --tracking-uri {store.shown_uri}"
+    import shlex
+
+    from harness.tracking.uris import sqlite_uri
+
+    usual = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path("mlruns/mlflow.db").absolute())
+    elsewhere = "" if store.uri == usual else f" --tracking-uri {shlex.quote(store.shown_uri)}"
     return [("look", f"{program('harness')} ui {run_id[:8]}{elsewhere}")]
 
 

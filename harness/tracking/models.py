@@ -59,7 +59,8 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(Path(__file__).with_name("sampler_code.py")),
-            artifacts={"network": str(network / "data" / "model.pt2")},
+            # As a URI: MLflow decodes %XX, in a plain path too.
+            artifacts={"network": (network.absolute() / "data" / "model.pt2").as_uri()},
             model_config={"latent": latent, "classes": classes},
             signature=ModelSignature(
                 inputs=Schema(columns),

@@ -15,11 +15,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from filelock import FileLock
 
+from harness.environment import prepare_environment
 from harness.errors import HarnessError
+from harness.tracking.relocation import artifacts_of, relocate
 from harness.tracking.shipping import reason
+from harness.tracking.uris import database_of, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,11 +48,11 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 
 def resolve(uri: str | None, root: Path) -> str:
     """The absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else the database in `root`."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")
     if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
-        return f"sqlite:///{database_of(uri)}"
+        return sqlite_uri(database_of(uri))
     if uri.split("://")[0].split("+")[0] in _DATABASES:
         return uri
     if "://" not in uri or uri.startswith("file:"):
@@ -61,15 +65,11 @@ def resolve(uri: str | None, root: Path) -> str:
     )
 
 
-def database_of(uri: str) -> Path:
-    """The absolute path of a sqlite:/// URI's file."""
-    return Path(uri.removeprefix("sqlite:///")).absolute()
-
-
-def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create: bool) -> "MlflowClient":
+def connect(uri: str, spools: Path, notice: Callable[[str], None], *, create: bool) -> "MlflowClient":
     """A client of the store at `uri` (from resolve), which is made sure to be there. Imports MLflow (2.4 s).
 
-    A missing sqlite database is made if `create` says so, with its default experiment's artifacts below `artifacts`.
+    A missing sqlite database is made if `create` says so. One that was moved is put right (see `relocation`).
+    spools: the folder of the spools that are used with the store.
     Raises HarnessError when the store cannot be used: within about 10 s for a server that is dead.
     """
     if uri.startswith("sqlite:") and not create and not database_of(uri).is_file():
@@ -81,14 +81,16 @@ def connect(uri: str, artifacts: Path, notice: Callable[[str], None], *, create:
     _hush()
     if uri.startswith("sqlite:"):
         if create:
-            _prepare_sqlite(uri, artifacts, notice)
+            _prepare_sqlite(uri, notice)
         _check_sqlite(uri, database_of(uri))
+        relocate(database_of(uri), spools, notice)
     elif uri.startswith("http"):
         _probe_server(uri)
     else:
         _probe_database(uri)
     from mlflow import MlflowClient
 
+    _forget_locations()
     try:
         # The registry, too, is this store's: MLFLOW_REGISTRY_URI may name another.
         client = MlflowClient(uri, uri)
@@ -122,15 +124,33 @@ def _silent(uri: str) -> HarnessError:
 
 
 def _hush() -> None:
+    prepare_environment()  # MLflow asks for the home folder while it is imported
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(mlflow|alembic|sqlalchemy)(\.|$)")
     import mlflow  # noqa: F401  (configures its loggers when it is imported)
 
+    _create_decoded_parents()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
     # urllib3 warns of every retry; with no logging set up, Python prints warnings to the terminal.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _forget_locations() -> None:
+    """MLflow remembers by the run's id where artifacts are, whichever the store: a copy of a run is elsewhere."""
+    from mlflow.tracking._tracking_service import utils
+
+    getattr(utils, "_artifact_repos_cache", {}).clear()
+
+
+def _create_decoded_parents() -> None:
+    """MLflow creates the parent folder of an SQLite file without decoding its URI: a wrong folder beside `a%20b`."""
+    from mlflow.store.db import utils
+
+    create = getattr(utils, "_make_parent_dirs_if_sqlite", None)
+    if create is not None and create.__module__ == utils.__name__:
+        utils._make_parent_dirs_if_sqlite = lambda uri: create(unquote(uri))
 
 
 def _probe_server(uri: str) -> None:
@@ -177,7 +197,7 @@ def _probe_database(uri: str) -> None:
         raise HarnessError(f"the tracking database {uri} does not answer: {reason(error)}") from error
 
 
-def _prepare_sqlite(uri: str, artifacts: Path, notice: Callable[[str], None]) -> None:
+def _prepare_sqlite(uri: str, notice: Callable[[str], None]) -> None:
     path = database_of(uri)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +207,7 @@ def _prepare_sqlite(uri: str, artifacts: Path, notice: Callable[[str], None]) ->
         with FileLock(path.with_name(path.name + ".lock")):
             if not path.exists() or path.stat().st_size == 0:
                 notice(f"creating the tracking store {path} (a few seconds, once)")
-                _create_sqlite(path, artifacts)
+                _create_sqlite(path)
     except (OSError, NotImplementedError) as error:
         raise HarnessError(
             f"cannot keep the tracking store in {path.parent}: {getattr(error, 'strerror', None) or error}; "
@@ -195,13 +215,13 @@ def _prepare_sqlite(uri: str, artifacts: Path, notice: Callable[[str], None]) ->
         ) from error
 
 
-def _create_sqlite(path: Path, artifacts: Path) -> None:
+def _create_sqlite(path: Path) -> None:
     # Made beside its place and then moved there, so that a creation that is cut short leaves nothing half-made.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(f"sqlite:///{fresh}", artifacts.as_uri())
+    store = SqlAlchemyStore(sqlite_uri(fresh), artifacts_of(path).as_uri())
     store.engine.dispose()
     fresh.replace(path)
 
@@ -209,7 +229,12 @@ def _create_sqlite(path: Path, artifacts: Path) -> None:
 def _check_sqlite(uri: str, path: Path) -> None:
     """See that the file is an MLflow database of this schema: MLflow itself would change an older one unasked."""
     from mlflow.store.db.utils import _get_latest_schema_revision
+    from sqlalchemy import make_url
 
+    if make_url(uri).database != str(path):
+        raise HarnessError(
+            f"the installed SQLAlchemy cannot open the path {path}: upgrade to sqlalchemy 2.1, or rename the folder"
+        )
     with path.open("rb") as file:
         magic = file.read(len(_SQLITE_MAGIC))
     if magic != _SQLITE_MAGIC:

@@ -209,6 +209,7 @@ class Shipper:
         )
 
     def _model(self, event: Event) -> None:
+        import yaml
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
 
@@ -224,7 +225,8 @@ class Shipper:
         logged = found[0] if found else self._create_model(event)
         if found and logged.status == "READY" and logged.model_id in self._outputs():
             return  # shipped before the progress was lost
-        model = Model.load(str(folder))
+        # Not Model.load, which decodes %XX in a path.
+        model = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8")))
         model.run_id, model.artifact_path = self.run_id, logged.artifact_location
         model.model_id = model.model_uuid = logged.model_id
         model.save(str(folder / "MLmodel"))

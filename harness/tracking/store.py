@@ -1,9 +1,7 @@
 """A tracking store: MLflow through an explicit client and explicit ids, and the spool beside it."""
 
 import contextlib
-import getpass
 import itertools
-import re
 import sys
 import time
 import uuid
@@ -14,16 +12,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from harness import __version__, ranking
+from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.creating import create_once
 from harness.tracking.git import git_tags
 from harness.tracking.inventory import Inventory
 from harness.tracking.liveness import refuse_written, this_process
-from harness.tracking.opening import connect, database_of, resolve
+from harness.tracking.opening import connect, resolve
+from harness.tracking.relocation import artifacts_of, folder_name
 from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
+from harness.tracking.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -72,7 +73,7 @@ class Store:
         """
         root = (root or Path("mlruns")).absolute()
         uri = resolve(uri, root)
-        store = cls(uri, connect(uri, _artifacts(uri, root) or root / "artifacts", notice, create=create), root)
+        store = cls(uri, connect(uri, root / "spool", notice, create=create), root)
         try:
             if create:
                 store.spool.mkdir(parents=True, exist_ok=True)
@@ -88,8 +89,7 @@ class Store:
             experiment = self.client.get_experiment_by_name(project)
             if experiment is None:
                 base = _artifacts(self.uri, self.root)
-                folder = re.sub(r"[^\w.-]+", "_", project)
-                location = (base / folder).as_uri() if base else None
+                location = (base / folder_name(project)).as_uri() if base else None
                 # Without the tag the UI takes it for a language-model project and hides the charts.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 try:
@@ -123,7 +123,7 @@ class Store:
         if self._source is None:
             self._source = git_tags()
         every = {
-            "mlflow.user": _user(),
+            "mlflow.user": user_name(),
             "mlflow.source.name": Path(sys.argv[0]).name or "python",
             "mlflow.source.type": "LOCAL",
             **self._source,
@@ -390,12 +390,5 @@ def _standing(run: "Run") -> Before:
 def _artifacts(uri: str, root: Path) -> Path | None:
     """Where the artifacts of a store go; None leaves it to a server. MLflow alone would say: below wherever we are."""
     if uri.startswith("sqlite:"):
-        return database_of(uri).parent / "artifacts"
+        return artifacts_of(database_of(uri))
     return None if uri.startswith("http") else root / "artifacts"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "unknown"

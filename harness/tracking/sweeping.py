@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.tracking import lookup
 from harness.tracking.liveness import gone, this_process
+from harness.tracking.relocation import is_there
 from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
 from harness.tracking.spool import Spool
+from harness.tracking.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +62,7 @@ def _visit(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str 
     if not {"run_id", "experiment_id", "uri"} <= meta.keys():
         lost = f"its meta.json does not say which run it is; it lies in {spool.folder}, which can be deleted"
         return None if spool.settled else lost
-    if meta["uri"] != uri:
+    if meta["uri"] != uri and not _moved_with(client, spool, meta, uri):
         return None if spool.settled else f"left alone, it belongs to {meta['uri']}"
     spool.retry_refused()
     count = sum(1 for _ in spool.all_pending())
@@ -69,6 +71,19 @@ def _visit(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str 
     except Deleted as error:
         lost = f"{count} events cannot be shipped, {error}; they lie in {spool.folder}, which can be deleted"
         return lost if count else None
+
+
+def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri: str) -> bool:
+    """Whether a spool belongs to the sqlite store at `uri` though it names another path: both were moved or copied."""
+    if not (uri.startswith("sqlite:") and str(meta["uri"]).startswith("sqlite:")):
+        return False
+    here, named = database_of(uri), database_of(meta["uri"])
+    if here == named or (is_there(named) and named.samefile(here)):
+        return True
+    if is_there(named) and here.parent != spool.folder.parent.parent:
+        return False  # the store that it names is there, and this one is not the one beside the spool
+    run = next(lookup.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
+    return run is not None and run.data.tags.get("harness.id") == spool.folder.name
 
 
 def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:

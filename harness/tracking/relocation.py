@@ -1,0 +1,215 @@
+"""A sqlite store whose folder was moved or copied: MLflow keeps absolute artifact locations, which are rewritten.
+
+Harness puts the artifacts of a sqlite store into `artifacts` beside the database, one folder a project. So the folder
+in which the store was last opened can be read off the locations of its MLflow experiments, and nothing else has to be
+kept. Locations outside that folder are the user's own and stay as they are.
+"""
+
+import contextlib
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.tracking.liveness import gone
+from harness.tracking.spool import Spool
+from harness.tracking.uris import path_of
+
+# The columns of MLflow's schema that hold a location, and tags that do: (table, column, key of the tag).
+_COLUMNS = (
+    ("experiments", "artifact_location", None),
+    ("runs", "artifact_uri", None),
+    ("logged_models", "artifact_location", None),
+    ("model_versions", "source", None),
+    ("model_versions", "storage_location", None),
+    ("trace_tags", "value", "mlflow.artifactLocation"),
+)
+_STORAGE_TAG = "harness.storage"  # of a study: the path of Optuna's journal
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One experiment's location before and after, without a slash at the end, and the store's folder before."""
+
+    experiment_id: int
+    old: str
+    new: str
+    old_folder: Path
+
+
+def artifacts_of(database: Path) -> Path:
+    """The folder below which harness keeps the artifacts of a sqlite store."""
+    return database.parent / "artifacts"
+
+
+def folder_name(project: str) -> str:
+    """The name of a project's folder below `artifacts_of`."""
+    return re.sub(r"[^\w.-]+", "_", project)
+
+
+def relocate(database: Path, spools: Path, notice: Callable[[str], None]) -> None:
+    """Rewrite the artifact locations of a store that was moved or copied since it was last opened, all or none.
+
+    spools: the folder of spools that is used with it. `notice` gets one line where runs are affected.
+    Raises HarnessError where a process is still writing one of these runs through this folder.
+    """
+    with contextlib.closing(sqlite3.connect(database, timeout=20, isolation_level=None)) as connection:
+        if not _moves(connection, database):
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")  # of two processes, the second finds nothing left to do
+            moves = _moves(connection, database)
+            if not moves:
+                return
+            _refuse_busy(connection, moves, [spools, database.parent / "spool"])
+            runs = _count_runs(connection, moves)
+            for move in moves:
+                _rewrite(connection, move, database.parent)
+                _rewrite_models(connection, move)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise HarnessError(
+                f"the folder of the tracking store {database} was moved or copied, and the artifact locations in it "
+                f"cannot be rewritten: {error}"
+            ) from error
+    if runs:
+        folders = ", ".join(sorted({str(move.old_folder) for move in moves}))
+        notice(
+            f"the tracking store was moved or copied from {folders}: the artifact locations of {runs} runs are "
+            f"rewritten to {database.parent}"
+        )
+
+
+def _moves(connection: sqlite3.Connection, database: Path) -> list[_Move]:
+    """What to rewrite; empty for a store that is where it was."""
+    rows = connection.execute(
+        "SELECT experiment_id, name, artifact_location FROM experiments WHERE artifact_location IS NOT NULL"
+    ).fetchall()
+    ours = {
+        experiment
+        for (experiment,) in connection.execute(
+            "SELECT experiment_id FROM experiment_tags WHERE key = 'mlflow.experimentKind'"
+        )
+    }
+    homes = {path.parent.parent for row in rows if (path := _project_folder(*row, known=row[0] in ours))}
+    homes = {home for home in homes if not _same(home, database.parent)}
+    moves = []
+    for experiment_id, _, location in rows:
+        path = path_of(location)
+        home = path and next((home for home in homes if path.is_relative_to(home)), None)
+        if path is None or home is None:
+            continue
+        new = database.parent / path.relative_to(home)
+        if _belongs(connection, experiment_id, path, new, inside=path.is_relative_to(home / "artifacts")):
+            text = new.as_uri() if location.startswith("file:") else str(new)
+            moves.append(_Move(experiment_id, location.rstrip("/"), text, home))
+    return moves
+
+
+def _project_folder(experiment_id: int, name: str, location: str, *, known: bool) -> Path | None:
+    """The folder of an experiment that harness, or MLflow for harness, has put into `artifacts`; None for another."""
+    path = path_of(location)
+    expected = folder_name(name) if known else "0" if experiment_id == 0 else None
+    return path if path and path.name == expected and path.parent.name == "artifacts" else None
+
+
+def _belongs(connection: sqlite3.Connection, experiment_id: int, old: Path, new: Path, *, inside: bool) -> bool:
+    """Whether the files of an experiment are, or will be, at `new`: a database that was copied alone still uses the
+    artifacts of the original, and a location outside of `artifacts` may be one of the user's."""
+    if is_there(new) or not is_there(old):
+        return inside or is_there(new)
+    has_runs = connection.execute("SELECT 1 FROM runs WHERE experiment_id = ? LIMIT 1", (experiment_id,)).fetchone()
+    return inside and not has_runs
+
+
+def _rewrite(connection: sqlite3.Connection, move: _Move, folder: Path) -> None:
+    for table, column, key in _COLUMNS:
+        if not _has_column(connection, table, column):
+            continue  # of another version of MLflow
+        condition = "" if key is None else f" AND key = '{key}'"
+        connection.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+            f"WHERE ({column} = ? OR substr({column}, 1, ?) = ?){condition}",
+            (move.new, len(move.old) + 1, move.old, len(move.old) + 1, f"{move.old}/"),
+        )
+    connection.execute(
+        "UPDATE tags SET value = ? || substr(value, ?) WHERE key = ? AND substr(value, 1, ?) = ? "
+        "AND run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ?)",
+        (
+            str(folder),
+            len(str(move.old_folder)) + 1,
+            _STORAGE_TAG,
+            len(str(move.old_folder)) + 1,
+            f"{move.old_folder}/",
+            move.experiment_id,
+        ),
+    )
+
+
+def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
+    """The file MLmodel of a logged model repeats its location. It informs, and nothing is loaded by it."""
+    for (location,) in connection.execute(
+        "SELECT artifact_location FROM logged_models WHERE experiment_id = ?", (move.experiment_id,)
+    ):
+        path = path_of(location)
+        if path is None:
+            continue
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            file = path / "MLmodel"
+            text = file.read_text(encoding="utf-8")
+            fresh = text.replace(f"artifact_path: {move.old}/", f"artifact_path: {move.new}/")
+            if fresh != text:
+                scratch = file.with_name(f"MLmodel.{os.getpid()}.new")
+                scratch.write_text(fresh, encoding="utf-8")
+                scratch.replace(file)
+
+
+def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
+    """Raise HarnessError where a run is being written: its spool, moved with the store, is locked by that process."""
+    for run_id, name, tags in _running(connection, moves):
+        harness_id = tags.get("harness.id")
+        if harness_id and any(Spool(folder / harness_id).busy() for folder in folders):
+            old = moves[0].old_folder
+            raise HarnessError(
+                f"the tracking store was moved from {old} while process {tags.get('harness.pid')} writes run {name} "
+                f"({run_id[:8]}): stop that process or move the folder back, then repeat the command"
+                if not gone(tags)
+                else f"another process writes run {name} ({run_id[:8]}) of the tracking store that was moved from "
+                f"{old}: wait for it, then repeat the command"
+            )
+
+
+def _running(connection: sqlite3.Connection, moves: list[_Move]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    for move in moves:
+        runs = connection.execute(
+            "SELECT run_uuid, name FROM runs WHERE experiment_id = ? AND status = 'RUNNING'", (move.experiment_id,)
+        ).fetchall()
+        for run_id, name in runs:
+            yield run_id, name, dict(connection.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run_id,)))
+
+
+def _count_runs(connection: sqlite3.Connection, moves: list[_Move]) -> int:
+    return sum(
+        connection.execute("SELECT count(*) FROM runs WHERE experiment_id = ?", (move.experiment_id,)).fetchone()[0]
+        for move in moves
+    )
+
+
+def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    return any(name == column for _, name, *_ in connection.execute(f"PRAGMA table_info({table})"))
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists, as far as this user can see: the old folder may be in the home of another."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, through links if need be."""
+    return one == other or (is_there(one) and is_there(other) and one.samefile(other))

@@ -1,0 +1,81 @@
+"""SQLite files as URIs that SQLAlchemy, and so MLflow, reads as the same path."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from harness.errors import HarnessError, redact
+from harness.tracking import Store
+from harness.tracking.uris import database_of, path_of, sqlite_uri
+
+NAMES = [
+    "a%20b",
+    "100%",
+    "a%2520b",
+    "what?",
+    "h#1",
+    "two words",
+    "it's",
+    'say "hi"',
+    "a&token=b",
+    "p+q",
+    "größe",
+    "日本",
+    "me@host:5",
+    "a;b",
+    "$HOME",
+    "back\\slash",
+    "~",
+    "-n",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_the_same_in_every_notation(name: str) -> None:
+    path = Path("/data") / name / "mlflow.db"
+    uri = sqlite_uri(path)
+    assert database_of(uri) == path
+    assert sqlalchemy.make_url(uri).database == str(path)
+    assert redact(f"the store {uri} failed") == f"the store {uri} failed"
+    assert path_of(path.as_uri()) == path
+
+
+def test_a_plain_path_stays_readable() -> None:
+    assert sqlite_uri(Path("/home/mia/größe/x.db")) == "sqlite:////home/mia/größe/x.db"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\u2028b"])
+def test_names_that_cannot_be_printed_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="cannot be printed: rename the folder"):
+        Store.open(root=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_question_mark_in_a_uri_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="write a question mark in a path as %3F"):
+        Store.open(f"sqlite:///{tmp_path}/what?/mlflow.db")
+
+
+def test_a_store_is_created_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    name = "100% a%20b what?#&token=x"
+    store = Store.open(root=tmp_path / "projects" / name / "mlruns")
+    assert_works(store, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a%2520b", "it's", "日本", "me@host:5", "a;b"])
+def test_a_store_works_in_a_folder_of_any_name(name: str, tmp_path: Path, database: Path) -> None:
+    root = tmp_path / "projects" / name / "mlruns"
+    root.mkdir(parents=True)
+    shutil.copy(database, root / "mlflow.db")
+    assert_works(Store.open(root=root), tmp_path, name)
+
+
+def assert_works(store: Store, folder: Path, name: str) -> None:
+    run = store.start_run(project="gan", name="one", kind="run", params={})
+    run.text("kept", "texts/a.txt")
+    assert run.finish("FINISHED")
+    pasted = Store.open(store.shown_uri, root=folder / "other")
+    assert pasted.download(run.run_id, "texts/a.txt", folder / "into").read_text() == "kept"
+    assert [path.name for path in (folder / "projects").iterdir()] == [name]
