@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from harness.checkpoints import Checkpoint
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
+from harness.files import safe_file_name
 from harness.gan import generate, sample_inputs, walk
 from harness.gan.networks import build_generator, fitting
 from harness.own import Source, using
@@ -230,7 +230,7 @@ def history_to(
     """
     run = single(store, run)
     name = run.info.run_name
-    out = out or Path(re.sub(r"[^\w.-]+", "_", f"{name}-history.webp"))
+    out = out or Path(f"{safe_file_name(name)}-history.webp")
     history = grids(store, run)
     if out.suffix == ".png":
         history = [history[index] for index in animations.evenly(len(history), SHEET)]
