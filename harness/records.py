@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,18 +22,21 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from harness.tracking import Run
 
+_STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "running"}  # else stopped on the way
 
-def single(store: Store, run: Run) -> Run:
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def single(store: Store, run: Run, notice: Callable[[str], None] = _to_stderr) -> Run:
     """The run itself; below a study its best trial, and below replicates the one that ranks first while training.
 
-    Where nothing was scored on the validation split, that is the first that finished.
+    Of replicates where nothing was scored on the validation split, it is the first that finished.
+    notice: is given one line where a study's best trial is deleted, and the next best is taken.
     """
     if run.data.tags.get("harness.kind") == "study":
-        trial = run.data.tags.get("harness.best_trial")
-        found = store.children(run.info.run_id, {"harness.trial": trial}) if trial else []
-        if not found:
-            raise HarnessError(f"no trial of study {run.info.run_name} is complete yet")
-        return found[0]
+        return _best_trial(store, run, notice)
     if run.data.tags.get("harness.kind") != "replicates":
         return run
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
@@ -39,6 +44,42 @@ def single(store: Store, run: Run) -> Run:
         raise HarnessError(f"no run below {run.info.run_name} has finished yet")
     tag = ranking.of_params(run.data.params).tag
     return min(finished, key=lambda child: float(child.data.tags.get(tag, "inf")))
+
+
+def _best_trial(store: Store, study: Run, notice: Callable[[str], None]) -> Run:
+    """The study's best trial, or the best of those whose runs are still there."""
+    name, run_id = study.info.run_name, study.info.run_id
+    best = study.data.tags.get("harness.best_trial")
+    if best is not None and (found := store.children(run_id, {"harness.trial": best})):
+        return found[0]
+    trials = [trial for trial in store.children(run_id) if trial.data.tags.get("harness.trial", "").isdecimal()]
+    metric = study.data.params.get("study.metric", ranking.of_params(study.data.params).metric)
+    sign = -1 if study.data.params.get("study.direction") == "maximize" else 1
+    ended = [trial for trial in trials if trial.info.status == "FINISHED" or "harness.diverged" in trial.data.tags]
+    scores = {trial.info.run_id: trial.data.metrics.get(f"validation/{metric}", math.nan) for trial in ended}
+    complete = [trial for trial in ended if math.isfinite(scores[trial.info.run_id])]
+    deleted = store.children(run_id, {"harness.trial": best}, deleted=True) if best is not None else []
+    restore = "".join(f"; `mlflow runs restore --run-id {run.info.run_id}` brings it back" for run in deleted[:1])
+    if not complete:
+        if best is not None:
+            raise HarnessError(f"trial {best}, the best of study {name}, is deleted, and no other is complete{restore}")
+        raise HarnessError(f"no trial of study {name} is complete: {_states(trials)}")
+    chosen = min(complete, key=lambda run: (sign * scores[run.info.run_id], int(run.data.tags["harness.trial"])))
+    number = chosen.data.tags["harness.trial"]
+    if best is not None:
+        notice(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is taken{restore}")
+    else:
+        notice(f"study {name} has not ended: trial {number}, the best so far, is taken")
+    return chosen
+
+
+def _states(trials: Sequence[Run]) -> str:
+    """How many trials ended in which way, in words."""
+    states = Counter(
+        "pruned" if "harness.pruned" in trial.data.tags else _STATES.get(trial.info.status, "stopped")
+        for trial in trials
+    )
+    return ", ".join(f"{count} {state}" for state, count in states.items()) or "none has a run"
 
 
 class Grid(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import child, ranking
+from harness import child
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.tracking import Run
 
 PORT = 5000  # MLflow's own
-MOST = 50  # runs on a comparison page, which asks for them one by one
 RECENT = 100  # runs whose differences decide about columns
 
 
@@ -36,7 +35,7 @@ class Page:
 def page(store: Store, wanted: Sequence[Run]) -> Page:
     """The page for these runs: the newest project's where there are none; one run's own; several compared.
 
-    A study is opened as the comparison of its trials. Raises HarnessError where there is nothing to show.
+    A study is opened as its trials, sorted by its objective. Raises HarnessError where there is nothing to show.
     """
     if len(wanted) > 1:
         return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
@@ -59,15 +58,8 @@ def _study(store: Store, study: Run) -> Page:
     if len(trials) < 2:
         many = "no trial" if not trials else "one trial"
         return Page(pages.of_run(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",))
-    said = (f"study {name} has {len(trials)} trials: the {MOST} best are compared",) if len(trials) > MOST else ()
-    key = "harness.trial"
-    chosen = sorted(sorted(trials, key=_score)[:MOST], key=lambda trial: int(trial.data.tags[key].split(",")[0]))
-    return Page(pages.of_comparison(chosen), f"comparison of {len(chosen)} trials of study {name}", said)
-
-
-def _score(trial: Run) -> float:
-    metrics, score = trial.data.metrics, ranking.of_params(trial.data.params).metric
-    return float(metrics.get(f"validation/{score}", metrics.get(f"quality/{score}", float("inf"))))
+    view = store.save_study_view(study, trials)
+    return Page(pages.of_experiment(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
 
 
 def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from harness import ui
 from harness.tracking import Store, views
 
-from .commands import Harness, Server, client, run_named, spawn, wait_for
+from .commands import Harness, Server, client, spawn, wait_for
 
 
 @pytest.fixture
@@ -21,21 +21,28 @@ def store(gallery: Harness) -> Store:
     return Store.open(create=False)
 
 
-def test_a_study_is_compared_by_its_trials_in_their_order(store: Store) -> None:
-    page = ui.page(store, [store.find("small")])
-    trials = [run_named(f"small-{number}").info.run_id for number in range(5)]
-    assert f"runs={json.dumps(trials)}" in unquote(page.path)
-    assert page.title == "comparison of 5 trials of study small"
+def test_a_study_opens_as_its_trials_sorted_by_its_objective(store: Store) -> None:
+    study = store.find("small")
+    page = ui.page(store, [study])
+    key = f"harness-study-{study.info.run_id}"
+    assert f"viewStateShareKey={key}" in page.path
+    assert page.title == "5 trials of study small"
+    view = json.loads(client().get_experiment(study.info.experiment_id).tags[f"mlflow.sharedViewState.{key}"])
+    assert view["name"] == "study small"
+    state = json.loads(view["state"])
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`validation/kid`", True)
+    (plot,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL"]
+    assert plot["selectedMetrics"] == ["validation/kid"]
+    assert plot["selectedParams"] == ["optimizer.lr", "generator.latent", "discriminator.dropout"]
+    found = client().search_runs([study.info.experiment_id], state["searchFilter"])
+    assert {run.info.run_name for run in found} == {f"small-{number}" for number in range(5)}
 
 
-def test_only_the_best_trials_of_many_are_compared(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "MOST", 2)
-    page = ui.page(store, [store.find("small")])
-    trials = [run_named(f"small-{number}") for number in range(5)]
-    score = {trial.info.run_id: trial.data.metrics["validation/kid"] for trial in trials}
-    best = sorted(score, key=lambda run_id: score[run_id])[:2]
-    assert [run_id in page.path for run_id in score] == [run_id in best for run_id in score]
-    assert page.notices == ("study small has 5 trials: the 2 best are compared",)
+def test_a_study_that_maximises_shows_the_highest_first(store: Store) -> None:
+    study = store.find("small")
+    study.data.params.update({"study.metric": "coverage", "study.direction": "maximize"})
+    state = views.study_state(study, [])
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`validation/coverage`", False)
 
 
 def test_one_run_and_several_runs(store: Store) -> None:

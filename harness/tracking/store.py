@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from harness import __version__, ranking
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
+from harness.files import safe_file_name
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.creating import create_once
 from harness.tracking.git import git_tags
 from harness.tracking.inventory import Inventory
 from harness.tracking.liveness import refuse_written, this_process
 from harness.tracking.opening import connect, resolve
-from harness.tracking.relocation import artifacts_of, folder_name
+from harness.tracking.relocation import artifacts_of
 from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
@@ -89,7 +90,7 @@ class Store:
             experiment = self.client.get_experiment_by_name(project)
             if experiment is None:
                 base = _artifacts(self.uri, self.root)
-                location = (base / folder_name(project)).as_uri() if base else None
+                location = (base / safe_file_name(project)).as_uri() if base else None
                 # Without the tag the UI takes it for a language-model project and hides the charts.
                 kind = {"mlflow.experimentKind": "custom_model_development"}
                 try:
@@ -229,14 +230,21 @@ class Store:
     def save_view(self, project: str, runs: Sequence["Run"]) -> str:
         """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""
         with self._asking():
-            return views.save(self.client, self.experiment_id(project), runs)
+            return views.save(self.client, self.experiment_id(project), views.state(runs))
 
-    def children(self, run_id: str, tags: Mapping[str, str] = _NONE) -> list["Run"]:
-        """The runs directly below a run, newest first: all, or those with these tags."""
-        return self.tagged({"mlflow.parentRunId": run_id, **tags})
+    def save_study_view(self, study: "Run", trials: Sequence["Run"]) -> str:
+        """Keep in an MLflow experiment how the trials of a study are best looked at; the key of that view."""
+        state = views.study_state(study, trials)
+        with self._asking():
+            key, name = f"harness-study-{study.info.run_id}", f"study {study.info.run_name}"
+            return views.save(self.client, study.info.experiment_id, state, key, name)
 
-    def tagged(self, tags: Mapping[str, str]) -> list["Run"]:
-        """The runs with all of these tags, newest first."""
+    def children(self, run_id: str, tags: Mapping[str, str] = _NONE, *, deleted: bool = False) -> list["Run"]:
+        """The runs directly below a run, newest first: all, or those with these tags. deleted: see `tagged`."""
+        return self.tagged({"mlflow.parentRunId": run_id, **tags}, deleted=deleted)
+
+    def tagged(self, tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
+        """The runs with all of these tags, newest first. deleted: those that are deleted, instead of the others."""
         for value in tags.values():
             if "'" in value and '"' in value:
                 return []  # no name of ours, and MLflow's filters cannot say it
@@ -244,7 +252,7 @@ class Store:
             f'tags.`{key}` = "{value}"' if "'" in value else f"tags.`{key}` = '{value}'" for key, value in tags.items()
         )
         with self._asking():
-            return list(lookup.search(self.client, " and ".join(conditions)))
+            return list(lookup.search(self.client, " and ".join(conditions), deleted=deleted))
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A run's values of a metric by their step: the newest of each; none where it was never logged."""

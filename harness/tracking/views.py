@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.ranking import Ranking, among
+from harness.ranking import Ranking, among, of_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_PREFIX = "mlflow.sharedViewState."
 KEY = "harness"
-TAG = f"mlflow.sharedViewState.{KEY}"
+TAG = f"{_PREFIX}{KEY}"
 PARAMS = 8  # columns, at most, of params that differ
 
 _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
@@ -39,6 +40,10 @@ _SECTIONS = {
     "speed": False,
     "system": False,
 }
+
+_STUDY_SECTIONS = {"search": True, "samples": True, "quality": True} | dict.fromkeys(
+    ("validation", "loss", "neighbours", "accuracy", "logit", "gradient", "speed", "system"), False
+)
 
 
 def differing(runs: Sequence["Run"]) -> list[str]:
@@ -65,10 +70,7 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
     first = ranked[0].metric
     choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
     score = next((name for name in choosing if name in logged), f"quality/{first}")
-    # Every run has drawn its last epoch, and most end with the same. Children are folded in at first.
-    tags = [run.data.tags for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    ends = Counter(each["harness.epoch"] for each in tags if each.get("harness.epoch", "").isdecimal())
-    step = int(ends.most_common(1)[0][0]) if ends else 1
+    step = _last_step([run for run in runs if "mlflow.parentRunId" not in run.data.tags])  # children are folded in
     charts = [
         *(_chart("quality", "LINE", metricKey=f"quality/{r.metric}", scaleType="log") for r in ranked),
         *(_chart("quality", "LINE", metricKey=f"quality/{r.beside}", scaleType=r.beside_scale) for r in ranked),
@@ -81,9 +83,7 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
         _chart("loss", "LINE", metricKey="loss/generator"),
         *([_chart("loss", "LINE", metricKey="loss/penalty")] if "loss/penalty" in logged else []),
     ]
-    sections: list[dict[str, Any]] = [
-        {"uuid": _uuid(name), "name": name, "display": open_, "isReordered": True} for name, open_ in _SECTIONS.items()
-    ]
+    sections = _sections(_SECTIONS)
     sections[0] |= {"columns": 1, "cardHeight": 400}  # the runs' grids side by side
     return {
         "selectedColumns": columns,
@@ -99,14 +99,65 @@ def _scores(ranking: Ranking) -> tuple[str, ...]:
     return (f"test/{metric}", f"test/{ranking.beside}", f"validation/{metric}", f"quality/{metric}")
 
 
-def save(client: "MlflowClient", experiment_id: str, runs: Sequence["Run"]) -> str:
-    """Keep the view of an experiment with these runs in it as a shared one, unless it is there already; its key."""
-    wanted = json.dumps(state(runs))
-    known = client.get_experiment(experiment_id).tags.get(TAG)
-    if known is None or json.loads(known).get("state") != wanted:
-        envelope: Mapping[str, object] = {"name": "harness", "createdAt": int(time.time() * 1000), "state": wanted}
-        client.set_experiment_tag(experiment_id, TAG, json.dumps(envelope))
-    return KEY
+def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
+    """The page's state for the trials of a study: sorted by its objective, which colours the parallel coordinates.
+
+    MLflow's comparison page would take the metric that was logged first, the score of the last epoch, for its colours.
+    """
+    objective = objective_of(study)
+    score = objective.partition("/")[2]
+    searched = [path.removeprefix("search.") for path in study.data.params if path.startswith("search.")]
+    shown = [objective, f"quality/{score}"]
+    charts = [
+        _chart("search", "PARALLEL", selectedParams=searched, selectedMetrics=[objective], showAllRuns=True),
+        _chart("samples", "IMAGE", imageKeys=["samples"], step=_last_step(trials), showRunParams=False),
+        _chart("quality", "LINE", metricKey=f"quality/{score}"),
+    ]
+    sections = _sections(_STUDY_SECTIONS)
+    for section in sections[:2]:
+        section |= {"columns": 1, "cardHeight": 400}
+    return {
+        "selectedColumns": [
+            "attributes.`Duration`",
+            *(f"metrics.`{name}`" for name in shown),
+            *(f"params.`{path}`" for path in searched),
+        ],
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{study.info.run_id}' AND tags.`harness.kind` = 'trial'",
+        "orderByKey": f"metrics.`{objective}`",
+        "orderByAsc": study.data.params.get("study.direction") != "maximize",
+    }
+
+
+def objective_of(study: "Run") -> str:
+    """The metric that the trials of a study are chosen by."""
+    params = study.data.params
+    return f"validation/{params.get('study.metric') or of_params(params).metric}"
+
+
+def save(
+    client: "MlflowClient", experiment_id: str, wanted: Mapping[str, Any], key: str = KEY, name: str = "harness"
+) -> str:
+    """Keep a page's state in an experiment as a shared view, unless it is there already; the key of that view."""
+    tag, state = f"{_PREFIX}{key}", json.dumps(wanted)
+    known = client.get_experiment(experiment_id).tags.get(tag)
+    if known is None or json.loads(known).get("state") != state:
+        envelope: Mapping[str, object] = {"name": name, "createdAt": int(time.time() * 1000), "state": state}
+        client.set_experiment_tag(experiment_id, tag, json.dumps(envelope))
+    return key
+
+
+def _last_step(runs: Sequence["Run"]) -> int:
+    """The epoch that most of these runs ended with: every run has drawn its last one."""
+    tags = [run.data.tags for run in runs]
+    ends = Counter(each["harness.epoch"] for each in tags if each.get("harness.epoch", "").isdecimal())
+    return int(ends.most_common(1)[0][0]) if ends else 1
+
+
+def _sections(names: Mapping[str, bool]) -> list[dict[str, Any]]:
+    return [{"uuid": _uuid(name), "name": name, "display": open_, "isReordered": True} for name, open_ in names.items()]
 
 
 def _chart(section: str, kind: str, **settings: object) -> dict[str, object]:

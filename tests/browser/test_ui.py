@@ -80,14 +80,17 @@ def test_stepping_changes_the_samples(page: Page, served: str) -> None:
     assert images.first.evaluate("async image => { await image.decode(); return image.naturalWidth; }") > 200
 
 
-def test_a_study_opens_as_the_comparison_of_its_trials(page: Page, served: str, store: Store) -> None:
+def test_a_study_opens_as_its_trials_with_the_best_first(page: Page, served: str, store: Store) -> None:
     page.goto(_address(served, store, "small"))
-    expect(page.get_by_text("Comparing 5 Runs from 1 Experiment").first).to_be_visible()
-    for axis in ("discriminator.dropout", "generator.latent", "optimizer.lr", "quality/kid"):
-        expect(page.locator(".js-plotly-plot .axis-title", has_text=re.compile(f"^{re.escape(axis)}$"))).to_be_visible()
-    assert page.locator("canvas").count() > 0
-    for number in range(5):
-        expect(page.get_by_text(f"small-{number}", exact=True).first).to_be_visible()
+    expect(page.get_by_role("button", name="study small", exact=True)).to_be_visible()
+    trials = [run_named(f"small-{number}") for number in range(5)]
+    ranked = sorted(trials, key=lambda trial: trial.data.metrics["validation/kid"])
+    links = page.get_by_role("link", name=re.compile(r"^small-\d$"))
+    expect(links).to_have_text([str(trial.info.run_name) for trial in ranked])
+    card = _card(page, "Parallel Coordinates").first
+    expect(card.locator("canvas").first).to_be_visible()
+    expect(card.get_by_text("validation/kid").first).to_be_visible()  # the objective is the axis that gives the colours
+    expect(card.get_by_text("quality/kid")).to_have_count(0)
 
 
 def test_a_study_shows_its_own_charts_without_being_unfolded(page: Page, served: str) -> None:
