@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import safe_file_name
 from harness.tracking.liveness import gone
 from harness.tracking.spool import Spool
 from harness.tracking.uris import path_of
@@ -43,11 +44,6 @@ class _Move:
 def artifacts_of(database: Path) -> Path:
     """The folder below which harness keeps the artifacts of a sqlite store."""
     return database.parent / "artifacts"
-
-
-def folder_name(project: str) -> str:
-    """The name of a project's folder below `artifacts_of`."""
-    return re.sub(r"[^\w.-]+", "_", project)
 
 
 def relocate(database: Path, spools: Path, notice: Callable[[str], None]) -> None:
@@ -110,10 +106,13 @@ def _moves(connection: sqlite3.Connection, database: Path) -> list[_Move]:
 
 
 def _project_folder(experiment_id: int, name: str, location: str, *, known: bool) -> Path | None:
-    """The folder of an experiment that harness, or MLflow for harness, has put into `artifacts`; None for another."""
+    """The folder of an experiment that harness, or MLflow for harness, has put into `artifacts`; None for another.
+
+    The second of the two names is what earlier versions of harness have used.
+    """
     path = path_of(location)
-    expected = folder_name(name) if known else "0" if experiment_id == 0 else None
-    return path if path and path.name == expected and path.parent.name == "artifacts" else None
+    expected = {safe_file_name(name), re.sub(r"[^\w.-]+", "_", name)} if known else {"0"} if experiment_id == 0 else set()
+    return path if path and path.name in expected and path.parent.name == "artifacts" else None
 
 
 def _belongs(connection: sqlite3.Connection, experiment_id: int, old: Path, new: Path, *, inside: bool) -> bool:
