@@ -18,6 +18,10 @@ class UnreachableError(HarnessError):
     """A store that does not answer as it should: what it holds is not known."""
 
 
+class NoStoreError(HarnessError):
+    """Nothing was tracked here yet: the default store does not exist."""
+
+
 class DeletedRunError(HarnessError):
     """The run that is asked for is deleted in its store."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import trust
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NoStoreError
 from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def store_at(uri: str | None, *, create: bool = False) -> Store:
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
-        raise HarnessError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
+        raise NoStoreError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
     return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
 
 

@@ -18,7 +18,7 @@ from harness.cli.common import (
     store_at,
     tracking_uri_option,
 )
-from harness.errors import HarnessError
+from harness.errors import HarnessError, NoStoreError
 
 
 @click.command(short_help="List recent runs, their status and numbers.")
@@ -29,7 +29,11 @@ from harness.errors import HarnessError
 @tracking_uri_option
 def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
     """List recent runs: their status and numbers."""
-    store = store_at(tracking_uri)
+    try:
+        store = store_at(tracking_uri)
+    except NoStoreError as nothing:
+        click.echo("[]" if as_json else str(nothing))
+        return
     from harness import records
 
     if project is not None and store.client.get_experiment_by_name(project) is None:
@@ -38,6 +42,9 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     found = [records.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        click.echo(f"there are no runs in {store.shown_uri} yet: `harness run` makes one")
         return
     from harness.display import duration, print_table
     from harness.ranking import among
@@ -157,7 +164,7 @@ def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str
     """Serve MLflow's UI for the store on loopback, until Ctrl-C, and open it in the browser.
 
     Without a RUN it shows the newest project's runs, with the columns and charts that matter; a RUN opens that run's
-    page, a study the comparison of its trials, several RUNs the comparison of these. Where the store is a server
+    page, a study its trials sorted by its objective, several RUNs the comparison of these. Where the store is a server
     already, that one is opened.
     """
     from harness import ui as pages

@@ -111,7 +111,9 @@ def _project_folder(experiment_id: int, name: str, location: str, *, known: bool
     The second of the two names is what earlier versions of harness have used.
     """
     path = path_of(location)
-    expected = {safe_file_name(name), re.sub(r"[^\w.-]+", "_", name)} if known else {"0"} if experiment_id == 0 else set()
+    expected = {"0"} if experiment_id == 0 else set()
+    if known:
+        expected = {safe_file_name(name), re.sub(r"[^\w.-]+", "_", name)}
     return path if path and path.name in expected and path.parent.name == "artifacts" else None
 
 
