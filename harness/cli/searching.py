@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     help="Of --confirm: the experiment's, or a trial's.  [default: full]",
 )
 @click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
-@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard on the storage instead.")
+@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead, at the study if one is named.")
 @run_options
 @code_options
 @allow_changes_option
@@ -118,7 +118,11 @@ def tune(
     if dashboard:
         from harness.study.dashboard import serve
 
-        serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text))
+        if study is None and experiment is not None:
+            from harness import experiment as experiments
+
+            study = experiments.load(experiment).name
+        serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text), study)
         return 0
     limit = seconds_of(timeout, "--timeout")
     if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
@@ -200,10 +204,11 @@ def _print_study(store: Store, result: Any, seconds: float) -> None:
 
     now, metric = result.standing, result.settings.metric
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
-    click.echo(
-        f"\n{'KILLED' if result.stopped else 'FINISHED'}  study {result.name}  "
-        f"{now.ended} of {now.total} trials ({counts}) in {duration(seconds)}"
-    )
+    if now.ended > now.asked:
+        said = f"{now.ended} trials ({now.asked} {'was' if now.asked == 1 else 'were'} asked for; {counts})"
+    else:
+        said = f"{now.ended} of {now.asked} trials ({counts})"
+    click.echo(f"\n{'KILLED' if result.stopped else 'FINISHED'}  study {result.name}  {said} in {duration(seconds)}")
     rows = []
     if now.best is not None:
         rows.append(("best", f"trial {now.best.number}: validation {metric} {now.best.score:.4f}"))
@@ -246,11 +251,16 @@ def _print_confirmed(confirmed: Any) -> int:
 @json_option
 def studies(storage: str | None, as_json: bool) -> None:
     """List the studies of a storage: trials, the best score and its values."""
+    from harness.study import storage as storages
     from harness.study.listing import studies as list_studies
 
-    rows = list_studies(storage, Path("mlruns").absolute())
+    root = Path("mlruns").absolute()
+    rows = list_studies(storage, root)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo(storages.no_studies(storage, root))
         return
     from harness.display import print_table, shown_values
 

@@ -10,21 +10,25 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.ports import free_port
 from harness.study import storage as storages
+from harness.study.listing import summaries
 
 PORT = 8080
 
 
-def serve(url: str | None, root: Path, say: Callable[[str], None]) -> None:
-    """Serve the dashboard on loopback until Ctrl-C."""
-    if url is None and not (root / storages.JOURNAL).is_file():
-        raise HarnessError(
-            f"there are no studies here: {root / storages.JOURNAL} does not exist; start with `harness tune`"
-        )
-    storage = storages.open_storage(url, root, "")
+def serve(url: str | None, root: Path, say: Callable[[str], None], study: str | None = None) -> None:
+    """Serve the dashboard on loopback until Ctrl-C, and open a study: the one of that name, or the only one."""
+    storage = storages.open_existing(url, root)
+    ids = {summary.study_name: summary._study_id for summary in summaries(storage)} if storage else {}
+    if storage is None or not ids:
+        raise HarnessError(storages.no_studies(url, root))
+    if study is not None and study not in ids:
+        raise HarnessError(f"there is no study {study!r} to open; there are {', '.join(sorted(ids))}")
     from optuna_dashboard import run_server
 
     port = free_port(PORT)
     address = f"http://127.0.0.1:{port}/dashboard"
+    if study is not None or len(ids) == 1:
+        address += f"/studies/{ids[study] if study is not None else next(iter(ids.values()))}"
     say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
     threading.Timer(1.0, webbrowser.open, [address]).start()
     run_server(storage, host="127.0.0.1", port=port)

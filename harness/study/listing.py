@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
@@ -15,14 +17,11 @@ from harness.study.trials import Trials, best, counts, value_of
 
 def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
     """The studies in the database at `url`, or in the journal in `root`, newest first; `started` as local ISO time."""
-    if url is None and not (root / storages.JOURNAL).is_file():
-        raise HarnessError(
-            f"there are no studies here: {root / storages.JOURNAL} does not exist; start with `harness tune`"
-        )
-    storage = storages.open_storage(url, root, "")
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)]
+    storage = storages.open_existing(url, root)
+    if storage is None:
+        return []
     rows = []
-    for name in names:
+    for name in [summary.study_name for summary in summaries(storage)]:
         try:
             trials = Trials.find(storage, name, storages.meeting_place(url, root))
         except HarnessError:
@@ -30,6 +29,11 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
         if trials is not None:
             rows.append(_row(trials))
     return sorted(rows, key=lambda row: row["started"] or "", reverse=True)
+
+
+def summaries(storage: BaseStorage) -> list[StudySummary]:
+    with storages.asking():
+        return list(optuna.get_all_study_summaries(storage, include_best_trial=False))
 
 
 def _row(trials: Trials) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from harness.scoring import Scoring
 from harness.search import Search
 from harness.study import parent as parents
 from harness.study import storage as storages
+from harness.study.listing import summaries
 from harness.study.parent import Parent
 from harness.study.settings import METRICS, Settings, based, metric_of, resolved_like
 from harness.study.trials import Trials
@@ -45,7 +46,7 @@ def opened(
     folder = storages.meeting_place(wish.storage, store.root)
     trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
-        known = ", ".join(sorted(summary.study_name for summary in _summaries(storage))) or "none yet"
+        known = ", ".join(sorted(summary.study_name for summary in summaries(storage))) or "none yet"
         raise HarnessError(f"there is no study {name!r} to go on with; there are {known}")
     new = False
     if trials is None:
@@ -68,12 +69,6 @@ def opened(
 def identity_of(base: Experiment, scoring: Scoring) -> dict[str, str]:
     """What trials are trained on and scored with: the tags of images, judge, and code of the user's own."""
     return {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity, **changes.of_code(base)}
-
-
-def _summaries(storage: Any) -> list[Any]:
-    import optuna
-
-    return list(optuna.get_all_study_summaries(storage))
 
 
 def _settled(experiment: Experiment, search: Search, wish: Wish, display: Display) -> tuple[Settings, Scoring]:

@@ -106,7 +106,7 @@ class Parent:
             numbers[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
         if self._best is not None:
             numbers[f"best/{self._metric}"] = value_of(self._best)
-        numbers["trial/ended"] = len(self._seen)
+        numbers["trial/ended"] = sum(trial.number in self._seen and counts(trial) for trial in self._trials.all())
         return numbers
 
     def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:

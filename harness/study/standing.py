@@ -33,10 +33,12 @@ class Tried:
 class Standing:
     """How far a study is.
 
-    metric: what trials are compared by. running: that somebody is training now. Those tried again are not counted.
+    metric: what trials are compared by. asked: how many trials the study was asked for; total: as many, or as many as
+    have ended where these are more. running: that somebody is training now. Those tried again are not counted.
     """
 
     metric: str
+    asked: int
     total: int
     complete: int
     pruned: int
@@ -66,7 +68,8 @@ def standing(trials: Trials, total: int) -> Standing:
     own = next((t for t in every if t.user_attrs.get("harness.own") and t.state == TrialState.COMPLETE), None)
     return Standing(
         metric=trials.settings.metric,
-        total=max(total, len(every)),
+        asked=total,
+        total=max(total, sum(state.is_finished() for state in states)),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),

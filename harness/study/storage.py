@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -24,16 +24,35 @@ JOURNAL = "optuna.journal"
 _PROBE = 8  # seconds that a database server has to answer
 
 
-def open_storage(url: str | None, root: Path, tracking_uri: str) -> BaseStorage:
+def to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def open_storage(
+    url: str | None, root: Path, tracking_uri: str, notice: Callable[[str], None] = to_stderr
+) -> BaseStorage:
     """The storage at `url`, a database; else the journal file in the folder `root`, which is made when missing.
 
+    notice: is given one line when the journal is damaged, or when another process keeps it locked.
     Raises HarnessError when it cannot be reached, or is MLflow's own database: both keep a table `alembic_version`.
     """
     quiet()
     if url is None:
-        return _journal(root / JOURNAL)
+        return _journal(root / JOURNAL, notice)
     check(url, tracking_uri)
     return _database(url)
+
+
+def open_existing(url: str | None, root: Path) -> BaseStorage | None:
+    """The storage at `url`, or the journal in `root` where there is one: looking creates no file."""
+    if url is None and not (root / JOURNAL).is_file():
+        return None
+    return open_storage(url, root, "")
+
+
+def no_studies(url: str | None, root: Path) -> str:
+    """What is said where a storage holds no study."""
+    return f"there are no studies in {shown(url, root)} yet: `harness tune` starts one"
 
 
 def check(url: str, tracking_uri: str) -> None:
@@ -87,14 +106,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def _journal(path: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+def _journal(path: Path, notice: Callable[[str], None]) -> BaseStorage:
+    from harness.study.journal import open_journal
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return open_journal(path, notice)
     except OSError as error:
         raise HarnessError(f"cannot keep studies in {path}: {error.strerror or error}") from error
     except Exception as error:
@@ -102,29 +119,6 @@ def _journal(path: Path) -> BaseStorage:
             f"the journal {path} cannot be read ({type(error).__name__}): move it away to begin anew, "
             "or give another with --storage"
         ) from error
-
-
-def _mend(path: Path) -> None:
-    """Cut off a last line that a power cut left half-written: the next one would be joined to it."""
-    from optuna.storages.journal import JournalFileSymlinkLock
-
-    if not _torn(path):
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()  # it may be a line that somebody is writing
-    try:
-        if _torn(path):
-            with path.open("rb+") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def _torn(path: Path) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:  # OSError: it is not there, or empty
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-    return False
 
 
 def _database(url: str) -> BaseStorage:

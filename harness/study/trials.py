@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness.changes import CHANGED
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
+from harness.files import safe_file_name
+from harness.study.journal import waiting_for
 from harness.study.sampling import Sampler, distributions
 from harness.study.settings import Settings, own_values
-from harness.study.storage import asking
+from harness.study.storage import asking, to_stderr
 from harness.tracking.liveness import gone, this_process
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
@@ -78,7 +80,7 @@ class Trials:
         )
         self._distributions = distributions(settings.search)
         # Decisions about who does what are made one after the other; between hosts the storage alone decides.
-        self._lock = FileLock(folder / f"{_file_name(name)}.lock")
+        self._lock = FileLock(folder / f"study-{safe_file_name(name)}.lock")
         self._held: dict[int, Claim] = {}
         self._unclaimed: dict[int, float] = {}  # when we first saw it so, on the monotonic clock
 
@@ -99,7 +101,9 @@ class Trials:
                 return None
             study.set_user_attr(_IDENTITY, dict(identity or {}))  # first: a study with settings is complete
             study.set_user_attr(_SETTINGS, settings.to_json())
-            return cls(storage, name, settings, folder)
+            trials = cls(storage, name, settings, folder)
+            trials.name_metric()
+            return trials
 
     @classmethod
     def find(cls, storage: BaseStorage, name: str, folder: Path) -> Trials | None:
@@ -160,6 +164,13 @@ class Trials:
         """What of that has changed in mid-study, and since which trial, as the user allowed; None where nothing has."""
         return self.identity.get(CHANGED)
 
+    def name_metric(self) -> None:
+        """Tell Optuna what the values of trials are: optuna-dashboard and Optuna's plots show that name."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self.study.metric_names is None:
+                self.study.set_metric_names([f"validation/{self.settings.metric}"])
+
     def kept(self, tags: Mapping[str, str]) -> bool:
         """Whether the process that has these liveness tags still keeps the study's run."""
         if tags.get("harness.host") == socket.gethostname():
@@ -169,7 +180,8 @@ class Trials:
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
         """While one process of this host decides, the others wait."""
-        with self._lock:
+        message = f"another process is deciding about study {self.name}: waiting for it"
+        with waiting_for(self._lock, message, to_stderr):
             yield
 
     # Taking ------------------------------------------------------------------------------------------------------
@@ -180,7 +192,7 @@ class Trials:
         Those that somebody has begun come first, and without company: what they were drawn from is known already.
         """
         claims: list[Claim] = []
-        with self._lock, asking():
+        with self.deciding(), asking():
             if not self.all():
                 self.study.enqueue_trial(own_values(self.settings), user_attrs={"harness.own": True})
             self._sweep()
@@ -300,7 +312,7 @@ class Trials:
 
     def fail(self, claim: Claim, error: str, *, again: bool) -> None:
         """A trial that an exception ended; again: it is tried anew, as another trial, while it has attempts left."""
-        with self._lock, asking():
+        with self.deciding(), asking():
             claim.trial.set_user_attr("harness.error", redact(error)[:500])
             if again and claim.attempt < ATTEMPTS:
                 attributes = {"harness.retry_of": claim.number, "harness.attempt": claim.attempt + 1}
@@ -390,7 +402,3 @@ def _pruner(settings: Settings) -> BasePruner:
     if settings.pruner == "none":
         return NopPruner()
     return SuccessiveHalvingPruner(min_resource=settings.rung, reduction_factor=settings.reduction)
-
-
-def _file_name(study: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", study)

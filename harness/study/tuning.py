@@ -13,6 +13,7 @@ from harness.course import Display, Quiet, Status, truthful
 from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.files import safe_file_name
 from harness.scoring import Scoring
 from harness.search import Search
 from harness.stopping import interruptions
@@ -55,7 +56,7 @@ def tune(
     Raises HarnessError, before anything trains, for a search or a storage that cannot be used, and for a study of that
     name that searches otherwise.
     """
-    storage = storages.open_storage(wish.storage, store.root, store.uri)
+    storage = storages.open_storage(wish.storage, store.root, store.uri, display.notice)
     name = wish.study or (experiment.name if experiment else "default")
     with contextlib.ExitStack() as code:
         trials, scoring, new = opened(storage, name, experiment, search, wish, store, display, code)
@@ -72,6 +73,7 @@ def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display:
         wish = replace(wish, trials=total)
         if trials.total != total:
             trials.total = total
+        trials.name_metric()  # a study of an earlier version has none
         parent = parent_of(trials, wish, store, display, new=new)
         if not new:
             _greet(trials, total, display)
@@ -92,7 +94,10 @@ def _greet(trials: Trials, total: int, display: Display) -> None:
     now = standing(trials, total)
     left = max(0, total - now.ended)
     what = f"{left} to go" if left else "nothing is left to train"
-    display.notice(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
+    if now.ended > total:
+        display.notice(f"study {trials.name} has {now.ended} trials already, of {total} to be reached: {what}")
+    else:
+        display.notice(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
 
 
 def _concluded(trials: Trials, total: int, store: Store, watch: Watch, stopped: str | None) -> Result:
@@ -153,8 +158,7 @@ def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
         text = parents.best_experiment(trials.settings, found, trials.name).to_yaml()
     except HarnessError:  # it is said where it is logged
         return None
-    folder = store.root / "studies" / trials.name.replace("/", "_")
-    path = folder / "best.yaml"
+    path = store.root / "studies" / safe_file_name(trials.name) / "best.yaml"
     try:
         with writing(path) as file:  # several commands may end one study together
             file.write(text.encode())

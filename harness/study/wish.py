@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.study import storage as storages
 from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
+
+LONGEST_NAME = 200  # characters of a study's name
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph separators
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,22 @@ class Wish:
     allow_changes: bool = False
 
 
+def check_name(study: str) -> None:
+    """Raise HarnessError for a name that MLflow's tags or Optuna's databases do not take."""
+    if not study.strip() or len(study) > LONGEST_NAME or any(unicodedata.category(each) in _UNSEEN for each in study):
+        shown = repr(study if len(study) <= 60 else f"{study[:57]}...")
+        raise HarnessError(f"--study {shown}: expected a name of 1 to {LONGEST_NAME} characters, in one line")
+    if "'" in study and '"' in study:  # MLflow's filters cannot say it
+        raise HarnessError(f"--study {study}: expected a name without both kinds of quotation marks")
+
+
 def check(wish: Wish, tracking_uri: str, experiment: Experiment | None = None) -> None:
     """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs.
 
     experiment: what is searched, where that is known before its study is.
     """
+    if wish.study is not None:
+        check_name(wish.study)
     if wish.storage is not None:
         storages.check(wish.storage, tracking_uri)
     for what, value, known in (

@@ -14,8 +14,11 @@ from optuna.trial import TrialState
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.study import trials as module
+from harness.study.listing import _row
+from harness.study.standing import standing
 from harness.study.storage import open_storage
 from harness.study.trials import Trials, best, counts
+from harness.study.wish import check_name
 
 from .common import settings
 
@@ -284,3 +287,46 @@ def test_a_line_cut_short_by_a_power_cut_is_mended(trials: Trials, tmp_path: Pat
     (claim,) = mended.claim(2)
     mended.complete(claim, "run", 2.0)
     assert [trial.value for trial in other(trials, tmp_path).all()] == [1.0, 2.0]
+
+
+def test_what_is_said_of_a_study_counts_each_trial_once(trials: Trials) -> None:
+    """Those that diverged are complete, and one that is tried again is not counted."""
+    ended = iter(trials.claim(9, 9))
+    trials.complete(next(ended), "run", 1.0)
+    trials.complete(next(ended), "run", 99.0, diverged="in epoch 1")
+    pruned = next(ended)
+    trials.report(pruned, "run", 2, 3.0)
+    trials.prune(pruned, "run")
+    trials.fail(next(ended), "no such layer", again=False)
+    trials.fail(next(ended), "out of luck", again=True)
+    for claim in ended:
+        trials.release(claim)
+    now = standing(trials, 2)
+    assert (now.complete, now.pruned, now.failed, now.running) == (2, 1, 1, 0)
+    assert (now.ended, now.asked, now.total) == (4, 2, 4)
+    assert standing(trials, 9).total == 9
+    row = _row(trials)
+    assert (row["complete"], row["pruned"], row["failed"], row["running"]) == (2, 1, 1, 0)
+    assert row["waiting"] == 5  # four that were released, and the one that is tried again
+
+
+def test_a_study_tells_optuna_what_its_values_are(trials: Trials) -> None:
+    assert trials.study.metric_names == ["validation/kid"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "expected a name of 1 to 200 characters"),
+        ("  ", "expected a name of 1 to 200 characters"),
+        ("x" * 201, "expected a name of 1 to 200 characters"),
+        ("two\nlines", "in one line"),
+        ("\0", "in one line"),
+        ("\udcff", "in one line"),
+        ("""both ' and " """, "without both kinds of quotation marks"),
+    ],
+)
+def test_a_name_that_no_store_takes_is_refused(name: str, said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        check_name(name)
+    check_name("any other, as ../a/b or it's \N{FIRE}")

@@ -152,6 +152,37 @@ def test_another_metric_is_maximised(harness: Harness, small: Path) -> None:
         assert trial.intermediate_values.items() <= steps.items()
 
 
+# A storage in a bad state ----------------------------------------------------------------------------------------
+
+
+def test_a_stale_lock_and_a_damaged_line_end_no_study(harness: Harness, small: Path) -> None:
+    tune(harness, "--trials", "1", "--epochs", "1")
+    journal = small / "mlruns" / "optuna.journal"
+    (small / "mlruns" / "optuna.journal.lock").symlink_to("/gone/optuna.journal")  # of a killed process, moved since
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 5, "wor\n')
+    damaged = journal.read_bytes()
+    said = tune(harness, "--trials", "2", "--epochs", "1")
+    assert "left out 1 damaged line of" in said
+    assert "2 of 2 trials (2 complete" in said
+    assert_one_to_one(2)
+    assert (small / "mlruns" / "optuna.journal.damaged-1").read_bytes() == damaged
+    again = harness("studies", "--json")
+    assert json.loads(again.out)[0]["complete"] == 2
+    assert "damaged" not in again.err, "it is mended once"
+    said = tune(harness, "--trials", "1", "--epochs", "1")
+    assert "FINISHED  study small  2 trials (1 was asked for; 2 complete, 0 pruned, 0 failed)" in said
+
+
+@pytest.mark.parametrize("name", ["..", "a/b"])
+def test_a_studys_name_is_no_path(harness: Harness, small: Path, name: str) -> None:
+    from harness.files import safe_file_name
+
+    tune(harness, "--trials", "1", "--epochs", "1", "--study", name)
+    kept = [path for path in small.parent.rglob("best.yaml") if "artifacts" not in path.parts]
+    assert kept == [small / "mlruns" / "studies" / safe_file_name(name) / "best.yaml"]
+
+
 # Fused -----------------------------------------------------------------------------------------------------------
 
 
@@ -547,11 +578,28 @@ def test_studies_are_listed(harness: Harness, small: Path, study_of_one: None) -
     assert "small" in harness("studies").out
 
 
-def test_without_studies_that_is_said(harness: Harness, small: Path) -> None:
-    for command in (["studies"], ["tune", "--dashboard"]):
-        said = harness(*command)
-        assert said.code == 2
-        assert "there are no studies here" in said.err
+def test_an_empty_list_of_studies_is_no_error(harness: Harness, small: Path) -> None:
+    said = harness("studies")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("there are no studies in ")
+    assert said.out.count("\n") == 1
+    said = harness("studies", "--json")
+    assert (said.code, json.loads(said.out)) == (0, [])
+    assert not (small / "mlruns" / "optuna.journal").exists(), "looking creates no file"
+    said = harness("studies", "--storage", f"sqlite:///{small / 'empty.db'}")
+    assert (said.code, said.out.count("\n")) == (0, 1)
+
+
+def test_the_dashboard_needs_a_study(harness: Harness, small: Path) -> None:
+    said = harness("tune", "--dashboard")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "there are no studies in" in said.err
+
+
+def test_the_dashboard_of_an_unknown_study_is_refused(harness: Harness, small: Path, study_of_one: None) -> None:
+    said = harness("tune", "--dashboard", "--study", "other")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "there is no study 'other' to open; there are small" in said.err
 
 
 def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) -> None:
@@ -608,15 +656,19 @@ def test_the_dashboard_opens(harness: Harness, small: Path, study_of_one: None) 
     try:
         line = wait_for(process, "optuna-dashboard on")
         address = line.split("on ")[1].split(" ")[0]
+        assert address.endswith("/dashboard/studies/0"), "the page of the only study, not the list"
+        site = address.partition("/dashboard")[0]
         deadline = time.monotonic() + 30
         while True:
             try:
-                studies = json.load(urllib.request.urlopen(address.replace("/dashboard", "/api/studies"), timeout=5))
+                studies = json.load(urllib.request.urlopen(f"{site}/api/studies", timeout=5))
                 break
             except OSError:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
         assert [study["study_name"] for study in studies["study_summaries"]] == ["small"]
+        study = json.load(urllib.request.urlopen(f"{site}/api/studies/0", timeout=5))
+        assert study["objective_names"] == ["validation/kid"], "not Objective 0"
     finally:
         process.kill()
         process.wait()
