@@ -12,12 +12,12 @@ _HASHED = re.compile(r"-[0-9a-f]{8}$")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)  # Windows opens no file of that name
 
 
-def safe_file_name(name: str) -> str:
+def safe_file_name(name: str, *, unique: bool = True) -> str:
     """A file name for `name`: never a path, valid on Linux, macOS and Windows, and different for different names.
 
     A plain name (lower-case letters, digits, `_`, `.` and `-`) is its own file name. Of any other, unusual characters
     become `_` and a hash of the name is appended. So `a/b` and `a_b` get two files, and so do `Best` and `best`, which
-    some file systems do not tell apart.
+    some file systems do not tell apart. unique: else there is no hash, and `a/b` and `a_b` share a file name.
     """
     plain = _PLAIN.fullmatch(name) and len(name) <= LONGEST and not name.endswith(".")
     if plain and not _HASHED.search(name) and not _DEVICES.match(name):
@@ -25,4 +25,4 @@ def safe_file_name(name: str) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     shown = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)[:LONGEST]).lstrip(".-")
     prefix = "_" if not shown or _DEVICES.match(shown) else ""
-    return f"{prefix}{shown}-{digest}"
+    return f"{prefix}{shown}-{digest}" if unique else f"{prefix}{shown}"

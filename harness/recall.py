@@ -230,7 +230,7 @@ def history_to(
     """
     run = single(store, run)
     name = run.info.run_name
-    out = out or Path(f"{safe_file_name(name)}-history.webp")
+    out = out or Path(f"{safe_file_name(name, unique=False)}-history.webp")
     history = grids(store, run)
     if out.suffix == ".png":
         history = [history[index] for index in animations.evenly(len(history), SHEET)]

@@ -38,3 +38,10 @@ def test_any_name_becomes_one_file_name(name: str, tmp_path: Path) -> None:
 def test_no_two_names_share_a_file() -> None:
     for one, other in itertools.combinations(ODD, 2):
         assert safe_file_name(one).casefold() != safe_file_name(other).casefold(), (one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("a/b c", "a_b_c"), ("Best", "Best"), ("..", "_"), ("../x", "_x"), ("con", "_con")]
+)
+def test_without_a_hash_a_name_is_safe_all_the_same(name: str, made: str) -> None:
+    assert safe_file_name(name, unique=False) == made
