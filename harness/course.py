@@ -20,6 +20,7 @@ from harness.experiment import Experiment
 from harness.gan import Report, Training, sample_inputs
 from harness.quality import Ranked
 from harness.scoring import Scoring, Split
+from harness.stopping import Deadline, stopped_by
 from harness.tracking import RunLog, save_generator, save_sampler
 
 GRID = 100  # images in a sample grid
@@ -31,7 +32,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class Options:
     """How a run is carried out and kept; nothing here changes its numbers.
 
-    deadline: on the clock of `time.monotonic`; the run ends at the last epoch boundary before it.
+    deadline: when the command has to have ended; the run ends at an epoch boundary before it.
     pruned_at: the epoch after which this run was to end already, before its process died.
     pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
     final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
@@ -44,7 +45,7 @@ class Options:
     parent: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
-    deadline: float | None = None
+    deadline: Deadline = field(default_factory=Deadline)
     system_metrics: bool = True
     pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
     pruned_at: int | None = None
@@ -60,6 +61,7 @@ class Outcome:
     reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM, max-time
     or pruned.
     unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
+    first: epochs that were trained by earlier commands.
     metrics: of the last epoch. scores: of the best generator at the end, on the split that Options.final names, which
     is their prefix; empty where not scored.
     """
@@ -76,6 +78,7 @@ class Outcome:
     reason: str | None = None
     stopped: str | None = None
     unshipped: str | None = None
+    first: int = 0
 
 
 class Display(Protocol):
@@ -146,6 +149,7 @@ class Course:
         self._best = best
         self._first: Callable[[], None] | None = first
         self._has_progressed = False
+        self._saved: int | None = None
 
     def due(self, report: Report) -> bool:
         """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
@@ -154,25 +158,23 @@ class Course:
         every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
         return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
 
-    def after(self, report: Report, scores: Ranked | None, stopped: str | None) -> bool:
+    def after(self, report: Report, scores: Ranked | None) -> bool:
         """Log, draw and save what an epoch has brought. True when the run ends with it.
 
-        scores: where they were due. stopped: why the run is to end before its last epoch, if it is.
+        scores: where they were due.
         """
         training, log, experiment = self.training, self.log, self.training.experiment
         epoch, last = report.epoch, report.epoch == experiment.train.epochs
         metrics = dict(report.metrics)
+        pruned = False
         if scores is not None:
             # First in the store, they are what MLflow's comparison page colours its lines by.
             metrics = {**scores.metrics("quality"), **metrics}
-            pruned = epoch == self.options.pruned_at or (
-                self.options.pruned is not None and self.options.pruned(log.run_id, epoch, metrics)
-            )
-            if pruned and not last:
+            ask = self.options.pruned
+            pruned = epoch == self.options.pruned_at or (ask is not None and ask(log.run_id, epoch, metrics))
+            pruned = pruned and not last
+            if pruned:
                 log.tags({"harness.pruned": str(epoch)})
-                stopped = "pruned"
-        stopped = None if last else stopped
-        ending = bool(stopped or last or report.diverged)
         if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
             save(log, training, self._best, name="best")
         self._change()
@@ -186,17 +188,47 @@ class Course:
             log.tags({"harness.diverged": report.diverged})
             reason = f"diverged in epoch {epoch}: {report.diverged}"
             self.outcome = replace(self.outcome, status="FAILED", reason=reason)
-        elif ending or epoch % experiment.track.checkpoint_every == 0:
-            save(log, training, self._best)
-        if ending or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
             self._draw(epoch)
-        if stopped and not report.diverged:
-            self._stop(epoch, stopped)
-        return ending
+            return True
+        if last or epoch % experiment.track.checkpoint_every == 0:
+            self._save(epoch)
+        if last or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
+            self._draw(epoch)
+        if pruned:
+            self.stop("pruned")
+        return pruned or last
+
+    def stop(self, stopped: str) -> None:
+        """End the run with the epoch that was trained last: save and draw it, where that is not done yet."""
+        epoch, deadline = self.outcome.epoch, self.options.deadline
+        with deadline.timed("stop"):
+            self._save(epoch)
+            if not self._draws(epoch):
+                # The first neighbours take long, and are worth no delay.
+                self._draw(epoch, neighbours=stopped != "max-time" or deadline.knows("draw"))
+        self._stop(epoch, stopped)
+
+    @property
+    def complete(self) -> bool:
+        """Whether its last epoch is trained."""
+        return self.outcome.epoch >= self.training.experiment.train.epochs
+
+    def out_of_time(self, runs: int = 1) -> bool:
+        """Whether another epoch, with what has to follow it, would not end before the deadline.
+
+        runs: how many are trained together, and end one after the other.
+        """
+        last = self.outcome.epoch + 1 >= self.training.experiment.train.epochs
+        return self.options.deadline.near("epoch", *runs * ["conclude" if last else "stop", "finish"])
+
+    def _save(self, epoch: int) -> None:
+        if self._saved != epoch:
+            save(self.log, self.training, self._best)
+            self._saved = epoch
 
     def _stop(self, epoch: int, stopped: str) -> None:
-        how = "pruned" if stopped == "pruned" else f"stopped by {stopped}"
-        reason = f"{how}; epoch {epoch} of {self.training.experiment.train.epochs} is saved"
+        saved = f"epoch {epoch} of {self.training.experiment.train.epochs} is saved"
+        reason = f"pruned; {saved}" if stopped == "pruned" else stopped_by(stopped, saved)
         self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
 
     @property
@@ -230,13 +262,17 @@ class Course:
     def _draws(self, epoch: int) -> bool:
         return epoch % self.training.experiment.track.samples_every == 0
 
-    def _draw(self, epoch: int) -> None:
+    def _draw(self, epoch: int, *, neighbours: bool = True) -> None:
         """The same digits as ever, and beside them the training images that they are nearest to."""
+        with self.options.deadline.timed("draw" if neighbours else "grid"):
+            self._draw_now(epoch, with_neighbours=neighbours)
+
+    def _draw_now(self, epoch: int, *, with_neighbours: bool) -> None:
         samples = self.training.sample(GRID)
         grid = pictures.grid(samples)
         self.outcome = replace(self.outcome, grid=grid)
         _log_picture(self.log, "samples", epoch, grid)
-        if self.scoring and not _has_picture(self.log, "neighbours", epoch):
+        if self.scoring and with_neighbours and not _has_picture(self.log, "neighbours", epoch):
             neighbours = self.scoring.neighbours(samples)
             if neighbours is not None:
                 _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
@@ -245,10 +281,13 @@ class Course:
     def conclude(self) -> Outcome:
         """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
         self.log.tags({"harness.epoch": str(self.outcome.epoch)})
+        deadline = self.options.deadline
         if self.outcome.status != "KILLED":
-            self.outcome = _conclude(self, self._best)
+            with deadline.timed("conclude"):
+                self.outcome = _conclude(self, self._best)
         self._progressed()
-        shipped = self.log.finish(self.outcome.status)
+        with deadline.timed("finish"):
+            shipped = self.log.finish(self.outcome.status)
         unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
         return replace(self.outcome, unshipped=unshipped)
 

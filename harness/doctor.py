@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+from harness import commands
 from harness.errors import HarnessError, redact
 
 PACKAGES = ("torch", "torchvision", "mlflow", "optuna")
@@ -75,7 +76,8 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"
     yield Finding("tracking", True, f"{store.shown_uri} answers; {newest}")
     if waiting:
-        yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `harness sync` ships what has ended")
+        sync = commands.harness("sync", store=store.uri)
+        yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `{sync}` ships what has ended")
 
 
 def _data() -> Iterator[Finding]:

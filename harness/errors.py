@@ -1,6 +1,8 @@
 """The one exception that means: the user can put this right."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class HarnessError(Exception):
@@ -11,7 +13,7 @@ class HarnessError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(redact(" ".join(message.split())))
+        super().__init__(redact(re.sub(r"\s*[\r\n]\s*", " ", message.strip())))
 
 
 class UnreachableError(HarnessError):
@@ -36,7 +38,8 @@ def brief(error: Exception) -> str:
 def redact(text: str) -> str:
     """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`.
 
-    The URI of a file has none: what looks like one is a folder's name.
+    The URI of a file has none: what looks like one is a folder's name. The user of a database whose address has no
+    password is no secret, and stays.
     """
     parts = re.split(r"((?:sqlite|file):///[^\s'\"]*)", text)
     return "".join(part if index % 2 else _redact(part) for index, part in enumerate(parts))
@@ -45,5 +48,16 @@ def redact(text: str) -> str:
 def _redact(text: str) -> str:
     # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare
     # http://host:5000/a@b, which is better than to show a password.
-    text = re.sub(r"://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", "://***@", text)
+    text = re.sub(r"([a-z][\w+]*)?://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", _hidden, text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
+
+
+def _hidden(address: re.Match[str]) -> str:
+    plain_user = re.fullmatch(r"(?:postgres|mysql|mariadb|mssql)[\w+]*://[\w.-]+@", address[0])
+    return address[0] if plain_user else f"{address[1] or ''}://***@"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; the nearest names are ...`, to be put behind an error about a name that is none of `known`; else nothing."""
+    near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3)
+    return f"; the nearest names are {', '.join(near)}" if near else ""

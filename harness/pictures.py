@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from harness import commands
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -142,6 +143,36 @@ def writing(path: Path, option: str) -> Iterator[None]:
         ) from error
 
 
+_MAGIC = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture",
+    b"BM": "a BMP picture",
+}
+
+
+def _no_archive(start: bytes) -> str | None:
+    """Why a file that starts with these bytes is no NPZ file, which is a ZIP archive; None for one that may be."""
+    if start.startswith(b"PK"):
+        return None
+    if not start:
+        return "it is empty"
+    if start.startswith(b"\x93NUMPY"):
+        return "it is one array without a name (.npy); save numpy.load(FILE.npy) as `images`"
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return f"it is {kind}; give the images themselves, as an array"
+    return f"it is no ZIP archive, and begins with {start!r}"
+
+
+def _not_npz(path: Path, reason: str) -> HarnessError:
+    sample = commands.harness("sample", "RUN", out="FILE.npz")
+    return HarnessError(
+        f"{path} is not an NPZ file (as of numpy.savez('FILE.npz', images=ARRAY), or of `{sample}`): {reason}"
+    )
+
+
 def load_npz(path: Path) -> Tensor:
     """`images` of anyone's NPZ file, as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
     import torch
@@ -149,17 +180,23 @@ def load_npz(path: Path) -> Tensor:
     images = None
     try:
         with path.open("rb") as file:
+            if reason := _no_archive(file.read(16)):
+                raise _not_npz(path, reason)
+            file.seek(0)
             arrays = np.load(file, allow_pickle=False)
-            if isinstance(arrays, np.ndarray):
-                raise TypeError("it is one array without a name")
             names = list(arrays)
             if "images" in names:
                 images = arrays["images"]
+    except HarnessError:
+        raise
     except FileNotFoundError as error:
         raise HarnessError(f"there is no file {path}") from error
+    except OSError as error:
+        raise _not_npz(path, str(error.strerror or error)) from error
     except Exception as error:  # there is no telling what a damaged file makes zipfile, zlib and numpy raise
-        reason = " ".join(str(error).split())
-        raise HarnessError(f"{path} is not an NPZ file (numpy.savez(FILE, images=...)): {reason}") from error
+        if "allow_pickle" in str(error):
+            raise _not_npz(path, "Object arrays cannot be loaded; give an array of numbers") from error
+        raise _not_npz(path, f"it is damaged or cut short ({' '.join(str(error).split())})") from error
     if images is None:
         raise HarnessError(f"{path} holds {', '.join(names) or 'nothing'}; expected an array named `images`")
     if images.dtype != np.uint8 or images.ndim not in {3, 4}:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness import animations, changes, checkpoints, data, pictures, trust
+from harness import animations, changes, checkpoints, commands, data, pictures, trust
 from harness import experiment as experiments
 from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
@@ -235,9 +235,10 @@ def history_to(
     if out.suffix == ".png":
         history = [history[index] for index in animations.evenly(len(history), SHEET)]
     elif len(history) < 2:
+        longer = commands.harness("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
         raise HarnessError(
             f"run {name} has one sample grid only, of epoch {history[0].epoch}, and an animation needs two: draw it "
-            "with --out FILE.png, or train on with `harness run --resume`"
+            f"with --out FILE.png, or train on with `{longer}`"
         )
     if run.info.status == "RUNNING":
         notice(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")

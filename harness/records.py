@@ -7,22 +7,23 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
-from harness import pictures, ranking
+from harness import commands, pictures, ranking
 from harness.errors import HarnessError
 from harness.ranking import KID, Ranking
-from harness.tracking import Store
+from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
 _STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "running"}  # else stopped on the way
+_GRID = re.compile(r"epoch-(\d+)\.png")
 
 
 def _to_stderr(text: str) -> None:
@@ -59,7 +60,10 @@ def _best_trial(store: Store, study: Run, notice: Callable[[str], None]) -> Run:
     scores = {trial.info.run_id: trial.data.metrics.get(f"validation/{metric}", math.nan) for trial in ended}
     complete = [trial for trial in ended if math.isfinite(scores[trial.info.run_id])]
     deleted = store.children(run_id, {"harness.trial": best}, deleted=True) if best is not None else []
-    restore = "".join(f"; `mlflow runs restore --run-id {run.info.run_id}` brings it back" for run in deleted[:1])
+    restore = ""
+    if deleted:
+        line = commands.mlflow("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
+        restore = f"; `{line}` brings it back"
     if not complete:
         if best is not None:
             raise HarnessError(f"trial {best}, the best of study {name}, is deleted, and no other is complete{restore}")
@@ -92,7 +96,10 @@ class Grid(NamedTuple):
 
     @property
     def caption(self) -> list[str]:
-        return [f"epoch {self.epoch}" + ("" if self.score is None else f" · {self.ranking.label} {self.score:.4f}")]
+        # Scored against held-out images, while tables have the scores of the test split.
+        split = "validation " if self.ranking.against_real else ""
+        score = "" if self.score is None else f" · {split}{self.ranking.label} {self.score:.4f}"
+        return [f"epoch {self.epoch}{score}"]
 
 
 def grids(store: Store, run: Run) -> list[Grid]:
@@ -106,7 +113,7 @@ def grids(store: Store, run: Run) -> list[Grid]:
             samples = store.download(run.info.run_id, "samples", folder)
         except HarnessError as error:
             raise missing from error
-        named = ((re.fullmatch(r"epoch-(\d+)\.png", path.name), path) for path in samples.glob("*.png"))
+        named = ((_GRID.fullmatch(path.name), path) for path in samples.glob("*.png"))
         try:
             found = {int(match[1]): pictures.load_image(path) for match, path in named if match}
         except HarnessError as error:
@@ -130,37 +137,51 @@ def newest_grid(store: Store, run_id: str) -> Path | None:
     parts = urlparse(run.info.artifact_uri)
     if parts.scheme not in {"", "file"}:
         return None
-    grids = sorted((Path(unquote(parts.path)) / "samples").glob("*.png"))
-    return grids[-1] if grids else None
+    named = ((_GRID.fullmatch(path.name), path) for path in (Path(unquote(parts.path)) / "samples").glob("*.png"))
+    found = {int(match[1]): path for match, path in named if match}
+    return found[max(found)] if found else None
 
 
 def summary(run: Run) -> dict[str, Any]:
     """What `harness runs` says of a run; times in seconds, `started` as local ISO time.
 
-    epoch: how many were trained, None while it runs; epochs: how many were planned. Numbers that are not finite are
-    None.
+    epoch: how many were trained, None while it runs; epochs: how many were planned. Of replicates it is instead
+    seeds_ended: how many seeds have ended, and seeds: how many were planned. seconds: while it was worked on, None
+    while it runs. Numbers that are not finite are None.
     """
     info, tags = run.info, run.data.tags
-    ended = info.end_time / 1000 if info.end_time else None
-    planned = None if tags.get("harness.kind") == "study" else run.data.params.get("train.epochs")
+    kind = tags.get("harness.kind", "")
+    planned = None if kind in ("study", "replicates") else run.data.params.get("train.epochs")
+    seeds = _number(tags.get("harness.seeds")) if kind == "replicates" else None
+    ended = tags.get("harness.seeds.ended", seeds if info.status == "FINISHED" else None) if seeds else None
     return {
         "run_id": info.run_id,
         "name": info.run_name,
         "experiment_id": info.experiment_id,
-        "kind": tags.get("harness.kind", ""),
+        "kind": kind,
         "experiment": tags.get("harness.experiment", ""),
         "parent": tags.get("mlflow.parentRunId"),
         "status": info.status,
         "diverged": tags.get("harness.diverged"),
         "epoch": _number(tags.get("harness.epoch")),
         "epochs": _number(tags.get("harness.epochs") or planned),
+        "seeds": seeds,
+        "seeds_ended": _number(ended),
         "started": datetime.fromtimestamp(info.start_time / 1000).isoformat(timespec="seconds"),
-        "seconds": ended - info.start_time / 1000 if ended else None,
+        "seconds": None if info.status == "RUNNING" else seconds_of(run),
         "metrics": {name: value if math.isfinite(value) else None for name, value in run.data.metrics.items()},
     }
 
 
-def _number(text: str | None) -> int | None:
+def progress(summary: Mapping[str, Any]) -> str:
+    """`2/3`, epochs trained of those planned, or `2/3 seeds`; of a `summary`."""
+    for done, planned, unit in (("epoch", "epochs", ""), ("seeds_ended", "seeds", " seeds")):
+        if summary[planned] is not None:
+            return f"{'?' if summary[done] is None else summary[done]}/{summary[planned]}{unit}"
+    return ""
+
+
+def _number(text: str | int | None) -> int | None:
     return None if text is None else int(text)
 
 

@@ -18,7 +18,7 @@ from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.gan import generate, resolved_population, sample_inputs
 from harness.ranking import Ranking
-from harness.stopping import Deadline, interruptions
+from harness.stopping import interruptions
 from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store
 
@@ -35,6 +35,7 @@ class Replicates:
 
     run_id: str
     name: str
+    seeds: int
     outcomes: Mapping[int, Outcome]
     means: Mapping[str, float]
     deviations: Mapping[str, float]
@@ -63,6 +64,7 @@ def replicate(
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if together is None:
         together = resolved_population(experiment, training.images, seeds)
+    tags = provenance.tags(training, scoring)  # what they share: data, judge, device
     del training, scoring  # their memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
     with interruptions():
@@ -72,7 +74,7 @@ def replicate(
             kind="replicates",
             params=experiment.leaves(),
             tags={
-                "harness.experiment": experiment.name,
+                **tags,
                 "harness.seeds": str(seeds),
                 "harness.population": str(together),
                 **identity,
@@ -145,6 +147,7 @@ def _replicate(
     stopped = None
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
+    options.deadline.reserve("seeds")
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
     with interruptions() as stop:
         if not log.resumed:
@@ -158,20 +161,24 @@ def _replicate(
                 for seed in group
             }
             outcomes |= _some(plans, known, seeds, store, display)
+            ended = sum(outcome.stopped is None for outcome in outcomes.values())
+            log.tags({"harness.seeds.ended": str(ended)})
             # A signal in the last epoch lets what is trained finish, and nobody else start.
             stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
-            if stopped is None and Deadline(options.deadline).passed:
+            if stopped is None and options.deadline.near("prepare", "epoch", *together * ["stop", "finish"]):
                 stopped = "max-time"
             if stopped:
                 break
         complete = len(outcomes) == seeds and not any(outcome.stopped for outcome in outcomes.values())
         if complete:
             stopped = None
-            means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
-        status: Status = "FINISHED" if complete else "KILLED"
-        shipped = log.finish(status)
+        with options.deadline.timed("seeds"):
+            if complete:
+                means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
+            status: Status = "FINISHED" if complete else "KILLED"
+            shipped = log.finish(status)
     unshipped = None if shipped else log.lost or "the tracking server did not take everything"
-    return Replicates(log.run_id, name, outcomes, means, deviations, status, stopped, unshipped)
+    return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped)
 
 
 def _summarise(

@@ -22,7 +22,7 @@ from harness.gan import Training
 from harness.gan.networks import fitting
 from harness.preparing import prepare as prepare
 from harness.scoring import Scoring
-from harness.stopping import Deadline, interruptions
+from harness.stopping import interruptions
 from harness.tracking import RunLog, Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def run(
     ready: images and judge of a run like this one, to be used again.
     Raises HarnessError before the run is created when data, device or store are not as they should be.
     """
-    return carry_out(*prepare(experiment, display, ready), store, options, display)
+    with options.deadline.timed("prepare"):
+        prepared = prepare(experiment, display, ready)
+    return carry_out(*prepared, store, options, display)
 
 
 def carry_out(training: Training, scoring: Scoring | None, store: Store, options: Options, display: Display) -> Outcome:
@@ -194,8 +196,8 @@ def reopened(
 
     # Where only the end is missing, this is what there is to report.
     grid = pictures.grid(training.sample(GRID))
-    metrics = dict(known.run.data.metrics)
-    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", checkpoint.epoch, metrics, grid=grid)
+    metrics, done = dict(known.run.data.metrics), checkpoint.epoch
+    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", done, metrics, grid=grid, first=done)
     course = Course(outcome, training, scoring, known.best, log, display, options, first)
     course.catch_up(checkpoint.epoch)
     return course
@@ -214,14 +216,21 @@ def _drive(course: Course) -> Outcome:
         shown(display, training, course.outcome.name),
         watched(course.log, options.system_metrics),
     ):
-        deadline = Deadline(options.deadline)
-        for report in training:
-            stopped = stop.signal or ("max-time" if deadline.near() else None)
+        options.deadline.start_lap()
+        late = course.out_of_time() and not course.complete
+        if late:
+            course.stop("max-time")
+        for report in () if late else training:
             scores = None
             if course.scoring and course.due(report):
                 (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
-            if course.after(report, scores, stopped):
+            if course.after(report, scores):
                 break
+            options.deadline.end_lap()
+            if stopped := stop.signal or ("max-time" if course.out_of_time() else None):
+                course.stop(stopped)
+                break
+            options.deadline.start_lap()
     training.forget_recording()  # it holds on to the training, and with it to the GPU's memory
     return course.conclude()
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+_REQUESTS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time limit"}
+
 
 @dataclass
 class Stop:
@@ -18,6 +20,11 @@ class Stop:
 
 
 _current: Stop | None = None
+
+
+def stopped_by(stopped: str, saved: str) -> str:
+    """What to say of a command that was stopped by SIGINT, SIGTERM or max-time, as someone had asked for."""
+    return f"stopped as requested by {_REQUESTS[stopped]}: {saved} (KILLED in MLflow)"
 
 
 @contextmanager
@@ -60,24 +67,66 @@ def hangups() -> Iterator[None]:
         signal.signal(signal.SIGHUP, previous)
 
 
-class Deadline:
-    """Whether another epoch would still end in time, going by the longest so far, and a tenth more.
+# Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores
+# and models of one that is complete; mean curves of seeds; a study's plots; and the end of the process itself.
+_GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 2.0}
 
-    at: on the clock of `time.monotonic`, or None for no limit.
+
+class Deadline:
+    """When a command has to have ended, and how long each kind of its work took at most.
+
+    at: on the clock of `time.monotonic`, or None for no limit. One that is shared by all runs of a command knows from
+    the first what the next ones will take.
     """
 
-    def __init__(self, at: float | None) -> None:
+    def __init__(self, at: float | None = None) -> None:
         self._at = at
-        self._began = time.monotonic()
-        self._longest = 0.0
+        self._longest = dict(_GUESSES)
+        self._measured: set[str] = set()
+        self._reserved = {"exit"}
+        self._lap = time.monotonic()
 
-    def near(self) -> bool:
-        """Ask once an epoch: from one asking to the next all of an epoch goes by, scores and checkpoints too."""
-        now = time.monotonic()
-        self._longest = max(self._longest, now - self._began)
-        self._began = now
-        return self._at is not None and now + 1.1 * self._longest > self._at
+    def near(self, *work: str) -> bool:
+        """Whether this work would not end in time: going by the longest of each kind so far, and a tenth more.
+
+        What is reserved is counted in; what was never measured or guessed counts as nothing.
+        """
+        if self._at is None:
+            return False
+        needed = sum(self._longest.get(what, 0.0) for what in (*work, *self._reserved))
+        return time.monotonic() + 1.1 * needed > self._at
 
     @property
     def passed(self) -> bool:
         return self._at is not None and time.monotonic() >= self._at
+
+    def reserve(self, *work: str) -> None:
+        """Keep time for this work at the end, whatever comes before it; the end of the process always is."""
+        self._reserved |= set(work)
+
+    def knows(self, what: str) -> bool:
+        """Whether work of this kind was measured."""
+        return what in self._measured
+
+    def took(self, what: str, seconds: float) -> None:
+        """Learn how long a piece of work took."""
+        before = self._longest.get(what, 0.0) if what in self._measured else 0.0
+        self._longest[what] = max(before, seconds)
+        self._measured.add(what)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Learn how long a piece of work takes that is done inside."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(what, time.monotonic() - began)
+
+    def start_lap(self) -> None:
+        """An epoch begins."""
+        self._lap = time.monotonic()
+
+    def end_lap(self) -> None:
+        """The epoch has ended, with its scores, pictures and checkpoints."""
+        self.took("epoch", time.monotonic() - self._lap)

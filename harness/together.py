@@ -18,7 +18,7 @@ from harness.gan import Population, Report, Training
 from harness.quality import Ranked
 from harness.running import Interrupted
 from harness.scoring import Scoring
-from harness.stopping import Deadline, interruptions
+from harness.stopping import interruptions
 from harness.tracking import Store
 
 
@@ -83,20 +83,29 @@ def run_together(
         name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
         options = plans[0].options
         with running.shown(display, leader, name), running.watched(courses[leader].log, options.system_metrics):
-            deadline = Deadline(options.deadline)
-            for reports in population:
-                stopped = stop.signal or ("max-time" if deadline.near() else None)
+            options.deadline.start_lap()
+            waiting = [course for course in courses.values() if not course.complete]
+            late = any(course.out_of_time(len(waiting)) for course in waiting)
+            for course in waiting if late else []:
+                course.stop("max-time")
+            for reports in () if late else population:
                 scored = _scores(scoring, courses, reports)
                 display.epoch(_mean(reports))
                 # All are saved before one is scored for its end, which takes its time.
                 ended = [
-                    training
-                    for training, report in reports
-                    if courses[training].after(report, scored.get(training), stopped)
+                    training for training, report in reports if courses[training].after(report, scored.get(training))
                 ]
+                options.deadline.end_lap()
+                going = [training for training, _ in reports if training not in ended]
+                late = any(courses[training].out_of_time(len(going)) for training in going)
+                if stopped := stop.signal or ("max-time" if late else None):
+                    for training in going:
+                        courses[training].stop(stopped)
+                    ended += going
                 population.keep([training for training, _ in reports if training not in ended])
                 for training in ended if population.members else []:
                     conclude(training)
+                options.deadline.start_lap()
         for training in trainings:
             if training not in outcomes:
                 conclude(training)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import child
+from harness import child, commands
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
-from harness.tracking.uris import database_of, sqlite_uri
+from harness.uris import database_of, sqlite_uri
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -45,7 +45,8 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
         return Page(pages.of_run(wanted[0]), f"run {wanted[0].info.run_name}")
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
-        raise HarnessError(f"there is no run in {store.shown_uri} yet: `harness run` makes one")
+        start = commands.harness("run", store=store.uri)
+        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` makes one")
     experiment = newest.info.experiment_id
     name = store.client.get_experiment(experiment).name
     view = store.save_view(name, store.runs(limit=RECENT, project=name, children=True))

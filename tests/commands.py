@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageSequence
 
-from harness.tracking.uris import sqlite_uri
+from harness.uris import sqlite_uri
 
 
 class Said(NamedTuple):
@@ -68,6 +69,12 @@ def spawn(*arguments: str) -> subprocess.Popen[str]:
     code = "from harness.cli import main; main()"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def give_time_for_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command from now on stops as by --max-time, after the first epoch that it trains."""
+    late = lambda course, runs=1: course.outcome.epoch > course.outcome.first  # noqa: E731
+    monkeypatch.setattr("harness.course.Course.out_of_time", late)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:

@@ -156,7 +156,7 @@ def test_a_history_has_every_logged_grid_to_the_pixel(harness: Harness, tmp_path
     grids = logged(run.info.run_id, tmp_path)
     kid = {point.step: point.value for point in client().get_metric_history(run.info.run_id, "quality/kid")}
     assert sorted(kid) == [2, 3]
-    captions = ["epoch 1", f"epoch 2 · KID {kid[2]:.4f}", f"epoch 3 · KID {kid[3]:.4f}"]
+    captions = ["epoch 1", f"epoch 2 · validation KID {kid[2]:.4f}", f"epoch 3 · validation KID {kid[3]:.4f}"]
     expected = [pictures.captioned(grid, [caption]) for grid, caption in zip(grids, captions, strict=True)]
 
     said = harness("history", "a/b c")
@@ -265,7 +265,8 @@ def test_runs_without_a_history_are_one_line(harness: Harness) -> None:
     client().delete_run(run_id)
     answer = harness("history", run_id)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "is deleted; `mlflow runs restore" in answer.err
+    assert "is deleted; `MLFLOW_TRACKING_URI=" in answer.err
+    assert "mlflow runs restore --run-id" in answer.err
     assert files() == {"one.png"}
 
 

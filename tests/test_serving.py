@@ -21,7 +21,7 @@ import requests
 from harness.ports import free_port
 from harness.tracking import Store
 
-from .commands import Harness, Server, client, run_named, size_of, spawn, wait_for
+from .commands import Harness, Server, client, give_time_for_one_epoch, run_named, size_of, spawn, wait_for
 
 
 def _processes_of(address: str) -> list[str]:
@@ -58,6 +58,7 @@ def test_the_printed_lines_work_and_a_signal_ends_everything(
     assert size_of(tmp_path / "digits.png") == (302, 62)
     answer = subprocess.run(["bash", "-ec", array], check=True, cwd=tmp_path, capture_output=True, text=True)
     assert answer.stdout.strip() == "20 images of 28 x 28"
+    assert _ask(address, {"count": 2}) == _ask(address, {"count": 2, "seed": 0})
     with pytest.raises(urllib.error.HTTPError) as refused:
         _ask(address, {"count": 0, "seed": 0})
     assert refused.value.code == 400
@@ -77,8 +78,11 @@ def _ask(address: str, row: dict[str, int]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_run_without_a_sampler_is_served_from_its_checkpoint(harness: Harness) -> None:
-    stopped = harness("run", "tiny.yaml", "--name", "short", "--max-time", "0.001s", "--no-system-metrics")
+def test_a_run_without_a_sampler_is_served_from_its_checkpoint(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_time_for_one_epoch(monkeypatch)
+    stopped = harness("run", "tiny.yaml", "--name", "short", "--max-time", "1h", "--no-system-metrics")
     assert stopped.code == 3, stopped.err
     port = free_port(0)
     process = spawn("serve", "short", "--port", str(port))
@@ -142,8 +146,9 @@ def test_bad_input_is_one_line(gallery: Harness, arguments: list[str], said: str
     assert result.err.count("\n") == 1
 
 
-def test_a_run_without_models_cannot_be_promoted(harness: Harness) -> None:
-    assert harness("run", "tiny.yaml", "--name", "short", "--max-time", "0.001s", "--no-system-metrics").code == 3
+def test_a_run_without_models_cannot_be_promoted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_time_for_one_epoch(monkeypatch)
+    assert harness("run", "tiny.yaml", "--name", "short", "--max-time", "1h", "--no-system-metrics").code == 3
     result = harness("promote", "short", "--as", "digits")
     assert result.code == 2
     assert "is KILLED and has no model `sampler` to promote" in result.err
@@ -154,7 +159,8 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert harness("run", "tiny.yaml", "--name", "longer", "--epochs", "1", "--no-system-metrics").code == 0
-    longer = ("run", "--resume", "longer", "--epochs", "9", "--max-time", "0.001s", "--no-system-metrics")
+    give_time_for_one_epoch(monkeypatch)
+    longer = ("run", "--resume", "longer", "--epochs", "9", "--max-time", "1h", "--no-system-metrics")
     assert harness(*longer).code == 3
     assert "is KILLED and has no model `sampler`" in harness("promote", "longer", "--as", "digits").err
     from harness import serving

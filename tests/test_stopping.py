@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
 from harness import stopping
-from harness.stopping import Deadline, interruptions
+from harness.stopping import Deadline, interruptions, stopped_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -33,22 +34,72 @@ def test_who_runs_many_sees_the_signal_that_one_was_sent() -> None:
         assert fresh.signal is None
 
 
-def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time that deadlines see; it is 100 at first."""
     now = 100.0
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
-    deadline = Deadline(150.0)
-    now = 120.0  # an epoch of 20 s
-    assert not deadline.near()
-    now = 125.0  # one of 5 s: 125 + 1.1 * 20 still fits
-    assert not deadline.near()
-    now = 130.0
-    assert deadline.near()
+
+    def set_to(value: float) -> None:
+        nonlocal now
+        now = value
+
+    return set_to
+
+
+EXIT = stopping._GUESSES["exit"]
+
+
+def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(clock: Callable[[float], None]) -> None:
+    deadline = Deadline(150.0 + 1.1 * EXIT)
+    deadline.start_lap()
+    clock(120.0)  # an epoch of 20 s
+    deadline.end_lap()
+    deadline.start_lap()
+    assert not deadline.near("epoch")
+    clock(125.0)  # one of 5 s: 125 + 1.1 * 20 still fits
+    deadline.end_lap()
+    assert not deadline.near("epoch")
+    clock(130.0)
+    assert deadline.near("epoch")
     assert not deadline.passed
-    now = 150.0
+    clock(150.0 + 1.1 * EXIT)
     assert deadline.passed
+
+
+def test_what_follows_an_epoch_needs_time_too(clock: Callable[[float], None]) -> None:
+    deadline = Deadline(150.0 + 1.1 * EXIT)
+    deadline.took("epoch", 10.0)
+    deadline.took("stop", 10.0)
+    with deadline.timed("conclude"):
+        clock(130.0)
+    clock(110.0)
+    assert not deadline.near("epoch", "stop")
+    assert deadline.near("epoch", "conclude"), "30 s of scores and models"
+    assert deadline.near("epoch", "stop", "stop", "stop"), "three runs that end one after the other"
+    deadline.reserve("conclude")
+    assert deadline.near("epoch", "stop"), "what has to be done whenever the command stops"
+
+
+def test_a_guess_counts_until_the_work_was_measured(clock: Callable[[float], None]) -> None:
+    deadline = Deadline(100.0 + 1.1 * EXIT + 1.0)
+    assert not deadline.knows("conclude")
+    assert deadline.near("conclude")
+    deadline.took("conclude", 0.1)
+    assert deadline.knows("conclude")
+    assert not deadline.near("conclude")
 
 
 def test_without_a_limit_no_deadline_is_near() -> None:
     deadline = Deadline(None)
-    assert not deadline.near()
+    deadline.took("epoch", 1e9)
+    assert not deadline.near("epoch")
     assert not deadline.passed
+
+
+@pytest.mark.parametrize(
+    ("stopped", "who"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("max-time", "the time limit")]
+)
+def test_a_stop_that_was_asked_for_is_called_that(stopped: str, who: str) -> None:
+    said = stopped_by(stopped, "epoch 3 of 9 is saved")
+    assert said == f"stopped as requested by {who}: epoch 3 of 9 is saved (KILLED in MLflow)"

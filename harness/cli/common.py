@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import trust
+from harness import commands, trust
 from harness.errors import HarnessError, NoStoreError
 from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
 
@@ -134,7 +133,8 @@ def store_at(uri: str | None, *, create: bool = False) -> Store:
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
-        raise NoStoreError("there are no runs here: ./mlruns/mlflow.db does not exist; start one with `harness run`")
+        start = commands.harness("run")
+        raise NoStoreError(f"there are no runs here: ./mlruns/mlflow.db does not exist; start one with `{start}`")
     return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
 
 
@@ -162,24 +162,16 @@ def exit_code(outcome: Outcome) -> int:
 def where_to_look(store: Store, run_id: str) -> list[tuple[str, str]]:
     """How to look at a run in MLflow's UI. Does not ask the store: it may be away by now."""
     run = store.written(run_id)
-    if run is not None and (link := store.link(run)):
-        return [("look", link)]
-    import shlex
-
-    from harness.tracking.uris import sqlite_uri
-
-    usual = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(Path("mlruns/mlflow.db").absolute())
-    elsewhere = "" if store.uri == usual else f" --tracking-uri {shlex.quote(store.shown_uri)}"
-    return [("look", f"{program('harness')} ui {run_id[:8]}{elsewhere}")]
+    link = None if run is None else store.link(run)
+    return [("look", link or commands.harness("ui", run_id[:8], store=store.uri))]
 
 
-def program(name: str) -> str:
-    """How `harness` or `mlflow` is called from here: by name where it is on the PATH, else from our environment."""
-    import shutil
-
-    beside = Path(sys.executable).with_name(name)
-    return name if shutil.which(name) or not beside.exists() else shown_path(beside)
+def unshipped_rows(store: Store, reason: str) -> list[tuple[str, str]]:
+    """What to say of a run whose tracking server did not take everything."""
+    sync = commands.harness("sync", store=store.uri)
+    return [("tracking", f"{reason}; all is kept here: `{sync}` ships it later")]
 
 
-def shown_path(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    for label, text in rows:
+        click.echo(f"  {label:9}{text}")

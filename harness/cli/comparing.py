@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import json_option, program, store_at, tracking_uri_option
-from harness.errors import HarnessError
+from harness import commands
+from harness.cli.common import json_option, store_at, tracking_uri_option
+from harness.errors import HarnessError, redact
 
 if TYPE_CHECKING:
     from harness.comparing import Comparison
@@ -71,11 +72,11 @@ def compare(
         if html:
             curves, more = comparing.curves_of(store, found)
             notices += more
-            command = shlex.join(["harness", *sys.argv[1:]])
+            command = shlex.join(["harness", *map(redact, sys.argv[1:])])
             comparing.write_report(html, store, found, tiles, curves, notices=notices, command=command)
             written.append(html)
     runs = [row.run for row in found.rows]
-    look = store.comparison_link(runs) or shlex.join([program("harness"), "ui", *(row.short_id for row in found.rows)])
+    look = store.comparison_link(runs) or commands.harness("ui", *(row.short_id for row in found.rows), store=store.uri)
     if as_json:
         plain = comparing.as_json(store, found) | {"notices": notices, "look": look, "files": [str(p) for p in written]}
         click.echo(json.dumps(plain, indent=2))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness import trust
+from harness import commands, trust
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     allow_changes_option,
@@ -18,7 +18,7 @@ from harness.cli.common import (
     store_at,
     tracking_uri_option,
 )
-from harness.errors import HarnessError, NoStoreError
+from harness.errors import HarnessError, NoStoreError, nearest
 
 
 @click.command(short_help="List recent runs, their status and numbers.")
@@ -37,14 +37,16 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     from harness import records
 
     if project is not None and store.client.get_experiment_by_name(project) is None:
-        names = ", ".join(experiment.name for experiment in store.client.search_experiments())
-        raise HarnessError(f"--project {project!r}: there is no such MLflow experiment; there are {names}")
+        names = [experiment.name for experiment in store.client.search_experiments()]
+        near = nearest(project, names) or f"; there are {', '.join(names)}"
+        raise HarnessError(f"--project {project!r}: there is no such MLflow experiment{near}")
     found = [records.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     if not found:
-        click.echo(f"there are no runs in {store.shown_uri} yet: `harness run` makes one")
+        start = commands.harness("run", store=store.uri)
+        click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
         return
     from harness.display import duration, print_table
     from harness.ranking import among
@@ -63,7 +65,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 row["run_id"][:8],
                 row["kind"],
                 row["status"],
-                "" if row["epochs"] is None else f"{'?' if row['epoch'] is None else row['epoch']}/{row['epochs']}",
+                records.progress(row),
                 *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
                 row["started"].replace("T", " ")[:16],
                 "" if row["seconds"] is None else duration(row["seconds"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import commands
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
@@ -20,16 +22,17 @@ from harness.cli.common import (
     code_options,
     experiment_options,
     json_option,
-    program,
+    print_rows,
     refuse_silent_store,
     run_options,
     seconds_of,
-    shown_path,
     store_at,
     tidy,
+    unshipped_rows,
     where_to_look,
 )
 from harness.errors import HarnessError
+from harness.stopping import Deadline, stopped_by
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trials", type=click.IntRange(1), help="In total.  [default: what the study was asked for before, else 20]"
 )
-@click.option("--study", help="Its name; one that exists is gone on with.  [default: the experiment's name]")
+@click.option("--study", help="Study name; one that exists is resumed.  [default: the experiment's name]")
 @experiment_options
 @click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
 @click.option("--pruner", help="halving or none.  [default: halving]")
@@ -68,7 +71,12 @@ if TYPE_CHECKING:
     type=click.Choice(["full", "tuning"]),
     help="Of --confirm: the experiment's, or a trial's.  [default: full]",
 )
-@click.option("--storage", metavar="URL", help="postgresql://... for many machines.  [default: mlruns/optuna.journal]")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar=commands.STORAGE,
+    help="postgresql://... for many machines; else $HARNESS_STORAGE, else mlruns/optuna.journal.",
+)
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead, at the study if one is named.")
 @run_options
 @code_options
@@ -111,8 +119,8 @@ def tune(
     best.yaml and --confirm keep the file's values. --set of a leaf of `search:` gives it that one value. The first line
     of output says what a trial is.
 
-    The same command again goes on where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad input,
-    3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
+    The same command again continues where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad
+    input, 3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
     """
     started = time.monotonic()
     if dashboard:
@@ -158,7 +166,7 @@ def tune(
         direction=direction,
         fuse=None if fuse in (None, "auto") else int(fuse),
         workers=workers,
-        deadline=None if limit is None else started + limit,
+        deadline=Deadline(None if limit is None else started + limit),
         name=name,
         tags=labels,
         note=note,
@@ -173,7 +181,9 @@ def tune(
         result = studies.tune(found, searched, wish, store, display)
     finally:
         display.close()
-    _print_study(store, result, time.monotonic() - started)
+    _print_study(
+        store, result, None if go_on else experiment or "default", changes, storage, time.monotonic() - started
+    )
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     if confirm and result.standing.own and result.standing.best == result.standing.own:
@@ -199,7 +209,9 @@ def _print_trial(search: Search, experiment: Experiment) -> None:
         click.echo(f"not searched: {values} in every trial (command line)")
 
 
-def _print_study(store: Store, result: Any, seconds: float) -> None:
+def _print_study(
+    store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None, seconds: float
+) -> None:
     from harness.display import duration, shown_values
 
     now, metric = result.standing, result.settings.metric
@@ -208,8 +220,13 @@ def _print_study(store: Store, result: Any, seconds: float) -> None:
         said = f"{now.ended} trials ({now.asked} {'was' if now.asked == 1 else 'were'} asked for; {counts})"
     else:
         said = f"{now.ended} of {now.asked} trials ({counts})"
-    click.echo(f"\n{'KILLED' if result.stopped else 'FINISHED'}  study {result.name}  {said} in {duration(seconds)}")
+    fresh = f", {now.ended - result.before} of them" if result.before else ""
+    status = "STOPPED" if result.stopped else "FINISHED"
+    click.echo(f"\n{status}  study {result.name}  {said}{fresh} in {duration(seconds)}")
     rows = []
+    if result.stopped:
+        left = now.total - now.ended
+        rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
     if now.best is not None:
         rows.append(("best", f"trial {now.best.number}: validation {metric} {now.best.score:.4f}"))
         rows.append(("", shown_values(now.best.values)))
@@ -221,19 +238,37 @@ def _print_study(store: Store, result: Any, seconds: float) -> None:
             else f"{metric} {now.own.score:.4f}  " + shown_values(now.own.values)
         )
         rows.append(("own", own))
-    rows += [("edge", line) for line in result.edges]
+    if result.edges:
+        rows += [("edge", edge.said) for edge in result.edges]
+        rows.append(("wider", _wider(store, result, experiment, changes, storage)))
     if result.unshipped:
-        rows.append(("tracking", f"{result.unshipped}; all is kept here: `harness sync` ships it later"))
+        rows += unshipped_rows(store, result.unshipped)
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
-        rows.append(("train it", f"{program('harness')} run {shown_path(result.best_file)}"))
+        best = commands.shown_path(result.best_file)
+        rows.append(("train it", commands.harness("run", best, store=store.uri)))
     if result.stopped:
-        trusted = " --trust" if result.settings.base.imports else ""
-        rows.append(("go on", f"{program('harness')} tune --study {result.name} --trials {now.total}{trusted}"))
+        trusted = bool(result.settings.base.imports)
+        resume = commands.harness(
+            "tune", study=result.name, trials=now.asked, store=store.uri, storage=storage, trust=trusted
+        )
+        rows.append(("continue", resume))
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
-    for label, text in rows:
-        click.echo(f"  {label:9}{text}")
+    print_rows(rows)
+
+
+def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None) -> str:
+    """The command of a new study with wider ranges; only its new options where the experiment's file is not known."""
+    wider = [edge.wider for edge in result.edges]
+    if experiment is None:
+        return " ".join(f"--set {shlex.quote(value)}" for value in wider) + "  (in a new study)"
+    options: dict[str, Any] = {
+        "study": f"{result.name}-wider",
+        "trials": result.standing.total,
+        "set": [*changes, *wider],
+    }
+    return commands.harness("tune", experiment, store=store.uri, storage=storage, **options)
 
 
 def _print_confirmed(confirmed: Any) -> int:
@@ -247,7 +282,12 @@ def _print_confirmed(confirmed: Any) -> int:
 
 
 @click.command(short_help="List the studies, and how far they are.")
-@click.option("--storage", metavar="URL", help="A database.  [default: mlruns/optuna.journal]")
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar=commands.STORAGE,
+    help="A database; else $HARNESS_STORAGE, else mlruns/optuna.journal.",
+)
 @json_option
 def studies(storage: str | None, as_json: bool) -> None:
     """List the studies of a storage: trials, the best score and its values."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from harness.cli.common import EXIT_OF_SIGNAL, code_options, program, store_at, tracking_uri_option
+from harness import commands
+from harness.cli.common import EXIT_OF_SIGNAL, code_options, print_rows, store_at, tracking_uri_option
+from harness.errors import redact
 
 
 @click.command(short_help="Answer with images over HTTP.")
@@ -39,13 +43,21 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     only the alias moves.
     """
     store = store_at(tracking_uri)
-    import shlex
 
     from harness import records
 
     promoted = store.promote(records.single(store, store.find(run)), name, alias)
     known = "" if promoted.fresh else " (it was there already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
-    click.echo(f"  load     mlflow.set_tracking_uri({store.shown_uri!r})")
-    click.echo(f"           mlflow.pyfunc.load_model({promoted.address!r})")
-    click.echo(f"  serve    {program('harness')} serve {shlex.quote(promoted.address)}")
+    lines = ["import mlflow", *loading(store.uri), f"mlflow.pyfunc.load_model({promoted.address!r})"]
+    rows = [("" if index else "load", line) for index, line in enumerate(lines)]
+    print_rows([*rows, ("serve", commands.harness("serve", promoted.address, store=store.uri))])
+
+
+def loading(store: str) -> list[str]:
+    """The lines of Python that name a store to MLflow; none where its environment variables do."""
+    if os.environ.get(commands.STORE) and redact(store) != store:
+        return []
+    other_registry = os.environ.get("MLFLOW_REGISTRY_URI")
+    shown = redact(store)
+    return [f"mlflow.set_tracking_uri({shown!r})"] + ([f"mlflow.set_registry_uri({shown!r})"] if other_registry else [])

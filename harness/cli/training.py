@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import commands
 from harness.cli.common import (
     EXIT_FAILED,
     EXIT_OF_SIGNAL,
@@ -18,17 +19,18 @@ from harness.cli.common import (
     code_options,
     exit_code,
     experiment_options,
-    program,
+    print_rows,
     refuse_silent_store,
     run_options,
     seconds_of,
-    shown_path,
     store_at,
     tidy,
     tracking_uri_option,
+    unshipped_rows,
     where_to_look,
 )
 from harness.errors import HarnessError
+from harness.stopping import Deadline, stopped_by
 
 if TYPE_CHECKING:
     from harness.course import Outcome
@@ -71,7 +73,7 @@ def run(
     """Train EXPERIMENT (a name from experiments/ or a YAML file; `default` when left out) as one MLflow run.
 
     Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
-    or SIGTERM. Stopped runs go on with --resume. The first Ctrl-C lets the epoch end and saves; the second stops
+    or SIGTERM. Stopped runs continue with --resume. The first Ctrl-C lets the epoch end and saves; the second stops
     at once.
     """
     started = time.monotonic()
@@ -112,7 +114,7 @@ def run(
         name=name,
         tags=labels,
         note=note,
-        deadline=None if limit is None else started + limit,
+        deadline=Deadline(None if limit is None else started + limit),
         system_metrics=not no_system_metrics,
         allow_changes=allow_changes,
     )
@@ -122,15 +124,20 @@ def run(
 
     parent = store.find(resume) if resume else None
     if parent is not None and parent.data.tags.get("harness.kind") == "study":
-        raise HarnessError(
-            f"{resume} is a study: go on with it by `harness tune --study {parent.data.tags['harness.study']}`"
+        known = parent.data.tags
+        storage = known.get("harness.storage", "")  # a database, or the path of the usual journal
+        line = commands.harness(
+            "tune", study=known["harness.study"], store=store.uri, storage=storage if "://" in storage else None
         )
+        raise HarnessError(f"{resume} is a study: resume it with `{line}`")
     if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
         if values:
             raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
-        return _print_replicates(replicating.resume(parent, store, options, display))
+        return _print_replicates(store, replicating.resume(parent, store, options, display))
     if seeds is not None and wanted is not None:
-        return _print_replicates(replicating.replicate(wanted, seeds, store, options, display, together=together))
+        return _print_replicates(
+            store, replicating.replicate(wanted, seeds, store, options, display, together=together)
+        )
     if resume:
         outcome = running.resume(resume, store, values, options, display)
     else:
@@ -158,7 +165,8 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
-    click.echo(f"\n{outcome.status}  {outcome.name}  {outcome.epoch} of {epochs} epochs in {duration(seconds)}")
+    taken = f", {outcome.epoch - outcome.first} of them" if outcome.first else ""
+    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken} in {duration(seconds)}")
     rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
     if outcome.reason:
         rows.append(("why", outcome.reason))
@@ -170,36 +178,44 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         shown = ranking.shown(outcome.scores, "test")
         rows.append(("test", f"{shown}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
-        rows.append(("tracking", f"{outcome.unshipped}; all is kept here: `harness sync` ships it later"))
-    elif grid := records.newest_grid(store, outcome.run_id):
-        rows.append(("grid", shown_path(grid)))
-    trusted = " --trust" if outcome.experiment.imports else ""
-    rows.append(("sample", f"{program('harness')} sample {short} --count 100 --out digits.png{trusted}"))
+        rows += unshipped_rows(store, outcome.unshipped)
+    trusted = bool(outcome.experiment.imports)
+    if not outcome.unshipped:
+        if grid := records.newest_grid(store, outcome.run_id):
+            rows.append(("grid", commands.shown_path(grid)))
+        sample = commands.harness("sample", short, count=100, out="digits.png", store=store.uri, trust=trusted)
+        rows.append(("sample", sample))
     if outcome.status == "KILLED":
-        rows.append(("go on", f"{program('harness')} run --resume {short}{trusted}"))
+        rows.append(("continue", commands.harness("run", resume=short, store=store.uri, trust=trusted)))
     if not outcome.unshipped:
         rows += where_to_look(store, outcome.run_id)
-    for label, text in rows:
-        click.echo(f"  {label:9}{text}")
+    print_rows(rows)
 
 
-def _print_replicates(result: Replicates) -> int:
-    click.echo(f"\n{result.status}  {result.name}  {len(result.outcomes)} seeds")
+def _said(outcome: Outcome) -> str:
+    return "STOPPED" if outcome.stopped else outcome.status
+
+
+def _print_replicates(store: Store, result: Replicates) -> int:
+    click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
-        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {outcome.status:9} {shown} {outcome.reason or ''}".rstrip())
+        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {shown} {outcome.reason or ''}".rstrip())
     if result.means:
         ranking = next(iter(result.outcomes.values())).experiment.ranking
         for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
             mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
             click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
-    click.echo(f"  run       {result.run_id}")
+    rows = [("run", result.run_id)]
     if result.unshipped:
-        click.echo(f"  tracking  {result.unshipped}; all is kept here: `harness sync` ships it later")
+        rows += unshipped_rows(store, result.unshipped)
     if result.stopped:
-        imports = any(outcome.experiment.imports for outcome in result.outcomes.values())
-        trusted = " --trust" if imports else ""
-        click.echo(f"  go on     {program('harness')} run --resume {result.run_id[:8]}{trusted}")
+        rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
+        trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
+        resume = commands.harness("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
+        rows.append(("continue", resume))
+    print_rows(rows)
+    if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness import ranking as rankings
 from harness import records
-from harness.errors import DeletedRunError, HarnessError
+from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.ranking import RANKINGS, Ranking
-from harness.tracking import Store
+from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -51,8 +49,7 @@ class Row:
     @property
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
-        end = self.run.info.end_time or time.time() * 1000
-        return float(end - self.run.info.start_time) / 1000
+        return seconds_of(self.run)
 
     @property
     def ranking(self) -> Ranking:
@@ -165,10 +162,9 @@ def compare(
 def _trials(store: Store, name: str) -> list[Run]:
     studies = store.tagged({"harness.kind": "study", "harness.study": name})
     if not studies:
-        known = {run.data.tags.get("harness.study", "") for run in store.tagged({"harness.kind": "study"})}
-        raise HarnessError(
-            f"--study {name!r}: there is no such study{_nearest(name, known)}; `harness studies` lists them"
-        )
+        known = sorted({run.data.tags.get("harness.study", "") for run in store.tagged({"harness.kind": "study"})})
+        near = nearest(name, known) or f"; there are {', '.join(known[:20]) or 'none yet'}"
+        raise HarnessError(f"--study {name!r}: there is no such study in {store.shown_uri}{near}")
     trials = [
         trial
         for parent in studies
@@ -185,14 +181,10 @@ def _runs_of(store: Store, name: str) -> list[Run]:
     runs = [run for run in store.tagged({"harness.experiment": name}) if run.data.tags.get("harness.kind") in kinds]
     runs = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     if not runs:
-        known = {run.data.tags.get("harness.experiment", "") for run in store.runs(limit=1000)}
-        raise HarnessError(f"--experiment {name!r}: no run of it is here{_nearest(name, known)}")
+        known = {run.data.tags.get("harness.experiment", "") for run in store.recent()}
+        near = nearest(name, sorted(known)) or f"; there are runs of {', '.join(sorted(known)) or 'nothing yet'}"
+        raise HarnessError(f"--experiment {name!r}: no run of it is here{near}")
     return list(reversed(runs))
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=3)
-    return f"; the nearest names are {', '.join(near)}" if near else ""
 
 
 def _ranked(ranking: Ranking, rows: list[Row]) -> tuple[str | None, list[Row]]:
@@ -238,10 +230,15 @@ def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
         names = sorted(store.client.get_experiment(project).name for project in projects)
         said.append(f"the runs are of different projects: {', '.join(names)}")
     for what, values in (
-        ("trained on different data", {row.run.data.tags.get("harness.dataset", "") for row in rows}),
-        ("scored by different judges", {row.run.data.tags.get("harness.judge", "") for row in rows} - {""}),
+        ("trained on different data", {_tag(row, "harness.dataset") for row in rows}),
+        ("scored by different judges", {_tag(row, "harness.judge") for row in rows} - {""}),
         ("scored with different numbers of samples", {row.run.data.params.get("quality.samples", "") for row in rows}),
     ):
         if len(values) > 1:
             said.append(f"the runs were {what} ({'; '.join(sorted(values))}): their scores do not compare")
     return said
+
+
+def _tag(row: Row, key: str) -> str:
+    """A tag of a run; of replicates of older versions, which lack it, that of a seed."""
+    return str(row.run.data.tags.get(key) or row.drawn.data.tags.get(key, ""))

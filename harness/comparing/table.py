@@ -46,10 +46,8 @@ def scores(row: Row, score: str) -> tuple[str, str]:
 
 
 def epochs(row: Row) -> str:
-    """Epochs trained, of those planned."""
-    summary = records.summary(row.run)
-    done, planned = summary["epoch"], summary["epochs"]
-    return "" if planned is None else f"{'?' if done is None else done}/{planned}"
+    """Epochs trained, or seeds that have ended, of those planned."""
+    return records.progress(records.summary(row.run))
 
 
 def short(params: list[str], among: list[str]) -> list[str]:

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from harness import changes, provenance, recall, running, trust
+from harness import changes, commands, provenance, recall, running, trust
 from harness.changes import Recorded
 from harness.course import Display
-from harness.errors import HarnessError
+from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment
 from harness.gan import resolved_population
 from harness.own import Source
@@ -46,8 +46,9 @@ def opened(
     folder = storages.meeting_place(wish.storage, store.root)
     trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
-        known = ", ".join(sorted(summary.study_name for summary in summaries(storage))) or "none yet"
-        raise HarnessError(f"there is no study {name!r} to go on with; there are {known}")
+        known = sorted(summary.study_name for summary in summaries(storage))
+        near = nearest(name, known) or f"; there are {', '.join(known) or 'none yet'}"
+        raise HarnessError(f"there is no study {name!r} to resume{near}")
     new = False
     if trials is None:
         assert experiment is not None
@@ -59,7 +60,7 @@ def opened(
             trials = Trials.find(storage, name, folder)
             assert trials is not None
     if not new:
-        _check_same(trials, experiment, search, wish)
+        _check_same(trials, experiment, search, wish, store)
         _check_labels(trials, wish, store)
         code.enter_context(code_of(trials, store))
         scoring = scoring_of(trials, store, display, allowed=wish.allow_changes)
@@ -166,7 +167,7 @@ def _needed(scoring: Scoring | None, base: Experiment) -> Scoring:
     return scoring
 
 
-def _check_same(trials: Trials, experiment: Experiment | None, search: Search | None, wish: Wish) -> None:
+def _check_same(trials: Trials, experiment: Experiment | None, search: Search | None, wish: Wish, store: Store) -> None:
     """Raise HarnessError where the study that exists is another one than what was asked for."""
     known = trials.settings
     given = Settings(
@@ -182,9 +183,10 @@ def _check_same(trials: Trials, experiment: Experiment | None, search: Search | 
         known.planned,
     )
     if differences := known.differences(given):
+        resume = commands.harness("tune", study=trials.name, store=store.uri, storage=wish.storage)
         raise HarnessError(
             f"study {trials.name} exists and differs: {'; '.join(differences)}. Search anew with --study NEW, "
-            "or go on with the old one as it is: harness tune --study " + trials.name
+            f"or resume the old one as it is: `{resume}`"
         )
 
 

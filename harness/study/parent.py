@@ -7,6 +7,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -143,8 +144,16 @@ def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Exper
     return experiment.with_values({"name": f"{settings.experiment.name}-best"[:100], "description": said})
 
 
-def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[str]:
-    """What to say of best values that lie at an edge of their range: that, and a wider range to try."""
+@dataclass(frozen=True)
+class Edge:
+    """A best value at an edge of its range: what to say of it, and a wider range to try, as a value for --set."""
+
+    said: str
+    wider: str
+
+
+def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edge]:
+    """Those of the best values that lie at an edge of their range."""
     lines = []
     for path, dimension in settings.search.space.items():
         value = values.get(path)
@@ -155,12 +164,11 @@ def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[str]:
         if EDGE < near < 1 - EDGE:
             continue
         if wider := _wider(settings, path, dimension, upper=near > 0.5):
-            range_ = f"{{low: {wider[0]:g}, high: {wider[1]:g}, log: {str(dimension.log).lower()}}}"
+            bounds = [str(int(end)) if dimension.whole else f"{end:g}" for end in wider]
+            range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}}}"
             end = "upper" if near > 0.5 else "lower"
-            lines.append(
-                f"{path} {value:.4g} lies at the {end} edge of its range, {low:g} to {high:g}: "
-                f"try --set 'search.{path}={range_}' in a new study"
-            )
+            said = f"{path} {value:.4g} lies at the {end} edge of its range, {low:g} to {high:g}"
+            lines.append(Edge(said, f"search.{path}={range_}"))
     return lines
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from harness import commands
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
 
@@ -52,13 +53,15 @@ def open_existing(url: str | None, root: Path) -> BaseStorage | None:
 
 def no_studies(url: str | None, root: Path) -> str:
     """What is said where a storage holds no study."""
-    return f"there are no studies in {shown(url, root)} yet: `harness tune` starts one"
+    start = commands.harness("tune", storage=url)
+    return f"there are no studies in {shown(url, root)} yet: `{start}` starts one"
 
 
 def check(url: str, tracking_uri: str) -> None:
     """Raise HarnessError for what is no database, or the one that MLflow keeps its runs in."""
     if "://" not in url:
         raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
+    commands.refuse_hidden(url, "--storage", commands.STORAGE)
     if _same(url, tracking_uri):
         raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
 

@@ -35,6 +35,7 @@ PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a 
 class Result:
     """How `tune` ended. stopped: by what, before the study had all its trials. edges: ranges that seem too narrow.
 
+    before: trials that had ended before this command.
     best_file: the best experiment, on this machine. unshipped: what keeps a part of the tracking here.
     """
 
@@ -44,8 +45,9 @@ class Result:
     standing: Standing
     stopped: str | None
     best_file: Path | None
-    edges: list[str]
+    edges: list[parents.Edge]
     unshipped: str | None
+    before: int = 0
 
 
 def tune(
@@ -71,6 +73,7 @@ def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display:
     with storages.asking(files=False), interruptions():
         total = wish.trials or trials.total or TRIALS
         wish = replace(wish, trials=total)
+        wish.deadline.reserve("study")
         if trials.total != total:
             trials.total = total
         trials.name_metric()  # a study of an earlier version has none
@@ -81,13 +84,14 @@ def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display:
         with truthful(parent.log) if parent else contextlib.nullcontext(), trials.beating():
             watch = Watch(trials, total, display, parent)
             progressed = parent.progressed if parent else (lambda: None)
-            display.standing(standing(trials, total))
+            before = standing(trials, total)
+            display.standing(before)
             if wish.workers > 1:
                 del scoring  # the workers have their own
                 stopped = by_workers(trials, wish, store, watch, total)
             else:
                 stopped = worker_for(trials, wish, store, scoring, display, watch.look, progressed).work()
-            return _concluded(trials, total, store, watch, stopped)
+            return replace(_concluded(trials, total, wish, store, watch, stopped), before=before.ended)
 
 
 def _greet(trials: Trials, total: int, display: Display) -> None:
@@ -100,7 +104,7 @@ def _greet(trials: Trials, total: int, display: Display) -> None:
         display.notice(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
 
 
-def _concluded(trials: Trials, total: int, store: Store, watch: Watch, stopped: str | None) -> Result:
+def _concluded(trials: Trials, total: int, wish: Wish, store: Store, watch: Watch, stopped: str | None) -> Result:
     watch.look()
     _tidy(store)
     now = standing(trials, total)
@@ -110,7 +114,9 @@ def _concluded(trials: Trials, total: int, store: Store, watch: Watch, stopped: 
     unshipped = None
     if parent is not None:
         status: Status = "KILLED" if stopped else "FINISHED"
-        if not parent.close(status):
+        with wish.deadline.timed("study"):
+            shipped = parent.close(status)
+        if not shipped:
             unshipped = parent.log.lost or "the tracking server did not take everything"
     found = best(trials.study)
     assert trials.parent is not None

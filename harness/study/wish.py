@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.stopping import Deadline
 from harness.study import storage as storages
 from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
 
@@ -21,7 +22,7 @@ class Wish:
 
     trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
     journal file. fuse: None times it.
-    rung: the epoch from which on trials may be pruned. deadline: on the clock of `time.monotonic`.
+    rung: the epoch from which on trials may be pruned. deadline: when the command has to have ended.
     allow_changes: go on although the images, the judge or the source of networks have changed.
     """
 
@@ -35,7 +36,7 @@ class Wish:
     direction: Direction | None = None
     fuse: int | None = None
     workers: int = 1
-    deadline: float | None = None
+    deadline: Deadline = field(default_factory=Deadline)
     name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None

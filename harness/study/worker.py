@@ -27,7 +27,7 @@ PAUSE = 0.5  # seconds between looks at what others are doing
 
 @dataclass
 class Worker:
-    """total: how many trials the study is to have. deadline: on the clock of `time.monotonic`.
+    """total: how many trials the study is to have. deadline: when the command has to have ended.
 
     scoring: images and judge, which all trials share that can. ended: called after every trial that was told.
     progressed: called when a trial has been trained an epoch.
@@ -40,7 +40,7 @@ class Worker:
     total: int
     scoring: Scoring
     fuse: int = 1
-    deadline: float | None = None
+    deadline: Deadline = field(default_factory=Deadline)
     tags: Mapping[str, str] = field(default_factory=dict)
     system_metrics: bool = True
     ended: Callable[[], object] = lambda: None
@@ -52,10 +52,12 @@ class Worker:
         Raises HarnessError where tracking or storage fail; what was being trained then waits to be gone on with.
         """
         with interruptions() as stop:
+            begun = False
             while True:
-                if stopped := self._stopped(stop):
+                if stopped := self._stopped(stop, begun=begun):
                     return stopped if self.trials.open(self.total) else None
                 claims = self.trials.claim(self.total, self.fuse)
+                begun = begun or bool(claims)
                 try:
                     for group in self._alike(claims):
                         self._train(group)
@@ -69,8 +71,10 @@ class Worker:
                         return None
                     time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
 
-    def _stopped(self, stop: Stop) -> str | None:
-        return stop.signal or ("max-time" if Deadline(self.deadline).passed else None)
+    def _stopped(self, stop: Stop, *, begun: bool = True) -> str | None:
+        """Why no other trial is begun. The first of a command always is, while there is any time: all must advance."""
+        late = self.deadline.near("epoch", "stop", "finish") if begun else self.deadline.passed
+        return stop.signal or ("max-time" if late else None)
 
     def _train(self, group: Sequence[Claim]) -> None:
         plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from harness.tracking.durations import seconds_of
 from harness.tracking.git import source_diff
 from harness.tracking.models import save_generator, save_sampler
 from harness.tracking.registry import Promoted
@@ -11,4 +12,4 @@ from harness.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Promoted", "Run", "RunLog", "Store", "save_generator", "save_sampler", "source_diff"]
+__all__ = ["Promoted", "Run", "RunLog", "Store", "save_generator", "save_sampler", "seconds_of", "source_diff"]

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 
+from harness import commands
 from harness.errors import HarnessError
 
 
@@ -41,10 +42,10 @@ def refuse_written(run_id: str, tags: Mapping[str, str], uri: str) -> None:
     """Raise HarnessError when another process may be writing the RUNNING run that has these tags in the store `uri`."""
     host, pid = tags.get("harness.host"), tags.get("harness.pid")
     if host and host != socket.gethostname():
+        end = f'from mlflow import MlflowClient; MlflowClient().set_terminated("{run_id}", "KILLED")'
         raise HarnessError(
-            f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process is "
-            'gone, end the run first: python -c "from mlflow import MlflowClient; '
-            f"MlflowClient('{uri}').set_terminated('{run_id}', 'KILLED')\""
+            f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process has "
+            f"ended, end the run first: `{commands.python(end, store=uri)}`"
         )
     if host and pid != str(os.getpid()) and not gone(tags):
         raise HarnessError(f"the run {run_id} is still being written by process {pid}: wait for it, or stop it")

@@ -1,45 +1,52 @@
 """Finding runs again: by id, prefix, name, or as the latest."""
 
-import difflib
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from harness.errors import DeletedRunError, HarnessError
+from harness import commands
+from harness.errors import DeletedRunError, HarnessError, nearest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 _PAGE = 200
+_RECENT = 100  # runs whose names are suggested
 _OURS = "tags.`harness.id` != ''"  # true only of runs that have the tag
 
 
 def search(
-    client: "MlflowClient", filter_string: str = "", *, experiments: list[str] | None = None, deleted: bool = False
+    client: "MlflowClient",
+    filter_string: str = "",
+    *,
+    experiments: list[str] | None = None,
+    deleted: bool = False,
+    page: int = _PAGE,
 ) -> Iterator["Run"]:
     """The runs that match, newest first, in all experiments or in those with these ids; fetched as they are read.
 
-    deleted: those that are deleted, instead of the others.
+    deleted: those that are deleted, also with their experiment, instead of the others. page: runs a request.
     """
     from mlflow.entities import ViewType
 
     view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     if experiments is None:
-        experiments = [experiment.experiment_id for experiment in _experiments(client)]
+        experiments = [experiment.experiment_id for experiment in _experiments(client, deleted=deleted)]
     token = None
     while experiments:
-        page = client.search_runs(
+        found = client.search_runs(
             experiments,
             filter_string,
             view,
-            max_results=_PAGE,
+            max_results=min(page, _PAGE),
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )
-        yield from page
-        token = page.token
+        yield from found
+        token = found.token
         if not token:
             return
 
@@ -55,16 +62,23 @@ def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Ite
     return search(client, _OURS, experiments=experiments)
 
 
-def find(client: "MlflowClient", text: str, store: str) -> "Run":
+def recent(client: "MlflowClient", limit: int = _RECENT) -> list["Run"]:
+    """Our newest runs that are no trials, in one request: enough to suggest a name, however many runs there are."""
+    wanted = "tags.`harness.kind` != 'trial'"  # true only of runs that have the tag
+    return list(itertools.islice(search(client, wanted, page=limit), limit))
+
+
+def find(client: "MlflowClient", text: str) -> "Run":
     """The run that `text` means: `latest`, an id, a unique prefix of one of at least 4 characters, or a name.
 
-    `store` names the store in errors. Raises HarnessError when no run is meant, or several.
+    Raises HarnessError when no run is meant, or several.
     """
+    store = client.tracking_uri
     if text == "latest":
         runs = (run for run in top_level(client) if run.data.tags.get("harness.kind") != "check")
         if latest := next(runs, None):
             return latest
-        raise HarnessError(f"there is no run in {store} yet: `harness run` makes one")
+        raise HarnessError(f"there is no run in {store} yet: `{commands.harness('run', store=store)}` makes one")
     if re.fullmatch(r"[0-9a-f]{32}", text) and (run := _by_id(client, text)):
         return run
     candidates = {run.info.run_id: run for run in _candidates(client, text)}
@@ -74,10 +88,29 @@ def find(client: "MlflowClient", text: str, store: str) -> "Run":
         shown = "; ".join(_describe(run) for run in list(candidates.values())[:8])
         more = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
         raise HarnessError(f"{text!r} means {len(candidates)} runs: {shown}{more}. Give one of these ids")
-    deleted = list(_candidates(client, text, deleted=True))
-    if len(deleted) == 1:
-        raise _deleted(deleted[0].info.run_id)
-    raise HarnessError(f"there is no run {text!r} in {store}{_nearest(client, text)}; `harness runs` lists them")
+    deleted = list(itertools.islice(_candidates(client, text, deleted=True), 2))
+    if deleted:
+        raise _deleted(client, deleted[0], "" if len(deleted) == 1 else f", the newest of several called {text!r},")
+    near = nearest(text, ["latest", *(str(run.info.run_name) for run in recent(client))])
+    raise HarnessError(
+        f"there is no run {text!r} in {store}{near}; `{commands.harness('runs', store=store)}` lists the runs"
+    )
+
+
+def restoring(client: "MlflowClient", run: "Run") -> str:
+    """What brings a deleted run back, as the end of a sentence; a run is deleted with its MLflow experiment, too."""
+    experiment = client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage == "deleted":
+        return (
+            f"its project {experiment.name!r} is deleted, too: {restoring_experiment(client, run.info.experiment_id)}"
+        )
+    line = commands.mlflow("runs", "restore", "--run-id", run.info.run_id, store=client.tracking_uri)
+    return f"`{line}` brings it back"
+
+
+def restoring_experiment(client: "MlflowClient", experiment_id: str) -> str:
+    line = commands.mlflow("experiments", "restore", "-x", experiment_id, store=client.tracking_uri)
+    return f"`{line}` brings it back"
 
 
 def by_id(client: "MlflowClient", run_id: str) -> "Run | None":
@@ -95,12 +128,12 @@ def by_id(client: "MlflowClient", run_id: str) -> "Run | None":
 def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
     run = by_id(client, run_id)
     if run is not None and run.info.lifecycle_stage == "deleted":
-        raise _deleted(run_id)
+        raise _deleted(client, run)
     return run
 
 
-def _deleted(run_id: str) -> DeletedRunError:
-    return DeletedRunError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+def _deleted(client: "MlflowClient", run: "Run", remark: str = "") -> DeletedRunError:
+    return DeletedRunError(f"the run {run.info.run_id}{remark} is deleted; {restoring(client, run)}")
 
 
 def _candidates(client: "MlflowClient", text: str, *, deleted: bool = False) -> Iterator["Run"]:
@@ -111,23 +144,18 @@ def _candidates(client: "MlflowClient", text: str, *, deleted: bool = False) -> 
         yield from search(client, f"attributes.run_name = {quote}{text}{quote}", deleted=deleted)
 
 
-def _nearest(client: "MlflowClient", text: str) -> str:
-    names: list[str] = []
-    for _, run in zip(range(1000), ours(client), strict=False):
-        names.append(run.info.run_name or "")
-    near = difflib.get_close_matches(text, dict.fromkeys(names), n=3)
-    return f"; the nearest names are {', '.join(near)}" if near else ""
-
-
 def _describe(run: "Run") -> str:
     started = datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M:%S")
     return f"{run.info.run_id[:12]} {run.info.run_name} started {started}"
 
 
-def _experiments(client: "MlflowClient") -> Iterator:  # type: ignore[type-arg]
+def _experiments(client: "MlflowClient", *, deleted: bool = False) -> Iterator:  # type: ignore[type-arg]
+    from mlflow.entities import ViewType
+
     token = None
     while True:
-        page = client.search_experiments(max_results=1000, page_token=token)
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        page = client.search_experiments(view, max_results=1000, page_token=token)
         yield from page
         token = page.token
         if not token:

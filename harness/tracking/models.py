@@ -52,7 +52,11 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     # MLflow drops columns that a signature lacks without a word: where `digits` are refused, they have to arrive first.
-    columns = [ColSpec("long", "count"), ColSpec("long", "seed"), ColSpec("string", "digits", required=False)]
+    columns = [
+        ColSpec("long", "count"),
+        ColSpec("long", "seed", required=False),
+        ColSpec("string", "digits", required=False),
+    ]
     example = pd.DataFrame({"count": [4], "seed": [0], **({"digits": ["2026"]} if classes else {})})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness import commands
+from harness.errors import HarnessError, nearest
 from harness.tracking import artifacts
 from harness.tracking.creating import create_once
 
@@ -74,7 +75,7 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
     if model is None:
         raise HarnessError(
             f"run {run_id[:8]} has no model `sampler` to promote: it was made before runs had one, or waits for "
-            "`harness sync`; else train it again"
+            f"`{commands.harness('sync', store=client.tracking_uri)}`; else train it again"
         )
     return model
 
@@ -111,7 +112,18 @@ def source_of(client: "MlflowClient", address: str) -> str:
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
-        raise HarnessError(f"there is no model {address!r} in the registry; `harness promote` makes one") from error
+        raise HarnessError(f"there is no model {address!r} in the registry{_known(client, name)}") from error
+
+
+def _known(client: "MlflowClient", name: str) -> str:
+    """What there is instead of a model that is missing: versions and aliases of that name, or other names."""
+    models = list(client.search_registered_models(max_results=1000))
+    found = next((model for model in models if model.name == name), None)
+    if found is not None:
+        aliases = ", ".join(f"@{alias}" for alias in sorted(found.aliases)) or "no alias"
+        return f"; {name} has {aliases}"
+    start = commands.harness("promote", "RUN", store=client.tracking_uri, **{"as": name})
+    return nearest(name, (model.name for model in models)) + f"; `{start}` registers the model of a run"
 
 
 def _make_sure_of(client: "MlflowClient", name: str) -> None:

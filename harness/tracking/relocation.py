@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.files import safe_file_name
 from harness.tracking.liveness import gone
 from harness.tracking.spool import Spool
-from harness.tracking.uris import path_of
+from harness.uris import path_of
 
 # The columns of MLflow's schema that hold a location, and tags that do: (table, column, key of the tag).
 _COLUMNS = (

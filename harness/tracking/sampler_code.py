@@ -23,8 +23,9 @@ COLUMNS, GAP = 10, 2  # of a grid
 class Sampler(mlflow.pyfunc.PythonModel):
     """Draws images; the same seed gives the same ones as `harness sample`.
 
-    Input: a table with a row for each wish: `count`, `seed`, and, where the generator is told the class, `digits`: the
-    classes to draw in turn, over and over up to `count` ("2026"; all of them in turn where it is missing or empty).
+    Input: a table with a row for each request: `count`, `seed` (0 where it is missing), and, where the generator is
+    told the class, `digits`: the classes to draw in turn, over and over up to `count` ("2026"; all of them in turn
+    where it is missing or empty).
     A generator that is not told the class refuses digits.
     Output: uint8 [N, H, W], or [N, C, H, W] in colour, of all rows one after the other; with the param `format` "png" a
     list with a grid for each row, as PNG in base64.
@@ -49,9 +50,9 @@ class Sampler(mlflow.pyfunc.PythonModel):
         images = np.concatenate(drawn)
         return images[:, 0] if images.shape[1] == 1 else images
 
-    def _inputs(self, count, seed, digits=None):
+    def _inputs(self, count, seed=None, digits=None):
         """Noise [count, latent], with the one-hot class joined to it where there are classes."""
-        count, seed = int(count), int(seed)
+        count, seed = int(count), 0 if seed is None or seed != seed else int(seed)  # NaN: missing in this row alone
         if not 1 <= count <= MOST:
             raise _refusal(f"count {count}: expected 1 to {MOST:,}")
         if seed < 0:

@@ -17,6 +17,7 @@ from harness.errors import HarnessError, UnreachableError, redact
 from harness.files import safe_file_name
 from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
 from harness.tracking.creating import create_once
+from harness.tracking.durations import resumed_tags
 from harness.tracking.git import git_tags
 from harness.tracking.inventory import Inventory
 from harness.tracking.liveness import refuse_written, this_process
@@ -25,7 +26,7 @@ from harness.tracking.relocation import artifacts_of
 from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
-from harness.tracking.uris import database_of
+from harness.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,7 +104,7 @@ class Store:
         if experiment.lifecycle_stage == "deleted":
             raise HarnessError(
                 f"the project {project!r} is deleted in {self.shown_uri}: "
-                f"`mlflow experiments restore -x {experiment.experiment_id}` brings it back, or choose another name"
+                f"{lookup.restoring_experiment(self.client, experiment.experiment_id)}, or choose another name"
             )
         return str(experiment.experiment_id)
 
@@ -167,14 +168,14 @@ class Store:
             run = self.client.get_run(run_id)
         harness_id = run.data.tags.get("harness.id")
         if run.info.lifecycle_stage == "deleted":
-            raise HarnessError(f"the run {run_id} is deleted; `mlflow runs restore --run-id {run_id}` brings it back")
+            raise HarnessError(f"the run {run_id} is deleted; {lookup.restoring(self.client, run)}")
         if not harness_id:
             raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
         # The spool's lock tells only of those who log through this folder.
         if run.info.status == "RUNNING" and not claimed:
-            refuse_written(run_id, run.data.tags, self.shown_uri)
+            refuse_written(run_id, run.data.tags, self.uri)
         spool = self._spool_of(harness_id)
-        log = None
+        log, worked = None, resumed_tags(run, spool.last_sign())
         try:
             with self._asking():
                 ship_patiently(Shipper(self.client, spool, run_id, run.info.experiment_id))
@@ -184,7 +185,7 @@ class Store:
                 log = self._log(spool, run, harness_id, held)
                 for key in log.before.tags.keys() & set(_STALE) if log.before else ():
                     self.client.delete_tag(run_id, key)
-                for key, value in _owner().items():
+                for key, value in (_owner() | worked).items():
                     self.client.set_tag(run_id, key, value, synchronous=True)
                 self.client.update_run(run_id, status="RUNNING")
         except HarnessError:
@@ -210,7 +211,7 @@ class Store:
         Raises HarnessError, with the nearest names or the candidates, when no run is meant or several.
         """
         with self._asking():
-            return lookup.find(self.client, text, self.shown_uri)
+            return lookup.find(self.client, text)
 
     def get_run(self, run_id: str) -> "Run | None":
         """The run with this id, deleted or not; None where there is none."""
@@ -226,6 +227,11 @@ class Store:
                 experiments = [experiment.experiment_id] if experiment else []
             some = lookup.ours if children else lookup.top_level
             return list(itertools.islice(some(self.client, experiments=experiments), limit))
+
+    def recent(self) -> list["Run"]:
+        """Some of our newest runs that are no trials, quickly: for the names that they suggest."""
+        with self._asking():
+            return lookup.recent(self.client)
 
     def save_view(self, project: str, runs: Sequence["Run"]) -> str:
         """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""

@@ -1,5 +1,6 @@
 """After processes that ended early: shipping what they left in the spool, and putting their runs' statuses right."""
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from harness.tracking.liveness import gone, this_process
 from harness.tracking.relocation import is_there
 from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
 from harness.tracking.spool import Spool
-from harness.tracking.uris import database_of
+from harness.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +63,7 @@ def _visit(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str 
     if not {"run_id", "experiment_id", "uri"} <= meta.keys():
         lost = f"its meta.json does not say which run it is; it lies in {spool.folder}, which can be deleted"
         return None if spool.settled else lost
-    if meta["uri"] != uri and not _moved_with(client, spool, meta, uri):
+    if _place(meta["uri"]) != _place(uri) and not _moved_with(client, spool, meta, uri):
         return None if spool.settled else f"left alone, it belongs to {meta['uri']}"
     spool.retry_refused()
     count = sum(1 for _ in spool.all_pending())
@@ -84,6 +85,11 @@ def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri:
         return False  # the store that it names is there, and this one is not the one beside the spool
     run = next(lookup.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
     return run is not None and run.data.tags.get("harness.id") == spool.folder.name
+
+
+def _place(uri: str) -> str:
+    """The address of a store without its user, which older versions hid in the spool."""
+    return re.sub(r"://[^/]*@", "://", uri)
 
 
 def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:

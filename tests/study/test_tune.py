@@ -274,7 +274,8 @@ def test_a_signal_ends_the_trial_cleanly(harness: Harness, small: Path, number: 
     process.send_signal(number)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == code, said
-    assert "go on" in said
+    assert "stopped as requested by" in said
+    assert "  continue " in said
     assert the_study().info.status == "KILLED"
     assert runs("trial")["small-0"].info.status == "KILLED"
     assert [trial.state.name for trial in optuna_trials()] == ["WAITING"]
@@ -295,7 +296,7 @@ def _until_training(folder: Path) -> None:
 
 def test_time_runs_out(harness: Harness, small: Path) -> None:
     said = tune(harness, "--epochs", "4000", "--trials", "2", "--pruner", "none", "--timeout", "8s", code=3)
-    assert "KILLED  study small" in said
+    assert "STOPPED  study small" in said
     assert the_study().info.status == "KILLED"
     assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
 
@@ -565,7 +566,7 @@ def study_of_one(small: Path) -> None:
 def test_an_unknown_study_is_refused(harness: Harness, small: Path, study_of_one: None) -> None:
     said = harness("tune", "--study", "smal")
     assert said.code == 2
-    assert "there is no study 'smal' to go on with; there are small" in said.err
+    assert "there is no study 'smal' to resume; the nearest names are small" in said.err
 
 
 # Afterwards ------------------------------------------------------------------------------------------------------

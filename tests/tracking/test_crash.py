@@ -280,7 +280,7 @@ def test_a_run_that_is_written_from_another_folder_is_not_resumed(
     writer.kill()
     writer.communicate()
     store.add(run.run_id, 0, {}, {"harness.host": "fermi"})
-    with pytest.raises(HarnessError, match=r"RUNNING on the host fermi .*set_terminated\('\w+', 'KILLED'\)"):
+    with pytest.raises(HarnessError, match=r"RUNNING on the host fermi .*set_terminated\(\"\w+\", \"KILLED\"\)"):
         other.resume_run(run.run_id)
     assert list(other.spool.iterdir()) == []
     store.client.set_terminated(run.run_id, "KILLED")

@@ -69,7 +69,10 @@ def test_unknown_ambiguous_and_deleted_runs_are_errors_that_help(store: Store) -
     for run_id in (first, second):
         assert f"{run_id[:12]} notebook started 2" in str(caught.value)
     store.client.delete_run(first)
-    with pytest.raises(HarnessError, match=f"{first} is deleted; `mlflow runs restore"):
+    with pytest.raises(
+        HarnessError,
+        match=f"{first} is deleted; `MLFLOW_TRACKING_URI=sqlite:.*mlflow runs restore --run-id {first}` brings it back",
+    ):
         store.find(first)
     assert store.find("notebook").info.run_id == second
     with pytest.raises(HarnessError, match="is deleted"):

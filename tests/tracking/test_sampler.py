@@ -128,6 +128,15 @@ def test_png_is_a_grid_a_row(loaded) -> None:  # type: ignore[no-untyped-def]
     assert Image.open(io.BytesIO(base64.b64decode(second))).size == (3 * 30 + 2, 32)
 
 
+@pytest.mark.parametrize("rows", [[{"count": 3}], [{"count": 3, "seed": None}]])
+def test_without_a_seed_it_is_0(loaded, rows) -> None:  # type: ignore[no-untyped-def]
+    import pandas as pd
+
+    expected = loaded.predict(pd.DataFrame({"count": [3], "seed": [0]}))
+    np.testing.assert_array_equal(loaded.predict(pd.DataFrame(rows)), expected)
+    assert (loaded.predict(pd.DataFrame({"count": [3], "seed": [1]})) != expected).any()
+
+
 @pytest.mark.parametrize(
     ("row", "params", "said"),
     [
