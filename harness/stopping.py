@@ -69,7 +69,7 @@ def hangups() -> Iterator[None]:
 
 # Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores
 # and models of one that is complete; mean curves of seeds; a study's plots; and the end of the process itself.
-_GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 2.0}
+_GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
 
 
 class Deadline:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from harness import checkpoints, cli
 
-from .commands import Harness, Server, client, only_run, size_of, spawn, wait_for
+from .commands import Harness, Server, client, give_time_for_one_epoch, only_run, size_of, spawn, wait_for
 from .gan.test_training import METRICS
 
 # A whole run -----------------------------------------------------------------------------------------------------
@@ -267,8 +267,13 @@ def test_a_server_that_dies_in_mid_run_costs_nothing(harness: Harness, workplace
     assert len(there.list_artifacts(run.info.run_id, "samples")) == 8
 
 
-def test_max_time_ends_at_an_epoch_and_can_be_resumed(harness: Harness, workplace: Path) -> None:
-    said = harness("run", "tiny.yaml", "--epochs", "100000", "--max-time", "4s", "--no-system-metrics")
+def test_max_time_ends_at_an_epoch_and_can_be_resumed(
+    harness: Harness, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = iter([False] * 5)  # before the first epoch, and after each of the next four
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.stopping.Deadline.near", lambda *_: next(near, True))
+        said = harness("run", "tiny.yaml", "--epochs", "100000", "--max-time", "1h", "--no-system-metrics")
     assert said.code == 3, said.err
     assert "stopped as requested by the time limit: epoch " in said.out
     assert only_run().info.status == "KILLED"
@@ -276,6 +281,34 @@ def test_max_time_ends_at_an_epoch_and_can_be_resumed(harness: Harness, workplac
     assert 0 < done < 100_000
     assert harness("run", "--resume", "latest", "--epochs", str(done + 2)).code == 0
     assert len(client().get_metric_history(only_run().info.run_id, "loss/generator")) == done + 2
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "2", "--together", "2")])
+def test_a_time_limit_that_the_start_has_used_up_leaves_a_run_to_resume(
+    harness: Harness, seeds: tuple[str, ...]
+) -> None:
+    said = harness("run", "tiny.yaml", *seeds, "--name", "late", "--max-time", "0.001s", "--no-system-metrics")
+    assert said.code == 3, said.err
+    assert "stopped as requested by the time limit: epoch 0 of 3 is saved (KILLED in MLflow)" in said.out
+    assert {run.info.status for run in client().search_runs(["1"])} == {"KILLED"}
+    resumed = harness("run", "--resume", "late", "--no-system-metrics")
+    assert resumed.code == 0, resumed.err
+    assert {run.data.tags.get("harness.epoch", "3") for run in client().search_runs(["1"])} == {"3"}
+
+
+def test_the_time_between_a_stop_and_its_resumption_does_not_count(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        give_time_for_one_epoch(patch)
+        assert harness("run", "tiny.yaml", "--max-time", "1h", "--no-system-metrics").code == 3
+    run = only_run().info
+    client().set_terminated(run.run_id, "KILLED", end_time=run.start_time + 5000)
+    assert harness("run", "--resume", "latest", "--no-system-metrics").code == 0
+    resumed = int(only_run().data.tags["harness.resumed"])
+    client().set_terminated(run.run_id, "FINISHED", end_time=resumed + 2000)
+    (row,) = json.loads(harness("runs", "--json").out)
+    assert row["seconds"] == pytest.approx(7)
 
 
 def test_a_finished_run_can_be_extended_and_nothing_else_changed(

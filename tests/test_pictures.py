@@ -188,6 +188,25 @@ def test_files_that_are_not_npz_are_refused_in_one_line(tmp_path: Path) -> None:
             pictures.load_npz(tmp_path / file)
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\x89PNG\r\n\x1a\n", "it is a PNG picture; give the images themselves, as an array"),
+        (b"\xff\xd8\xff\xe0", "it is a JPEG picture"),
+        (b"\x93NUMPY\x01\x00", r"it is one array without a name \(.npy\); save numpy.load\(FILE.npy\) as `images`"),
+        (b"name: tiny", "it is no ZIP archive, and begins with b'name: tiny'"),
+        (b"PK\x03\x04", "it is damaged or cut short"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "d.png").write_bytes(start)
+    with pytest.raises(HarnessError, match=said) as caught:
+        pictures.load_npz(tmp_path / "d.png")
+    assert "sample RUN --out FILE.npz" in str(caught.value)
+    assert "pickle" not in str(caught.value)
+
+
 def test_the_terminal_preview_has_two_pixels_a_character() -> None:
     sheet = np.arange(5 * 6, dtype=np.uint8).reshape(5, 6)
     lines = pictures.terminal(sheet, columns=80).splitlines()

@@ -205,10 +205,22 @@ def test_the_registry_is_the_store_s_own(harness: Harness, monkeypatch: pytest.M
     (model,) = client().search_registered_models()
     assert model.name == "it's mine"
     assert client().get_model_version_by_alias("it's mine", "champion").run_id == run_named("one").info.run_id
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{Path('other.db').absolute()}")
     again = harness("promote", "one", "--as", "it's mine")
     assert "version 1 of it's mine (it was there already) is champion" in again.out
     (line,) = [line for line in again.out.splitlines() if line.startswith("  serve")]
     assert shlex.split(line)[-1] == "models:/it's mine@champion"
+    loads = again.out.split("  load ")[1].split("  serve ")[0]
+    names: dict[str, object] = {}
+    *lines, last = [line.strip() for line in loads.strip().splitlines()]
+    exec("\n".join([*lines, f"loaded = {last}"]), names)
+    assert "count" in str(names["loaded"].metadata.signature)  # type: ignore[attr-defined]
+    for address, said in {
+        "models:/it's mnie@champion": "the nearest names are it's mine;",
+        "models:/it's mine@champoin": "; it's mine has @champion",
+    }.items():
+        refused = harness("serve", address)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
 
 
 @pytest.mark.slow

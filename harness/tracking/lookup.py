@@ -62,10 +62,10 @@ def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Ite
     return search(client, _OURS, experiments=experiments)
 
 
-def recent(client: "MlflowClient", limit: int = _RECENT) -> list["Run"]:
+def recent(client: "MlflowClient") -> list["Run"]:
     """Our newest runs that are no trials, in one request: enough to suggest a name, however many runs there are."""
     wanted = "tags.`harness.kind` != 'trial'"  # true only of runs that have the tag
-    return list(itertools.islice(search(client, wanted, page=limit), limit))
+    return list(itertools.islice(search(client, wanted, page=_RECENT), _RECENT))
 
 
 def find(client: "MlflowClient", text: str) -> "Run":

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from harness.comparing import compare, tiles_of
+from harness.tracking import Store
 
 from ..commands import Harness, client, run_named
 
@@ -80,6 +84,46 @@ def test_all_runs_of_an_experiment_without_its_trials_and_seeds(gallery: Harness
     assert {row["name"] for row in result["runs"]} == set(RUNS)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_replicates_have_the_data_and_the_judge_of_their_seeds(
+    gallery: Harness, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    tagged = Store.tagged
+
+    def without(self: Store, tags: dict[str, str]) -> list[Any]:
+        """As older versions left the tags of the parent."""
+        found = tagged(self, tags)
+        for run in found:
+            for key in ("harness.dataset", "harness.judge"):
+                assert key in run.data.tags
+                if run.data.tags["harness.kind"] == "replicates":
+                    del run.data.tags[key]
+        return found
+
+    if older:
+        monkeypatch.setattr(Store, "tagged", without)
+    assert _plain(gallery, "--experiment", "tiny")["notices"] == []
+
+
+def test_seeds_are_counted_where_runs_have_epochs(gallery: Harness) -> None:
+    table = gallery("compare", *RUNS).out
+    cells = dict(zip(_column(table, "name"), _column(table, "epoch"), strict=True))
+    assert cells == {"slow": "3/3", "quick": "3/3", "seeds": "2/2 seeds"}
+    listed = {row["name"]: row for row in json.loads(gallery("runs", "--json").out)}
+    assert (listed["seeds"]["seeds_ended"], listed["seeds"]["seeds"], listed["seeds"]["epochs"]) == (2, 2, None)
+    assert (listed["slow"]["epoch"], listed["slow"]["seeds"]) == (3, None)
+    assert "2/2 seeds" in gallery("runs").out
+
+
+def test_a_caption_names_the_split_of_its_score(gallery: Harness) -> None:
+    store = Store.open()
+    tiles, _ = tiles_of(store, compare(store, ["slow", "quick"]))
+    for tile in tiles:
+        name, said = tile.caption
+        score = store.history(run_named(name).info.run_id, "quality/kid")[3]
+        assert said == f"epoch 3 · validation KID {score:.4f}"
+
+
 def test_the_picture_holds_the_logged_grids(gallery: Harness, filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "side.png"
     said = gallery("compare", "slow", "quick", "--picture", str(out), "--step", "2")
@@ -141,6 +185,8 @@ def test_what_cannot_be_compared_is_said_and_the_rest_compared(
         (["slow", "quack"], "the nearest names are quick"),
         (["--study", "smal"], "the nearest names are small"),
         (["--experiment", "tinny"], "the nearest names are tiny"),
+        (["--study", "xyz"], "there is no such study in sqlite:"),
+        (["--experiment", "xyz"], "no run of it is here; there are runs of small, tiny"),
         (["slow", "quick", "--html", "page.txt"], "must end in .html"),
         (["slow", "quick", "--picture", "page.jpg"], "must end in .png"),
         (["slow", "quick", "--html", "nowhere/page.html"], "there is no folder"),

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import DeletedRunError, HarnessError
 from harness.tracking import Store
 
 
@@ -77,6 +77,46 @@ def test_unknown_ambiguous_and_deleted_runs_are_errors_that_help(store: Store) -
     assert store.find("notebook").info.run_id == second
     with pytest.raises(HarnessError, match="is deleted"):
         store.resume_run(first)
+
+
+def test_a_name_is_suggested_after_one_small_request(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.tracking.lookup._RECENT", 3)
+    study = make(store, "study", kind="study")
+    make(store, "too old")
+    for number in range(4):
+        make(store, f"study-{number}", kind="trial", parent=study)
+    for name in ("one", "two", "three"):
+        make(store, name)
+    fetched = []
+    search_runs = store.client.search_runs
+
+    def counted(*arguments: object, **options: object) -> object:
+        found = search_runs(*arguments, **options)
+        fetched.extend(run.info.run_name for run in found)
+        return found
+
+    monkeypatch.setattr(store.client, "search_runs", counted)
+    with pytest.raises(HarnessError, match=r"there is no run 'latets' in sqlite:.*; the nearest names are latest; `"):
+        store.find("latets")
+    assert fetched == ["three", "two", "one"]
+    with pytest.raises(HarnessError, match="the nearest names are three;"):
+        store.find("thre")
+
+
+def test_what_is_deleted_with_its_project_is_restored_with_it(store: Store) -> None:
+    run_id = make(store, "gone", project="old")
+    experiment = store.client.get_experiment_by_name("old").experiment_id
+    store.client.delete_experiment(experiment)
+    said = f"project 'old' is deleted, too: .* experiments restore -x {experiment}`"
+    for text in ("gone", run_id, run_id[:8]):
+        with pytest.raises(DeletedRunError, match=said):
+            store.find(text)
+    make(store, "again")
+    make(store, "again")
+    for found in store.runs():
+        store.client.delete_run(found.info.run_id)
+    with pytest.raises(DeletedRunError, match=r"the newest of several called 'again', is deleted"):
+        store.find("again")
 
 
 def test_odd_texts_are_just_unknown(store: Store) -> None:
