@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 
 from .commands import Harness, Said, give_time_for_one_epoch
 from .study.common import SMALL
+from .study.test_postgresql import FOUND, postgresql  # noqa: F401
 
 PROGRAMS = {name: shlex.join(commands.program(name)) for name in ("harness", "mlflow")}
 QUIET = ("--no-system-metrics",)
@@ -148,9 +149,11 @@ def small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "small.yaml").write_text(SMALL.replace("low: 1e-4, high: 1e-2", "low: 9.99e-4, high: 1e-3"))
 
 
-def tune_and_paste(harness: Harness, paste: Paste, opened: list[str], there: tuple[str, ...]) -> None:
+def tune_and_paste(
+    harness: Harness, paste: Paste, opened: list[str], there: tuple[str, ...], storage: tuple[str, ...] = ()
+) -> None:
     study = "-it's a study"
-    tune = ("tune", "small.yaml", f"--study={study}", "--fuse", "1", "--pruner", "none", *QUIET, *there)
+    tune = ("tune", "small.yaml", f"--study={study}", "--fuse", "1", "--pruner", "none", *QUIET, *there, *storage)
     with pytest.MonkeyPatch.context() as patch:
         give_time_for_one_epoch(patch)
         patch.setattr("harness.study.worker.Worker._stopped", lambda *_, begun=True: "max-time" if begun else None)
@@ -182,6 +185,20 @@ def test_the_lines_of_studies(
     harness: Harness, paste: Paste, opened: list[str], there: tuple[str, ...], small: None
 ) -> None:
     tune_and_paste(harness, paste, opened, there)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(FOUND is None, reason="no PostgreSQL on this machine")
+@pytest.mark.parametrize("there", ["elsewhere"], indirect=True)
+def test_the_lines_of_a_study_in_a_database(
+    harness: Harness,
+    paste: Paste,
+    opened: list[str],
+    there: tuple[str, ...],
+    small: None,
+    postgresql: str,  # noqa: F811
+) -> None:
+    tune_and_paste(harness, paste, opened, there, ("--storage", postgresql))
 
 
 # How lines are built -------------------------------------------------------------------------------------------------
