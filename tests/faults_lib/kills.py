@@ -62,6 +62,7 @@ class Process:
         self.points: list[str] = []
         self.dead = False
         self._kill: Callable[[int, str], bool] = lambda count, point: False
+        self._shipped: str | None = None
         self._watching = False
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
@@ -75,8 +76,12 @@ class Process:
             yield
 
     @contextmanager
-    def killed_before(self, step: str, number: int = 1) -> Iterator[None]:
-        """Die before the `number`-th step whose description contains `step`."""
+    def killed_before(self, step: str, number: int = 1, *, shipped: str | None = None) -> Iterator[None]:
+        """Die before the `number`-th step whose description contains `step`.
+
+        shipped: before each step of the main thread that contains this, all that was logged reaches the store.
+        """
+        self._shipped = shipped
         seen = [0]
 
         def kill(count: int, point: str) -> bool:
@@ -116,6 +121,9 @@ class Process:
     def reach(self, step: str) -> None:
         if not self._watching and not self.dead:
             return
+        if self._shipped and self._shipped in step and threading.current_thread() is threading.main_thread():
+            for log in self.logs:
+                assert self.dead or log.flush(60)
         with self._lock:
             if self.dead:
                 raise Killed

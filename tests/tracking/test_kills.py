@@ -31,8 +31,12 @@ def kill(
     return process.points[-1]
 
 
-def before(step: str, number: int = 1) -> Callable[[Process], AbstractContextManager[None]]:
-    return lambda process: process.killed_before(step, number)
+def before(step: str, number: int = 1, **more: Any) -> Callable[[Process], AbstractContextManager[None]]:
+    return lambda process: process.killed_before(step, number, **more)
+
+
+# The newest checkpoint is written, the store has the one before it, and nothing says that there is a newer one.
+UNLOGGED = before("append artifact checkpoints/last.pt", 3, shipped="last.pt")
 
 
 def after_a_kill(harness: Harness, name: str) -> dict[str, Any] | None:
@@ -70,7 +74,7 @@ def test_the_last_checkpoint_is_in_the_store_though_it_was_killed_before_it_was_
     harness: Harness, whole_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill-last, seen from another machine, which has no spool."""
-    kill(monkeypatch, before("append artifact checkpoints/last.pt", 3), *RUN, "--name", "killed")
+    kill(monkeypatch, UNLOGGED, *RUN, "--name", "killed")
     assert after_a_kill(harness, "killed") == whole_run
     assert harness(*RUN, "--name", "alone").code == 0
     shutil.rmtree("mlruns/spool")
@@ -84,7 +88,7 @@ def test_the_last_checkpoint_is_in_the_store_though_it_was_killed_before_it_was_
 def test_sync_ships_a_checkpoint_that_a_killed_process_had_not_logged(
     harness: Harness, whole_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(monkeypatch, before("append artifact checkpoints/last.pt", 3), *RUN, "--name", "killed")
+    kill(monkeypatch, UNLOGGED, *RUN, "--name", "killed")
     said = harness("sync")
     assert "set to KILLED" in said.out
     found = snapshot(client(), run_named("killed").info.run_id)
