@@ -17,8 +17,9 @@ from pathlib import Path
 
 from harness import experiment, recall, running
 from harness.course import Options
-from harness.display import Terminal, console
+from harness.display import Terminal
 from harness.errors import HarnessError
+from harness.tables import console
 from harness.tracking import Store
 
 STAGES = (10, 20, 50, 100, 200)

@@ -212,10 +212,15 @@ def load_npz(path: Path) -> Tensor:
     return pixels.unsqueeze(1) if images.ndim == 3 else pixels
 
 
-def terminal(picture: Picture, columns: int) -> str:
+HALF_BLOCK = "\u2580"  # the upper half of a character
+_SHADES = " .:-=+*#%@"  # from black to white
+
+
+def terminal(picture: Picture, columns: int, *, ascii_only: bool = False) -> str:
     """The picture as text of at most `columns` characters a line: two pixels in each, by an upper half block.
 
     The colours are 24-bit ANSI codes; pictures wider than the terminal are shrunk by averaging.
+    ascii_only: for a terminal that has no half block, grey as ASCII characters, without colours.
     """
     from PIL import Image
 
@@ -225,10 +230,13 @@ def terminal(picture: Picture, columns: int) -> str:
     pixels: npt.NDArray[Any] = np.asarray(image)
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
+    if ascii_only:
+        grey = pixels.reshape(-1, 2, image.width, 3).mean(axis=(1, 3)) / 256
+        return "\n".join("".join(_SHADES[int(value * len(_SHADES))] for value in row).rstrip() for row in grey)
     lines = []
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         cells = [
-            f"\x1b[38;2;{above[0]};{above[1]};{above[2]};48;2;{below[0]};{below[1]};{below[2]}m\u2580"
+            f"\x1b[38;2;{above[0]};{above[1]};{above[2]};48;2;{below[0]};{below[1]};{below[2]}m{HALF_BLOCK}"
             for above, below in zip(upper, lower, strict=True)
         ]
         lines.append("".join(cells) + "\x1b[0m")

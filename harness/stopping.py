@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -54,17 +54,29 @@ def interruptions() -> Iterator[Stop]:
 
 
 @contextmanager
-def hangups() -> Iterator[None]:
-    """SIGHUP, that of a terminal which is closed, counts as SIGTERM; where it is ignored (nohup), it stays so."""
-    previous = signal.getsignal(signal.SIGHUP)
+def on_hangup(handle: Callable[[], object]) -> Iterator[None]:
+    """Call `handle` at SIGHUP, which a terminal sends when it is closed. Where it is ignored (nohup), it stays so."""
+    previous = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else signal.SIG_IGN  # Windows has none
     if previous is signal.SIG_IGN:
         yield
         return
-    signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
+    signal.signal(signal.SIGHUP, lambda number, frame: handle())
     try:
         yield
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+def terminate() -> None:
+    """Stop as SIGTERM does."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def hangups() -> Iterator[None]:
+    """SIGHUP counts as SIGTERM: for a server, which is of no use without the terminal that shows its address."""
+    with on_hangup(terminate):
+        yield
 
 
 # Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores

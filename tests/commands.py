@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Callable
@@ -129,3 +134,36 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+class Terminal:
+    """A command in a pseudo terminal of its own, which can be closed."""
+
+    def __init__(self, *command: str, columns: int = 100, environment: dict[str, str] | None = None) -> None:
+        self.process_id, self._master = pty.fork()
+        if self.process_id == 0:
+            os.execvpe(command[0], command, {**os.environ, **(environment or {})})
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.shown = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read what is shown until `text` is in it."""
+        while text not in self.shown:
+            try:
+                data = os.read(self._master, 4096)
+            except OSError:
+                data = b""
+            assert data, f"the command ended without showing {text!r}; it showed: {self.shown}"
+            self.shown += data.decode(errors="replace")
+
+    def read_to_end(self) -> str:
+        with contextlib.suppress(OSError):
+            while data := os.read(self._master, 4096):
+                self.shown += data.decode(errors="replace")
+        return self.shown
+
+    def close(self) -> None:
+        os.close(self._master)
+
+    def exit_code(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.process_id, 0)[1])

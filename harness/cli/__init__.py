@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from harness import __version__, trust
+from harness import __version__, output, trust
 from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.environment import check_working_directory, prepare_environment
@@ -17,6 +17,7 @@ from harness.errors import HarnessError, redact
 
 def main() -> NoReturn:
     """The console script `harness`."""
+    output.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -27,9 +28,6 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         print("harness: stopped", file=sys.stderr)
         sys.exit(EXIT_OF_SIGNAL["SIGINT"])
-    except BrokenPipeError:  # `harness runs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except HarnessError as error:
         if debug:
             raise
@@ -43,10 +41,20 @@ def main() -> NoReturn:
             f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr
         )
         sys.exit(EXIT_FAILED)
-    sys.exit(code if isinstance(code, int) else 0)
+    if isinstance(code, int):
+        sys.exit(code)
+    sys.exit(EXIT_FAILED if output.incomplete() else 0)  # what such a command prints is all it is for
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # no output of ours: click would end without a word
+            raise ConnectionError(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, message="harness %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error (with any command).")
 def cli() -> None:

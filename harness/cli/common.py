@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands, trust
-from harness.errors import HarnessError, NoStoreError
+from harness import commands, output, trust
+from harness.errors import HarnessError, NoStoreError, redact
 from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.stopping import on_hangup, terminate
 
 if TYPE_CHECKING:
     from harness.course import Outcome
@@ -81,6 +85,22 @@ run_options = options(
     tracking_uri_option,
     click.option("--no-system-metrics", is_flag=True, help="Do not log the machine's load and memory."),
 )
+
+
+def survives_hangup(command: Command) -> Command:
+    """For commands that train or score: they go on when the terminal is closed, and their output goes on in a log.
+
+    Where no log can be written they stop as at SIGTERM.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        title = f"{redact(shlex.join(['harness', *sys.argv[1:]]))}: the terminal was closed, the output goes on here"
+        log = output.Log(output.log_path(command.__name__), title, failed=terminate)
+        with output.continue_in(log), on_hangup(output.leave_terminal):
+            return command(*args, **kwargs)
+
+    return wrapped
 
 
 def all_overrides(
@@ -173,5 +193,7 @@ def unshipped_rows(store: Store, reason: str) -> list[tuple[str, str]]:
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    from harness.tables import print_row
+
     for label, text in rows:
-        click.echo(f"  {label:9}{text}")
+        print_row(label, text)

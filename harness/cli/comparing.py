@@ -89,19 +89,23 @@ def compare(
 
 def _print(found: Comparison, notices: Sequence[str]) -> None:
     from harness import comparing
-    from harness.display import console, print_table
+    from harness.tables import print_table, table_count, wrapped
 
     for notice in notices:
         click.echo(notice, err=True)
     params = list(found.params)
-    room = console().width if console().is_terminal else 200
-    while True:
-        header, *lines = comparing.as_cells(found, params)
-        widths = [max(len(cells[column]) for cells in [header, *lines]) + 3 for column in range(len(header))]
-        if not params or sum(widths) <= room:
-            break
+    # Those that would only make further tables are named below.
+    fewest = table_count(*_table(found, []))
+    while params and table_count(*_table(found, params)) > fewest:
         params.pop()
-    print_table(header, lines)
-    click.echo(comparing.footer(found))
+    print_table(*_table(found, params))
+    click.echo(wrapped(comparing.footer(found)))
     if left := found.params[len(params) :]:
-        click.echo(f"{len(left)} more params differ: {', '.join(left)}")
+        click.echo(wrapped(f"{len(left)} more params differ: {', '.join(left)}"))
+
+
+def _table(found: Comparison, params: list[str]) -> tuple[list[str], list[list[str]]]:
+    from harness import comparing
+
+    header, *lines = comparing.as_cells(found, params)
+    return header, lines

@@ -16,6 +16,7 @@ from harness.cli.common import (
     code_options,
     json_option,
     store_at,
+    survives_hangup,
     tracking_uri_option,
 )
 from harness.errors import HarnessError, NoStoreError, nearest
@@ -48,8 +49,9 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
         start = commands.harness("run", store=store.uri)
         click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
         return
-    from harness.display import duration, print_table
+    from harness.display import duration
     from harness.ranking import among
+    from harness.tables import print_table
 
     ranked = among(name for row in found for name in row["metrics"])
     digits = {"loss/discriminator": 3, "loss/generator": 3}
@@ -87,6 +89,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
 @tracking_uri_option
 @code_options
 @allow_changes_option
+@survives_hangup
 def evaluate(
     wanted: Sequence[str],
     images: Path | None,
@@ -133,13 +136,13 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluating.as_json(rows), indent=2))
         return
-    from harness.display import print_table
+    from harness.tables import print_table, wrapped
 
     header, *lines = evaluating.as_cells(rows)
     print_table(header, lines)
     counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
     where = f"{rows[0].split} split, " if rows[0].scores.ranked_by.against_real else ""
-    click.echo(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help")
+    click.echo(wrapped(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help"))
 
 
 @click.command(short_help="List the experiments that `run` knows.")
@@ -152,9 +155,11 @@ def experiments(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"name": n, "description": d, "file": str(p)} for n, d, p in rows], indent=2))
         return
+    from harness.tables import wrapped
+
     width = max((len(name) for name, *_ in rows), default=0)
     for name, description, _ in rows:
-        click.echo(f"{name:{width}}  {description}")
+        click.echo(wrapped(description, indent=width + 2, start=f"{name:{width}}  "))
 
 
 @click.command(short_help="Open MLflow's UI at the page that matters.")

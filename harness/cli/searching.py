@@ -27,6 +27,7 @@ from harness.cli.common import (
     run_options,
     seconds_of,
     store_at,
+    survives_hangup,
     tidy,
     unshipped_rows,
     where_to_look,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 @run_options
 @code_options
 @allow_changes_option
+@survives_hangup
 def tune(
     experiment: str | None,
     trials: int | None,
@@ -148,8 +150,9 @@ def tune(
         prune_from = _prune_from(prune_from, searched)
         _print_trial(searched, found)
 
-    from harness.display import StudyTerminal, console
+    from harness.display import StudyTerminal
     from harness.gan.resolve import resolved_device
+    from harness.tables import console
 
     if found is not None:
         resolved_device(found.train.device)
@@ -272,12 +275,12 @@ def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[
 
 
 def _print_confirmed(confirmed: Any) -> int:
-    from harness.display import print_table
+    from harness.tables import print_table, wrapped
 
     header, *lines = confirmed.as_cells()
     click.echo("")
     print_table(header, lines)
-    click.echo(confirmed.verdict)
+    click.echo(wrapped(confirmed.verdict))
     return EXIT_OF_SIGNAL.get(confirmed.stopped, EXIT_OUT_OF_TIME) if confirmed.stopped else 0
 
 
@@ -302,7 +305,8 @@ def studies(storage: str | None, as_json: bool) -> None:
     if not rows:
         click.echo(storages.no_studies(storage, root))
         return
-    from harness.display import print_table, shown_values
+    from harness.display import shown_values
+    from harness.tables import print_table
 
     lines = [
         [
@@ -329,4 +333,4 @@ def studies(storage: str | None, as_json: bool) -> None:
         "run",
         "started",
     ]
-    print_table(header, lines, gives_way=header.index("values"))
+    print_table(header, lines, folds=header.index("values"))

@@ -24,6 +24,7 @@ from harness.cli.common import (
     run_options,
     seconds_of,
     store_at,
+    survives_hangup,
     tidy,
     tracking_uri_option,
     unshipped_rows,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
 @code_options
 @allow_changes_option
+@survives_hangup
 def run(
     experiment: str | None,
     overrides: Sequence[str],
@@ -97,8 +99,9 @@ def run(
         refuse_silent_store(tracking_uri)
 
     from harness import course, running
-    from harness.display import Terminal, console
+    from harness.display import Terminal
     from harness.gan.resolve import resolved_device
+    from harness.tables import console
 
     if wanted is not None:
         resolved_device(wanted.train.device)  # before a store is made for nothing
@@ -224,6 +227,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
 @click.argument("experiments", nargs=-1)
 @tracking_uri_option
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: the experiment's]")
+@survives_hangup
 def check(experiments: Sequence[str], tracking_uri: str | None, device: str | None) -> int:
     """Run each EXPERIMENT (all of experiments/ by default) for one epoch on a few images, below one parent run.
 
@@ -231,7 +235,7 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str | No
     loaded into fresh objects draws the same samples. Exit code 1 when one failed.
     """
     from harness.checking import check as check_all
-    from harness.display import print_table
+    from harness.tables import print_table
 
     store = store_at(tracking_uri, create=True)
     tidy(store, lambda text: click.echo(text, err=True))
@@ -240,5 +244,5 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str | No
         [result.name, result.result, f"{result.seconds:.1f}", (result.run_id or "")[:8], result.reason or ""]
         for result in results
     ]
-    print_table(["experiment", "result", "seconds", "run", "reason"], lines)
+    print_table(["experiment", "result", "seconds", "run", "reason"], lines, folds=4)
     return EXIT_FAILED if any(result.result == "failed" for result in results) else 0

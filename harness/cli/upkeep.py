@@ -37,9 +37,10 @@ def sync(tracking_uri: str | None) -> None:
 def doctor(tracking_uri: str | None) -> int:
     """Look at what a run needs: versions, devices, tracking store, data, disk space. Exit code 1 when one is amiss."""
     from harness.doctor import examine
+    from harness.tables import wrapped
 
     findings = examine(tracking_uri)
     for finding in findings:
         mark = click.style("ok  ", fg="green") if finding.well else click.style("bad ", fg="red")
-        click.echo(f"{mark}{finding.subject:10}{finding.text}")
+        click.echo(wrapped(finding.text, indent=14, start=f"{mark}{finding.subject:10}"))
     return 0 if all(finding.well for finding in findings) else EXIT_FAILED

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.ports import free_port
+from harness.stopping import hangups
 from harness.study import storage as storages
 from harness.study.listing import summaries
 
@@ -31,4 +32,5 @@ def serve(url: str | None, root: Path, say: Callable[[str], None], study: str | 
         address += f"/studies/{ids[study] if study is not None else next(iter(ids.values()))}"
     say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
     threading.Timer(1.0, webbrowser.open, [address]).start()
-    run_server(storage, host="127.0.0.1", port=port)
+    with hangups():
+        run_server(storage, host="127.0.0.1", port=port)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from harness import trust
+from harness import output, trust
 from harness.course import Display, Quiet
 from harness.errors import HarnessError
 from harness.scoring import Scoring
-from harness.stopping import interruptions
+from harness.stopping import interruptions, on_hangup, terminate
 from harness.study import storage as storages
 from harness.study.opening import code_of, scoring_of
 from harness.study.standing import Watch
@@ -114,7 +114,10 @@ def _together(workers: Mapping[int, SpawnProcess]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Place:
-    """What a worker process needs to find the study. policy: which code it may import."""
+    """What a worker process needs to find the study.
+
+    policy: which code it may import. log: where its output goes when the terminal is closed.
+    """
 
     uri: str
     root: Path
@@ -122,10 +125,20 @@ class _Place:
     wish: Wish
     first: bool
     policy: trust.Policy
+    log: tuple[Path, str] | None
 
 
 def _spawned(index: int, trials: Trials, wish: Wish, store: Store) -> SpawnProcess:
-    place = _Place(store.uri, store.root, trials.name, wish, index == 0, trust.policy())
+    log = output.current_log()
+    place = _Place(
+        store.uri,
+        store.root,
+        trials.name,
+        wish,
+        index == 0,
+        trust.policy(),
+        None if log is None else (log.path, log.title),
+    )
     with _environment(_share(index, wish.workers)):  # threads are counted when torch is imported
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(place,), daemon=False)
         process.start()
@@ -164,6 +177,8 @@ def _work(place: _Place) -> None:
     """The main function of a worker process."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    output.install()
+    log = None if place.log is None else output.Log(*place.log, failed=terminate)
     above = multiprocessing.parent_process()
     assert above is not None
 
@@ -171,7 +186,8 @@ def _work(place: _Place) -> None:
         multiprocessing.connection.wait([above.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with interruptions():  # from the first moment, SIGTERM means: save, and end
+    # From the first moment, SIGTERM means: save, and end.
+    with interruptions(), output.continue_in(log), on_hangup(output.leave_terminal):
         threading.Thread(target=end_with_it, name="above", daemon=True).start()
         try:
             trust.use(place.policy)
