@@ -15,7 +15,15 @@ from mlflow import MlflowClient
 from harness.tracking import artifacts
 
 # Tags that say who wrote the run, and when: they differ from process to process.
-_OF_THE_PROCESS = ("mlflow.", "harness.pid", "harness.process_start", "harness.host", "harness.id")
+_OF_THE_PROCESS = (
+    "mlflow.",
+    "harness.pid",
+    "harness.process_start",
+    "harness.host",
+    "harness.id",
+    "harness.resumed",
+    "harness.seconds",
+)
 
 
 def snapshot(client: MlflowClient, run_id: str) -> dict[str, Any]:
