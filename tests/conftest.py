@@ -71,6 +71,12 @@ def _no_trust_left_over() -> Iterator[None]:
     trust.use(trust.Policy())
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-xdist sets COLUMNS in its workers, and commands obey it."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def tiny() -> Experiment:
     """The smallest experiment that exercises everything: three epochs of three steps, in well under a second."""
