@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness import data, pictures, recall, running
+from harness import data, pictures, recall, running, small_data
 from harness import experiment as experiments
 from harness.course import GRID, Options, Outcome, Quiet, truthful
 from harness.errors import HarnessError, redact
@@ -45,7 +45,7 @@ def check(
 
     Raises HarnessError for an unknown or a faulty experiment.
     """
-    chosen = [_tiny(experiments.load(name), device) for name in names or experiments.known()]
+    chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.known()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
         data.source(**experiment.data.origin())
         resolved_device(experiment.train.device)

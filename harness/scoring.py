@@ -13,7 +13,7 @@ from harness.data import Images, Splits, load_split, tenths
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate, generate_all, sample_inputs
-from harness.quality import Judge, ModeScorer, Ranked, Scorer, load_judge
+from harness.quality import FEWEST, Judge, ModeScorer, Ranked, Scorer, load_judge
 from harness.ranking import CHANNELS
 
 Split = Literal["validation", "test"]
@@ -115,6 +115,11 @@ class Scoring:
             raise HarnessError(
                 f"experiment {self.experiment.name} holds out no validation images (data.validation is 0): "
                 "score it on the test split, or train with data.validation=10000"
+            )
+        if len(real) < FEWEST:
+            raise HarnessError(
+                f"{real.name} has {len(real)} images, and scores take {FEWEST} or more: train on more images, or score "
+                "another run"
             )
         return Scorer(self.judge, real, self.splits.train, samples=samples, notice=self._notice)
 

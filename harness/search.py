@@ -105,7 +105,12 @@ class Search:
         return json.loads(value) if lists else value  # type: ignore[arg-type]
 
 
-def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, Search]:
+def load(
+    name: str | Path,
+    overrides: Sequence[str] = (),
+    fitted: Mapping[str, Any] | None = None,
+    images: int | None = None,
+) -> tuple[Experiment, Search]:
     """The experiment of that name or file, and what its file says of a search, changed by `--set`-style overrides.
 
     The command line beats the file: `search.PATH=...` and `search_budget.PATH=...` change these parts. A leaf that only
@@ -113,6 +118,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     keeps the file's value. A leaf that the file searches is no longer searched; with a range given beside it, it is
     what the first trial tries. Everything else changes the experiment.
 
+    fitted, images: what `harness.small_data` says of the data set; a subset of the file's budget gives way to it.
     Raises HarnessError as `experiment.load` does, and for a search that cannot be.
     """
     raw, origin = experiments.read(name)
@@ -128,7 +134,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
             budget.pop(path, None)
     cheap = {path: value for path, value in typed.plain.items() if path in budget or path in CHEAP}
     cheap = {path: value for path, value in cheap.items() if path not in typed.parts["search"]}
-    experiment = experiments.load(name, [text for path, text in typed.texts.items() if path not in cheap])
+    experiment = experiments.load(name, [text for path, text in typed.texts.items() if path not in cheap], fitted)
     space = {path: told for path, told in space.items() if told is not None}  # null takes a dimension away
     if not space and not parts["search"]:
         space = _default(experiment)
@@ -142,6 +148,12 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> tuple[Experiment, S
     budget |= {path: value for path, value in cheap.items() if path not in unchanged}
     if typed.plain.get("track.score_every", 1) is None:
         budget["track.score_every"] = None
+    if images is not None and (budget.get("data.subset") or 0) > images:
+        if "data.subset" in typed.parts["search_budget"]:
+            raise HarnessError(
+                f"data.subset of a trial is {budget['data.subset']:,}, but {images:,} are left to train on"
+            )
+        del budget["data.subset"]
     found = parse(experiment, space, budget, typed.prune_from or raw.get(pruning))
     trust.give(experiment.with_values(found.budget).imports.values())
     trust.give(value for each in found.space.values() if isinstance(each, Choices) for value in each.values)

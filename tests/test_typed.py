@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from harness import data, search, small_data
 from harness import experiment as experiments
+from harness.errors import HarnessError
 from harness.keys import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
 
-from .commands import Harness, client
+from .commands import Harness, client, run_named
 from .study.common import QUIET, SMALL, runs, the_study
 
 BUDGET = SMALL + "search_budget: {train.epochs: 3}\n"
@@ -123,3 +127,194 @@ def test_octal_sexagesimal_and_text_as_they_are_typed(harness: Harness) -> None:
     assert said.code == 0, said.err
     plan = experiments.from_yaml(said.out)
     assert (plan.train.batch_size, plan.description, plan.name) == (10, "best of #3: yes", "2024")
+
+
+# Small folders ---------------------------------------------------------------------------------------------------
+
+
+def folder(path: Path, images: int, classes: int) -> Path:
+    """Grey images with a bar each, at a height of its class; without subfolders where there are no classes."""
+    for index in range(images):
+        pixels = np.zeros((28, 28), dtype=np.uint8)
+        row = 4 + 6 * (index % max(1, classes))
+        pixels[row : row + 6, 4:24] = 200 + index % 50
+        file = path / (f"class{index % classes}" if classes else "") / f"{index:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    return path
+
+
+def of(path: Path, *changes: str) -> list[str]:
+    return ["data.name=folder", f"data.path={path}", *changes]
+
+
+FORTY = {
+    "data.test": 10,
+    "data.validation": 10,
+    "quality.samples": 10,
+    "quality.samples_while_training": 10,
+    "train.batch_size": 5,
+}
+
+
+def test_a_folder_of_forty_images_trains_is_scored_and_searched(harness: Harness, workplace: Path) -> None:
+    folder(workplace / "shapes", 40, 3)
+    small = [word for change in (*of(Path("shapes")), "train.precision=fp32") for word in ("--set", change)]
+    quick = [*small, "--device", "cpu", "--epochs", "1", "--no-system-metrics"]
+    said = harness("run", *quick, "--name", "one")
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[0] == (
+        "folder-shapes has 40 images; fitted to so few: data.test 10, data.validation 10, quality.samples 10, "
+        "quality.samples_while_training 10, train.batch_size 5 (docs/data.md)"
+    )
+    params = run_named("one").data.params
+    assert {path: params[path] for path in FORTY} == {path: str(value) for path, value in FORTY.items()}
+    for split in ("test", "validation"):
+        table = harness("evaluate", "one", "--split", split)
+        assert table.code == 0, table.err
+        assert "real against real" in table.out
+        assert f"{split} split, 10 samples" in table.out
+    found = harness("tune", *quick, "--trials", "1")
+    assert found.code == 0, found.err
+    assert found.out.splitlines()[0] == "a trial: all 20 training images (experiment default), 1 epoch (command line)"
+    assert "1 of 1 trials (1 complete" in found.out
+    assert harness("run", *quick, "--seeds", "2", "--together", "1").code == 0
+
+
+def test_what_nobody_chose_is_fitted_and_the_plan_is_all_that_a_dry_run_prints(
+    harness: Harness, workplace: Path
+) -> None:
+    changes = [word for change in of(folder(workplace / "few", 12, 2)) for word in ("--set", change)]
+    said = harness("run", *changes, "--dry-run")
+    assert said.code == 0, said.err
+    plan = experiments.from_yaml(said.out)
+    assert (plan.quality.judge, plan.track.score_every, plan.data.validation, plan.train.batch_size) == (
+        None,
+        None,
+        1,
+        2,
+    )
+    assert "folder-few has 12 images; fitted to so few" in said.err
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "changes", "values"),
+    [
+        (40, 3, [], FORTY),
+        (40, 3, ["train.batch_size=4"], {**FORTY, "train.batch_size": None}),
+        (40, 3, ["discriminator.pack=2", "conditional=false"], {**FORTY, "train.batch_size": 4}),
+        (40, 3, ["train.discriminator_steps=5"], {**FORTY, "train.batch_size": 2}),
+        (
+            40,
+            0,
+            [],
+            {"conditional": False, "data.validation": 3, "track.score_every": None, "train.batch_size": 8},
+        ),
+        (
+            25,
+            3,
+            [],
+            {"quality.judge": None, "data.validation": 2, "track.score_every": None, "train.batch_size": 5},
+        ),
+        (
+            120,
+            3,
+            [],
+            {"data.validation": 10, "quality.samples": 12, "quality.samples_while_training": 10},
+        ),
+    ],
+)
+def test_values_are_fitted_to_the_images_that_there_are(
+    tmp_path: Path, images: int, classes: int, changes: list[str], values: dict[str, object]
+) -> None:
+    overrides = of(folder(tmp_path / "some", images, classes), *changes)
+    plan, fit = small_data.load("default", overrides)
+    expected = {path: value for path, value in values.items() if value is not None or path not in FORTY}
+    assert fit.values == expected
+    assert plan.leaves().items() >= expected.items()
+    again = tmp_path / "again.yaml"
+    again.write_text(plan.to_yaml())
+    assert small_data.load(again) == (plan, small_data.Fit({}, fit.images)), "what is stored fits"
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "changes", "said"),
+    [
+        (40, 3, ["data.validation=30"], "data.validation is 30, but there are 30 to train on"),
+        (40, 3, ["quality.samples=4"], "quality.samples is 4, but scores take 10 images or more"),
+        (40, 3, ["quality.samples=20"], "quality.samples is 20, but 10 are to test on"),
+        (40, 3, ["quality.samples_while_training=20"], "quality.samples_while_training is 20, but 10 are held out"),
+        (40, 3, ["train.batch_size=48"], "train.batch_size is 48, but 20 images are trained on"),
+        (40, 3, ["data.subset=30"], "data.subset is 30, but 20 are left to train on"),
+        (40, 3, ["track.score_every=1", "data.validation=5"], "track.score_every is 1, but scores take 10 test images"),
+    ],
+)
+def test_what_was_chosen_is_refused_with_all_values_that_work(
+    tmp_path: Path, images: int, classes: int, changes: list[str], said: str
+) -> None:
+    overrides = of(folder(tmp_path / "some", images, classes))
+    with pytest.raises(HarnessError) as refused:
+        small_data.load("default", [*overrides, *changes])
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    advice = str(refused.value).partition("; these work together: ")[2].split()
+    advised = dict(map(experiments.parse_override, advice))
+    assert {path: advised[path] for path in FORTY} == FORTY
+    plan, fit = small_data.load("default", [*overrides, *advice])
+    assert (fit.line, plan.leaves().items() >= FORTY.items()) == (None, True), "the advice is not refused in its turn"
+
+
+def test_too_few_images_are_refused_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        HarnessError, match="folder-few holds 11 images, which are too few to train on; give 12 or more"
+    ):
+        small_data.load("default", of(folder(tmp_path / "few", 11, 2)))
+    with pytest.raises(HarnessError, match="a search goes by scores; give 40 images or more"):
+        small_data.fit("default", of(folder(tmp_path / "more", 39, 2)), searched=True)
+
+
+def test_a_file_has_chosen_for_its_own_data_set_and_not_for_another(tmp_path: Path) -> None:
+    path, other = folder(tmp_path / "some", 40, 3), folder(tmp_path / "other", 40, 3)
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"data: {{name: folder, path: {path}, validation: 35}}\ntrain: {{batch_size: 10}}\n")
+    with pytest.raises(HarnessError, match=r"data\.validation is 35, but there are 30 to train on"):
+        small_data.load(file)
+    plan, fit = small_data.load(file, [f"data.path={other}"])
+    assert (plan.data.validation, plan.train.batch_size) == (10, 10)
+    assert "train.batch_size" not in fit.values, "what fits stays"
+
+
+def test_the_budget_of_another_data_set_gives_way(tmp_path: Path) -> None:
+    overrides = of(folder(tmp_path / "some", 40, 3))
+    fit = small_data.fit("default", overrides, searched=True)
+    experiment, found = search.load("default", overrides, fit.values, fit.images)
+    assert found.budget == {"train.epochs": 3}
+    assert found.describe_trial(experiment, fit.images).startswith("all 20 training images")
+    with pytest.raises(HarnessError, match=r"data\.subset of a trial is 500, but 20 are left to train on"):
+        search.load("default", [*overrides, "search_budget.data.subset=500"], fit.values, fit.images)
+    with pytest.raises(HarnessError, match=r"data\.subset is 500, but 20 are left to train on"):
+        small_data.fit("default", [*overrides, "data.subset=500"], searched=True)
+
+
+def test_large_sets_are_left_as_they_are() -> None:
+    for name in experiments.known():
+        assert small_data.fit(name) == small_data.Fit({}), name
+    assert small_data.fit("default", ["data.name=digits"]).values == {
+        "data.validation": 143,
+        "quality.samples": 359,
+        "quality.samples_while_training": 143,
+    }
+
+
+def test_images_print_in_one_line() -> None:
+    images = data.load("digits").test
+    assert repr(images) == "Images('digits/test', 359 of 1x8x8, 10 classes, cpu)"
+
+
+def test_the_example_of_the_core_trains_on_the_subset_of_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[1] / "docs" / "design.md"
+    example = page.read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert len(names["splits"].train) == 1000  # type: ignore[attr-defined]
+    assert len(capsys.readouterr().out.splitlines()) == 2

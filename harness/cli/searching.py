@@ -38,6 +38,7 @@ from harness.stopping import Deadline, stopped_by
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.search import Search
+    from harness.small_data import Fit
     from harness.tracking import Store
 
 
@@ -145,10 +146,14 @@ def tune(
     from harness import search as searches
 
     go_on = study is not None and experiment is None and not changes
-    found, searched = (None, None) if go_on else searches.load(experiment or "default", changes)
-    if found is not None and searched is not None:
+    found, searched = None, None
+    if not go_on:
+        from harness import small_data
+
+        fit = small_data.fit(experiment or "default", changes, searched=True)
+        found, searched = searches.load(experiment or "default", changes, fit.values, fit.images)
         prune_from = _prune_from(prune_from, searched)
-        _print_trial(searched, found)
+        _print_trial(searched, found, fit)
 
     from harness.display import StudyTerminal
     from harness.gan.resolve import resolved_device
@@ -205,8 +210,10 @@ def _prune_from(option: int | None, search: Search) -> int | None:
     return search.prune_from
 
 
-def _print_trial(search: Search, experiment: Experiment) -> None:
-    click.echo(f"a trial: {search.describe_trial(experiment)}")
+def _print_trial(search: Search, experiment: Experiment, fit: Fit) -> None:
+    click.echo(f"a trial: {search.describe_trial(experiment, fit.images)}")
+    if fit.line:
+        click.echo(fit.line)
     if search.fixed:
         values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
         click.echo(f"not searched: {values} in every trial (command line)")

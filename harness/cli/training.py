@@ -82,6 +82,7 @@ def run(
     limit = seconds_of(max_time)
     changes = all_overrides(overrides, seed, device, epochs, subset)
     from harness import experiment as experiments
+    from harness import small_data
 
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
@@ -93,7 +94,11 @@ def run(
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
     values = experiments.parse_overrides(changes)
-    wanted = None if resume else experiments.load(experiment or "default", changes)
+    wanted = None
+    if not resume:
+        wanted, fit = small_data.load(experiment or "default", changes)
+        if fit.line:
+            click.echo(fit.line, err=dry_run)  # the plan is read by programs
     labels = checked_labels(name, tags, note)
     if not dry_run:
         refuse_silent_store(tracking_uri)

@@ -1,6 +1,6 @@
 """Images on the device: what a data set is, and how an experiment's `data` section becomes tensors."""
 
-from harness.data.base import Source, cache_folder
+from harness.data.base import Counts, Source, cache_folder
 from harness.data.download import mirror
 from harness.data.images import Images, Splits, class_balanced, load, load_split, source, use_images
 from harness.data.progress import tenths
@@ -9,6 +9,7 @@ from harness.data.stacked import digit_frequencies
 
 __all__ = [
     "DATASETS",
+    "Counts",
     "Images",
     "Source",
     "Splits",

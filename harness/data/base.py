@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, ClassVar, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -23,6 +23,18 @@ Notice = Callable[[str], None]
 
 def silent(text: str) -> None:
     """A notice that nobody reads."""
+
+
+class Counts(NamedTuple):
+    """How many images there are to train on, before any are held out, and to test.
+
+    drawn: the test split is drawn from all images, and its size can be chosen.
+    """
+
+    train: int
+    test: int
+    labelled: bool = True
+    drawn: bool = False
 
 
 class Source:
@@ -47,19 +59,23 @@ class Source:
         """uint8 [N, C, H, W] and int64 [N] of the split `train` or `test`."""
         raise NotImplementedError
 
+    def counts(self) -> Counts | None:
+        """How many images there are, where a small set has to be fitted to; None where there are plenty."""
+        return None
+
     def missing(self) -> str | None:
         """Why the data cannot be read here without a download, or None when it can."""
         return None
 
 
-def own_test_split(images: int, share: int, most: int | None = None) -> dict[str, Tensor]:
+def own_test_split(images: int, share: int, most: int | None = None, wanted: int | None = None) -> dict[str, Tensor]:
     """Indices of `train` and `test`, in order: every `share`-th image is for the test, drawn at random, `most` of them.
 
-    The same for the same number of images, always.
+    wanted: how many are for the test instead. The same for the same number of images, always.
     """
     order = torch.randperm(images, generator=torch.Generator().manual_seed(TEST_SEED))
     count = max(1, images // share)
-    count = count if most is None else min(count, most)
+    count = wanted or (count if most is None else min(count, most))
     return {"train": order[count:].sort().values, "test": order[:count].sort().values}
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.data.base import Source, own_test_split
+from harness.data.base import Counts, Source, own_test_split
 
 
 class Digits(Source):
     """Handwritten digits, 8x8 grey, 1,438 to train and 359 to test (Alpaydin and Kaynak 1998, UCI; CC BY 4.0)."""
 
     classes = 10
+
+    def counts(self) -> Counts:
+        return Counts(1_438, 359)
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits

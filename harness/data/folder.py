@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.data.base import Notice, Source, alone, cache_folder, own_test_split, silent, unwritable, writing
+from harness.data.base import Counts, Notice, Source, alone, cache_folder, own_test_split, silent, unwritable, writing
 from harness.data.progress import tenths
 from harness.errors import HarnessError
 
@@ -38,9 +38,10 @@ class Folder(Source):
     are there; else a tenth of the images is the test split, drawn at random, the same at all times.
 
     size: side of the images that are made of them. channels: 1 or 3. unreadable: `refuse`, or `skip` those.
+    test: images in the test split, where that is drawn; None for a tenth.
     """
 
-    options = ("path", "size", "channels", "unreadable")
+    options = ("path", "size", "channels", "unreadable", "test")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Folder(Source):
         size: int = 28,
         channels: int = 1,
         unreadable: Literal["refuse", "skip"] = "refuse",
+        test: int | None = None,
     ) -> None:
         """Raises HarnessError for what is no folder of images."""
         if path is None:
@@ -56,6 +58,13 @@ class Folder(Source):
         self.title = f"folder-{self.path.name}"  # never the name of another data set: that may have a judge
         self.size, self.channels, self.unreadable = size, channels, unreadable
         self._listing = _list(self.path)
+        self._listing = replace(self._listing, test=test)
+        if test is not None and self._listing.splits is not None:
+            raise HarnessError(f"data.test is {test}, but {self.path} has a folder test: leave data.test out")
+        if test is not None and test >= len(self._listing.files):
+            raise HarnessError(
+                f"data.test is {test}, but {self.path} holds {len(self._listing.files)} images: take fewer"
+            )
         self.classes = len(self._listing.classes)
 
     def prepare(self, notice: Notice = silent) -> None:
@@ -80,9 +89,7 @@ class Folder(Source):
     def read(self, split: str) -> tuple[Tensor, Tensor | None]:
         if not self._file.is_file():
             self.prepare()
-        rows = self._listing.rows(split)
-        unreadable = {each["file"] for each in self._facts["skipped"]}
-        rows = rows[[self._listing.files[row] not in unreadable for row in rows]]
+        rows = self._readable(split)
         if not len(rows):
             raise HarnessError(f"{self.path} holds no readable image to {'train on' if split == 'train' else 'test'}")
         try:
@@ -93,6 +100,18 @@ class Folder(Source):
             ) from error
         labels = self._listing.labels
         return torch.from_numpy(pixels), None if labels is None else torch.tensor(labels)[torch.from_numpy(rows)]
+
+    def counts(self) -> Counts:
+        if self.unreadable == "skip":
+            self.prepare()  # how many are left is not known before
+        train, test = (len(self._readable(split)) for split in SPLITS)
+        return Counts(train, test, labelled=self._listing.labels is not None, drawn=self._listing.splits is None)
+
+    def _readable(self, split: str) -> npt.NDArray[np.int64]:
+        """The rows of a split whose images could be read."""
+        rows = self._listing.rows(split)
+        unreadable = {each["file"] for each in self._facts["skipped"]} if self._file.is_file() else set()
+        return rows[[self._listing.files[row] not in unreadable for row in rows]]
 
     @cached_property
     def _file(self) -> Path:
@@ -167,10 +186,11 @@ class _Listing:
     labels: Sequence[int] | None
     splits: Sequence[str] | None
     classes: Sequence[str]
+    test: int | None = None  # images of the test split, where that is drawn
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         if self.splits is None:
-            return own_test_split(len(self.files), TENTH, MOST)[split].numpy()
+            return own_test_split(len(self.files), TENTH, MOST, self.test)[split].numpy()
         return np.flatnonzero(np.array(self.splits) == split)
 
 

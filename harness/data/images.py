@@ -32,6 +32,11 @@ class Images:
     labels: Tensor | None
     classes: int
 
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        labels = "no labels" if self.labels is None else f"{self.classes} classes"
+        return f"Images({self.name!r}, {len(self):,} of {size}, {labels}, {self.pixels.device})"
+
     def __len__(self) -> int:
         return self.pixels.shape[0]
 

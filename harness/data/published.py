@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.data.base import Notice, Source, alone, cache_folder, silent, unwritable, writing
+from harness.data.base import Counts, Notice, Source, alone, cache_folder, silent, unwritable, writing
 from harness.data.download import Remote, fetch
 from harness.errors import HarnessError
 
@@ -233,6 +233,9 @@ class USPS(Published):
 
     name, kind, place = "usps", "USPS", "USPS"
     classes = 10
+
+    def counts(self) -> Counts:
+        return Counts(7_291, 2_007)
 
     def _remotes(self) -> list[Remote]:
         known = self._torchvision().split_list

@@ -20,7 +20,7 @@ from harness.experiment.reading import (
     schema,
 )
 from harness.experiment.sections import PENALTIES, Augment, Data, Objective, Optimizer, Quality, Track, Train
-from harness.experiment.whole import Experiment, from_mapping, leaf_type, scalar_types, unknown
+from harness.experiment.whole import Experiment, from_mapping, leaf_type, scalar_types, unknown, with_overrides
 
 __all__ = [
     "PENALTIES",
@@ -50,4 +50,5 @@ __all__ = [
     "schema",
     "shown",
     "unknown",
+    "with_overrides",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 
 
-def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+def load(name: str | Path, overrides: Sequence[str] = (), fitted: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
 
+    fitted: leaves that nobody chose, in place of the file's and of the defaults (`harness.small_data`).
     What the file says of a search is left to `harness.search`: no run depends on where its values were looked for.
     Raises HarnessError for an unknown name, malformed YAML, unknown keys, values out of bounds, and for options of
     one's own networks that MLflow does not take as params.
     """
     raw, origin = read(name)
     raw = {key: part for key, part in raw.items() if key not in SEARCH}
-    if overrides:
+    if overrides and not fitted:
         from_mapping(raw, origin)  # a fault in the file is reported as the file's, not as the override's
+    raw = with_overrides(raw, fitted or {})
+    if overrides:
         raw = with_overrides(raw, parse_overrides(overrides))
     experiment = from_mapping(raw, "--set" if overrides else origin)
     _can_be_params(experiment)

@@ -13,6 +13,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 _FOLDER: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
+_OF_FOLDER = ("path", *_FOLDER, "test")
 
 
 class Data(Section):
@@ -37,13 +38,17 @@ class Data(Section):
         None, description="of name folder: what to do with images that cannot be read (refuse)"
     )
 
+    test: Int | None = Field(
+        None, ge=1, description="of name folder: images drawn for the test split (null: a tenth, at most 10,000)"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _a_folder_has_options(cls, raw: Any) -> Any:
         """Its defaults are settled here, so that they stand in the stored experiment, and nowhere else."""
         if not isinstance(raw, dict):
             return raw
-        given = {leaf for leaf in ("path", *_FOLDER) if raw.get(leaf) is not None}
+        given = {leaf for leaf in _OF_FOLDER if raw.get(leaf) is not None}
         if raw.get("name") != "folder":
             if given:
                 raise ValueError(

@@ -113,7 +113,11 @@ class Scorer:
         ).score(halves[0].pixels)
 
     def floors(self) -> dict[str, tuple[Scores, None]]:
-        """The rows that a table needs, by name."""
+        """The rows that a table needs, by name; none where there are too few images for one."""
+        fresh = 0 if self._fresh is None else len(self._fresh)
+        if fresh < self.samples and self.samples // 2 < FEWEST:
+            self._notice(f"no row {FLOOR!r}: it takes {self.samples} more training images, or {2 * FEWEST} to compare")
+            return {}
         return {FLOOR: (self.floor(), None)}
 
     def neighbours(self, pixels: Tensor) -> Tensor:

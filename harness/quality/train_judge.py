@@ -30,6 +30,7 @@ from harness.quality.networks import NETWORKS, JudgeNetwork
 EPOCHS = 10
 EPOCH_IMAGES = 50_000  # of a larger data set, every epoch sees another random 50,000
 BATCH = 128
+FEWEST_STEPS = 100  # of a tiny data set there are more epochs
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP = 0.2  # share of all steps
 VALIDATION = 10_000  # held out of the training images, as everywhere; judges never see them
@@ -85,6 +86,7 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     count = min(len(pixels), EPOCH_IMAGES)
     batch = min(BATCH, count)
+    epochs = max(epochs, -(-FEWEST_STEPS // (count // batch)))
     steps = epochs * (count // batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / steps))
