@@ -90,9 +90,9 @@ def test_replicates_have_the_data_and_the_judge_of_their_seeds(
 ) -> None:
     tagged = Store.tagged
 
-    def without(self: Store, tags: dict[str, str]) -> list[Any]:
+    def without(self: Store, tags: dict[str, str], **options: Any) -> list[Any]:
         """As older versions left the tags of the parent."""
-        found = tagged(self, tags)
+        found = tagged(self, tags, **options)
         for run in found:
             for key in ("harness.dataset", "harness.judge"):
                 assert key in run.data.tags
