@@ -15,7 +15,7 @@ from harness import experiment as experiments
 from harness.course import GRID, Options, Outcome, Quiet, truthful
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.gan.resolve import resolved_device
+from harness.gan.auto import resolved_device
 from harness.stopping import interruptions
 from harness.tracking import Store
 

@@ -6,18 +6,24 @@ from harness import changes, data, trust
 from harness.changes import Recorded
 from harness.course import Display
 from harness.experiment import Experiment
-from harness.gan import Training, resolve
+from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
 from harness.scoring import Scoring, judged
 
 
 def prepare(
-    experiment: Experiment, display: Display, ready: Scoring | None = None, recorded: Recorded | None = None
+    experiment: Experiment,
+    display: Display,
+    ready: Scoring | None = None,
+    recorded: Recorded | None = None,
+    *,
+    timed: bool = True,
 ) -> tuple[Training, Scoring | None]:
     """Load the images, settle what `auto` stands for, build the networks, have the judge ready.
 
     recorded: what a run or study that is resumed was trained on and with. Whatever can be wrong with an experiment is
     found here, before anything is tracked.
+    timed: time fp32 against bf16 where `auto` needs it. Otherwise the precision stays `auto`, and trains as fp32.
     """
     for leaf, name in experiment.imports.items():
         trust.check(name, leaf)
@@ -26,7 +32,7 @@ def prepare(
     if recorded is not None:
         recorded.check_data(changes.of_images(splits), display.notice)
         recorded.check_code(experiment, display.notice)
-    training = _training(experiment, splits)
+    training = _training(experiment, splits, display, timed)
     scoring = ready if serves else _scoring(training.experiment, splits, display)
     if recorded is not None and scoring is not None:
         recorded.check_data({changes.JUDGE: scoring.identity}, display.notice)
@@ -60,5 +66,9 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
     return scoring
 
 
-def _training(experiment: Experiment, splits: data.Splits) -> Training:
-    return Training(resolve(experiment, splits.train), splits.train, splits.validation)
+def _training(experiment: Experiment, splits: data.Splits, display: Display, timed: bool) -> Training:
+    if timed:
+        experiment = resolve(experiment, splits.train, display.notice)
+    else:
+        experiment, _ = resolve_untimed(experiment, splits.train)
+    return Training(experiment, splits.train, splits.validation)

@@ -63,7 +63,7 @@ def replicate(
     identity = provenance.identity(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if together is None:
-        together = resolved_population(experiment, training.images, seeds)
+        together = resolved_population(experiment, training.images, seeds, display.notice)
     tags = provenance.tags(training, scoring)  # what they share: data, judge, device
     del training, scoring  # their memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"

@@ -77,6 +77,12 @@ def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `auto` stands for must not depend on what else this machine does: fp32, and one training after the other."""
+    monkeypatch.setattr("harness.gan.auto.is_faster", lambda other, current: False)
+
+
 @pytest.fixture
 def tiny() -> Experiment:
     """The smallest experiment that exercises everything: three epochs of three steps, in well under a second."""

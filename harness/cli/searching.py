@@ -156,8 +156,11 @@ def tune(
         _print_trial(searched, found, fit)
 
     from harness.display import StudyTerminal
-    from harness.gan.resolve import resolved_device
     from harness.tables import console
+
+    display = StudyTerminal(console())
+    display.notice("loading PyTorch, MLflow and Optuna ...")
+    from harness.gan.auto import resolved_device
 
     if found is not None:
         resolved_device(found.train.device)
@@ -183,7 +186,6 @@ def tune(
     )
     studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
     store = store_at(tracking_uri, create=True)
-    display = StudyTerminal(console())
     tidy(store, display.notice)
     try:
         result = studies.tune(found, searched, wish, store, display)

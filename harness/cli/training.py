@@ -103,10 +103,15 @@ def run(
     if not dry_run:
         refuse_silent_store(tracking_uri)
 
-    from harness import course, running
     from harness.display import Terminal
-    from harness.gan.resolve import resolved_device
     from harness.tables import console
+
+    display = Terminal(console(), preview=preview)
+    if not dry_run:
+        display.notice("loading PyTorch and MLflow ...")
+    from harness import course, running
+    from harness.gan import resolve_untimed
+    from harness.gan.auto import resolved_device
 
     if wanted is not None:
         resolved_device(wanted.train.device)  # before a store is made for nothing
@@ -114,10 +119,9 @@ def run(
     if dry_run:
         if wanted is None:
             raise HarnessError("--dry-run shows a new run; leave --resume out")
-        _print_plan(running.prepare(wanted, course.Quiet())[0])
+        training, _ = running.prepare(wanted, course.Quiet(), timed=False)
+        _print_plan(training, resolve_untimed(wanted, training.images)[1])
         return 0
-    screen = console()
-    display = Terminal(screen, preview=preview)
     options = course.Options(
         name=name,
         tags=labels,
@@ -155,7 +159,7 @@ def run(
     return exit_code(outcome)
 
 
-def _print_plan(training: Any) -> None:
+def _print_plan(training: Any, precision: str | None) -> None:
     weights = {
         name: sum(weight.numel() for weight in network.parameters())
         for name, network in (("generator", training.generator), ("discriminator", training.discriminator))
@@ -165,6 +169,8 @@ def _print_plan(training: Any) -> None:
         f"# {len(training.images):,} images, {training.steps_per_epoch} steps an epoch; "
         + ", ".join(f"{name} {count:,} weights" for name, count in weights.items())
     )
+    if precision:
+        click.echo(f"# train.precision {training.experiment.train.precision}: {precision}")
 
 
 def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:

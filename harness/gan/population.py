@@ -105,23 +105,39 @@ class Population:
         """One epoch of every member."""
         if len(self.members) == 1:
             return [(self.members[0], self.members[0].train_epoch())]
-        if self._work is None:
-            captured = self.members[0].capture
-            self._work = Captured(self._draw_and_update, self) if captured else self._draw_and_update
         started = time.perf_counter()
-        self._totals.zero_()
-        for member in self.members:
-            member.begin_epoch()
-        for _ in range(self.members[0].steps_per_epoch):
-            for member in self.members:
-                member.schedule()
-            self._work()
-            for member in self.members:
-                member.keep_average()
-                member.steps += 1
+        self.begin_epoch()
+        for _ in range(self.steps_per_epoch):
+            self.train_step()
         totals = self._totals.T.tolist()  # the host waits for the device here, once an epoch
         seconds = time.perf_counter() - started
         return [(member, member.end_epoch(each, seconds)) for member, each in zip(self.members, totals, strict=True)]
+
+    @property
+    def device(self) -> torch.device:
+        return self.members[0].device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.members[0].steps_per_epoch
+
+    def begin_epoch(self) -> None:
+        """Of two members or more."""
+        self._totals.zero_()
+        for member in self.members:
+            member.begin_epoch()
+
+    def train_step(self) -> None:
+        """The next step of all members, two or more, in an epoch that has begun."""
+        if self._work is None:
+            captured = self.members[0].capture
+            self._work = Captured(self._draw_and_update, self) if captured else self._draw_and_update
+        for member in self.members:
+            member.schedule()
+        self._work()
+        for member in self.members:
+            member.keep_average()
+            member.steps += 1
 
     # One step ----------------------------------------------------------------------------------------------------
 

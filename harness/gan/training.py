@@ -225,17 +225,21 @@ class Training:
 
     def train_epoch(self) -> Report:
         """One pass over the training images, in a new order."""
-        if self._work is None:
-            self._work = Captured(self._draw_and_update, self) if self.capture else self._draw_and_update
         started = time.perf_counter()
         self.begin_epoch()
         for _ in range(self.steps_per_epoch):
-            self.schedule()
-            self._work()
-            self.keep_average()
-            self.steps += 1
+            self.train_step()
         totals = self._totals.tolist()  # the host waits for the device here, once an epoch
         return self.end_epoch(totals, time.perf_counter() - started)
+
+    def train_step(self) -> None:
+        """The next step of an epoch that has begun. The host does not wait for the device."""
+        if self._work is None:
+            self._work = Captured(self._draw_and_update, self) if self.capture else self._draw_and_update
+        self.schedule()
+        self._work()
+        self.keep_average()
+        self.steps += 1
 
     def begin_epoch(self) -> None:
         self.draws.begin(self.epoch + 1)

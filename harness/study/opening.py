@@ -93,7 +93,7 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     fuse, planned = wish.fuse, wish.trials or TRIALS
     if fuse is None:
         share = -(-planned // wish.workers)  # no process is to claim what the others are waiting for
-        fuse = resolved_population(base, training.images, min(TOGETHER, share))
+        fuse = resolved_population(base, training.images, min(TOGETHER, share), display.notice)
     sampler = wish.sampler or "tpe"
     settings = Settings(
         experiment.with_values(settled),

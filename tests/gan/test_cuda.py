@@ -7,6 +7,7 @@ python -m pytest --noconftest tests/gan/test_cuda.py
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import Population, Training, generate, generate_all, resolve, resolved_population, sample_inputs
 from harness.gan.draws import StepDraws
+from harness.gan.timing import Turn
 from harness.quality import Scorer, load_judge
 
 from .common import EVERYTHING, RECIPES, weights
@@ -235,9 +237,21 @@ def test_members_leave_a_recorded_population(plan: Experiment, images: Images) -
     assert all(value.isfinite().all() for member in members for value in weights(member) if value.is_floating_point())
 
 
-def test_resolving_and_generating_on_the_gpu(plan: Experiment, images: Images) -> None:
-    assert resolve(plan.with_values({"train.precision": "auto"}), images).train.precision in {"fp32", "bf16"}
-    assert resolved_population(plan, images, 3) in {1, 3}
+def test_resolving_and_generating_on_the_gpu(
+    plan: Experiment, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    seconds: list[float] = []
+
+    def other_is_faster(other: Turn, current: Turn) -> bool:
+        seconds.extend([current(), other(), current(), other()])
+        return True
+
+    auto = resolve(plan.with_values({"train.precision": "auto"}), images, compare=other_is_faster)
+    assert auto.train.precision == "bf16"
+    assert resolved_population(plan, images, 3, compare=other_is_faster) == 3
+    assert len(seconds) == 8
+    assert min(seconds) > 0
     trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
     inputs = [sample_inputs(training.experiment, images, 50) for training in trainings]
     found = generate_all([training.sampler for training in trainings], inputs)

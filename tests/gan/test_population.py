@@ -10,7 +10,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Population, Report, Training, generate, generate_all, resolved_population, sample_inputs
+from harness.gan import Population, Report, Training, generate, generate_all, sample_inputs
 
 from .common import CONV, RECIPES, weights
 
@@ -232,8 +232,3 @@ def test_generating_for_all_equals_generating_for_each(tiny: Experiment, images:
             assert (ours.int() - theirs.int()).abs().max() <= 1
     after = [value for sampler in samplers for value in sampler.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def test_how_many_to_train_at_once_is_one_or_all(tiny: Experiment, images: Images) -> None:
-    assert resolved_population(tiny, images, 1) == 1
-    assert resolved_population(tiny, images, 6) in {1, 6}

@@ -13,7 +13,7 @@ from harness import data
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Training, from_uint8, resolve, sample_inputs, to_uint8
+from harness.gan import Training, from_uint8, sample_inputs, to_uint8
 from harness.gan.draws import StepDraws
 
 from .common import EVERYTHING, weights
@@ -236,19 +236,6 @@ def test_bytes_survive_the_way_into_the_networks_and_back() -> None:
 
 def test_impossible_images_become_bytes() -> None:
     assert to_uint8(torch.tensor([math.nan, math.inf, -math.inf, 3.0])).tolist() == [128, 255, 0, 255]
-
-
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["mlp", "everything"])
-def test_resolving_settles_what_auto_stands_for(tiny: Experiment, images: Images, values: dict[str, object]) -> None:
-    resolved = resolve(tiny.with_values({**values, "train.device": "auto", "train.precision": "auto"}), images)
-    assert resolved.train.device in {"cpu", "cuda", "mps"}
-    assert resolved.train.precision in {"fp32", "bf16"}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_refused(tiny: Experiment, images: Images) -> None:
-    with pytest.raises(HarnessError, match="device cuda was asked for, but torch finds none here; usable: cpu"):
-        resolve(tiny.with_values({"train.device": "cuda"}), images)
 
 
 def moved_to(device: str, draws: StepDraws) -> StepDraws:
