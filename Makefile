@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check bench bench-quality bench-study bench-looking bench-gpu format lock clean
+.PHONY: run test check bench bench-quality bench-study bench-startup bench-looking bench-gpu format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -30,6 +30,9 @@ bench-quality: $(READY)           ## whether bf16 costs quality; goes on where i
 bench-study: $(READY)             ## what a search costs beside training and scoring
 	$(BIN)/python benchmarks/study.py
 	$(BIN)/python benchmarks/study.py --growth 10 100 1000
+
+bench-startup: $(READY)           ## how long run and tune take from the command to the first training step
+	$(BIN)/python benchmarks/startup.py
 
 bench-looking: $(READY)           ## how long runs, compare and the UI take with many runs in the store
 	$(BIN)/python benchmarks/looking.py

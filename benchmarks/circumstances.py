@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import torch
+
+# A row is seen when it is measured, in a file and in a pipe, too.
+sys.stdout.reconfigure(line_buffering=True)
 
 
 def circumstances(device: str) -> dict[str, object]:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from plans import BATCH, KINDS, plan, some_images
-from timing import PeakMemory, on_cuda, print_table, report, spread
+from timing import GrowingTable, PeakMemory, on_cuda, report, spread
 
 from harness.data import Images
 from harness.gan import Population, Training
@@ -28,6 +28,7 @@ from harness.gan import Population, Training
 BATCHES = (16, 32, 64, 100, 200, 400)
 WIDTHS = {"mlp": (0.25, 0.5, 1, 2), "conv": (0.25, 0.5, 1, 2, 4)}  # times the usual: of conv 4, 8, 16, 32, 64
 MEMBERS = (1, 2, 4, 8, 16, 32)
+HEADER = ["networks", "batch", "width", "members", "images/s", "least", "most", "ms a step", "MiB"]
 LEAST_STEPS = {"cpu": 8, "cuda": 200}  # of a turn
 LEAST_IMAGES = 1_000  # of a turn
 SWEEPS = {"batch": "batch size, images", "width": "width, times the usual", "members": "population, members"}
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="draw it there, a .png file")
     arguments = parser.parse_args()
     measured: dict[Point, dict[str, float]] = {}  # the usual point is in every sweep
+    table = GrowingTable(HEADER, [8, 5, 5, 7, 8, 8, 8, 10, 7])
     sweeps: dict[str, dict[str, list[dict[str, object]]]] = {sweep: {} for sweep in SWEEPS}
     for sweep in SWEEPS:
         for kind in KINDS:
@@ -60,8 +62,8 @@ def main() -> None:
             for point in points:
                 if point not in measured:
                     measured[point] = _apart(point, arguments.turns, arguments.device)
+                    table.add(_row(point, measured[point]))
             sweeps[sweep][kind] = [{**asdict(point), **measured[point]} for point in points]
-    _print(measured)
     report({"growth": sweeps}, arguments.device, arguments.json)
     if arguments.figure:
         draw(sweeps, arguments.figure)
@@ -110,14 +112,10 @@ def _training(point: Point, seed: int, images: Images, device: str) -> Training:
     return Training(plan(point.kind, device, *changes), images)
 
 
-def _print(measured: dict[Point, dict[str, float]]) -> None:
-    rows = []
-    for point, found in measured.items():
-        rates = [f"{found[f'images_per_second{which}']:,.0f}" for which in ("", "_least", "_most")]
-        sizes = [f"{point.batch}", f"{point.width:g}", f"{point.members}"]
-        rows.append([point.kind, *sizes, *rates, f"{found['milliseconds_a_step']:,.3f}", f"{found['memory_mib']:,.0f}"])
-    header = ["networks", "batch", "width", "members", "images/s", "least", "most", "ms a step", "MiB"]
-    print_table(header, rows)
+def _row(point: Point, found: dict[str, float]) -> list[str]:
+    rates = [f"{found[f'images_per_second{which}']:,.0f}" for which in ("", "_least", "_most")]
+    sizes = [f"{point.batch}", f"{point.width:g}", f"{point.members}"]
+    return [point.kind, *sizes, *rates, f"{found['milliseconds_a_step']:,.3f}", f"{found['memory_mib']:,.0f}"]
 
 
 def draw(sweeps: dict[str, dict[str, list[dict[str, object]]]], file: Path) -> None:

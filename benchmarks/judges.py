@@ -48,7 +48,10 @@ def compare(files: list[Path], data: str, split: str, samples: int, device: str)
         judge = load_judge(which, splits.train, device, notice=lambda line: print(line, file=sys.stderr))
         names[which] = f"{judge.name} {judge.sha256[:12]}"
         scorer = Scorer(judge, real, None, samples=samples)
-        scored = [scorer.score(load_npz(file), full=False) for file in files]
+        scored = []
+        for file in files:
+            scored.append(scorer.score(load_npz(file), full=False))
+            print(f"{names[which]}: {file.stem}: KID {scored[-1].kid:.5f}", file=sys.stderr, flush=True)
         kid[which], errors[which] = [score.kid for score in scored], [score.kid_se for score in scored]
 
     print(f"KID against {real.name}, {samples:,} images     {names['first']}     {names['second']}")

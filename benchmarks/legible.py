@@ -60,6 +60,7 @@ def read(wanted: argparse.Namespace) -> None:
             right = classes == torch.tensor(asked)
             by_digit = {str(digit): right[digit :: len(DIGITS)].double().mean().item() for digit in range(len(DIGITS))}
             shares[f"{style}, {which}"] = {**by_digit, "all": right.double().mean().item()}
+            print(f"{style}, {which}: {right.double().mean().item():.1%}", file=sys.stderr, flush=True)
     names = [*DIGITS, "all"]
     print_table(
         ["style, judge", *names],

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import torch
 from plans import BATCH
-from timing import on_cuda, print_table, wait
+from timing import GrowingTable, on_cuda, wait
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 REPETITIONS = 3
@@ -178,15 +178,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--members", type=int, default=1, help="of a population (default: 1)")
     arguments = parser.parse_args()
-    rows = []
+    table = GrowingTable(["limit of one step", "products, µs", "bytes, µs", "images/s"])
     for kind in BATCH:
         for precision in DTYPES:
             limit = Limit(kind, precision, arguments.device, arguments.members)
             limit.products()  # warm-up
             products, moved = limit.products(), limit.bytes()
             rate = arguments.members * BATCH[kind] / max(products, moved)
-            rows.append([f"{kind}, {precision}", f"{1e6 * products:,.1f}", f"{1e6 * moved:,.1f}", f"{rate:,.0f}"])
-    print_table(["limit of one step", "products, µs", "bytes, µs", "images/s"], rows)
+            table.add([f"{kind}, {precision}", f"{1e6 * products:,.1f}", f"{1e6 * moved:,.1f}", f"{rate:,.0f}"])
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main() -> None:
             for count, folder in stores.items()
             for name, arguments in COMMANDS.items()
         }
-        seconds: dict[str, list[float]] = dict(alternate(sides, wanted.turns, warm_up=1))
+        seconds: dict[str, list[float]] = alternate(sides, wanted.turns, warm_up=1, show="{:.2f} s".format)
         for count, folder in stores.items():
             for name, values in first_views(folder, wanted.turns).items():
                 seconds[f"{name}|{count}"] = values

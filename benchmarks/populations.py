@@ -145,7 +145,7 @@ def measure(kind: str, title: str, size: int, turns: int, device: str) -> dict[s
         "vmap": lambda: vmapped.train_epoch()[0][1].seconds,
         "by hand": lambda: by_hand.train_epoch()[0][1].seconds,
     }
-    taken = alternate(sides, turns)
+    taken = alternate(sides, turns, show=lambda seconds: f"{1e3 * seconds / steps:,.3f} ms a step")
     milliseconds = {side: [1e3 * seconds / steps for seconds in values] for side, values in taken.items()}
     middles = {side: spread(values)[0] for side, values in milliseconds.items()}
     rows = []

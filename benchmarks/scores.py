@@ -33,6 +33,7 @@ def main() -> None:
     pixels = (splits.test.pixels + noise).clamp(0, 255).to(torch.uint8)
 
     results = {}
+    print(f"{'scores':16s}{'samples':>9s}{'median':>10s}{'least':>10s}{'most':>10s}{'memory':>12s}")
     settings = (("final", 10_000, True), ("between epochs", 2_000, True), ("KID + Frechet", 2_000, False))
     for name, samples, full in settings:
         scorer = Scorer(judge, splits.validation, splits.train, samples=samples)
@@ -43,7 +44,7 @@ def main() -> None:
             started = time.perf_counter()
             scorer.score(pixels[:samples], full=full)
             seconds.append(time.perf_counter() - started)
-        results[name] = {
+        row = {
             "samples": samples,
             "seconds": seconds,
             "median_s": statistics.median(seconds),
@@ -51,11 +52,10 @@ def main() -> None:
             "most_s": max(seconds),
             "extra_memory_mib": round(memory.mebibytes),
         }
-    report = {"results": results, **circumstances(arguments.device), "judge": f"{judge.name} {judge.sha256}"}
-    print(f"{'scores':16s}{'samples':>9s}{'median':>10s}{'least':>10s}{'most':>10s}{'memory':>12s}")
-    for name, row in results.items():
         times = "".join(f"{row[key]:8.2f} s" for key in ("median_s", "least_s", "most_s"))
-        print(f"{name:16s}{row['samples']:9,}{times}{row['extra_memory_mib']:8} MiB")
+        print(f"{name:16s}{samples:9,}{times}{row['extra_memory_mib']:8} MiB")
+        results[name] = row
+    report = {"results": results, **circumstances(arguments.device), "judge": f"{judge.name} {judge.sha256}"}
     print(json.dumps(report, indent=2))
 
 

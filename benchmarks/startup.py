@@ -24,33 +24,38 @@ import psutil
 from circumstances import circumstances
 from timing import print_table, spread
 
-# Runs in the measured process. It looks at the main thread every 10 ms and ends the process when one step is done in a
-# training that counts. One that only times what `auto` stands for is called from gan/auto.py (before: gan/resolve.py).
+# Runs in the measured process: ends it when one step is done in a training that counts. One that only times what `auto`
+# stands for is called from gan/auto.py (in older checkouts: gan/resolve.py).
 INSIDE = """
 import json, os, resource, sys, threading, time
 
-def first_step(frame):
-    found = False
+def step_is_done():
+    frame = sys._getframe(1)
     while frame is not None:
-        file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if file.endswith(("gan/resolve.py", "gan/auto.py", "gan/timing.py")):
-            return False
-        if name == "train_epoch":
-            owner = frame.f_locals.get("self")
-            found = found or any(each.steps > 0 for each in getattr(owner, "members", [owner]))
+        if frame.f_code.co_filename.endswith(("gan/resolve.py", "gan/auto.py", "gan/timing.py")):
+            return
         frame = frame.f_back
-    return found
-
-def watch(main):
-    while not first_step(sys._current_frames().get(main)):
-        time.sleep(0.01)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     numbers = {"at": time.time(), "cpu_seconds": sum(each.ru_utime + each.ru_stime for each in used)}
     with open("first-step.json", "w") as file:
         json.dump(numbers, file)
     os._exit(0)
 
-threading.Thread(target=watch, args=(threading.main_thread().ident,), daemon=True).start()
+def watch():
+    while True:
+        module = sys.modules.get("harness.gan.training")
+        if module is not None and not module.__spec__._initializing:
+            break
+        time.sleep(0.01)
+    end_of_step = module.Training.keep_average
+
+    def keep_average(self):
+        end_of_step(self)
+        step_is_done()
+
+    module.Training.keep_average = keep_average
+
+threading.Thread(target=watch, daemon=True).start()
 sys.argv[0] = "harness"
 from harness.cli import main
 main()
@@ -111,7 +116,10 @@ def measure(tree: Path, words: list[str], cache: Path) -> dict[str, float]:
             lines += process.stdout.readlines()
         end = Path(folder) / "first-step.json"
         if not end.exists():
-            sys.exit(f"harness {' '.join(words)} of {tree} ended before its first step:\n{b''.join(lines).decode()}")
+            output = b"".join(lines).decode()
+            sys.exit(
+                f"harness {' '.join(words)} of {tree} ended ({process.returncode}) before its first step:\n{output}"
+            )
         numbers = json.loads(end.read_text())
     return {
         "seconds": numbers["at"] - began,

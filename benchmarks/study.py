@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from circumstances import circumstances
-from timing import print_table
+from timing import GrowingTable, lines_of, print_table
 
 FEW_STEPS = """
 name: few
@@ -88,9 +86,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20, help="of the default study (default: 20)")
     arguments = parser.parse_args()
     if arguments.growth:
-        found = {count: measured(["few.yaml", "--trials", str(count), "--fuse", "1"]) for count in arguments.growth}
-        header = ["trials", "seconds", "a trial, ms", "the last tenth, ms", "after the last, s", "memory, MiB"]
-        print_table(header, [growth_row(count, numbers) for count, numbers in found.items()])
+        found = {}
+        table = GrowingTable(
+            ["trials", "seconds", "a trial, ms", "the last tenth, ms", "after the last, s", "memory, MiB"]
+        )
+        for count in arguments.growth:
+            found[count] = measured(["few.yaml", "--trials", str(count), "--fuse", "1"])
+            table.add(growth_row(count, found[count]))
         result: dict[str, object] = {"growth": found}
     else:
         numbers = measured(["--trials", str(arguments.trials)])
@@ -123,8 +125,8 @@ def measured(words: list[str]) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "few.yaml").write_text(FEW_STEPS)
         command = [sys.executable, "-c", INSIDE, repr(time.time()), "tune", *words]
-        found = subprocess.run(command, cwd=folder, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
-    numbers: dict[str, object] = json.loads(found.stdout.splitlines()[-1])
+        lines = lines_of(command, folder)
+    numbers: dict[str, object] = json.loads(lines[-1])
     return numbers
 
 

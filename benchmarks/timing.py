@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,12 +30,19 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def alternate(sides: Mapping[str, Callable[[], T]], turns: int, warm_up: int = 2) -> dict[str, list[T]]:
-    """What every side returned at each of its turns, A B C A B C ...; those of the warm-up are left out."""
+def alternate(
+    sides: Mapping[str, Callable[[], T]], turns: int, warm_up: int = 2, show: Callable[[T], str] = str
+) -> dict[str, list[T]]:
+    """What every side returned at each of its turns, A B C A B C ...; those of the warm-up are left out.
+
+    Each result is printed to standard error when it is there, as `show` puts it.
+    """
     found: dict[str, list[T]] = {side: [] for side in sides}
     for turn in range(warm_up + turns):
         for side, run in sides.items():
             result = run()
+            number = f"turn {turn - warm_up + 1} of {turns}" if turn >= warm_up else "warm-up"
+            print(f"{number}: {side}: {show(result)}", file=sys.stderr, flush=True)
             if turn >= warm_up:
                 found[side].append(result)
     return found
@@ -47,15 +55,40 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """In Markdown, the first column to the left and the others to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    for line in (header, rule, *lines[1:]):
-        cells = [
-            line[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-        ]
-        print(f"| {' | '.join(cells)} |")
+    lines = list(rows)
+    widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
+    table = GrowingTable(header, widths)
+    for line in lines:
+        table.add(line)
+
+
+class GrowingTable:
+    """The same, for rows that are printed as they are measured. widths: of its columns, where titles are narrower."""
+
+    def __init__(self, header: Sequence[str], widths: Sequence[int] = ()) -> None:
+        given = [*widths, *[0] * (len(header) - len(widths))]
+        self._widths = [max(len(title), width) for title, width in zip(header, given, strict=True)]
+        self.add(header)
+        self.add(["-" * self._widths[0], *("-" * (width - 1) + ":" for width in self._widths[1:])])
+
+    def add(self, row: Sequence[str]) -> None:
+        first, *others = zip(row, self._widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def lines_of(command: Sequence[str], folder: str | Path) -> list[str]:
+    """What a command prints in a folder. Each line but the last, its result, goes to standard error as it comes."""
+    lines: list[str] = []
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if lines:
+                print(lines[-1], end="", file=sys.stderr, flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return lines
 
 
 def report(results: Mapping[str, object], device: str, file: Path | None) -> None:

@@ -84,7 +84,7 @@ def measure(title: str, sides: dict[str, Side], turns: int, device: str, *, warm
         return turn
 
     measured = {side: run if side.startswith("limit") else partial(counted, run) for side, run in sides.items()}
-    found = alternate(measured, turns, warm_up)
+    found = alternate(measured, turns, warm_up, lambda turn: f"{turn.rate:,.0f} images/s")
     rates = {side: [turn.rate for turn in taken] for side, taken in found.items()}
     middles = {side: spread(values)[0] for side, values in rates.items()}
     base = next(iter(middles.values()))

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 
 from circumstances import circumstances
+from timing import lines_of
 
 INSIDE = """
 import json, resource, sys, time
@@ -37,6 +36,7 @@ class Watch(Quiet):
     def epoch(self, report):
         self.seconds += report.seconds
         self.last = time.time()
+        print(f"epoch {report.epoch}: {report.seconds:.1f} s", flush=True)
 
 
 watch = Watch()
@@ -64,8 +64,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-c", INSIDE, repr(time.time()), arguments.experiment, *arguments.set]
-        found = subprocess.run(words, cwd=folder, env=os.environ, stdout=subprocess.PIPE, text=True, check=True)
-    print(json.dumps({**json.loads(found.stdout.splitlines()[-1]), **circumstances("cpu")}, indent=2))
+        lines = lines_of(words, folder)
+    print(json.dumps({**json.loads(lines[-1]), **circumstances("cpu")}, indent=2))
 
 
 if __name__ == "__main__":

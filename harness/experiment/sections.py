@@ -122,7 +122,9 @@ class Train(Section):
         1, ge=1, le=100, description="updates of D for one of G, each on a batch of its own"
     )
     seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
-    precision: Precision = Field("fp32", description="arithmetic of the networks; auto times both on this machine")
+    precision: Precision = Field(
+        "fp32", description="arithmetic of the networks; auto takes the faster one on this machine"
+    )
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
     ema_half_life: Float | None = Field(
         None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
