@@ -378,6 +378,7 @@ def test_a_run_times_once_and_says_so_and_a_dry_run_never(harness: Harness, time
     run = ("run", "tiny.yaml", "--epochs", "1", "--set", "train.precision=auto", "--set", "quality.judge=null")
     dry = harness(*run, "--dry-run")
     assert dry.code == 0
+    assert "loading" not in dry.out
     assert "  precision: auto\n" in dry.out
     assert "# train.precision auto: a run times fp32 against bf16, once on this machine\n" in dry.out
     assert not timed
