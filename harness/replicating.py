@@ -161,8 +161,8 @@ def _replicate(
                 for seed in group
             }
             outcomes |= _some(plans, known, seeds, store, display)
-            ended = sum(outcome.stopped is None for outcome in outcomes.values())
-            log.tags({"harness.seeds.ended": str(ended)})
+            if log.before is None:  # else nothing was trained yet, and the parent stands as it did
+                log.tags(_ended_tag(outcomes))
             # A signal in the last epoch lets what is trained finish, and nobody else start.
             stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
             if stopped is None and options.deadline.near("prepare", "epoch", *together * ["stop", "finish"]):
@@ -172,6 +172,7 @@ def _replicate(
         complete = len(outcomes) == seeds and not any(outcome.stopped for outcome in outcomes.values())
         if complete:
             stopped = None
+        log.tags(_ended_tag(outcomes))
         with options.deadline.timed("seeds"):
             if complete:
                 means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
@@ -179,6 +180,10 @@ def _replicate(
             shipped = log.finish(status)
     unshipped = None if shipped else log.lost or "the tracking server did not take everything"
     return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped)
+
+
+def _ended_tag(outcomes: Mapping[int, Outcome]) -> dict[str, str]:
+    return {"harness.seeds.ended": str(sum(outcome.stopped is None for outcome in outcomes.values()))}
 
 
 def _summarise(

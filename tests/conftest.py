@@ -55,12 +55,14 @@ def _quick_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_store_left_over() -> Iterator[None]:
-    """mlflow.set_tracking_uri writes to the environment, where the next test's commands would find it."""
+    """MLflow's set_tracking_uri and set_registry_uri write to the environment, where the next test would find it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")
-        patch.delenv("MLFLOW_TRACKING_URI")
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.setenv(variable, "")
+            patch.delenv(variable)
         yield
         mlflow.set_tracking_uri(None)  # MLflow's own memory of it, and the variable
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -20,15 +20,19 @@ from .commands import Harness, Said, give_time_for_one_epoch
 from .study.common import SMALL
 from .study.test_postgresql import FOUND, postgresql  # noqa: F401
 
-PROGRAMS = {name: shlex.join(commands.program(name)) for name in ("harness", "mlflow")}
 QUIET = ("--no-system-metrics",)
 Paste = Callable[[str], Said]
+
+
+def programs() -> dict[str, str]:
+    """How the two programs are called from the working directory."""
+    return {name: shlex.join(commands.program(name)) for name in ("harness", "mlflow")}
 
 
 def printed(said: Said) -> dict[str, str]:
     """The commands that were printed: by their label, or by their first word where they stand in an error."""
     found = {}
-    start = re.compile(rf"(?:MLFLOW_TRACKING_URI=\S.*? )?(?:{'|'.join(map(re.escape, PROGRAMS.values()))}) ")
+    start = re.compile(rf"(?:MLFLOW_TRACKING_URI=\S.*? )?(?:{'|'.join(map(re.escape, programs().values()))}) ")
     for line in said.out.splitlines():
         if start.match(line[11:]):
             found[line[2:11].strip()] = line[11:]
@@ -57,7 +61,7 @@ def paste(harness: Harness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             while re.match(r"\w+=", words[0]):
                 name, _, value = words.pop(0).partition("=")
                 patch.setenv(name, value)
-            for name, program in PROGRAMS.items():
+            for name, program in programs().items():
                 known = shlex.split(program)
                 if words[: len(known)] == known:
                     words = [name, *words[len(known) :]]

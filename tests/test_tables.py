@@ -95,7 +95,7 @@ def test_rows_are_wrapped_at_words_unless_somebody_copies_them(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     print_row("test", "KID 0.0061 ± 0.0019  Frechet 0.21  (judge mnist-first)")
-    print_row("go on", "harness run --resume 1234abcd --tracking-uri sqlite:////somewhere/mlflow.db")
+    print_row("continue", "harness run --resume 1234abcd --tracking-uri sqlite:////somewhere/mlflow.db")
     wrapped_one, rest, whole = capsys.readouterr().out.splitlines()
     assert (wrapped_one, rest) == ("  test     KID 0.0061 ± 0.0019  Frechet", "           0.21  (judge mnist-first)")
     assert whole.endswith("mlflow.db")

@@ -43,11 +43,15 @@ class Patience:
 
 @dataclass(frozen=True)
 class Before:
-    """How a run stood when it was resumed: status, end (milliseconds since 1970), the tags that resuming changes."""
+    """How a run stood when it was resumed: status, end (milliseconds since 1970), the tags that resuming changes.
+
+    resumed: tags of the resumed run, which are logged once it has changed.
+    """
 
     status: str
     end_time: int | None
     tags: Mapping[str, str]
+    resumed: Mapping[str, str]
 
 
 class RunLog:
@@ -320,7 +324,9 @@ class RunLog:
 
     def keep(self) -> None:
         """The resumed run has changed (an epoch was trained): from now on it ends as what it has become."""
-        self.before = None
+        if self.before is not None:
+            self.tags(self.before.resumed)
+            self.before = None
 
     def restore(self, timeout: float = 10) -> None:
         """Put a resumed run back to how it stood: its status, its end time, its tags. Ends the log.

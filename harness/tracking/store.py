@@ -182,10 +182,10 @@ class Store:
                 held = Inventory.read(self.client, run_id)
                 spool.clear()
                 run = self.client.get_run(run_id)
-                log = self._log(spool, run, harness_id, held)
+                log = self._log(spool, run, harness_id, held, worked)
                 for key in log.before.tags.keys() & set(_STALE) if log.before else ():
                     self.client.delete_tag(run_id, key)
-                for key, value in (_owner() | worked).items():
+                for key, value in _owner().items():
                     self.client.set_tag(run_id, key, value, synchronous=True)
                 self.client.update_run(run_id, status="RUNNING")
         except HarnessError:
@@ -353,7 +353,14 @@ class Store:
             raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
         return spool
 
-    def _log(self, spool: Spool, run: "Run", harness_id: str, held: Inventory | None = None) -> RunLog:
+    def _log(
+        self,
+        spool: Spool,
+        run: "Run",
+        harness_id: str,
+        held: Inventory | None = None,
+        resumed: Mapping[str, str] = _NONE,
+    ) -> RunLog:
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
         self._written[run_id] = run
         meta = {
@@ -374,7 +381,7 @@ class Store:
             name=str(run.info.run_name),
             harness_id=harness_id,
             experiment_id=experiment_id,
-            before=None if held is None else _standing(run),
+            before=None if held is None else _standing(run, resumed),
             held=held,
             patience=self._patience,
         )
@@ -394,11 +401,12 @@ def _owner() -> dict[str, str]:
     return this_process() | {"harness.version": __version__}
 
 
-def _standing(run: "Run") -> Before:
+def _standing(run: "Run", resumed: Mapping[str, str]) -> Before:
     """What resuming a run changes, as it stands. One that was left RUNNING by a process that is gone is KILLED."""
     status = "KILLED" if run.info.status == "RUNNING" else run.info.status
     kept = {*_STALE, *_owner()}
-    return Before(status, run.info.end_time, {key: value for key, value in run.data.tags.items() if key in kept})
+    tags = {key: value for key, value in run.data.tags.items() if key in kept}
+    return Before(status, run.info.end_time, tags, resumed)
 
 
 def _artifacts(uri: str, root: Path) -> Path | None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from harness.errors import HarnessError, UnreachableError
+from harness.files import safe_file_name
 from harness.tracking import Store
 from harness.tracking.liveness import gone, this_process
 
@@ -107,7 +108,7 @@ def test_experiments_are_made_once_and_where_they_belong(store: Store, root: Pat
     assert store.experiment_id("digits/first try") == identity
     experiment = store.client.get_experiment(identity)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert experiment.artifact_location == (root / "artifacts" / "digits_first_try").as_uri()
+    assert experiment.artifact_location == (root / "artifacts" / safe_file_name("digits/first try")).as_uri()
 
 
 def test_an_experiment_made_by_somebody_else_in_the_same_moment_is_used(
