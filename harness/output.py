@@ -134,6 +134,11 @@ def _safe(stream: TextIO | None, report: Callable[[str], None] | None = None) ->
     return SafeStream(Path(os.devnull).open("w", encoding="utf-8") if stream is None else stream, report)
 
 
+def to_stderr(text: str) -> None:
+    """A notice for people, beside what a command prints."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def incomplete() -> bool:
     """Whether standard output could not be written, other than because its reader had seen enough."""
     return any(stream.error is not None and stream.error.errno != errno.EPIPE for stream in _streams[:1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlparse
 
 from harness import commands, pictures, ranking
 from harness.errors import HarnessError
+from harness.output import to_stderr
 from harness.ranking import KID, Ranking
 from harness.tracking import Store, seconds_of
 
@@ -26,11 +26,7 @@ _STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "runnin
 _GRID = re.compile(r"epoch-(\d+)\.png")
 
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def single(store: Store, run: Run, notice: Callable[[str], None] = _to_stderr) -> Run:
+def single(store: Store, run: Run, notice: Callable[[str], None] = to_stderr) -> Run:
     """The run itself; below a study its best trial, and below replicates the one that ranks first while training.
 
     Of replicates where nothing was scored on the validation split, it is the first that finished.

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from harness.data import Images, load, tenths
 from harness.errors import HarnessError
+from harness.output import to_stderr
 from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
@@ -139,8 +140,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     arguments = parser.parse_args()
     try:
-        splits = load(arguments.data, validation=VALIDATION, notice=_say)
-        told = tenths(_say, "training the judge")
+        splits = load(arguments.data, validation=VALIDATION, notice=to_stderr)
+        told = tenths(to_stderr, "training the judge")
         started = time.perf_counter()
         network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)
         seconds = time.perf_counter() - started
@@ -159,10 +160,6 @@ def main() -> None:
         print(json.dumps(facts, indent=2))
     except (HarnessError, OSError) as error:
         sys.exit(f"train_judge: {error}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

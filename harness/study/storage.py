@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import sys
 import tempfile
 import time
 import warnings
@@ -17,16 +16,13 @@ from urllib.parse import unquote
 from harness import commands
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
+from harness.output import to_stderr
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "optuna.journal"
 _PROBE = 8  # seconds that a database server has to answer
-
-
-def to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def open_storage(

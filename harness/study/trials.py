@@ -28,10 +28,11 @@ from harness.changes import CHANGED
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.files import safe_file_name
+from harness.output import to_stderr
 from harness.study.journal import waiting_for
 from harness.study.sampling import Sampler, distributions
 from harness.study.settings import Settings, own_values
-from harness.study.storage import asking, to_stderr
+from harness.study.storage import asking
 from harness.tracking.liveness import gone, this_process
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
