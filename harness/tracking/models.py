@@ -49,12 +49,12 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
     import numpy as np
     import pandas as pd
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     # MLflow drops columns that a signature lacks without a word: where `digits` are refused, they have to arrive first.
     columns = [
         ColSpec("long", "count"),
-        ColSpec("long", "seed", required=False),
+        ColSpec(AnyType(), "seed", required=False),  # a "long" column cannot have an empty row: MLflow refuses it
         ColSpec("string", "digits", required=False),
     ]
     example = pd.DataFrame({"count": [4], "seed": [0], **({"digits": ["2026"]} if classes else {})})

@@ -52,7 +52,7 @@ class Sampler(mlflow.pyfunc.PythonModel):
 
     def _inputs(self, count, seed=None, digits=None):
         """Noise [count, latent], with the one-hot class joined to it where there are classes."""
-        count, seed = int(count), 0 if seed is None or seed != seed else int(seed)  # NaN: missing in this row alone
+        count, seed = int(count), 0 if seed is None or seed != seed else _whole_number("seed", seed)  # NaN: missing
         if not 1 <= count <= MOST:
             raise _refusal(f"count {count}: expected 1 to {MOST:,}")
         if seed < 0:
@@ -93,6 +93,14 @@ def _png(images):
     file = io.BytesIO()
     Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(file, format="PNG")
     return file.getvalue()
+
+
+def _whole_number(name, value):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise _refusal(f"{name} {value!r}: expected a whole number")
+    if not float(value).is_integer():
+        raise _refusal(f"{name} {value}: expected a whole number")
+    return int(value)
 
 
 def _refusal(text):

@@ -137,12 +137,21 @@ def test_without_a_seed_it_is_0(loaded, rows) -> None:  # type: ignore[no-untype
     assert (loaded.predict(pd.DataFrame({"count": [3], "seed": [1]})) != expected).any()
 
 
+def test_one_row_of_several_may_have_no_seed(loaded) -> None:  # type: ignore[no-untyped-def]
+    import pandas as pd
+
+    expected = loaded.predict(pd.DataFrame({"count": [3, 3], "seed": [7, 0]}))
+    np.testing.assert_array_equal(loaded.predict(pd.DataFrame([{"count": 3, "seed": 7}, {"count": 3}])), expected)
+
+
 @pytest.mark.parametrize(
     ("row", "params", "said"),
     [
         ({"count": 0, "seed": 0}, {}, "count 0: expected 1 to 10,000"),
         ({"count": 10_001, "seed": 0}, {}, "count 10001: expected 1 to 10,000"),
         ({"count": 1, "seed": -1}, {}, "seed -1: expected 0 or more"),
+        ({"count": 1, "seed": 1.5}, {}, "seed 1.5: expected a whole number"),
+        ({"count": 1, "seed": "one"}, {}, "seed 'one': expected a whole number"),
         ({"count": 1, "seed": 0}, {"format": "jpg"}, "format 'jpg': expected array or png"),
         ({"count": 1, "seed": 0, "digits": "2026"}, {}, "this generator is not told the class; leave digits out"),
         ({"count": 1.5, "seed": 0}, {}, "enforce schema"),
