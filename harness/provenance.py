@@ -9,8 +9,8 @@ from functools import cache
 
 import torch
 
-import harness
 from harness import changes
+from harness._version import __version__
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.scoring import Scoring
@@ -70,7 +70,7 @@ def environment() -> str:
     found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions() if dist.metadata]
     packages = sorted({f"{name.lower()}=={version}" for name, version in found if name})
     header = [
-        f"# harness {harness.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"# harness {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"# host {socket.gethostname()}, torch built for CUDA {torch.version.cuda or 'no'}",
     ]
     return "\n".join(header + packages) + "\n"

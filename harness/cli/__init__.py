@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import __version__, output, trust
+from harness import output, trust
+from harness._version import __version__
 from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.environment import check_working_directory, prepare_environment

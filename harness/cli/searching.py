@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -13,32 +12,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import commands
+from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
-    all_overrides,
     allow_changes_option,
-    checked_labels,
     code_options,
     experiment_options,
     json_option,
     print_rows,
-    refuse_silent_store,
     run_options,
-    seconds_of,
-    store_at,
     survives_hangup,
-    tidy,
     unshipped_rows,
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import Deadline, stopped_by
+from harness.stopping import stopped_by
 
 if TYPE_CHECKING:
-    from harness.experiment import Experiment
-    from harness.search import Search
-    from harness.small_data import Fit
     from harness.tracking import Store
 
 
@@ -135,90 +126,49 @@ def tune(
             study = experiments.load(experiment).name
         serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text), study)
         return 0
-    limit = seconds_of(timeout, "--timeout")
     if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
         raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
     if budget and not confirm:
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
-    changes = all_overrides(overrides, seed, device, epochs, subset)
-    labels = checked_labels(name, tags, note)
-    refuse_silent_store(tracking_uri)
-    from harness import search as searches
-
-    go_on = study is not None and experiment is None and not changes
-    found, searched = None, None
-    if not go_on:
-        from harness import small_data
-
-        fit = small_data.fit(experiment or "default", changes, searched=True)
-        found, searched = searches.load(experiment or "default", changes, fit.values, fit.images)
-        prune_from = _prune_from(prune_from, searched)
-        _print_trial(searched, found, fit)
-
+    changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
+    from harness import api
     from harness.display import StudyTerminal
     from harness.tables import console
 
     display = StudyTerminal(console())
-    display.notice("loading PyTorch, MLflow and Optuna ...")
-    from harness.gan.auto import resolved_device
-
-    if found is not None:
-        resolved_device(found.train.device)
-    from harness import study as studies
-
-    wish = studies.Wish(
+    ended = api.tune(
+        experiment,
         trials=trials,
         study=study,
-        storage=storage,
+        set=changes,
         sampler=sampler,
         pruner=pruner,
-        rung=prune_from,
+        prune_from=prune_from,
         metric=metric,
         direction=direction,
-        fuse=None if fuse in (None, "auto") else int(fuse),
         workers=workers,
-        deadline=Deadline(None if limit is None else started + limit),
+        fuse=None if fuse in (None, "auto") else int(fuse),
+        timeout=timeout,
+        storage=storage,
         name=name,
-        tags=labels,
+        tags=checked_labels(name, tags, note),
         note=note,
+        tracking_uri=tracking_uri,
         system_metrics=not no_system_metrics,
         allow_changes=allow_changes,
+        progress=display,
     )
-    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
-    store = store_at(tracking_uri, create=True)
-    tidy(store, display.notice)
-    try:
-        result = studies.tune(found, searched, wish, store, display)
-    finally:
-        display.close()
-    _print_study(
-        store, result, None if go_on else experiment or "default", changes, storage, time.monotonic() - started
-    )
+    store, result = ended.store, ended.result
+    assert result is not None
+    searched_file = None if study is not None and experiment is None and not changes else experiment or "default"
+    _print_study(store, result, searched_file, changes, storage, time.monotonic() - started)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     if confirm and result.standing.own and result.standing.best == result.standing.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
-        return _print_confirmed(studies.confirm(result, confirm, budget or "full", store, wish, display))
+        return _print_confirmed(ended.confirmed(confirm, budget or "full", display))
     return 0
-
-
-def _prune_from(option: int | None, search: Search) -> int | None:
-    """The epoch that the command line gives, by either of its two names; the study knows the file's."""
-    if "search_prune_from" not in search.given:
-        return option
-    if option not in (None, search.prune_from):
-        raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {option}: give it once")
-    return search.prune_from
-
-
-def _print_trial(search: Search, experiment: Experiment, fit: Fit) -> None:
-    click.echo(f"a trial: {search.describe_trial(experiment, fit.images)}")
-    if fit.line:
-        click.echo(fit.line)
-    if search.fixed:
-        values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
-        click.echo(f"not searched: {values} in every trial (command line)")
 
 
 def _print_study(

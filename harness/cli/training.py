@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import commands
+from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_FAILED,
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
-    all_overrides,
     allow_changes_option,
-    checked_labels,
     code_options,
     exit_code,
     experiment_options,
     print_rows,
-    refuse_silent_store,
     run_options,
-    seconds_of,
     store_at,
     survives_hangup,
     tidy,
@@ -31,7 +28,7 @@ from harness.cli.common import (
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import Deadline, stopped_by
+from harness.stopping import stopped_by
 
 if TYPE_CHECKING:
     from harness.course import Outcome
@@ -79,87 +76,62 @@ def run(
     at once.
     """
     started = time.monotonic()
-    limit = seconds_of(max_time)
-    changes = all_overrides(overrides, seed, device, epochs, subset)
-    from harness import experiment as experiments
-    from harness import small_data
-
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
     if resume and seeds is not None:
         raise HarnessError("--resume takes its seeds from the run; leave --seeds out")
-    if together is not None and (seeds is None or not 1 <= together <= seeds):
-        expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
-        raise HarnessError(f"--together is {together}; {expected}")
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
-    values = experiments.parse_overrides(changes)
-    wanted = None
-    if not resume:
-        wanted, fit = small_data.load(experiment or "default", changes)
-        if fit.line:
-            click.echo(fit.line, err=dry_run)  # the plan is read by programs
+    changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
     labels = checked_labels(name, tags, note)
-    if not dry_run:
-        refuse_silent_store(tracking_uri)
+    if dry_run:
+        if resume:
+            raise HarnessError("--dry-run shows a new run; leave --resume out")
+        _print_plan(experiment or "default", changes)
+        return 0
 
+    from harness import api
     from harness.display import Terminal
     from harness.tables import console
 
     display = Terminal(console(), preview=preview)
-    if not dry_run:
-        display.notice("loading PyTorch and MLflow ...")
+    shared: dict[str, Any] = {
+        "set": changes,
+        "max_time": max_time,
+        "tracking_uri": tracking_uri,
+        "system_metrics": not no_system_metrics,
+        "allow_changes": allow_changes,
+        "progress": display,
+    }
+    if resume:
+        ended = api.resume(resume, **shared)
+    else:
+        ended = api.run(
+            experiment or "default", seeds=seeds, together=together, name=name, tags=labels, note=note, **shared
+        )
+    from harness.replicating import Replicates
+
+    if isinstance(ended.outcome, Replicates):
+        return _print_replicates(ended.store, ended.outcome)
+    assert ended.outcome is not None
+    _print_outcome(ended.store, ended.outcome, time.monotonic() - started)
+    return exit_code(ended.outcome)
+
+
+def _print_plan(experiment: str, changes: Sequence[str]) -> None:
+    """The resolved experiment and what it takes; nothing is timed."""
+    from harness import small_data
+
+    resolved, fit = small_data.load(experiment, changes)
+    if fit.line:
+        click.echo(fit.line, err=True)  # the plan is read by programs
     from harness import course, running
     from harness.gan import resolve_untimed
     from harness.gan.auto import resolved_device
 
-    if wanted is not None:
-        resolved_device(wanted.train.device)  # before a store is made for nothing
-
-    if dry_run:
-        if wanted is None:
-            raise HarnessError("--dry-run shows a new run; leave --resume out")
-        training, _ = running.prepare(wanted, course.Quiet(), timed=False)
-        _print_plan(training, resolve_untimed(wanted, training.images)[1])
-        return 0
-    options = course.Options(
-        name=name,
-        tags=labels,
-        note=note,
-        deadline=Deadline(None if limit is None else started + limit),
-        system_metrics=not no_system_metrics,
-        allow_changes=allow_changes,
-    )
-    store = store_at(tracking_uri, create=resume is None)
-    tidy(store, display.notice)
-    from harness import replicating
-
-    parent = store.find(resume) if resume else None
-    if parent is not None and parent.data.tags.get("harness.kind") == "study":
-        known = parent.data.tags
-        storage = known.get("harness.storage", "")  # a database, or the path of the usual journal
-        line = commands.harness(
-            "tune", study=known["harness.study"], store=store.uri, storage=storage if "://" in storage else None
-        )
-        raise HarnessError(f"{resume} is a study: resume it with `{line}`")
-    if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
-        if values:
-            raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
-        return _print_replicates(store, replicating.resume(parent, store, options, display))
-    if seeds is not None and wanted is not None:
-        return _print_replicates(
-            store, replicating.replicate(wanted, seeds, store, options, display, together=together)
-        )
-    if resume:
-        outcome = running.resume(resume, store, values, options, display)
-    else:
-        assert wanted is not None
-        outcome = running.run(wanted, store, options, display)
-    _print_outcome(store, outcome, time.monotonic() - started)
-    return exit_code(outcome)
-
-
-def _print_plan(training: Any, precision: str | None) -> None:
+    resolved_device(resolved.train.device)
+    training, _ = running.prepare(resolved, course.Quiet(), timed=False)
+    precision = resolve_untimed(resolved, training.images)[1]
     weights = {
         name: sum(weight.numel() for weight in network.parameters())
         for name, network in (("generator", training.generator), ("discriminator", training.discriminator))

@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, pictures
+from harness import pictures
+from harness._version import __version__
 from harness.comparing import table
 from harness.comparing.curves import FIRST, Curve
 from harness.comparing.selection import Comparison, Row

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness import __version__, ranking
+from harness import ranking
+from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.files import safe_file_name
