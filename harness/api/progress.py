@@ -44,6 +44,12 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
     return Terminal(console) if kind == "run" else StudyTerminal(console)
 
 
+def finish(display: Display, text: str) -> None:
+    """Tell a display of this module how it all ended; the command line prints more than that."""
+    if isinstance(display, Notebook):
+        display.finished(text)
+
+
 def in_notebook() -> bool:
     """Whether this is a Jupyter kernel, such as that of a notebook or of Colab."""
     import sys
@@ -124,6 +130,12 @@ class Notebook:
 
     def close(self) -> None:
         self.ended()
+
+    def finished(self, text: str) -> None:
+        """The last line: how it ended."""
+        self.ended()
+        self._standing, self._notice = None, text
+        self._update()
 
     def _update(self) -> None:
         from IPython.display import HTML, display

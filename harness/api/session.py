@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 
 from harness import trust
@@ -18,6 +19,8 @@ def session(*, trusted: bool = False) -> Iterator[None]:
     """
     check_working_directory()
     prepare_environment()
+    # tqdm, which libraries import, warns in notebooks about widgets that are not installed. Nothing here needs them.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     with trust.trusting() if trusted else contextlib.nullcontext():
         yield
 

@@ -19,15 +19,16 @@ from harness.api.arguments import (
     store_at,
     tidy,
 )
-from harness.api.progress import Progress, run_display
+from harness.api.progress import Progress, finish, run_display
 from harness.api.runs import Run
 from harness.api.session import loaded, session
 from harness.errors import HarnessError
 from harness.stopping import Deadline
 
 if TYPE_CHECKING:
-    from harness.course import Display
+    from harness.course import Display, Outcome
     from harness.experiment import Experiment
+    from harness.replicating import Replicates
     from harness.tracking import Store
 
 
@@ -92,13 +93,13 @@ def run(
             system_metrics=system_metrics,
             allow_changes=allow_changes,
         )
-        store = store_at(tracking_uri, create=True)
+        store = store_at(tracking_uri, create=True, notice=display.notice)
         tidy(store, display.notice)
         if seeds is not None:
             replicates = replicating.replicate(resolved, seeds, store, options, display, together=together)
-            return Run(store, replicates.run_id, outcome=replicates, trusted=trust)
+            return _ended(store, replicates, display, trusted=trust)
         outcome = running.run(resolved, store, options, display)
-        return Run(store, outcome.run_id, outcome=outcome, trusted=trust)
+        return _ended(store, outcome, display, trusted=trust)
 
 
 def resume(
@@ -132,7 +133,7 @@ def resume(
         from harness import course, replicating, running
 
         options = course.Options(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
-        store = store_at(tracking_uri) if isinstance(run, str) else run.store
+        store = store_at(tracking_uri, notice=display.notice) if isinstance(run, str) else run.store
         tidy(store, display.notice)
         found = store.find(run if isinstance(run, str) else run.id)
         kind = found.data.tags.get("harness.kind")
@@ -146,9 +147,15 @@ def resume(
                     "replicates are resumed as they were started; leave --set, --epochs and the like out"
                 )
             replicates = replicating.resume(found, store, options, display)
-            return Run(store, replicates.run_id, outcome=replicates, trusted=trust)
+            return _ended(store, replicates, display, trusted=trust)
         outcome = running.resume(found.info.run_id, store, values, options, display)
-        return Run(store, outcome.run_id, outcome=outcome, trusted=trust)
+        return _ended(store, outcome, display, trusted=trust)
+
+
+def _ended(store: Store, outcome: Outcome | Replicates, display: Display, *, trusted: bool) -> Run:
+    status = "stopped" if outcome.stopped else outcome.status.lower()
+    finish(display, f"{status}: run {outcome.name} ({outcome.run_id[:8]})")
+    return Run(store, outcome.run_id, outcome=outcome, trusted=trusted)
 
 
 def _tune_again(store: Store, tags: Mapping[str, str]) -> str:

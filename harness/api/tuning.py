@@ -18,7 +18,7 @@ from harness.api.arguments import (
     store_at,
     tidy,
 )
-from harness.api.progress import Progress, study_display
+from harness.api.progress import Progress, finish, study_display
 from harness.api.session import loaded, session
 from harness.api.starting import as_file
 from harness.api.studies import Study
@@ -123,14 +123,16 @@ def tune(
             allow_changes=allow_changes,
         )
         studies.check(request, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
-        store = store_at(tracking_uri, create=True)
+        store = store_at(tracking_uri, create=True, notice=display.notice)
         tidy(store, display.notice)
         try:
             result = studies.tune(found, searched, request, store, display)
         finally:
             if close := getattr(display, "close", None):
                 close()
-        return Study(store, result.name, storage=storage, result=result, request=request, trusted=trust)
+        study_ = Study(store, result.name, storage=storage, result=result, request=request, trusted=trust)
+        finish(display, f"{'stopped' if result.stopped else 'finished'}: {study_!r}")
+        return study_
 
 
 def trial_lines(search: Search, experiment: Experiment, fit: Fit) -> list[str]:
