@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Iterator
 
@@ -23,8 +22,3 @@ def session(*, trusted: bool = False) -> Iterator[None]:
     warnings.filterwarnings("ignore", message="IProgress not found")
     with trust.trusting() if trusted else contextlib.nullcontext():
         yield
-
-
-def loaded(*modules: str) -> bool:
-    """Whether these are imported already, so that nobody has to wait for them."""
-    return all(module in sys.modules for module in modules)

@@ -21,7 +21,7 @@ from harness.api.arguments import (
 )
 from harness.api.progress import Progress, finish, run_display
 from harness.api.runs import Run
-from harness.api.session import loaded, session
+from harness.api.session import session
 from harness.errors import HarnessError
 from harness.stopping import Deadline
 
@@ -80,7 +80,7 @@ def run(
             display.notice(fit.line)
         labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
         refuse_silent_store(tracking_uri)
-        _load_libraries(display)
+        display.notice("loading PyTorch and MLflow ...")
         from harness import course, replicating, running
         from harness.gan.auto import resolved_device
 
@@ -129,7 +129,7 @@ def resume(
         values = experiments.parse_overrides(overrides_of(set, epochs=epochs))
         if isinstance(run, str):
             refuse_silent_store(tracking_uri)
-        _load_libraries(display)
+        display.notice("loading PyTorch and MLflow ...")
         from harness import course, replicating, running
 
         options = course.Options(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
@@ -168,11 +168,6 @@ def _tune_again(store: Store, tags: Mapping[str, str]) -> str:
 def _deadline(max_time: str | None) -> Deadline:
     limit = seconds_of(max_time)
     return Deadline(None if limit is None else time.monotonic() + limit)
-
-
-def _load_libraries(display: Display) -> None:
-    if not loaded("torch", "mlflow"):
-        display.notice("loading PyTorch and MLflow ...")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from harness.api.arguments import (
     tidy,
 )
 from harness.api.progress import Progress, finish, study_display
-from harness.api.session import loaded, session
+from harness.api.session import session
 from harness.api.starting import as_file
 from harness.api.studies import Study
 from harness.errors import HarnessError
@@ -96,8 +96,7 @@ def tune(
             prune_from = _prune_from(prune_from, searched)
             for line in trial_lines(searched, found, fit):
                 display.notice(line)
-        if not loaded("torch", "mlflow", "optuna"):
-            display.notice("loading PyTorch, MLflow and Optuna ...")
+        display.notice("loading PyTorch, MLflow and Optuna ...")
         from harness.gan.auto import resolved_device
 
         if found is not None:
