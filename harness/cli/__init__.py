@@ -9,15 +9,17 @@ from typing import Any, NoReturn
 import click
 
 from harness import __version__, output, trust
-from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
+from harness.cli import comparing, completion, drawing, looking, searching, serving, shells, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
+from harness.cli.help import CommandGroup, DocumentedCommand
 from harness.environment import check_working_directory, prepare_environment
 from harness.errors import HarnessError, redact
 
 
 def main() -> NoReturn:
     """The console script `harness`."""
-    output.install()
+    if "_HARNESS_COMPLETE" not in os.environ:  # what a shell asks for is answered in bytes
+        output.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -46,7 +48,7 @@ def main() -> NoReturn:
     sys.exit(EXIT_FAILED if output.incomplete() else 0)  # what such a command prints is all it is for
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -54,19 +56,29 @@ class _Commands(click.Group):
             raise ConnectionError(str(error)) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, message="harness %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error (with any command).")
-def cli() -> None:
-    """Train, track, score and search small GANs; every run is kept in MLflow.
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train, track, score and search small GANs. MLflow keeps every run.
 
-    A RUN is a run id, a unique prefix of one, a run name, or `latest`.
+    `harness COMMAND --help` shows the options of a command, and examples. A RUN is a run id, the beginning of one, a
+    run name, or `latest`.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return
     check_working_directory()
     prepare_environment()
     before = trust.policy()
     trust.use(trust.Policy(strict=True))
-    click.get_current_context().call_on_close(lambda: trust.use(before))
+    context.call_on_close(lambda: trust.use(before))
 
 
 for command in (
@@ -88,4 +100,6 @@ for command in (
     upkeep.sync,
     upkeep.doctor,
 ):
-    cli.add_command(command)
+    cli.add_command(DocumentedCommand(command))
+completion.attach(cli)
+shells.install()
