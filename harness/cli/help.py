@@ -20,7 +20,10 @@ GROUPS: Mapping[str, Sequence[str]] = {
 EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "run": (
         ("Train for two epochs on 6,000 images.", "harness run --epochs 2 --subset 6000"),
-        ("Train another experiment with another learning rate.", "harness run notebook --set optimizer.lr=1e-3"),
+        (
+            "Train another experiment with another learning rate.",
+            "harness run notebook --epochs 2 --set optimizer.lr=1e-3",
+        ),
         ("Train under three seeds and report mean and deviation.", "harness run --subset 6000 --seeds 3"),
         ("Print all values of an experiment without training.", "harness run notebook --dry-run"),
     ),
@@ -31,7 +34,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
             "Search another range, in a study of its own.",
             "harness tune --study rates --trials 5 --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}'",
         ),
-        ("Check that the best values win under fresh seeds, too.", "harness tune --confirm 3"),
+        ("Train the best and the baseline values under three new seeds.", "harness tune --confirm 3"),
     ),
     "studies": (
         ("List the studies of this folder.", "harness studies"),
@@ -51,7 +54,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Score it with fewer images, which is faster.", "harness evaluate latest --samples 1000"),
         (
             "Score images from a file.",
-            "harness sample latest --count 1000 --out digits.npz && harness evaluate --images digits.npz",
+            "harness sample latest --count 10000 --out digits.npz && harness evaluate --images digits.npz",
         ),
     ),
     "sample": (
@@ -94,7 +97,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "experiments": (
         ("List the experiments and their descriptions.", "harness experiments"),
-        ("Print one of them in full.", "harness run notebook --dry-run"),
+        ("Save the list for a program.", "harness experiments --json > experiments.json"),
     ),
     "schema": (
         ("Save the schema for an editor.", "harness schema > schema.json"),
