@@ -18,7 +18,8 @@ from harness.errors import HarnessError, redact
 
 def main() -> NoReturn:
     """The console script `harness`."""
-    if "_HARNESS_COMPLETE" not in os.environ:  # what a shell asks for is answered in bytes
+    completing = "_HARNESS_COMPLETE" in os.environ
+    if not completing:  # shells are answered in bytes
         output.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -33,11 +34,15 @@ def main() -> NoReturn:
     except HarnessError as error:
         if debug:
             raise
+        if completing:
+            sys.exit(EXIT_BAD_INPUT)
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except Exception as error:
         if debug:
             raise
+        if completing:  # the user types: nothing may be printed
+            sys.exit(EXIT_FAILED)
         text = " ".join(redact(str(error)).split())
         print(
             f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr

@@ -6,6 +6,7 @@ Any fault means that there is nothing to suggest: nothing is printed while the u
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -68,7 +69,10 @@ def _words(*words: str) -> Suggest:
 def _experiment_names(_ctx: click.Context, incomplete: str) -> Items:
     from harness import experiment as experiments
 
-    return _matching(experiments.known(), incomplete)
+    for name, path in experiments.known().items():
+        if name.startswith(incomplete):
+            described = re.search(r"^description: *(.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+            yield CompletionItem(name, help=described[1].strip("\"' ") if described else None)
 
 
 def _experiments(ctx: click.Context, incomplete: str) -> Items:
@@ -158,7 +162,7 @@ def _paths(ctx: click.Context, incomplete: str) -> Items:
         leaves = dict.fromkeys(declared)
     for leaf, now in leaves.items():
         about = declared.get(leaf, {}).get("description", "")
-        help_text = f"{about} (now {'null' if now is None else now})" if about else None
+        help_text = f"now {'null' if now is None else now}; {about}" if about else None
         yield from _matching({f"{outer}{leaf}=": help_text}, incomplete)
     if ctx.info_name == "tune" and not outer:
         yield from _matching({"search.": "a range to search", "search_budget.": "a value of the trials"}, incomplete)

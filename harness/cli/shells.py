@@ -140,6 +140,8 @@ fi
 
 
 class _Fish(FishComplete):
+    source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
+
     def get_completion_args(self) -> tuple[list[str], str]:
         args, incomplete = super().get_completion_args()
         self._before = _option_part(incomplete)
