@@ -26,6 +26,7 @@ SERVERS = {"ui", "serve"}
 TINY = SMALL.replace("epochs: 4", "epochs: 2").replace("samples_every: 4", "samples_every: 1")
 DEFAULT = TINY.replace("name: small", "name: default\nconditional: true").replace("prune_from: 2", "prune_from: 1")
 NOTEBOOK = TINY.split("search:")[0].replace("name: small", "name: notebook")
+CONDITIONAL = NOTEBOOK.replace("name: notebook", "name: conditional\nconditional: true")
 
 
 def call(*arguments: str) -> int:
@@ -46,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, database: Path, _data_cache
     (folder / "mlruns").mkdir(parents=True)
     (folder / "mlruns" / "mlflow.db").write_bytes(database.read_bytes())
     (folder / "experiments").mkdir()
-    (folder / "experiments" / "default.yaml").write_text(DEFAULT)
-    (folder / "experiments" / "notebook.yaml").write_text(NOTEBOOK)
+    for name, text in (("default", DEFAULT), ("notebook", NOTEBOOK), ("conditional", CONDITIONAL)):
+        (folder / "experiments" / f"{name}.yaml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

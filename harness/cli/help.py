@@ -22,7 +22,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Train for two epochs on 6,000 images.", "harness run --epochs 2 --subset 6000"),
         (
             "Train another experiment with another learning rate.",
-            "harness run notebook --epochs 2 --set optimizer.lr=1e-3",
+            "harness run conditional --epochs 2 --set optimizer.lr=1e-3",
         ),
         ("Train under three seeds and report mean and deviation.", "harness run --subset 6000 --seeds 3"),
         ("Print all values of an experiment without training.", "harness run notebook --dry-run"),
