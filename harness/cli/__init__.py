@@ -10,15 +10,18 @@ import click
 
 from harness import output, trust
 from harness._version import __version__
-from harness.cli import comparing, drawing, looking, searching, serving, training, upkeep
+from harness.cli import comparing, completion, drawing, looking, searching, serving, shells, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
+from harness.cli.help import CommandGroup, DocumentedCommand
 from harness.environment import check_working_directory, prepare_environment
 from harness.errors import HarnessError, redact
 
 
 def main() -> NoReturn:
     """The console script `harness`."""
-    output.install()
+    completing = "_HARNESS_COMPLETE" in os.environ
+    if not completing:  # shells are answered in bytes
+        output.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -32,11 +35,15 @@ def main() -> NoReturn:
     except HarnessError as error:
         if debug:
             raise
+        if completing:
+            sys.exit(EXIT_BAD_INPUT)
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except Exception as error:
         if debug:
             raise
+        if completing:  # the user types: nothing may be printed
+            sys.exit(EXIT_FAILED)
         text = " ".join(redact(str(error)).split())
         print(
             f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr
@@ -47,7 +54,7 @@ def main() -> NoReturn:
     sys.exit(EXIT_FAILED if output.incomplete() else 0)  # what such a command prints is all it is for
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -55,19 +62,29 @@ class _Commands(click.Group):
             raise ConnectionError(str(error)) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, message="harness %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error (with any command).")
-def cli() -> None:
-    """Train, track, score and search small GANs; every run is kept in MLflow.
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train, track, score and search small GANs. MLflow keeps every run.
 
-    A RUN is a run id, a unique prefix of one, a run name, or `latest`.
+    `harness COMMAND --help` shows the options of a command, and examples. A RUN is a run id, the beginning of one, a
+    run name, or `latest`.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        return
     check_working_directory()
     prepare_environment()
     before = trust.policy()
     trust.use(trust.Policy(strict=True))
-    click.get_current_context().call_on_close(lambda: trust.use(before))
+    context.call_on_close(lambda: trust.use(before))
 
 
 for command in (
@@ -89,4 +106,6 @@ for command in (
     upkeep.sync,
     upkeep.doctor,
 ):
-    cli.add_command(command)
+    cli.add_command(DocumentedCommand(command))
+completion.attach(cli)
+shells.install()

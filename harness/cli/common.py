@@ -37,7 +37,9 @@ def options(*options: Command) -> Command:
 
 
 tracking_uri_option = click.option(
-    "--tracking-uri", metavar="URI", help="MLflow store; else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db."
+    "--tracking-uri",
+    metavar="URI",
+    help="Address of the MLflow store.  [default: $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -56,34 +58,40 @@ code_options = options(
         is_flag=True,
         expose_value=False,
         callback=_set_trust,
-        help="Import the classes (package.module:Class) that a stored run or study names. Importing runs their code.",
+        help="Import the classes (package.module:Class) that a stored run or study names. This runs their code.",
     ),
     click.option(
         "--stored-code",
         is_flag=True,
         expose_value=False,
         callback=_set_stored_code,
-        help="Use the source file that was kept with the run, instead of the one found here. Needs --trust.",
+        help="Use the source file stored with the run instead of the local one. Needs --trust.",
     ),
 )
 allow_changes_option = click.option(
     "--allow-changes",
     is_flag=True,
-    help="Go on although images, judge or source of networks have changed since; the run is tagged harness.changed.",
+    help="Continue although images, judge or network source have changed. The run is tagged harness.changed.",
 )
 experiment_options = options(
-    click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a leaf of the experiment."),
-    click.option("--seed", type=int, help="Short for --set train.seed=N."),
-    click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=...."),
-    click.option("--epochs", type=int, help="Short for --set train.epochs=N."),
-    click.option("--subset", type=int, help="Train on N images; short for --set data.subset=N."),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Change one value of the experiment; may be repeated.",
+    ),
+    click.option("--seed", type=int, help="Random seed; short for --set train.seed=N."),
+    click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=DEVICE."),
+    click.option("--epochs", type=int, help="Number of epochs; short for --set train.epochs=N."),
+    click.option("--subset", type=int, help="Number of training images; short for --set data.subset=N."),
 )
 run_options = options(
-    click.option("--name", help="Name of the run in MLflow."),
+    click.option("--name", help="Name of the run."),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Tag of the run; may be repeated."),
     click.option("--note", help="A note for the run's page in MLflow."),
     tracking_uri_option,
-    click.option("--no-system-metrics", is_flag=True, help="Do not log the machine's load and memory."),
+    click.option("--no-system-metrics", is_flag=True, help="Do not log CPU, GPU and memory use."),
 )
 
 

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from harness.comparing import Comparison
 
 
-@click.command(short_help="Put runs side by side: table, pictures, curves.")
+@click.command(short_help="Compare runs: scores, params, pictures, curves.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
-@click.option("--study", metavar="NAME", help="All trials of a study.")
-@click.option("--experiment", metavar="NAME", help="All runs of an experiment.")
-@click.option("--best", type=click.IntRange(2), metavar="N", help="Of all these the N best by KID, or mode KL.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page to be mailed, opens offline.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png: the sample grids side by side.")
+@click.option("--study", metavar="NAME", help="Compare all trials of a study.")
+@click.option("--experiment", metavar="NAME", help="Compare all runs of an experiment.")
+@click.option("--best", type=click.IntRange(2), metavar="N", help="Keep the N best by KID (stacked-mnist: mode KL).")
+@click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page that works offline.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png with the sample grids side by side.")
 @click.option(
-    "--step", type=click.IntRange(0), metavar="EPOCH", help="Of the grids.  [default: the newest that all have]"
+    "--step", type=click.IntRange(0), metavar="EPOCH", help="Epoch of the grids.  [default: the last one that all have]"
 )
 @json_option
 @tracking_uri_option
@@ -42,10 +42,10 @@ def compare(
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Put runs side by side, the best first: scores with their spread, and the params that differ.
+    """Compare runs, the best first: scores with their spread, and the params that differ.
 
-    A study among the RUNs stands for its best trial, replicates for their mean. Scores are those that all have: of
-    the test split, else of the validation split, else the best while training.
+    A study stands for its best trial, a run with --seeds for the mean of its seeds. The scores are those that all RUNs
+    have: on the test split, else on the validation split, else the best during training.
     """
     for option, path, suffix in (("--html", html, ".html"), ("--picture", picture, ".png")):
         if path is not None and path.suffix != suffix:

@@ -15,15 +15,22 @@ MOST = 1_000_000  # images
 
 @click.command(short_help="Draw images with a run's generator.")
 @click.argument("run")
-@click.option("--count", type=click.IntRange(1, MOST), help="How many images, or walks.  [default: 100, or 10 walks]")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="FILE.png or FILE.npz; of walks also .gif or .webp."
+    "--count", type=click.IntRange(1, MOST), help="Number of images or walks.  [default: 100 images or 10 walks]"
 )
-@click.option("--interpolate", is_flag=True, help="Walk through latent space, in closed circles.")
-@click.option("--frames", type=click.IntRange(2), help="Images in each walk.  [default: 16 in a PNG, else 64]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise.")
-@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="FILE.png or FILE.npz; walks also FILE.gif or FILE.webp.",
+)
+@click.option("--interpolate", is_flag=True, help="Draw walks through latent space that end where they start.")
+@click.option("--frames", type=click.IntRange(2), help="Images per walk.  [default: 16 in a PNG, else 64]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise.")
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Epoch of the weights."
+)
+@click.option("--raw", is_flag=True, help="Use the trained weights instead of their moving average.")
 @tracking_uri_option
 @code_options
 def sample(
@@ -37,13 +44,13 @@ def sample(
     raw: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28), or in colour
-    (N, 3, 28, 28).
+    """Draw images with the generator of RUN, as a PNG grid or as a NumPy archive.
 
-    A conditional generator draws the classes in turn: in a grid, one a column.
+    An NPZ file holds `images`, uint8: (N, 28, 28), or (N, 3, 28, 28) in colour. A conditional generator draws the
+    classes in turn; a grid has one column per class.
 
-    With --interpolate, walks that begin at these images and lead back to them: a PNG with a row for each, a GIF or WebP
-    in which all move at once, or an NPZ with `images` uint8 (walks, frames, 28, 28). The class of a walk stays.
+    With --interpolate, each walk starts at one of these images, returns to it and keeps its class. A PNG has one row
+    per walk, a GIF or WebP moves all walks at once, an NPZ holds `images`, uint8 (walks, frames, 28, 28).
     """
     suffixes = {".png", ".npz", ".gif", ".webp"} if interpolate else {".png", ".npz"}
     if out.suffix in {".gif", ".webp"} - suffixes:
@@ -78,7 +85,7 @@ def sample(
         click.echo(f"{count:,} images in {out}")
 
 
-@click.command(short_help="Write numbers in a run's handwriting.")
+@click.command(short_help="Write numbers in generated handwriting.")
 @click.argument("run")
 @click.argument("text")
 @click.option(
@@ -86,21 +93,25 @@ def sample(
     type=click.Path(path_type=Path),
     default=Path("written.png"),
     show_default=True,
-    help="FILE.png, or FILE.webp or FILE.gif (an animation).",
+    help="FILE.png (a picture), FILE.webp or FILE.gif (an animation).",
 )
-@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="Write it so often, each time anew.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=1, show_default=True, help="Number of copies, each with new noise."
+)
 @click.option(
     "--style",
     type=click.Choice(["one", "each"]),
     default="one",
     show_default=True,
-    help="All digits of a row from one draw of noise, so of one hand; or each digit from its own.",
+    help="One noise vector for all digits of a row (one handwriting), or one for each digit.",
 )
-@click.option("--paper", is_flag=True, help="Dark on white; else white on black, as the data.")
-@click.option("--scale", type=click.IntRange(1, 16), default=4, show_default=True, help="Magnify by this factor.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the noise and the hand.")
-@click.option("--weights", type=click.Choice(["best", "last"]), default="best", show_default=True)
-@click.option("--raw", is_flag=True, help="The trained weights also where the experiment keeps their average.")
+@click.option("--paper", is_flag=True, help="Dark on white instead of white on black.")
+@click.option("--scale", type=click.IntRange(1, 16), default=4, show_default=True, help="Scale factor.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise and of the pen.")
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Epoch of the weights."
+)
+@click.option("--raw", is_flag=True, help="Use the trained weights instead of their moving average.")
 @tracking_uri_option
 @code_options
 def write(
@@ -116,10 +127,10 @@ def write(
     raw: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Write TEXT with digits that the generator of RUN draws: in a PNG, or in a GIF or WebP as if by a pen.
+    """Write TEXT with digits that the generator of RUN draws, as a picture or as an animation of a pen.
 
-    TEXT has digits, spaces, - / . : and new lines: "2026-11-22", "10:45". RUN must be told the class, as those of
-    `harness run` are. A TEXT that begins with a hyphen goes last, after two of them: harness write RUN -- "-5".
+    TEXT may have digits, spaces, - / . : and line breaks. The generator of RUN must be conditional, as that of the
+    default experiment is. Put -- before a TEXT that begins with a hyphen: harness write RUN -- "-5".
     """
     if out.suffix not in {".png", ".gif", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
@@ -146,21 +157,22 @@ def write(
     click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")
 
 
-@click.command(short_help="Show how a run's digits became what they are.")
+@click.command(short_help="Animate a run's sample grids, epoch by epoch.")
 @click.argument("run")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="FILE.webp or FILE.gif (an animation) or FILE.png (a sheet).  [default: NAME-history.webp]",
+    help="FILE.webp or FILE.gif (an animation), or FILE.png (a sheet).  [default: NAME-history.webp]",
 )
 @click.option(
-    "--fps", type=click.FloatRange(0.1, 20), help="Epochs a second.  [default: so that the whole takes 5 to 12 s]"
+    "--fps", type=click.FloatRange(0.1, 20), help="Epochs per second.  [default: the animation takes 5 to 12 s]"
 )
 @tracking_uri_option
 def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | None) -> None:
-    """Write the digits that RUN drew from the same noise, epoch after epoch, with epoch and score (KID) below them.
+    """Show the sample grids of RUN, epoch by epoch, with epoch and score (KID) below them.
 
-    An animation has all that were logged, and holds the last for two seconds; a sheet has at most 24 of them.
+    All grids are drawn from the same noise. An animation has all grids that were logged and holds the last one for
+    two seconds; a sheet has at most 24.
     """
     if out is not None and out.suffix not in {".gif", ".png", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .webp or .gif (an animation) or .png (a sheet)")

@@ -22,14 +22,14 @@ from harness.cli.common import (
 from harness.errors import HarnessError, NoStoreError, nearest
 
 
-@click.command(short_help="List recent runs, their status and numbers.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.command(short_help="List recent runs with status, losses and scores.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs, newest first.")
 @click.option("--project", help="Only the runs of this MLflow experiment.")
-@click.option("--all", "children", is_flag=True, help="Trials and other nested runs too.")
+@click.option("--all", "children", is_flag=True, help="Include trials and other nested runs.")
 @json_option
 @tracking_uri_option
 def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
-    """List recent runs: their status and numbers."""
+    """List recent runs with their status, losses and scores."""
     try:
         store = store_at(tracking_uri)
     except NoStoreError as nothing:
@@ -78,13 +78,27 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     print_table(header, lines)
 
 
-@click.command(short_help="Score runs, or anyone's images, beside real digits.")
+@click.command(short_help="Score runs or image files against real images.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
-@click.option("--images", type=click.Path(path_type=Path), help="Score FILE.npz, with `images` uint8, instead of runs.")
-@click.option("--data", "data_name", help="Data set to score --images against.  [default: mnist]")
-@click.option("--judge", help="first, second, or package.module:Class.  [default: the experiment's own]")
-@click.option("--split", type=click.Choice(["test", "validation"]), default="test", show_default=True)
-@click.option("--samples", type=click.IntRange(10), help="Compare this many, not the experiment's quality.samples.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Score the array `images` (uint8) of FILE.npz instead of runs."
+)
+@click.option("--data", "data_name", help="Data set that --images are compared with.  [default: mnist]")
+@click.option(
+    "--judge", help="Scoring classifier: first, second, or package.module:Class.  [default: the experiment's]"
+)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Split of the real images.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(10),
+    help="Number of images that are compared.  [default: the experiment's quality.samples]",
+)
 @json_option
 @tracking_uri_option
 @code_options
@@ -101,15 +115,15 @@ def evaluate(
     tracking_uri: str | None,
     allow_changes: bool,
 ) -> None:
-    """Score the best generator of each RUN again, print a table, and write the scores back to the runs.
+    """Score the best generator of each RUN again, print a table, and write the scores to the runs.
 
-    The first row is real against real: what a perfect generator would get. ± is the standard error of KID, or the
-    standard deviation over the seeds of replicates. Of stacked-mnist modes are counted, below two floors: perfect
-    digits, all equally often or as often as in MNIST, ± the standard deviation of such a count. docs/metrics.md says
-    what the numbers mean.
+    The first row compares real with real images: the scores of a perfect generator. ± is the standard error of KID,
+    or the standard deviation over seeds. For stacked-mnist, modes are counted; two first rows show perfect digits, all
+    modes equally often or as often as in MNIST, ± the standard deviation of the count. docs/metrics.md explains the
+    scores.
 
-    Where images, judge or source of the networks differ from those of the run, that is said, and the scores are shown
-    but not written back; --allow-changes writes them.
+    If images, judge or network source differ from those of the run, a notice says so. The scores are then printed, and
+    written to the run only with --allow-changes.
     """
     if bool(wanted) == bool(images):
         raise HarnessError("give one or more RUNs, or --images FILE.npz")
@@ -145,10 +159,10 @@ def evaluate(
     click.echo(wrapped(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help"))
 
 
-@click.command(short_help="List the experiments that `run` knows.")
+@click.command(short_help="List the experiments that `run` finds by name.")
 @json_option
 def experiments(as_json: bool) -> None:
-    """List the experiments that `run` knows by name."""
+    """List the experiments that `run` finds by name: those in ./experiments and those that come with harness."""
     from harness import experiment as module
 
     rows = [(name, module.load(path).description, path) for name, path in module.known().items()]
@@ -162,17 +176,17 @@ def experiments(as_json: bool) -> None:
         click.echo(wrapped(description, indent=width + 2, start=f"{name:{width}}  "))
 
 
-@click.command(short_help="Open MLflow's UI at the page that matters.")
+@click.command(short_help="Open MLflow's UI at a project, run, study or comparison.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
-@click.option("--port", type=click.IntRange(1, 65535), help="It must be free.  [default: 5000, or another]")
-@click.option("--no-open", is_flag=True, help="Print the address only.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5000, or a free one]")
+@click.option("--no-open", is_flag=True, help="Print the address without opening a browser.")
 @tracking_uri_option
 def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
-    """Serve MLflow's UI for the store on loopback, until Ctrl-C, and open it in the browser.
+    """Open MLflow's UI in the browser, and serve it on this machine until Ctrl-C.
 
-    Without a RUN it shows the newest project's runs, with the columns and charts that matter; a RUN opens that run's
-    page, a study its trials sorted by its objective, several RUNs the comparison of these. Where the store is a server
-    already, that one is opened.
+    Without a RUN, it shows the runs of the newest project with their scores and charts. A RUN opens its own page, a
+    study its trials sorted by the objective, several RUNs their comparison. If the store is an MLflow server, that
+    server is opened.
     """
     from harness import ui as pages
 

@@ -33,44 +33,57 @@ if TYPE_CHECKING:
     from harness.tracking import Store
 
 
-@click.command(short_help="Search an experiment's values, as nested runs of an Optuna study.")
+@click.command(short_help="Search hyperparameters with Optuna; every trial is a run.")
 @click.argument("experiment", required=False)
 @click.option(
-    "--trials", type=click.IntRange(1), help="In total.  [default: what the study was asked for before, else 20]"
+    "--trials", type=click.IntRange(1), help="Number of trials in total.  [default: that of the resumed study, else 20]"
 )
-@click.option("--study", help="Study name; one that exists is resumed.  [default: the experiment's name]")
+@click.option("--study", help="Name of the study. A study that exists is resumed.  [default: the experiment's name]")
 @experiment_options
-@click.option("--sampler", help="tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
-@click.option("--pruner", help="halving or none.  [default: halving]")
+@click.option("--sampler", help="Optuna sampler: tpe, random, qmc, grid, gp or cmaes.  [default: tpe]")
+@click.option("--pruner", help="Pruner: halving or none.  [default: halving]")
 @click.option(
-    "--prune-from", type=click.IntRange(1), metavar="EPOCH", help="First comparison.  [default: the experiment's]"
+    "--prune-from",
+    type=click.IntRange(1),
+    metavar="EPOCH",
+    help="First epoch at which trials can be pruned.  [default: the experiment's]",
 )
 @click.option(
     "--metric",
-    help="kid, frechet, density, coverage or class_kl, on validation images; of stacked-mnist mode_kl or modes.  "
-    "[default: kid, mode_kl]",
+    help="Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes for "
+    "stacked-mnist.  [default: kid, or mode_kl]",
 )
-@click.option("--direction", type=click.Choice(["minimize", "maximize"]), help="If not the metric's own.")
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; cores are shared out."
+    "--direction", type=click.Choice(["minimize", "maximize"]), help="Direction of the search.  [default: the metric's]"
 )
-@click.option("--fuse", metavar="K", help="Train K trials at once as one program, or auto.  [default: auto]")
-@click.option("--timeout", metavar="TIME", help="End cleanly before that: 30m, 2h, ....")
 @click.option(
-    "--confirm", type=click.IntRange(2), metavar="N", help="Then run best and own values under N fresh seeds."
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of processes. They share the CPU cores.",
+)
+@click.option("--fuse", metavar="K", help="Number of trials that one process trains at once.  [default: auto]")
+@click.option("--timeout", metavar="TIME", help="Stop cleanly before this time is over: 30m, 2h, 1h30m.")
+@click.option(
+    "--confirm",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Then train the best and the baseline values under N new seeds.",
 )
 @click.option(
     "--budget",
     type=click.Choice(["full", "tuning"]),
-    help="Of --confirm: the experiment's, or a trial's.  [default: full]",
+    help="Training length of --confirm: the experiment's (full) or a trial's (tuning).  [default: full]",
 )
 @click.option(
     "--storage",
     metavar="URL",
     envvar=commands.STORAGE,
-    help="postgresql://... for many machines; else $HARNESS_STORAGE, else mlruns/optuna.journal.",
+    help="Optuna storage; postgresql://... serves many machines.  [default: $HARNESS_STORAGE, else "
+    "mlruns/optuna.journal]",
 )
-@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead, at the study if one is named.")
+@click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead of searching.")
 @run_options
 @code_options
 @allow_changes_option
@@ -103,18 +116,20 @@ def tune(
     no_system_metrics: bool,
     allow_changes: bool,
 ) -> int:
-    """Search the values of EXPERIMENT (`default` when left out), each trial a run below the study's own run.
+    """Search the hyperparameters of EXPERIMENT. Each trial is a run below the run of the study.
 
-    What is searched stands under `search:` in the experiment file, what makes trials cheap under `search_budget:`;
-    both can be changed: --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}', --set
-    search_budget.train.epochs=4. Without `search:` it is learning rate, latent size and dropout.
+    EXPERIMENT is a name from `harness experiments` or a YAML file.  [default: default]
 
-    The command line beats the file. --epochs, --subset, and --set of a leaf of `search_budget:` are for the trials;
-    best.yaml and --confirm keep the file's values. --set of a leaf of `search:` gives it that one value. The first line
-    of output says what a trial is.
+    In the experiment file, `search:` lists the ranges and `search_budget:` makes trials cheap. Both can be changed:
+    --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}', --set search_budget.train.epochs=4. Without
+    `search:`, learning rate, latent size and dropout are searched.
 
-    The same command again continues where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad
-    input, 3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
+    The command line beats the file. --epochs, --subset and --set of a value of `search_budget:` apply to the trials;
+    best.yaml and --confirm keep the file's values. --set of a value of `search:` fixes it. The first line of output
+    describes a trial.
+
+    The same command continues a study that was stopped or killed. Exit code: 0 all trials have ended, 2 bad input,
+    3 stopped by --timeout, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     started = time.monotonic()
     if dashboard:
@@ -243,16 +258,16 @@ def _print_confirmed(confirmed: Any) -> int:
     return EXIT_OF_SIGNAL.get(confirmed.stopped, EXIT_OUT_OF_TIME) if confirmed.stopped else 0
 
 
-@click.command(short_help="List the studies, and how far they are.")
+@click.command(short_help="List studies: trials, best score, best values.")
 @click.option(
     "--storage",
     metavar="URL",
     envvar=commands.STORAGE,
-    help="A database; else $HARNESS_STORAGE, else mlruns/optuna.journal.",
+    help="Optuna storage.  [default: $HARNESS_STORAGE, else mlruns/optuna.journal]",
 )
 @json_option
 def studies(storage: str | None, as_json: bool) -> None:
-    """List the studies of a storage: trials, the best score and its values."""
+    """List the studies of a storage with their trials, the best score and its values."""
     from harness.study import storage as storages
     from harness.study.listing import studies as list_studies
 

@@ -11,16 +11,16 @@ from harness.cli.common import EXIT_OF_SIGNAL, code_options, print_rows, store_a
 from harness.errors import redact
 
 
-@click.command(short_help="Answer with images over HTTP.")
+@click.command(short_help="Serve a generator over HTTP.")
 @click.argument("run")
-@click.option("--port", type=click.IntRange(1, 65535), help="It must be free.  [default: 5001, or another]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5001, or a free one]")
 @tracking_uri_option
 @code_options
 def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
-    """Serve the best generator of RUN, or of models:/NAME@ALIAS, on loopback, until Ctrl-C.
+    """Serve the best generator of RUN, or of models:/NAME@ALIAS, on this machine until Ctrl-C.
 
-    It takes tables with the columns `count`, `seed` and, where it is told the class, `digits`, and answers with images:
-    as numbers, or as PNG with the param format=png. The lines that are printed can be pasted into a shell.
+    A request is a table with the columns `count`, `seed` and, for a conditional generator, `digits`. The answer holds
+    the images as numbers, or as PNG with the param format=png. The printed commands show how to ask.
     """
     store = store_at(tracking_uri)
     from harness.serving import serve as serve_run
@@ -31,16 +31,22 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     return 0 if ended == "SIGINT" else EXIT_OF_SIGNAL[ended]
 
 
-@click.command(short_help="Put a run's generator into the model registry.")
+@click.command(short_help="Register a generator in MLflow's model registry.")
 @click.argument("run")
-@click.option("--as", "name", required=True, metavar="NAME", help="The registered model; made when it is missing.")
-@click.option("--alias", default="champion", show_default=True, help="What points to this version from now on.")
+@click.option(
+    "--as",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="Name of the registered model. It is created if it does not exist.",
+)
+@click.option("--alias", default="champion", show_default=True, help="Alias of the new version.")
 @tracking_uri_option
 def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
-    """Register the best generator of RUN in MLflow's model registry, as a new version of NAME, under an alias.
+    """Register the best generator of RUN in MLflow's model registry, as a new version of NAME with an alias.
 
-    Of a study it is the best trial's, of replicates the best seed's. What is there already is not registered again:
-    only the alias moves.
+    For a study it is the generator of the best trial, for a run with --seeds that of the best seed. A generator that is
+    registered already gets the alias only.
     """
     store = store_at(tracking_uri)
 

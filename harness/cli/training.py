@@ -40,12 +40,18 @@ if TYPE_CHECKING:
 @click.argument("experiment", required=False)
 @experiment_options
 @run_options
-@click.option("--resume", metavar="RUN", help="Go on with a run where its last checkpoint left it.")
-@click.option("--max-time", metavar="TIME", help="End cleanly at the last epoch boundary before that: 30m, 2h, ....")
-@click.option("--seeds", type=int, help="Train under N seeds, nested below one parent run with mean and deviation.")
-@click.option("--together", type=int, help="With --seeds: train so many at once as one program (default: timed).")
-@click.option("--preview", is_flag=True, help="Draw the sample grids in the terminal.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved experiment; train nothing.")
+@click.option("--resume", metavar="RUN", help="Resume a run from its last checkpoint.")
+@click.option(
+    "--max-time", metavar="TIME", help="Stop cleanly before this time is over, at the end of an epoch: 30m, 2h, 1h30m."
+)
+@click.option(
+    "--seeds", type=int, help="Train under N seeds. A parent run holds mean and standard deviation of the scores."
+)
+@click.option(
+    "--together", type=int, help="With --seeds: number of seeds that are trained at once.  [default: the fastest]"
+)
+@click.option("--preview", is_flag=True, help="Show the sample grids in the terminal.")
+@click.option("--dry-run", is_flag=True, help="Print the experiment with all its values, without training.")
 @code_options
 @allow_changes_option
 @survives_hangup
@@ -69,11 +75,14 @@ def run(
     dry_run: bool,
     allow_changes: bool,
 ) -> int:
-    """Train EXPERIMENT (a name from experiments/ or a YAML file; `default` when left out) as one MLflow run.
+    """Train EXPERIMENT as one MLflow run.
+
+    EXPERIMENT is a name from `harness experiments` or a YAML file.  [default: default]
+
+    The first Ctrl-C finishes the epoch and saves; the second one stops at once. --resume continues a stopped run.
 
     Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
-    or SIGTERM. Stopped runs continue with --resume. The first Ctrl-C lets the epoch end and saves; the second stops
-    at once.
+    or SIGTERM.
     """
     started = time.monotonic()
     if resume and experiment:
@@ -206,16 +215,16 @@ def _print_replicates(store: Store, result: Replicates) -> int:
     return 0 if all(outcome.status == "FINISHED" for outcome in result.outcomes.values()) else EXIT_FAILED
 
 
-@click.command(short_help="Tiny runs of all experiments, read back and compared.")
-@click.argument("experiments", nargs=-1)
+@click.command(short_help="Test experiments end to end with tiny runs.")
+@click.argument("experiments", metavar="[EXPERIMENT]...", nargs=-1)
 @tracking_uri_option
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: the experiment's]")
 @survives_hangup
 def check(experiments: Sequence[str], tracking_uri: str | None, device: str | None) -> int:
-    """Run each EXPERIMENT (all of experiments/ by default) for one epoch on a few images, below one parent run.
+    """Train each EXPERIMENT for one epoch on a few images, below one parent run.  [default: all experiments]
 
-    Passed means: finite losses, images logged, everything read back from MLflow as it was logged, and the checkpoint
-    loaded into fresh objects draws the same samples. Exit code 1 when one failed.
+    An experiment passes if its losses are finite, its images are logged, MLflow returns everything as it was logged,
+    and its checkpoint, loaded into new objects, draws the same samples. Exit code 1 if one fails.
     """
     from harness.checking import check as check_all
     from harness.tables import print_table

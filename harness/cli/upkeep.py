@@ -11,16 +11,16 @@ from harness.cli.common import EXIT_FAILED, store_at, tracking_uri_option
 
 @click.command(short_help="Print the JSON schema of experiment files.")
 def schema() -> None:
-    """Print the JSON schema of experiment files, for an editor to complete and check them."""
+    """Print the JSON schema of experiment files. Editors use it to complete and check them."""
     from harness import experiment as module
 
     click.echo(json.dumps(module.schema(), indent=2))
 
 
-@click.command(short_help="Ship what a lost tracking server did not take.")
+@click.command(short_help="Send what a lost tracking server did not receive.")
 @tracking_uri_option
 def sync(tracking_uri: str | None) -> None:
-    """Ship what runs could not: metrics, images and statuses kept here while their tracking server was away."""
+    """Send metrics, images and statuses that were stored locally while the tracking server was not available."""
     store = store_at(tracking_uri, create=True)
     lines = store.sync()
     stale = store.reconcile()
@@ -32,10 +32,13 @@ def sync(tracking_uri: str | None) -> None:
         click.echo("nothing to ship")
 
 
-@click.command(short_help="Look at what a run needs.")
+@click.command(short_help="Check versions, devices, store, data and disk space.")
 @tracking_uri_option
 def doctor(tracking_uri: str | None) -> int:
-    """Look at what a run needs: versions, devices, tracking store, data, disk space. Exit code 1 when one is amiss."""
+    """Check what a run needs: versions, devices, tracking store, data, disk space.
+
+    Exit code 1 if something is wrong.
+    """
     from harness.doctor import examine
     from harness.tables import wrapped
 
