@@ -6,6 +6,7 @@ import functools
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
 EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
 
 Command = Callable[..., Any]
+
+_STARTED = time.monotonic()  # this module is among the first that a command imports
 
 
 def options(*options: Command) -> Command:
@@ -145,6 +148,11 @@ def seconds_of(text: str | None, option: str = "--max-time") -> float | None:
     if seconds <= 0:
         raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
     return seconds
+
+
+def seconds_so_far() -> float:
+    """How long this command has run, imports and all."""
+    return time.monotonic() - _STARTED
 
 
 def store_at(uri: str | None, *, create: bool = False) -> Store:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands
+from harness import commands, trial_times
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
@@ -38,7 +38,6 @@ from harness.stopping import Deadline, stopped_by
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.search import Search
-    from harness.small_data import Fit
     from harness.tracking import Store
 
 
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
     help="postgresql://... for many machines; else $HARNESS_STORAGE, else mlruns/optuna.journal.",
 )
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead, at the study if one is named.")
+@click.option("--dry-run", is_flag=True, help="Print what is searched and what a trial costs; train nothing.")
 @run_options
 @code_options
 @allow_changes_option
@@ -105,6 +105,7 @@ def tune(
     budget: Any,
     storage: str | None,
     dashboard: bool,
+    dry_run: bool,
     name: str | None,
     tags: Sequence[str],
     note: str | None,
@@ -120,7 +121,7 @@ def tune(
 
     The command line beats the file. --epochs, --subset, and --set of a leaf of `search_budget:` are for the trials;
     best.yaml and --confirm keep the file's values. --set of a leaf of `search:` gives it that one value. The first line
-    of output says what a trial is.
+    of output says what a trial is, and how long one took in an earlier study.
 
     The same command again continues where it was stopped or killed. Exit code: 0 when all trials have ended, 2 bad
     input, 3 stopped by --timeout, 130 or 143 by Ctrl-C or SIGTERM.
@@ -142,24 +143,33 @@ def tune(
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
     changes = all_overrides(overrides, seed, device, epochs, subset)
     labels = checked_labels(name, tags, note)
-    refuse_silent_store(tracking_uri)
-    from harness import search as searches
-
     go_on = study is not None and experiment is None and not changes
-    found, searched = None, None
-    if not go_on:
-        from harness import small_data
-
-        fit = small_data.fit(experiment or "default", changes, searched=True)
-        found, searched = searches.load(experiment or "default", changes, fit.values, fit.images)
-        prune_from = _prune_from(prune_from, searched)
-        _print_trial(searched, found, fit)
-
+    if dry_run and go_on:
+        raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
+    if not dry_run:
+        refuse_silent_store(tracking_uri)
     from harness.display import StudyTerminal
     from harness.tables import console
 
     display = StudyTerminal(console())
-    display.notice("loading PyTorch, MLflow and Optuna ...")
+    click.get_current_context().call_on_close(display.close)
+    loading = "loading PyTorch, MLflow and Optuna ..."
+    found, searched, kind, images = None, None, None, None
+    if not go_on:
+        plenty = _is_mnist(experiment or "default", changes)  # then nothing has to be counted, and no PyTorch loaded
+        if not plenty and display.console.is_terminal:
+            display.notice(loading)
+        found, searched, images, line = _trial_of(experiment or "default", changes, counted=not plenty)
+        prune_from = _prune_from(prune_from, searched)
+        kind = trial_times.kind_of(found, searched, workers=workers, fuse=fuse)
+        display.close()
+        _print_trial(searched, found, images, line, trial_times.recall(kind))
+    if not dry_run:
+        display.notice(loading)
+    if not go_on:
+        from harness import small_data
+
+        small_data.fit(experiment or "default", changes, searched=True)  # refuses what nothing could be trained on
     from harness.gan.auto import resolved_device
 
     if found is not None:
@@ -185,6 +195,11 @@ def tune(
         allow_changes=allow_changes,
     )
     studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
+    if dry_run:
+        assert found is not None
+        assert searched is not None
+        print_rows(studies.plan(found, searched, wish, images))
+        return 0
     store = store_at(tracking_uri, create=True)
     tidy(store, display.notice)
     try:
@@ -194,12 +209,21 @@ def tune(
     _print_study(
         store, result, None if go_on else experiment or "default", changes, storage, time.monotonic() - started
     )
+    if kind is not None and result.trial_seconds is not None:
+        trial_times.keep(kind, result.trial_seconds)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     if confirm and result.standing.own and result.standing.best == result.standing.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
-        return _print_confirmed(studies.confirm(result, confirm, budget or "full", store, wish, display))
+        from harness.display import Terminal
+
+        runs = Terminal(display.console)
+        try:
+            confirmed = studies.confirm(result, confirm, budget or "full", store, wish, runs)
+        finally:
+            runs.close()
+        return _print_confirmed(confirmed)
     return 0
 
 
@@ -212,10 +236,37 @@ def _prune_from(option: int | None, search: Search) -> int | None:
     return search.prune_from
 
 
-def _print_trial(search: Search, experiment: Experiment, fit: Fit) -> None:
-    click.echo(f"a trial: {search.describe_trial(experiment, fit.images)}")
-    if fit.line:
-        click.echo(fit.line)
+def _is_mnist(name: str, changes: Sequence[str]) -> bool:
+    """Whether the experiment trains on MNIST, which has images in plenty."""
+    from harness import experiment as experiments
+
+    section = experiments.read(name)[0].get("data")
+    typed = experiments.parse_overrides(changes)
+    file = section.get("name", "mnist") if isinstance(section, dict) else "mnist"
+    return bool(typed.get("data.name", file) == "mnist")
+
+
+def _trial_of(name: str, changes: Sequence[str], *, counted: bool) -> tuple[Experiment, Search, int | None, str | None]:
+    """The experiment, its search, its images where they were counted, and what was fitted to them, in words."""
+    from harness import search as searches
+
+    if not counted:
+        return *searches.load(name, changes), None, None
+    from harness import small_data
+
+    fit = small_data.fit(name, changes, searched=True)
+    return *searches.load(name, changes, fit.values, fit.images), fit.images, fit.line
+
+
+def _print_trial(
+    search: Search, experiment: Experiment, images: int | None, line: str | None, seconds: float | None
+) -> None:
+    from harness.display import duration
+
+    took = "" if seconds is None else f"; one took {duration(seconds)} in an earlier study"
+    click.echo(f"a trial: {search.describe_trial(experiment, images)}{took}")
+    if line:
+        click.echo(line)
     if search.fixed:
         values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
         click.echo(f"not searched: {values} in every trial (command line)")

@@ -23,6 +23,7 @@ from harness.cli.common import (
     refuse_silent_store,
     run_options,
     seconds_of,
+    seconds_so_far,
     store_at,
     survives_hangup,
     tidy,
@@ -82,7 +83,6 @@ def run(
     limit = seconds_of(max_time)
     changes = all_overrides(overrides, seed, device, epochs, subset)
     from harness import experiment as experiments
-    from harness import small_data
 
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
@@ -94,21 +94,28 @@ def run(
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
     values = experiments.parse_overrides(changes)
-    wanted = None
-    if not resume:
-        wanted, fit = small_data.load(experiment or "default", changes)
-        if fit.line:
-            click.echo(fit.line, err=dry_run)  # the plan is read by programs
     labels = checked_labels(name, tags, note)
-    if not dry_run:
-        refuse_silent_store(tracking_uri)
-
+    if not resume:
+        experiments.read(experiment or "default")
     from harness.display import Terminal
     from harness.tables import console
 
     display = Terminal(console(), preview=preview)
+    click.get_current_context().call_on_close(display.close)
     if not dry_run:
         display.notice("loading PyTorch and MLflow ...")
+    from harness import small_data
+
+    wanted = None
+    if not resume:
+        wanted, fit = small_data.load(experiment or "default", changes)
+        if fit.line and dry_run:
+            click.echo(fit.line, err=True)  # the plan is read by programs
+        elif fit.line:
+            display.line(fit.line)
+            display.notice("loading PyTorch and MLflow ...")
+    if not dry_run:
+        refuse_silent_store(tracking_uri)
     from harness import course, running
     from harness.gan import resolve_untimed
     from harness.gan.auto import resolved_device
@@ -155,7 +162,7 @@ def run(
     else:
         assert wanted is not None
         outcome = running.run(wanted, store, options, display)
-    _print_outcome(store, outcome, time.monotonic() - started)
+    _print_outcome(store, outcome, seconds_so_far())
     return exit_code(outcome)
 
 
@@ -179,26 +186,26 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
-    taken = f", {outcome.epoch - outcome.first} of them" if outcome.first else ""
-    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken} in {duration(seconds)}")
+    taken = f", {outcome.epoch - outcome.first} of them now" if outcome.first else ""
+    times = f"{duration(outcome.seconds)} of training and scoring, {duration(seconds)} in all"
+    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken}: {times}")
     rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
     if outcome.reason:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
         losses = (brief_number(outcome.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
-        rows.append(("losses", "D {}  G {}".format(*losses)))
+        rows.append(("losses", "D {}  G {}  of epoch {}".format(*losses, outcome.epoch)))
     if outcome.scores:
         ranking = outcome.experiment.ranking
         shown = ranking.shown(outcome.scores, "test")
-        rows.append(("test", f"{shown}  (judge {outcome.judge}; {ranking.better})"))
+        rows.append(("test", f"{shown}  of epoch {outcome.scored}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
         rows += unshipped_rows(store, outcome.unshipped)
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
-        if grid := records.newest_grid(store, outcome.run_id):
+        if grid := records.newest_grid(store, outcome.run_id, outcome.scored):
             rows.append(("grid", commands.shown_path(grid)))
-        sample = commands.harness("sample", short, count=100, out="digits.png", store=store.uri, trust=trusted)
-        rows.append(("sample", sample))
+        rows.append(("sample", commands.harness("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":
         rows.append(("continue", commands.harness("run", resume=short, store=store.uri, trust=trusted)))
     if not outcome.unshipped:
@@ -211,7 +218,13 @@ def _said(outcome: Outcome) -> str:
 
 
 def _print_replicates(store: Store, result: Replicates) -> int:
-    click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
+    from harness.display import duration
+
+    trained = sum(outcome.seconds for outcome in result.outcomes.values())
+    times = f"{duration(trained)} of training and scoring, {duration(seconds_so_far())} in all"
+    click.echo(
+        f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds: {times}"
+    )
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
         click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {shown} {outcome.reason or ''}".rstrip())
@@ -228,6 +241,11 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
         resume = commands.harness("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
         rows.append(("continue", resume))
+    if not result.unshipped:
+        rows += where_to_look(store, result.run_id)
+    if len(result.outcomes) > 1:
+        runs = [outcome.run_id[:8] for outcome in result.outcomes.values()]
+        rows.append(("compare", commands.harness("compare", *runs, store=store.uri)))
     print_rows(rows)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
