@@ -241,7 +241,7 @@ class StudyTerminal(_Screen):
 
     def standing(self, standing: Standing) -> None:
         if self._standing is None:
-            self._standing = standing
+            self._standing, self._over = standing, False
             self._began, self._first = time.monotonic(), standing.ended
             self.start_live(self._live_line, standing.total, standing.ended)
         self._standing = standing
@@ -265,14 +265,14 @@ class StudyTerminal(_Screen):
         training, report = self._training, self._report
         if training is None:
             return [
-                f"trial {one.number} epoch {one.epoch}/{one.epochs}"
+                f"trial {one.number} epoch {min(one.epoch + 1, one.epochs)}/{one.epochs}"
                 + ("" if one.score is None else f" {standing.metric} {one.score:.4f}")
                 for one in standing.working
             ]
         epochs = training.experiment.train.epochs
         doing = training.epoch if self._stage else training.epoch + 1
         said = [f"{self._name}  epoch {min(max(1, doing), epochs)}/{epochs}"]
-        if report is not None and (score := _score(training, report)):
+        if report is not None and (score := _score(training, report, best=False)):
             said.append(score)
         if self._stage is not None:
             said.append(_doing(self._stage))
@@ -415,7 +415,7 @@ class _LiveLine(Progress):
         yield from super().get_renderables()
         if self.task_ids:
             for pieces in line.below:
-                text = "\n".join(fold([*pieces], separator, width))
+                text = "\n".join(fold(pieces, "  ", width))
                 yield Text(text, no_wrap=True, overflow="ellipsis")
 
 
@@ -428,11 +428,13 @@ def _speed(report: Report) -> str:
     return f"{report.metrics['speed/images_per_second']:,.0f} images/s"
 
 
-def _score(training: Training, report: Report) -> str:
-    """`KID 0.0123 best`; empty where the epoch was not scored."""
+def _score(training: Training, report: Report, *, best: bool = True) -> str:
+    """`KID 0.0123 best`; empty where the epoch was not scored. best: whether to say that it is the best so far."""
     ranking = training.experiment.ranking
     value = report.metrics.get(f"quality/{ranking.metric}")
-    return "" if value is None else f"{ranking.label} {value:.4f}{' best' if getattr(report, 'best', False) else ''}"
+    if value is None:
+        return ""
+    return f"{ranking.label} {value:.4f}{' best' if best and getattr(report, 'best', False) else ''}"
 
 
 def _doing(stage: Stage) -> str:

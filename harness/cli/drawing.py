@@ -9,6 +9,7 @@ import click
 
 from harness.cli.common import code_options, store_at, tracking_uri_option
 from harness.errors import HarnessError
+from harness.files import safe_file_name
 
 MOST = 1_000_000  # images
 
@@ -16,8 +17,11 @@ MOST = 1_000_000  # images
 @click.command(short_help="Draw images with a run's generator.")
 @click.argument("run")
 @click.option("--count", type=click.IntRange(1, MOST), help="How many images, or walks.  [default: 100, or 10 walks]")
+@click.option("--digits", metavar="DIGITS", help="Draw these digits in turn: 7, or 2026.  [default: all in turn]")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="FILE.png or FILE.npz; of walks also .gif or .webp."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="FILE.png or FILE.npz; of walks also .gif or .webp.  [default: NAME-samples.png, of walks NAME-walk.webp]",
 )
 @click.option("--interpolate", is_flag=True, help="Walk through latent space, in closed circles.")
 @click.option("--frames", type=click.IntRange(2), help="Images in each walk.  [default: 16 in a PNG, else 64]")
@@ -29,7 +33,8 @@ MOST = 1_000_000  # images
 def sample(
     run: str,
     count: int | None,
-    out: Path,
+    digits: str | None,
+    out: Path | None,
     interpolate: bool,
     frames: int | None,
     seed: int,
@@ -40,21 +45,24 @@ def sample(
     """Draw images with the generator of RUN: a PNG grid, or an NPZ with `images` uint8 (N, 28, 28), or in colour
     (N, 3, 28, 28).
 
-    A conditional generator draws the classes in turn: in a grid, one a column.
+    A conditional generator draws the classes in turn: in a grid, one a column. --digits chooses among them.
 
     With --interpolate, walks that begin at these images and lead back to them: a PNG with a row for each, a GIF or WebP
     in which all move at once, or an NPZ with `images` uint8 (walks, frames, 28, 28). The class of a walk stays.
     """
     suffixes = {".png", ".npz", ".gif", ".webp"} if interpolate else {".png", ".npz"}
-    if out.suffix in {".gif", ".webp"} - suffixes:
+    suffix = (".webp" if interpolate else ".png") if out is None else out.suffix
+    if suffix in {".gif", ".webp"} - suffixes:
         raise HarnessError(f"--out {out}: only walks move; add --interpolate, or give a name that ends in .png or .npz")
-    if out.suffix not in suffixes:
+    if suffix not in suffixes:
         moving = ", .gif or .webp (an animation)" if interpolate else ""
         raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array){moving}")
     if frames is not None and not interpolate:
         raise HarnessError(f"--frames {frames} are those of a walk: add --interpolate, or ask for images with --count")
+    if digits is not None and interpolate:
+        raise HarnessError(f"--digits {digits} are those of images; leave --interpolate out, or --digits")
     count = count or (10 if interpolate else 100)
-    frames = frames or (16 if out.suffix == ".png" else 64)
+    frames = frames or (16 if suffix == ".png" else 64)
     if interpolate and count * frames > MOST:
         raise HarnessError(
             f"--count {count:,} walks of --frames {frames:,} are {count * frames:,} images; expected at most {MOST:,}: "
@@ -64,6 +72,9 @@ def sample(
     from harness import recall
 
     found = store.find(run)
+    if out is None:
+        name = safe_file_name(str(found.info.run_name), unique=False)
+        out = Path(f"{name}-{'walk.webp' if interpolate else 'samples.png'}")
 
     def notice(text: str) -> None:
         click.echo(text, err=True)
@@ -74,7 +85,9 @@ def sample(
         )
         click.echo(f"{count:,} walks of {frames:,} images each in {out}")
     else:
-        recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw, notice=notice)
+        recall.sample_to(
+            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice
+        )
         click.echo(f"{count:,} images in {out}")
 
 

@@ -26,6 +26,7 @@ from harness.cli.common import (
     refuse_silent_store,
     run_options,
     seconds_of,
+    seconds_so_far,
     store_at,
     survives_hangup,
     tidy,
@@ -162,7 +163,7 @@ def tune(
         found, searched, images, line = _trial_of(experiment or "default", changes, counted=not plenty)
         prune_from = _prune_from(prune_from, searched)
         kind = trial_times.kind_of(found, searched, workers=workers, fuse=fuse)
-        display.close()
+        display.stop_live()
         _print_trial(searched, found, images, line, trial_times.recall(kind))
     if not dry_run:
         display.notice(loading)
@@ -206,9 +207,7 @@ def tune(
         result = studies.tune(found, searched, wish, store, display)
     finally:
         display.close()
-    _print_study(
-        store, result, None if go_on else experiment or "default", changes, storage, time.monotonic() - started
-    )
+    _print_study(store, result, None if go_on else experiment or "default", changes, storage, seconds_so_far())
     if kind is not None and result.trial_seconds is not None:
         trial_times.keep(kind, result.trial_seconds)
     if result.stopped:
@@ -285,8 +284,8 @@ def _print_study(
         said = f"{now.ended} of {now.asked} trials ({counts})"
     fresh = f", {now.ended - result.before} of them" if result.before else ""
     status = "STOPPED" if result.stopped else "FINISHED"
-    click.echo(f"\n{status}  study {result.name}  {said}{fresh} in {duration(seconds)}")
-    rows = []
+    click.echo(f"\n{status}  study {result.name}  {said}{fresh}")
+    rows = [("time", f"{duration(seconds)} in all{_each(result.trial_seconds)}")]
     if result.stopped:
         left = now.total - now.ended
         rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
@@ -319,6 +318,12 @@ def _print_study(
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
     print_rows(rows)
+
+
+def _each(seconds: float | None) -> str:
+    from harness.display import duration
+
+    return "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
 
 
 def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None) -> str:

@@ -187,9 +187,9 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
     taken = f", {outcome.epoch - outcome.first} of them now" if outcome.first else ""
-    times = f"{duration(outcome.seconds)} of training and scoring, {duration(seconds)} in all"
-    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken}: {times}")
-    rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
+    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken}")
+    rows = [("time", f"{duration(outcome.seconds)} of training and scoring, {duration(seconds)} in all")]
+    rows += [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
     if outcome.reason:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
@@ -222,9 +222,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
 
     trained = sum(outcome.seconds for outcome in result.outcomes.values())
     times = f"{duration(trained)} of training and scoring, {duration(seconds_so_far())} in all"
-    click.echo(
-        f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds: {times}"
-    )
+    click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
         click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {shown} {outcome.reason or ''}".rstrip())
@@ -233,7 +231,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
             mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
             click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
-    rows = [("run", result.run_id)]
+    rows = [("time", times), ("run", result.run_id)]
     if result.unshipped:
         rows += unshipped_rows(store, result.unshipped)
     if result.stopped:
