@@ -82,33 +82,36 @@ def run_together(
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
         options = plans[0].options
-        with running.shown(display, leader, name), running.watched(courses[leader].log, options.system_metrics):
-            options.deadline.start_lap()
-            waiting = [course for course in courses.values() if not course.complete]
-            late = any(course.out_of_time(len(waiting)) for course in waiting)
-            for course in waiting if late else []:
-                course.stop("max-time")
-            for reports in () if late else population:
-                scored = _scores(scoring, courses, reports, display)
-                display.epoch(_mean(reports, scored))
-                # All are saved before one is scored for its end, which takes its time.
-                ended = [
-                    training for training, report in reports if courses[training].after(report, scored.get(training))
-                ]
-                options.deadline.end_lap()
-                going = [training for training, _ in reports if training not in ended]
-                late = any(courses[training].out_of_time(len(going)) for training in going)
-                if stopped := stop.signal or ("max-time" if late else None):
-                    for training in going:
-                        courses[training].stop(stopped)
-                    ended += going
-                population.keep([training for training, _ in reports if training not in ended])
-                for training in ended if population.members else []:
-                    conclude(training)
+        with running.shown(display, leader, name):
+            with running.watched(courses[leader].log, options.system_metrics):
                 options.deadline.start_lap()
-        for training in trainings:
-            if training not in outcomes:
-                conclude(training)
+                waiting = [course for course in courses.values() if not course.complete]
+                late = any(course.out_of_time(len(waiting)) for course in waiting)
+                for course in waiting if late else []:
+                    course.stop("max-time")
+                for reports in () if late else population:
+                    scored = _scores(scoring, courses, reports, display)
+                    display.epoch(_mean(reports, scored))
+                    # All are saved before one is scored for its end, which takes its time.
+                    ended = [
+                        training
+                        for training, report in reports
+                        if courses[training].after(report, scored.get(training))
+                    ]
+                    options.deadline.end_lap()
+                    going = [training for training, _ in reports if training not in ended]
+                    late = any(courses[training].out_of_time(len(going)) for training in going)
+                    if stopped := stop.signal or ("max-time" if late else None):
+                        for training in going:
+                            courses[training].stop(stopped)
+                        ended += going
+                    population.keep([training for training, _ in reports if training not in ended])
+                    for training in ended if population.members else []:
+                        conclude(training)
+                    options.deadline.start_lap()
+            for training in trainings:
+                if training not in outcomes:
+                    conclude(training)
     return [outcomes[training] for training in trainings]
 
 

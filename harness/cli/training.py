@@ -220,8 +220,7 @@ def _said(outcome: Outcome) -> str:
 def _print_replicates(store: Store, result: Replicates) -> int:
     from harness.display import duration
 
-    trained = sum(outcome.seconds for outcome in result.outcomes.values())
-    times = f"{duration(trained)} of training and scoring, {duration(seconds_so_far())} in all"
+    times = f"{duration(result.seconds)} of training and scoring, {duration(seconds_so_far())} in all"
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
