@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,7 +32,11 @@ CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the
 
 @dataclass(frozen=True)
 class Replicates:
-    """How the seeds ended. means, deviations: of every test score, over all seeds, collapsed and diverged ones too."""
+    """How the seeds ended.
+
+    means, deviations: of every test score, over all seeds, collapsed and diverged ones too. seconds: that this command
+    has worked on them.
+    """
 
     run_id: str
     name: str
@@ -42,6 +47,7 @@ class Replicates:
     status: Status
     stopped: str | None = None
     unshipped: str | None = None
+    seconds: float = 0.0
 
 
 def replicate(
@@ -147,6 +153,7 @@ def _replicate(
     stopped = None
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
+    began = time.monotonic()
     options.deadline.reserve("seeds")
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
     with interruptions() as stop:
@@ -179,7 +186,8 @@ def _replicate(
             status: Status = "FINISHED" if complete else "KILLED"
             shipped = log.finish(status)
     unshipped = None if shipped else log.lost or "the tracking server did not take everything"
-    return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped)
+    seconds = time.monotonic() - began
+    return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped, seconds)
 
 
 def _ended_tag(outcomes: Mapping[int, Outcome]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from harness.api.runs import Run, load_run
 from harness.api.samples import Samples
 from harness.api.starting import resume, run
 from harness.api.studies import Confirmation, Study, load_study
-from harness.api.tuning import tune
+from harness.api.tuning import plan, tune
 
 __all__ = [
     "Comparison",
@@ -19,6 +19,7 @@ __all__ = [
     "compare",
     "load_run",
     "load_study",
+    "plan",
     "resume",
     "run",
     "tune",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import threading
 import time
+from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from harness.course import Display
+    from harness.course import Display, Stage
     from harness.gan import Report, Training
     from harness.pictures import Picture
     from harness.study import Standing, StudyDisplay, Tried
@@ -44,6 +46,26 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
     return Terminal(console) if kind == "run" else StudyTerminal(console)
 
 
+def say(display: Display, text: str) -> None:
+    """A line that stays: a notice may be replaced by the next one."""
+    getattr(display, "line", display.notice)(text)
+
+
+def close(display: Display) -> None:
+    """Leave the terminal as it was, where the display has changed it."""
+    getattr(display, "close", lambda: None)()
+
+
+@contextlib.contextmanager
+def closing(display: Display) -> Iterator[None]:
+    """`close` when an error ends what is inside."""
+    try:
+        yield
+    except BaseException:
+        close(display)
+        raise
+
+
 def finish(display: Display, text: str) -> None:
     """Tell a display of this module how it all ended; the command line prints more than that."""
     if isinstance(display, Notebook):
@@ -66,6 +88,8 @@ class QuietStudy:
     def started(self, training: Training, name: str) -> None: ...
 
     def epoch(self, report: Report) -> None: ...
+
+    def stage(self, stage: Stage | None) -> None: ...
 
     def grid(self, picture: Picture, epoch: int) -> None: ...
 
@@ -109,6 +133,10 @@ class Notebook:
 
     def epoch(self, report: Report) -> None:
         self._report = report
+
+    def stage(self, stage: Stage | None) -> None:
+        self._notice = stage or ""
+        self._update()
 
     def grid(self, picture: Picture, epoch: int) -> None:
         image = base64.b64encode(png(picture)).decode()

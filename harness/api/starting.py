@@ -19,7 +19,7 @@ from harness.api.arguments import (
     store_at,
     tidy,
 )
-from harness.api.progress import Progress, finish, run_display
+from harness.api.progress import Progress, close, closing, finish, run_display, say
 from harness.api.runs import Run
 from harness.api.session import session
 from harness.errors import HarnessError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.replicating import Replicates
     from harness.tracking import Store
+
+LOADING = "loading PyTorch and MLflow ..."
 
 
 def run(
@@ -71,16 +73,21 @@ def run(
         expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
         raise HarnessError(f"--together is {together}; {expected}")
     display = run_display(progress)
-    with session(trusted=trust), as_file(experiment) as source:
-        from harness import small_data
+    with session(trusted=trust), closing(display), as_file(experiment) as source:
+        from harness import experiment as experiments
 
         changes = overrides_of(set, seed=seed, device=device, epochs=epochs, subset=subset)
+        experiments.parse_overrides(changes)
+        experiments.read(source)  # a name that is not known is refused at once
+        labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
+        display.notice(LOADING)
+        from harness import small_data
+
         resolved, fit = small_data.load(source, changes)
         if fit.line:
-            display.notice(fit.line)
-        labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
+            say(display, fit.line)
+            display.notice(LOADING)
         refuse_silent_store(tracking_uri)
-        display.notice("loading PyTorch and MLflow ...")
         from harness import course, replicating, running
         from harness.gan.auto import resolved_device
 
@@ -123,13 +130,13 @@ def resume(
     """
     deadline = _deadline(max_time)
     display = run_display(progress)
-    with session(trusted=trust):
+    with session(trusted=trust), closing(display):
         from harness import experiment as experiments
 
         values = experiments.parse_overrides(overrides_of(set, epochs=epochs))
         if isinstance(run, str):
             refuse_silent_store(tracking_uri)
-        display.notice("loading PyTorch and MLflow ...")
+        display.notice(LOADING)
         from harness import course, replicating, running
 
         options = course.Options(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
@@ -153,6 +160,7 @@ def resume(
 
 
 def _ended(store: Store, outcome: Outcome | Replicates, display: Display, *, trusted: bool) -> Run:
+    close(display)
     status = "stopped" if outcome.stopped else outcome.status.lower()
     finish(display, f"{status}: run {outcome.name} ({outcome.run_id[:8]})")
     return Run(store, outcome.run_id, outcome=outcome, trusted=trusted)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness import commands
 from harness.api import html
 from harness.api.arguments import store_at
-from harness.api.progress import Progress, study_display
+from harness.api.progress import Progress, close, closing, study_display
 from harness.api.runs import Run
 from harness.api.session import session
 from harness.errors import HarnessError
@@ -147,11 +147,10 @@ class Study:
             raise HarnessError("the experiment's own values are the best of the study: there is nothing to confirm")
         if self._request is not None:  # its time limit was that of the search
             self._request = replace(self._request, deadline=Deadline())
-        try:
-            return Confirmation(self.confirmed(seeds, budget, display))
-        finally:
-            if close := getattr(display, "close", None):
-                close()
+        with closing(display):
+            confirmed = self.confirmed(seeds, budget, display)
+        close(display)
+        return Confirmation(confirmed)
 
     def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
         """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""

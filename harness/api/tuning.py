@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from harness.api.arguments import (
     store_at,
     tidy,
 )
-from harness.api.progress import Progress, finish, study_display
+from harness.api.progress import Progress, close, closing, finish, say, study_display
 from harness.api.session import session
 from harness.api.starting import as_file
 from harness.api.studies import Study
@@ -28,8 +29,10 @@ from harness.stopping import Deadline
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.search import Search
-    from harness.small_data import Fit
+    from harness.study import StudyDisplay
     from harness.study.settings import Direction
+
+LOADING = "loading PyTorch, MLflow and Optuna ..."
 
 
 def tune(
@@ -80,29 +83,23 @@ def tune(
     deadline = Deadline(None if limit is None else time.monotonic() + limit)
     display = study_display(progress)
     storage = storage or os.environ.get(commands.STORAGE) or None
-    with session(trusted=trust):
-        from harness import search as searches
-
-        changes = overrides_of(set, seed=seed, device=device, epochs=epochs, subset=subset)
-        labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
+    changes = overrides_of(set, seed=seed, device=device, epochs=epochs, subset=subset)
+    labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
+    with session(trusted=trust), closing(display):
         refuse_silent_store(tracking_uri)
-        found, searched = None, None
+        found = None
         if study is None or experiment is not None or changes:
-            from harness import small_data
-
-            with as_file(experiment or "default") as source:
-                fit = small_data.fit(source, changes, searched=True)
-                found, searched = searches.load(source, changes, fit.values, fit.images)
-            prune_from = _prune_from(prune_from, searched)
-            for line in trial_lines(searched, found, fit):
-                display.notice(line)
-        display.notice("loading PyTorch, MLflow and Optuna ...")
+            found = _find(experiment, changes, prune_from, workers, fuse, display)
+            prune_from = found.prune_from
+        display.notice(LOADING)
+        from harness import small_data, trial_times
+        from harness import study as studies
         from harness.gan.auto import resolved_device
 
         if found is not None:
-            resolved_device(found.train.device)
-        from harness import study as studies
-
+            with as_file(experiment or "default") as source:
+                small_data.fit(source, changes, searched=True)  # refuses what nothing can be trained on
+            resolved_device(found.experiment.train.device)
         request = studies.Wish(
             trials=trials,
             study=study,
@@ -121,28 +118,125 @@ def tune(
             system_metrics=system_metrics,
             allow_changes=allow_changes,
         )
-        studies.check(request, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
+        address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+        studies.check(request, address, found.experiment if found else None)
         store = store_at(tracking_uri, create=True, notice=display.notice)
         tidy(store, display.notice)
-        try:
-            result = studies.tune(found, searched, request, store, display)
-        finally:
-            if close := getattr(display, "close", None):
-                close()
-        study_ = Study(store, result.name, storage=storage, result=result, request=request, trusted=trust)
-        finish(display, f"{'stopped' if result.stopped else 'finished'}: {study_!r}")
-        return study_
+        described, search = (found.experiment, found.search) if found else (None, None)
+        result = studies.tune(described, search, request, store, display)
+        close(display)
+        if found is not None and result.trial_seconds is not None:
+            trial_times.keep(found.kind, result.trial_seconds)
+        ended = Study(store, result.name, storage=storage, result=result, request=request, trusted=trust)
+        finish(display, f"{'stopped' if result.stopped else 'finished'}: {ended!r}")
+        return ended
 
 
-def trial_lines(search: Search, experiment: Experiment, fit: Fit) -> list[str]:
-    """What a trial is, where that comes from, and what is not searched."""
-    lines = [f"a trial: {search.describe_trial(experiment, fit.images)}"]
-    if fit.line:
-        lines.append(fit.line)
+def plan(
+    experiment: str | Path | Experiment | None = None,
+    *,
+    trials: int | None = None,
+    study: str | None = None,
+    set: Overrides | None = None,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    prune_from: int | None = None,
+    metric: str | None = None,
+    direction: Direction | None = None,
+    workers: int = 1,
+    fuse: int | None = None,
+    progress: Progress = True,
+) -> list[tuple[str, str]]:
+    """What `tune` with these arguments would search, and what a trial costs: rows of a label and a text.
+
+    Nothing is trained, timed or written. Raises HarnessError for what `tune` would refuse.
+    """
+    display, changes = study_display(progress), overrides_of(set)
+    if study is not None and experiment is None and not changes:
+        raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
+    with session(), closing(display):
+        found = _find(experiment, changes, prune_from, workers, fuse, display)
+        from harness import small_data
+        from harness import study as studies
+
+        with as_file(experiment or "default") as source:
+            small_data.fit(source, changes, searched=True)
+        request = studies.Wish(
+            trials=trials,
+            study=study,
+            sampler=sampler,
+            pruner=pruner,
+            rung=found.prune_from,
+            metric=metric,
+            direction=direction,
+            fuse=fuse,
+            workers=workers,
+        )
+        studies.check(request, "", found.experiment)
+        return studies.plan(found.experiment, found.search, request, found.images)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is searched. images: how many there are, where they were counted. kind: see `trial_times`."""
+
+    experiment: Experiment
+    search: Search
+    images: int | None
+    prune_from: int | None
+    kind: str
+
+
+def _find(
+    experiment: str | Path | Experiment | None,
+    changes: Sequence[str],
+    prune_from: int | None,
+    workers: int,
+    fuse: int | None,
+    display: StudyDisplay,
+) -> _Found:
+    """The experiment and its search, with a line that says what a trial is.
+
+    MNIST has images in plenty: nothing is counted, PyTorch is not loaded, and the line is there at once.
+    """
+    from harness import search as searches
+    from harness import trial_times
+
+    with as_file(experiment or "default") as source:
+        if _is_mnist(source, changes):
+            found, search = searches.load(source, changes)
+            images, line = None, None
+        else:
+            display.notice(LOADING)
+            from harness import small_data
+
+            fit = small_data.fit(source, changes, searched=True)
+            found, search = searches.load(source, changes, fit.values, fit.images)
+            images, line = fit.images, fit.line
+    kind = trial_times.kind_of(found, search, workers=workers, fuse="auto" if fuse is None else str(fuse))
+    say(display, _trial(search, found, images, trial_times.recall(kind)))
+    if line:
+        say(display, line)
     if search.fixed:
         values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
-        lines.append(f"not searched: {values} in every trial (command line)")
-    return lines
+        say(display, f"not searched: {values} in every trial (command line)")
+    return _Found(found, search, images, _prune_from(prune_from, search), kind)
+
+
+def _is_mnist(source: str | Path, changes: Sequence[str]) -> bool:
+    from harness import experiment as experiments
+
+    section = experiments.read(source)[0].get("data")
+    typed = experiments.parse_overrides(changes)
+    file = section.get("name", "mnist") if isinstance(section, dict) else "mnist"
+    return bool(typed.get("data.name", file) == "mnist")
+
+
+def _trial(search: Search, experiment: Experiment, images: int | None, seconds: float | None) -> str:
+    from harness.display import duration
+
+    took = "" if seconds is None else f"; one took {duration(seconds)} in an earlier study"
+    return f"a trial: {search.describe_trial(experiment, images)}{took}"
 
 
 def _prune_from(given: int | None, search: Search) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
 EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
 
 Command = Callable[..., Any]
+
+_STARTED = time.monotonic()  # this module is among the first that a command imports
 
 
 def options(*options: Command) -> Command:
@@ -109,6 +112,11 @@ def survives_hangup(command: Command) -> Command:
             return command(*args, **kwargs)
 
     return wrapped
+
+
+def seconds_so_far() -> float:
+    """How long this command has run, imports and all."""
+    return time.monotonic() - _STARTED
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from harness.cli.common import (
     json_option,
     print_rows,
     run_options,
+    seconds_so_far,
     survives_hangup,
     unshipped_rows,
     where_to_look,
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     "mlruns/optuna.journal]",
 )
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead of searching.")
+@click.option("--dry-run", is_flag=True, help="Print what is searched and what a trial costs, without training.")
 @run_options
 @code_options
 @allow_changes_option
@@ -109,6 +110,7 @@ def tune(
     budget: Any,
     storage: str | None,
     dashboard: bool,
+    dry_run: bool,
     name: str | None,
     tags: Sequence[str],
     note: str | None,
@@ -126,12 +128,11 @@ def tune(
 
     The command line beats the file. --epochs, --subset and --set of a value of `search_budget:` apply to the trials;
     best.yaml and --confirm keep the file's values. --set of a value of `search:` fixes it. The first line of output
-    describes a trial.
+    describes a trial, and how long one took in an earlier study.
 
     The same command continues a study that was stopped or killed. Exit code: 0 all trials have ended, 2 bad input,
     3 stopped by --timeout, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
-    started = time.monotonic()
     if dashboard:
         from harness.study.dashboard import serve
 
@@ -147,22 +148,30 @@ def tune(
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
     changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
     from harness import api
-    from harness.display import StudyTerminal
+    from harness.display import StudyTerminal, Terminal
     from harness.tables import console
 
     display = StudyTerminal(console())
+    click.get_current_context().call_on_close(display.close)
+    search: dict[str, Any] = {
+        "trials": trials,
+        "study": study,
+        "set": changes,
+        "sampler": sampler,
+        "pruner": pruner,
+        "prune_from": prune_from,
+        "metric": metric,
+        "direction": direction,
+        "workers": workers,
+        "fuse": None if fuse in (None, "auto") else int(fuse),
+        "progress": display,
+    }
+    if dry_run:
+        print_rows(api.plan(experiment, **search))
+        return 0
     ended = api.tune(
         experiment,
-        trials=trials,
-        study=study,
-        set=changes,
-        sampler=sampler,
-        pruner=pruner,
-        prune_from=prune_from,
-        metric=metric,
-        direction=direction,
-        workers=workers,
-        fuse=None if fuse in (None, "auto") else int(fuse),
+        **search,
         timeout=timeout,
         storage=storage,
         name=name,
@@ -171,18 +180,21 @@ def tune(
         tracking_uri=tracking_uri,
         system_metrics=not no_system_metrics,
         allow_changes=allow_changes,
-        progress=display,
     )
     store, result = ended.store, ended.result
     assert result is not None
     searched_file = None if study is not None and experiment is None and not changes else experiment or "default"
-    _print_study(store, result, searched_file, changes, storage, time.monotonic() - started)
+    _print_study(store, result, searched_file, changes, storage, seconds_so_far())
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     if confirm and result.standing.own and result.standing.best == result.standing.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
-        return _print_confirmed(ended.confirmed(confirm, budget or "full", display))
+        runs = Terminal(display.console)
+        try:
+            return _print_confirmed(ended.confirmed(confirm, budget or "full", runs))
+        finally:
+            runs.close()
     return 0
 
 
@@ -199,8 +211,8 @@ def _print_study(
         said = f"{now.ended} of {now.asked} trials ({counts})"
     fresh = f", {now.ended - result.before} of them" if result.before else ""
     status = "STOPPED" if result.stopped else "FINISHED"
-    click.echo(f"\n{status}  study {result.name}  {said}{fresh} in {duration(seconds)}")
-    rows = []
+    click.echo(f"\n{status}  study {result.name}  {said}{fresh}")
+    rows = [("time", f"{duration(seconds)} in all{_each(result.trial_seconds)}")]
     if result.stopped:
         left = now.total - now.ended
         rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
@@ -233,6 +245,12 @@ def _print_study(
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
     print_rows(rows)
+
+
+def _each(seconds: float | None) -> str:
+    from harness.display import duration
+
+    return "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
 
 
 def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None) -> str:

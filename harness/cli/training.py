@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from harness.cli.common import (
     experiment_options,
     print_rows,
     run_options,
+    seconds_so_far,
     store_at,
     survives_hangup,
     tidy,
@@ -84,7 +84,6 @@ def run(
     Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
     or SIGTERM.
     """
-    started = time.monotonic()
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
     if resume and seeds is not None:
@@ -104,6 +103,7 @@ def run(
     from harness.tables import console
 
     display = Terminal(console(), preview=preview)
+    click.get_current_context().call_on_close(display.close)
     shared: dict[str, Any] = {
         "set": changes,
         "max_time": max_time,
@@ -123,7 +123,7 @@ def run(
     if isinstance(ended.outcome, Replicates):
         return _print_replicates(ended.store, ended.outcome)
     assert ended.outcome is not None
-    _print_outcome(ended.store, ended.outcome, time.monotonic() - started)
+    _print_outcome(ended.store, ended.outcome, seconds_so_far())
     return exit_code(ended.outcome)
 
 
@@ -160,26 +160,26 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
-    taken = f", {outcome.epoch - outcome.first} of them" if outcome.first else ""
-    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken} in {duration(seconds)}")
-    rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
+    taken = f", {outcome.epoch - outcome.first} of them now" if outcome.first else ""
+    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken}")
+    rows = [("time", f"{duration(outcome.seconds)} of training and scoring, {duration(seconds)} in all")]
+    rows += [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
     if outcome.reason:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
         losses = (brief_number(outcome.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
-        rows.append(("losses", "D {}  G {}".format(*losses)))
+        rows.append(("losses", "D {}  G {}  of epoch {}".format(*losses, outcome.epoch)))
     if outcome.scores:
         ranking = outcome.experiment.ranking
         shown = ranking.shown(outcome.scores, "test")
-        rows.append(("test", f"{shown}  (judge {outcome.judge}; {ranking.better})"))
+        rows.append(("test", f"{shown}  of epoch {outcome.scored}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
         rows += unshipped_rows(store, outcome.unshipped)
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
-        if grid := records.newest_grid(store, outcome.run_id):
+        if grid := records.newest_grid(store, outcome.run_id, outcome.scored):
             rows.append(("grid", commands.shown_path(grid)))
-        sample = commands.harness("sample", short, count=100, out="digits.png", store=store.uri, trust=trusted)
-        rows.append(("sample", sample))
+        rows.append(("sample", commands.harness("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":
         rows.append(("continue", commands.harness("run", resume=short, store=store.uri, trust=trusted)))
     if not outcome.unshipped:
@@ -192,6 +192,9 @@ def _said(outcome: Outcome) -> str:
 
 
 def _print_replicates(store: Store, result: Replicates) -> int:
+    from harness.display import duration
+
+    times = f"{duration(result.seconds)} of training and scoring, {duration(seconds_so_far())} in all"
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
@@ -201,7 +204,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
             mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
             click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
-    rows = [("run", result.run_id)]
+    rows = [("time", times), ("run", result.run_id)]
     if result.unshipped:
         rows += unshipped_rows(store, result.unshipped)
     if result.stopped:
@@ -209,6 +212,11 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
         resume = commands.harness("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
         rows.append(("continue", resume))
+    if not result.unshipped:
+        rows += where_to_look(store, result.run_id)
+    if len(result.outcomes) > 1:
+        runs = [outcome.run_id[:8] for outcome in result.outcomes.values()]
+        rows.append(("compare", commands.harness("compare", *runs, store=store.uri)))
     print_rows(rows)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)

@@ -17,7 +17,7 @@ CELL = 24  # letters of a param's value
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
     """A header, then a line a run, with these of the params that differ."""
     labels = [label for ranking in comparison.scores for label in (ranking.label, ranking.beside_label)]
-    yield ["name", "run", "status", "epoch", *labels, "took", *short(params, comparison.params)]
+    yield ["name", "run", "status", "epoch", *labels, "run time", *short(params, comparison.params)]
     for row in comparison.rows:
         said = [row.name, row.short_id, row.status, epochs(row)]
         for ranking in comparison.scores:
