@@ -169,6 +169,30 @@ def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]
     return built.eval()
 
 
+def draw(
+    store: Store,
+    run: Run,
+    *,
+    count: int,
+    seed: int,
+    digits: str | None = None,
+    weights: str = "best",
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Tensor:
+    """Draw images uint8 [count, C, H, W] with a run's generator. weights, raw, notice: see `generator`.
+
+    digits: the classes to draw in turn; None for all of them. Raises HarnessError where the generator has no such
+    class, or is not conditional.
+    """
+    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
+    if digits is None:
+        inputs = sample_inputs(described, like, count, seed=seed)
+    else:
+        inputs = _inputs_of(digits, described, like, count, seed, run)
+    return generate(drawer, inputs)
+
+
 def sample_to(
     out: Path,
     store: Store,
@@ -181,17 +205,8 @@ def sample_to(
     raw: bool = False,
     notice: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file.
-
-    digits: the classes to draw in turn; None for all of them. Raises HarnessError where the generator has no such
-    class, or is not told the class.
-    """
-    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
-    if digits is None:
-        inputs = sample_inputs(described, like, count, seed=seed)
-    else:
-        inputs = _inputs_of(digits, described, like, count, seed, run)
-    images = generate(drawer, inputs)
+    """Write what `draw` draws to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
+    images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice)
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))

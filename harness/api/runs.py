@@ -120,22 +120,31 @@ class Run:
         count: int = 100,
         *,
         seed: int = 0,
+        digits: str | int | None = None,
         weights: Literal["best", "last"] = "best",
         raw: bool = False,
     ) -> Samples:
         """Draw images; the same count and seed draw the same images as `harness sample`.
 
+        digits: of a conditional generator, the classes to draw in turn, 7 or "2026"; None for all of them.
         weights: of the best epoch, or of the last. raw: without the average of weights, where the experiment keeps one.
-        Raises HarnessError for a count below 1.
+        Raises HarnessError for a count below 1, and for digits that the generator cannot be asked for.
         """
         from harness import recall
-        from harness.gan import generate, sample_inputs
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
         with session(trusted=self._trusted):
-            found = recall.generator(self.store, self._single(), weights, raw=raw, notice=to_stderr)
-            images = generate(found.generator, sample_inputs(found.experiment, found.like, count, seed=seed))
+            images = recall.draw(
+                self.store,
+                self._single(),
+                count=count,
+                seed=seed,
+                digits=None if digits is None else str(digits),
+                weights=weights,
+                raw=raw,
+                notice=to_stderr,
+            )
         return Samples(images.squeeze(1).numpy() if images.shape[1] == 1 else images.numpy())
 
     def history(self) -> pd.DataFrame:
