@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness import checkpoints, data, pictures, recall
+from harness import checkpoints, data, pictures, provenance, recall
 from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
@@ -329,10 +329,19 @@ class Course:
             with deadline.timed("conclude"):
                 self.outcome = _conclude(self, self._best)
         self._progressed()
+        self.log.describe(self._description())
         with deadline.timed("finish"), staged(self.display, "finishing"):
             shipped = self.log.finish(self.outcome.status)
         unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
         return replace(self.outcome, unshipped=unshipped, seconds=time.monotonic() - self._began)
+
+    def _description(self) -> str:
+        """What the run's page in MLflow says first: its scores, or why it has none, and the grid of its best epoch."""
+        outcome, experiment = self.outcome, self.training.experiment
+        said = provenance.described(experiment, outcome.scores)
+        epochs = f"{outcome.epoch} of {experiment.train.epochs} epochs"
+        grid = provenance.newest_picture(self.log, *([self._best.epoch] if said else []), outcome.epoch)
+        return provenance.description(experiment, outcome.reason, said, epochs, picture=grid)
 
 
 def _conclude(course: Course, best: Best) -> Outcome:

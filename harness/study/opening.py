@@ -24,7 +24,7 @@ from harness.study.parent import Parent
 from harness.study.settings import METRICS, Settings, based, metric_of, resolved_like
 from harness.study.trials import Trials
 from harness.study.wish import Wish
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, notes
 
 TRIALS = 20  # where nobody has said how many
 TOGETHER = 20  # trials at most that are trained as one program where that pays
@@ -208,7 +208,7 @@ def _check_labels(trials: Trials, wish: Wish, store: Store) -> None:
         run = store.client.get_run(trials.parent)
     except Exception:  # `reopened` says what is wrong with it
         return
-    known = {"--name": run.info.run_name, "--note": run.data.tags.get("mlflow.note.content")}
+    known = {"--name": run.info.run_name, "--note": notes.written(run.data.tags.get(notes.NOTE))}
     for option, value in {"--name": wish.name, "--note": wish.note}.items():
         if value is not None and value != known[option]:
             has = f"has {known[option]!r}" if known[option] else "has none"
@@ -240,6 +240,7 @@ def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new
                 note=wish.note,
             )
             log.text(settings.experiment.to_yaml(), "experiment.yaml")
+            log.describe(settings.experiment.description)
             provenance.keep_sources(log, settings.base)
             trials.parent = log.run_id
             return Parent(log, trials, store, display)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,6 +19,7 @@ import yaml
 
 from harness import experiment as experiments
 from harness.gan import Report, Training
+from harness.pictures import load_image
 
 from ..commands import Harness, client, spawn, wait_for
 from .common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
@@ -66,7 +68,14 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["harness.best_trial"] == str(best.number)
     assert parent.data.tags["student"] == "mia"
-    assert parent.data.tags["mlflow.note.content"] == "first try"
+    description = parent.data.tags["mlflow.note.content"]
+    assert description.startswith("first try\n")
+    assert f"Best of 6 trials: trial {best.number}, validation kid {best.value:.4g}" in description
+    trial = runs("trial")[f"small-{best.number}"]
+    assert f"get-artifact?path=samples%2Fepoch-0004.png&run_uuid={trial.info.run_id}" in description
+    scores = {name: value for name, value in trial.data.metrics.items() if name.startswith(("quality/", "validation/"))}
+    assert "validation/kid" in scores
+    assert scores.items() <= parent.data.metrics.items()
     for path, value in best.params.items():
         assert parent.data.params[f"best_of_6.{path}"] == str(value)
     curve = {p.step: p.value for p in client().get_metric_history(parent.info.run_id, "best/kid")}
@@ -84,8 +93,12 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     assert page.count('class="plotly-graph-div"') == 5
     assert "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/", "", page.count("topojson"))
     images = [item.path for item in client().list_artifacts(parent.info.run_id, "images")]
-    improvements = [n for n in range(6) if so_far[n] is not None and (n == 0 or so_far[n] != so_far[n - 1])]
-    assert {int(Path(path).name.split("+")[2]) for path in images} == set(improvements)
+    assert {int(Path(path).name.split("+")[2]) for path in images} == {4}, "the epochs at which runs draw"
+    newest = max(path for path in images if path.endswith(".png"))  # the one that the UI shows
+    drawn = client().download_artifacts(trial.info.run_id, "samples/epoch-0004.png")
+    assert np.array_equal(
+        load_image(Path(client().download_artifacts(parent.info.run_id, newest))), load_image(Path(drawn))
+    )
 
     found = experiments.load(small / "mlruns" / "studies" / "small" / "best.yaml")
     logged = Path(client().download_artifacts(parent.info.run_id, "best.yaml")).read_text()
@@ -619,12 +632,21 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
         if "best" in str(run.info.run_name):
             assert run.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])
     own, found = (groups[f"small-{which}-tuning"].data.metrics["test/kid"] for which in ("own", "best"))
-    gain = client().get_run(parent.info.run_id).data.metrics["confirm/gain"]
+    confirmed = client().get_run(parent.info.run_id).data
+    assert not any(name.startswith("confirm") for name in confirmed.metrics), "a chart with one dot says nothing"
+    gain = float(confirmed.tags["harness.confirmed.gain"])
     assert gain == pytest.approx(own - found)
+    assert confirmed.tags["harness.confirmed"] in confirmed.tags["mlflow.note.content"]
+    header, *lines = Path(client().download_artifacts(parent.info.run_id, "confirm.csv")).read_text().splitlines()
+    assert header == "values,seeds,test kid,deviation,run"
+    assert [line.split(",")[0] for line in lines] == ["own", "best", "gain"]
+    assert lines[1].split(",")[2] == f"{found:.4f}"
     assert f"gain in test kid {gain:.4g}" in said
     count = len(children)
     tune(harness, *arguments)  # nothing is trained again
     assert len(runs("confirm")) == count
+    again = client().get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+    assert again.count("Confirmed under fresh seeds") == 1
     assert harness("sample", "small", "--count", "4", "--out", "best.png").code == 0  # of the best trial still
     assert "harness tune --study small" in harness("run", "--resume", "small").err
 
