@@ -169,7 +169,7 @@ class Parent:
 
 def _drawn_epochs(experiment: Experiment) -> list[int]:
     """The epochs at which runs of the experiment draw their samples, the newest of them where they are many."""
-    every, last = experiment.track.samples_every, experiment.train.epochs
+    every, last = experiment.samples_every, experiment.train.epochs
     return sorted({*range(every, last + 1, every), last})[-MOST_EPOCHS:]
 
 
