@@ -255,7 +255,9 @@ def test_a_study_shows_its_trial_and_its_best_values_on_lines_of_their_own(tiny:
     advance(training)
     display.epoch(report(1, 0.045, best=True))
     head, running = drawn(display)
-    assert re.search(r"trials [━╸╺ ]{10,20} 0/20 ended · 1 running · .* left$", head), "an estimate from the first epoch on"
+    assert re.search(r"trials [━╸╺ ]{10,20} 0/20 ended · 1 running · .* left$", head), (
+        "an estimate from the first epoch on"
+    )
     assert running == "trial 3  epoch 2/3  KID 0.0450  2,843 images/s"
     display.ended()
     best = tried(0)

@@ -113,7 +113,8 @@ def run(
             click.echo(fit.line, err=True)  # the plan is read by programs
         elif fit.line:
             display.line(fit.line)
-            display.notice("loading PyTorch and MLflow ...")
+            if display.console.is_terminal:  # the line has ended the spinner
+                display.notice("loading PyTorch and MLflow ...")
     if not dry_run:
         refuse_silent_store(tracking_uri)
     from harness import course, running
