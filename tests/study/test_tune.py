@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,41 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     differences = experiments.load("small.yaml").with_values(best.params).differences(found)
     assert set(differences) <= {"name", "description"}
     assert harness("run", "mlruns/studies/small/best.yaml", "--dry-run").code == 0
+
+
+def test_a_dry_run_says_what_a_study_is_and_leaves_nothing(harness: Harness, small: Path) -> None:
+    before = sorted(small.rglob("*"))
+    said = harness("tune", "small.yaml", "--dry-run", "--trials", "7", "--epochs", "3", "--sampler", "random")
+    assert said.code == 0, said.err
+    assert said.out.splitlines() == [
+        "a trial: 60 images (experiment small), 3 epochs (command line)",
+        "  searched optimizer.lr  0.0001 to 0.01, logarithmic",
+        "           generator.latent  4 to 16, logarithmic, whole numbers",
+        "           discriminator.dropout  0 to 0.5",
+        "  trial    60 images, 3 epochs of 3 steps: 9 steps",
+        "  trials   7",
+        "  metric   kid on the validation images, 50 samples at the end of a trial; lower is better",
+        "  sampler  random, seed 0",
+        "  pruner   halving: from epoch 2 on, the best of 3 continues",
+    ]
+    assert sorted(small.rglob("*")) == before
+    refused = harness("tune", "--study", "small", "--dry-run")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+def test_the_first_line_says_how_long_a_trial_took_before(harness: Harness, small: Path) -> None:
+    from harness import trial_times
+
+    first = tune(harness, "--trials", "1", "--study", "first")
+    assert first.splitlines()[0] == "a trial: 60 images, 4 epochs (experiment small)"
+    assert re.search(r"^  time     .* in all; \d+ s for a complete trial \(median\)$", first, re.MULTILINE)
+    assert re.search(r"^1/1 ended", first, re.MULTILINE)
+    again = tune(harness, "--trials", "1", "--study", "second").splitlines()[0]
+    assert re.fullmatch(r"a trial: 60 images, 4 epochs \(experiment small\); one took \d+ s in an earlier study", again)
+    other = harness("tune", "small.yaml", "--dry-run", "--epochs", "2").out.splitlines()[0]
+    assert "one took" not in other, "trials of another length"
+    trial_times.file().write_text("damaged")
+    assert trial_times.recall("any") is None
 
 
 def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
