@@ -63,7 +63,7 @@ def differing(runs: Sequence["Run"]) -> list[str]:
             for path, value in run.data.params.items():
                 values.setdefault(path, set()).add(value)
     paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
-    return sorted(paths, key=lambda path: (path not in _FIRST, path))
+    return sorted(paths, key=lambda path: (_FIRST.index(path) if path in _FIRST else len(_FIRST), path))
 
 
 def state(runs: Sequence["Run"], top: Sequence["Run"] = ()) -> dict[str, Any]:
