@@ -99,7 +99,7 @@ run_options = options(
 
 
 def survives_hangup(command: Command) -> Command:
-    """For commands that train or score: they go on when the terminal is closed, and their output goes on in a log.
+    """For commands that train or score: they continue when the terminal is closed, and a log takes their output.
 
     Where no log can be written they stop as at SIGTERM.
     """

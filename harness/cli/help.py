@@ -54,7 +54,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Score it with fewer images, which is faster.", "harness evaluate latest --samples 1000"),
         (
             "Score images from a file.",
-            "harness sample latest --count 10000 --out digits.npz && harness evaluate --images digits.npz",
+            "harness sample latest --count 500 --out digits.npz && harness evaluate --images digits.npz --samples 500",
         ),
     ),
     "sample": (
