@@ -86,7 +86,6 @@ def run(
         resolved, fit = small_data.load(source, changes)
         if fit.line:
             say(display, fit.line)
-            display.notice(LOADING)
         refuse_silent_store(tracking_uri)
         from harness import course, replicating, running
         from harness.gan.auto import resolved_device
