@@ -170,8 +170,8 @@ def experiments(as_json: bool) -> None:
 def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
     """Serve MLflow's UI for the store on loopback, until Ctrl-C, and open it in the browser.
 
-    Without a RUN it shows the newest project's runs, with the columns and charts that matter; a RUN opens that run's
-    page, a study its trials sorted by its objective, several RUNs the comparison of these. Where the store is a server
+    Without a RUN it shows the newest project's runs, with the columns and charts that matter; a RUN opens its pictures
+    and curves, a study its trials sorted by its objective, several RUNs their comparison. Where the store is a server
     already, that one is opened.
     """
     from harness import ui as pages
