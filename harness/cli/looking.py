@@ -184,9 +184,9 @@ def experiments(as_json: bool) -> None:
 def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
     """Open MLflow's UI in the browser, and serve it on this machine until Ctrl-C.
 
-    Without a RUN, it shows the runs of the newest project with their scores and charts. A RUN opens its own page, a
-    study its trials sorted by the objective, several RUNs their comparison. If the store is an MLflow server, that
-    server is opened.
+    Without a RUN, it shows the runs of the newest project with their scores and charts. A RUN opens its pictures and
+    curves, a study its trials sorted by the objective, several RUNs their comparison. If the store is an MLflow
+    server, that server is opened.
     """
     from harness import ui as pages
 

@@ -61,11 +61,12 @@ def test_a_pruned_trial_that_is_killed_in_its_end_is_whole(
 def test_a_study_that_is_killed_before_the_picture_of_its_best_trial_draws_it(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_before(monkeypatch, "append image samples 0")
+    kill_before(monkeypatch, "append image samples 1")
     assert snapshot(client(), the_study().info.run_id)["images"] == {}
     said = harness(*ONE)
     assert said.code == 0, said.err
     assert_one_to_one(1)
     found = snapshot(client(), the_study().info.run_id)
-    assert found["images"] == {("samples+step+0", ".png"): 1, ("samples+step+0", ".webp"): 1}
+    drawn = {(f"samples+step+{epoch}", suffix): 1 for epoch in (1, 2, 3, 4) for suffix in (".png", ".webp")}
+    assert found["images"] == drawn
     assert found["status"] == "FINISHED"
