@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness import checkpoints, data, pictures, recall
+from harness import checkpoints, data, pictures, provenance, recall
 from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
@@ -26,6 +27,8 @@ from harness.tracking import RunLog, save_generator, save_sampler
 GRID = 100  # images in a sample grid
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+# Work beside training: after an epoch, or (the last two) at the end of a run.
+Stage = Literal["scoring", "drawing", "saving", "exporting", "final scoring", "finishing"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Outcome:
     unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
     first: epochs that were trained by earlier commands.
     metrics: of the last epoch. scores: of the best generator at the end, on the split that Options.final names, which
-    is their prefix; empty where not scored.
+    is their prefix; empty where not scored. scored: the epoch of that generator, None where not scored.
+    seconds: that this command has trained, scored, drawn and saved the run; what came before is not counted.
     """
 
     run_id: str
@@ -79,16 +83,35 @@ class Outcome:
     stopped: str | None = None
     unshipped: str | None = None
     first: int = 0
+    scored: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EpochReport(Report):
+    """A report with the scores of the epoch among its metrics, where it was scored.
+
+    best: whether it is the best of all scored epochs so far.
+    """
+
+    best: bool = False
 
 
 class Display(Protocol):
-    """What a run tells whoever watches."""
+    """What a run tells whoever watches.
+
+    notice: one line. A text that ends in `...` says what begins now; the next call says that it has ended.
+    epoch: an EpochReport where the run is one of its own, else the mean of several runs.
+    stage: what the run does from now on beside training (one of Stage), or None when it trains again.
+    """
 
     def notice(self, text: str) -> None: ...
 
     def started(self, training: Training, name: str) -> None: ...
 
     def epoch(self, report: Report) -> None: ...
+
+    def stage(self, stage: Stage | None) -> None: ...
 
     def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
 
@@ -104,9 +127,21 @@ class Quiet:
 
     def epoch(self, report: Report) -> None: ...
 
+    def stage(self, stage: Stage | None) -> None: ...
+
     def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
 
     def ended(self) -> None: ...
+
+
+@contextmanager
+def staged(display: Display, stage: Stage) -> Iterator[None]:
+    """Tell the display that the run is in this stage while the block lasts."""
+    display.stage(stage)
+    try:
+        yield
+    finally:
+        display.stage(None)
 
 
 @dataclass
@@ -150,6 +185,7 @@ class Course:
         self._first: Callable[[], None] | None = first
         self._has_progressed = False
         self._saved: int | None = None
+        self._began = time.monotonic()
 
     def due(self, report: Report) -> bool:
         """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
@@ -176,12 +212,14 @@ class Course:
             if pruned:
                 log.tags({"harness.pruned": str(epoch)})
         if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
-            save(log, training, self._best, name="best")
+            with staged(self.display, "saving"):
+                save(log, training, self._best, name="best")
+        best = scores is not None and self._best.epoch == epoch  # known already where a crash made it train again
         self._change()
         log.metrics(epoch, metrics)  # trained again after a crash, to the same numbers, it is not logged twice
         self._progressed()
         self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
-        self.display.epoch(replace(report, metrics=metrics))
+        self.display.epoch(EpochReport(epoch, metrics, report.seconds, report.diverged, best))
 
         if report.diverged:
             save(log, training, self._best, name="diverged")
@@ -194,6 +232,8 @@ class Course:
             self._save(epoch)
         if last or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
             self._draw(epoch)
+        elif best:  # the picture of the epoch that will be scored and kept
+            self._draw(epoch, neighbours=False)
         if pruned:
             self.stop("pruned")
         return pruned or last
@@ -223,7 +263,8 @@ class Course:
 
     def _save(self, epoch: int) -> None:
         if self._saved != epoch:
-            save(self.log, self.training, self._best)
+            with staged(self.display, "saving"):
+                save(self.log, self.training, self._best)
             self._saved = epoch
 
     def _stop(self, epoch: int, stopped: str) -> None:
@@ -258,13 +299,15 @@ class Course:
             self._stop(epoch, "pruned")
         elif epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
             self._draw(epoch)
+        elif epoch and epoch == self._best.epoch:
+            self._draw(epoch, neighbours=False)
 
     def _draws(self, epoch: int) -> bool:
-        return epoch % self.training.experiment.track.samples_every == 0
+        return epoch % self.training.experiment.samples_every == 0
 
     def _draw(self, epoch: int, *, neighbours: bool = True) -> None:
         """The same digits as ever, and beside them the training images that they are nearest to."""
-        with self.options.deadline.timed("draw" if neighbours else "grid"):
+        with self.options.deadline.timed("draw" if neighbours else "grid"), staged(self.display, "drawing"):
             self._draw_now(epoch, with_neighbours=neighbours)
 
     def _draw_now(self, epoch: int, *, with_neighbours: bool) -> None:
@@ -286,10 +329,19 @@ class Course:
             with deadline.timed("conclude"):
                 self.outcome = _conclude(self, self._best)
         self._progressed()
-        with deadline.timed("finish"):
+        self.log.describe(self._description())
+        with deadline.timed("finish"), staged(self.display, "finishing"):
             shipped = self.log.finish(self.outcome.status)
         unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
-        return replace(self.outcome, unshipped=unshipped)
+        return replace(self.outcome, unshipped=unshipped, seconds=time.monotonic() - self._began)
+
+    def _description(self) -> str:
+        """What the run's page in MLflow says first: its scores, or why it has none, and the grid of its best epoch."""
+        outcome, experiment = self.outcome, self.training.experiment
+        said = provenance.described(experiment, outcome.scores)
+        epochs = f"{outcome.epoch} of {experiment.train.epochs} epochs"
+        grid = provenance.newest_picture(self.log, *([self._best.epoch] if said else []), outcome.epoch)
+        return provenance.description(experiment, outcome.reason, said, epochs, picture=grid)
 
 
 def _conclude(course: Course, best: Best) -> Outcome:
@@ -303,7 +355,8 @@ def _conclude(course: Course, best: Best) -> Outcome:
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
     if outcome.status == "FINISHED":
-        _log_models(log, training, generator, epoch, course.display)
+        with staged(course.display, "exporting"):
+            _log_models(log, training, generator, epoch, course.display)
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
@@ -311,10 +364,11 @@ def _conclude(course: Course, best: Best) -> Outcome:
     where = f" on the {split} split" if ranking.against_real else ""
     course.display.notice(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
     # Once, and never on the test split where something is yet to be chosen by it.
-    scores = scoring.of(training.experiment, generator, split).metrics(split)
+    with staged(course.display, "final scoring"):
+        scores = scoring.of(training.experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
     log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
-    return replace(outcome, scores=scores, judge=scoring.identity)
+    return replace(outcome, scores=scores, judge=scoring.identity, scored=epoch)
 
 
 @contextmanager

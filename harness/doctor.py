@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import harness
 from harness import commands
+from harness._version import __version__
 from harness.errors import HarnessError, redact
 
 PACKAGES = ("torch", "torchvision", "mlflow", "optuna")
@@ -45,7 +45,7 @@ def examine(tracking_uri: str | None = None) -> list[Finding]:
 
 def _versions() -> Iterator[Finding]:
     found = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
-    yield Finding("versions", True, f"harness {harness.__version__}, Python {platform.python_version()}, {found}")
+    yield Finding("versions", True, f"harness {__version__}, Python {platform.python_version()}, {found}")
 
 
 def _devices() -> Iterator[Finding]:

@@ -40,6 +40,7 @@ def prepare(
 
 
 def _splits(experiment: Experiment, display: Display) -> data.Splits:
+    display.notice(f"loading the images of {experiment.data.name} ...")
     return data.load(**experiment.data.model_dump(), notice=display.notice)
 
 
@@ -54,6 +55,7 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
         )
         return None
+    display.notice("preparing scores ...")
     scoring = Scoring(experiment, splits, notice=display.notice)
     scoring.prepare()
     if not experiment.ranking.against_real:

@@ -5,27 +5,58 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import socket
+from collections.abc import Mapping
 from functools import cache
 
 import torch
 
-import harness
 from harness import changes
+from harness._version import __version__
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.scoring import Scoring
-from harness.tracking import RunLog
+from harness.tracking import RunLog, notes
 from harness.tracking.git import source_diff
 
 
 def describe(log: RunLog, training: Training) -> None:
     """Log it all as artifacts, and the training images as the run's dataset."""
+    log.describe(training.experiment.description)
     log.text(training.experiment.to_yaml(), "experiment.yaml")
     log.text(environment(), "environment.txt")
     if difference := source_diff():
         log.text(difference, "source.diff")
     keep_sources(log, training.experiment)
     log_images(log, training)
+
+
+def description(experiment: Experiment, *said: str | None, picture: str | None = None) -> str:
+    """What a run's description says: how it ended, what the experiment is, and a picture. All is Markdown.
+
+    said: sentences, those that are missing left out. picture: as `notes.picture` makes it.
+    """
+    first = "; ".join(text for text in said if text)
+    text = " ".join(
+        part for part in (f"**{first[0].upper()}{first[1:]}.**" if first else "", experiment.description) if part
+    )
+    return "\n\n".join(part for part in (text, picture) if part)
+
+
+def described(experiment: Experiment, scores: Mapping[str, float]) -> str | None:
+    """`test KID 0.0163 ± 0.0023  Frechet 0.53`, of the scores of a run's end; None where it has none."""
+    ranking = experiment.ranking
+    split = next(iter(scores), "").partition("/")[0]
+    if not {f"{split}/{ranking.metric}", f"{split}/{ranking.beside}"} <= scores.keys():
+        return None
+    return f"{split} {ranking.shown(scores, split)}"
+
+
+def newest_picture(log: RunLog, *epochs: int) -> str | None:
+    """The sample grid of the first of these epochs that the run has one of, as Markdown; None where it has none."""
+    for epoch in epochs:
+        if log.has_file(path := f"samples/epoch-{epoch:04d}.png"):
+            return notes.picture(log.run_id, path, f"samples of epoch {epoch}")
+    return None
 
 
 def keep_sources(log: RunLog, experiment: Experiment) -> None:
@@ -70,7 +101,7 @@ def environment() -> str:
     found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions() if dist.metadata]
     packages = sorted({f"{name.lower()}=={version}" for name, version in found if name})
     header = [
-        f"# harness {harness.__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"# harness {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"# host {socket.gethostname()}, torch built for CUDA {torch.version.cuda or 'no'}",
     ]
     return "\n".join(header + packages) + "\n"

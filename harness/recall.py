@@ -21,6 +21,7 @@ from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
 from harness.files import safe_file_name
 from harness.gan import generate, sample_inputs, walk
+from harness.gan.draws import sample_noise, told
 from harness.gan.networks import build_generator, fitting
 from harness.own import Source, using
 from harness.records import Grid, grids, scratch, single
@@ -168,6 +169,30 @@ def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]
     return built.eval()
 
 
+def draw(
+    store: Store,
+    run: Run,
+    *,
+    count: int,
+    seed: int,
+    digits: str | None = None,
+    weights: str = "best",
+    raw: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Tensor:
+    """Draw images uint8 [count, C, H, W] with a run's generator. weights, raw, notice: see `generator`.
+
+    digits: the classes to draw in turn; None for all of them. Raises HarnessError where the generator has no such
+    class, or is not conditional.
+    """
+    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
+    if digits is None:
+        inputs = sample_inputs(described, like, count, seed=seed)
+    else:
+        inputs = _inputs_of(digits, described, like, count, seed, run)
+    return generate(drawer, inputs)
+
+
 def sample_to(
     out: Path,
     store: Store,
@@ -175,18 +200,32 @@ def sample_to(
     *,
     count: int,
     seed: int,
+    digits: str | None = None,
     weights: str = "best",
     raw: bool = False,
     notice: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write `count` images to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
-    images = generate(drawer, sample_inputs(described, like, count, seed=seed))
+    """Write what `draw` draws to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
+    images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice)
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
             pictures.save_npz(out, images.squeeze(1) if images.shape[1] == 1 else images)
+
+
+def _inputs_of(digits: str, described: Experiment, like: Images, count: int, seed: int, run: Run) -> Tensor:
+    """Inputs [count, latent + classes] of a generator, for these digits in turn."""
+    if not described.conditional or not like.classes:
+        raise HarnessError(
+            f"--digits {digits}: the generator of run {run.info.run_name} is not told the class; leave --digits out"
+        )
+    known = "".join(str(number) for number in range(min(like.classes, 10)))
+    if not digits or not set(digits) <= set(known):
+        raise HarnessError(f"--digits {digits!r}: expected some of {known}")
+    turn = torch.tensor([int(digit) for digit in digits])
+    latent = described.generator.latent
+    return told(sample_noise(seed, count, latent), turn[torch.arange(count) % len(turn)], like.classes, latent)
 
 
 def walk_to(

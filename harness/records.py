@@ -122,10 +122,10 @@ def grids(store: Store, run: Run) -> list[Grid]:
     return [Grid(epoch, found[epoch], scores.get(epoch), ranked) for epoch in sorted(found)]
 
 
-def newest_grid(store: Store, run_id: str) -> Path | None:
-    """The newest sample grid of a run that was written here, as a file on this machine; None where that is elsewhere.
+def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | None:
+    """A sample grid of a run that was written here, as a file on this machine; None where that is elsewhere.
 
-    Does not ask the store.
+    epoch: which grid to take where the run has it; else the newest. Does not ask the store.
     """
     run = store.written(run_id)
     if run is None:
@@ -135,7 +135,7 @@ def newest_grid(store: Store, run_id: str) -> Path | None:
         return None
     named = ((_GRID.fullmatch(path.name), path) for path in (Path(unquote(parts.path)) / "samples").glob("*.png"))
     found = {int(match[1]): path for match, path in named if match}
-    return found[max(found)] if found else None
+    return found.get(epoch or 0, found[max(found)]) if found else None
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import changes, pictures, provenance, recall, running
+from harness import changes, pictures, provenance, recall, records, running
 from harness.changes import Recorded
 from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
@@ -20,7 +21,7 @@ from harness.gan import generate, resolved_population, sample_inputs
 from harness.ranking import Ranking
 from harness.stopping import interruptions
 from harness.together import Plan, run_together
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, notes
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -31,7 +32,11 @@ CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the
 
 @dataclass(frozen=True)
 class Replicates:
-    """How the seeds ended. means, deviations: of every test score, over all seeds, collapsed and diverged ones too."""
+    """How the seeds ended.
+
+    means, deviations: of every test score, over all seeds, collapsed and diverged ones too. seconds: that this command
+    has worked on them.
+    """
 
     run_id: str
     name: str
@@ -42,6 +47,7 @@ class Replicates:
     status: Status
     stopped: str | None = None
     unshipped: str | None = None
+    seconds: float = 0.0
 
 
 def replicate(
@@ -147,6 +153,7 @@ def _replicate(
     stopped = None
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
+    began = time.monotonic()
     options.deadline.reserve("seeds")
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
     with interruptions() as stop:
@@ -179,7 +186,8 @@ def _replicate(
             status: Status = "FINISHED" if complete else "KILLED"
             shipped = log.finish(status)
     unshipped = None if shipped else log.lost or "the tracking server did not take everything"
-    return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped)
+    seconds = time.monotonic() - began
+    return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped, seconds)
 
 
 def _ended_tag(outcomes: Mapping[int, Outcome]) -> dict[str, str]:
@@ -197,12 +205,36 @@ def _summarise(
     log.metrics(last, {"replicates/diverged": sum(outcome.status == "FAILED" for outcome in outcomes)})
     grids = [outcome.grid for outcome in outcomes if outcome.grid is not None]
     if grids:
-        log.image("samples", last, _rows(grids))
+        log.image("seeds", last, _rows(grids))
+    _show_best(store, log, experiment, means, deviations, display)
     try:
         _log_curves(store, log, experiment.ranking, [outcome.run_id for outcome in outcomes])
     except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
         display.notice(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
     return means, deviations
+
+
+def _show_best(
+    store: Store,
+    log: RunLog,
+    experiment: Experiment,
+    means: Mapping[str, float],
+    deviations: Mapping[str, float],
+    display: Display,
+) -> None:
+    """Give the parent the grids of its best seed, at the epochs that all runs have, and its description."""
+    picture = None
+    try:
+        best = records.single(store, store.client.get_run(log.run_id), display.notice)
+        for grid in records.grids(store, best):
+            log.image("samples", grid.epoch, grid.picture)
+            path = f"samples/epoch-{grid.epoch:04d}.png"
+            picture = notes.picture(best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}")
+    except Exception as error:  # the seeds are trained and kept; their pictures are there
+        display.notice(f"no pictures of the best seed: {redact(str(error))[:200]}")
+    name = f"test/{experiment.ranking.metric}"
+    said = f"mean test {experiment.ranking.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
+    log.describe(provenance.description(experiment, said, picture=picture))
 
 
 def _some(

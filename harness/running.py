@@ -15,7 +15,7 @@ import torch
 from harness import pictures, provenance, recall, records
 from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
-from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, truthful
+from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
@@ -211,28 +211,26 @@ def _drive(course: Course) -> Outcome:
     training, display, options = course.training, course.display, course.options
     if course.stopped:
         return course.conclude()
-    with (
-        interruptions() as stop,
-        shown(display, training, course.outcome.name),
-        watched(course.log, options.system_metrics),
-    ):
-        options.deadline.start_lap()
-        late = course.out_of_time() and not course.complete
-        if late:
-            course.stop("max-time")
-        for report in () if late else training:
-            scores = None
-            if course.scoring and course.due(report):
-                (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
-            if course.after(report, scores):
-                break
-            options.deadline.end_lap()
-            if stopped := stop.signal or ("max-time" if course.out_of_time() else None):
-                course.stop(stopped)
-                break
+    with shown(display, training, course.outcome.name):
+        with interruptions() as stop, watched(course.log, options.system_metrics):
             options.deadline.start_lap()
-    training.forget_recording()  # it holds on to the training, and with it to the GPU's memory
-    return course.conclude()
+            late = course.out_of_time() and not course.complete
+            if late:
+                course.stop("max-time")
+            for report in () if late else training:
+                scores = None
+                if course.scoring and course.due(report):
+                    with staged(display, "scoring"):
+                        (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
+                if course.after(report, scores):
+                    break
+                options.deadline.end_lap()
+                if stopped := stop.signal or ("max-time" if course.out_of_time() else None):
+                    course.stop(stopped)
+                    break
+                options.deadline.start_lap()
+        training.forget_recording()  # it holds on to the training, and with it to the GPU's memory
+        return course.conclude()
 
 
 @contextmanager

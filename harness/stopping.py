@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ def interruptions() -> Iterator[Stop]:
     global _current
     if _current is not None:
         yield _current
+        return
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
+        yield Stop()
         return
     stop = _current = Stop()
 

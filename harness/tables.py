@@ -25,6 +25,7 @@ _MOST_TABLES = 3  # in place of one
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 _ASCII_HEAD = Box(str(SIMPLE_HEAD).translate(str.maketrans("─╶╴", "---")), ascii=True)
 _PASTED = {
+    "compare",
     "continue",
     "grid",
     "load",

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness import pictures, provenance, running
 from harness.changes import Recorded
-from harness.course import Course, Display, Options, Outcome, truthful
+from harness.course import Course, Display, Options, Outcome, Stage, staged, truthful
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
@@ -82,33 +82,36 @@ def run_together(
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
         options = plans[0].options
-        with running.shown(display, leader, name), running.watched(courses[leader].log, options.system_metrics):
-            options.deadline.start_lap()
-            waiting = [course for course in courses.values() if not course.complete]
-            late = any(course.out_of_time(len(waiting)) for course in waiting)
-            for course in waiting if late else []:
-                course.stop("max-time")
-            for reports in () if late else population:
-                scored = _scores(scoring, courses, reports)
-                display.epoch(_mean(reports))
-                # All are saved before one is scored for its end, which takes its time.
-                ended = [
-                    training for training, report in reports if courses[training].after(report, scored.get(training))
-                ]
-                options.deadline.end_lap()
-                going = [training for training, _ in reports if training not in ended]
-                late = any(courses[training].out_of_time(len(going)) for training in going)
-                if stopped := stop.signal or ("max-time" if late else None):
-                    for training in going:
-                        courses[training].stop(stopped)
-                    ended += going
-                population.keep([training for training, _ in reports if training not in ended])
-                for training in ended if population.members else []:
-                    conclude(training)
+        with running.shown(display, leader, name):
+            with running.watched(courses[leader].log, options.system_metrics):
                 options.deadline.start_lap()
-        for training in trainings:
-            if training not in outcomes:
-                conclude(training)
+                waiting = [course for course in courses.values() if not course.complete]
+                late = any(course.out_of_time(len(waiting)) for course in waiting)
+                for course in waiting if late else []:
+                    course.stop("max-time")
+                for reports in () if late else population:
+                    scored = _scores(scoring, courses, reports, display)
+                    display.epoch(_mean(reports, scored))
+                    # All are saved before one is scored for its end, which takes its time.
+                    ended = [
+                        training
+                        for training, report in reports
+                        if courses[training].after(report, scored.get(training))
+                    ]
+                    options.deadline.end_lap()
+                    going = [training for training, _ in reports if training not in ended]
+                    late = any(courses[training].out_of_time(len(going)) for training in going)
+                    if stopped := stop.signal or ("max-time" if late else None):
+                        for training in going:
+                            courses[training].stop(stopped)
+                        ended += going
+                    population.keep([training for training, _ in reports if training not in ended])
+                    for training in ended if population.members else []:
+                        conclude(training)
+                    options.deadline.start_lap()
+            for training in trainings:
+                if training not in outcomes:
+                    conclude(training)
     return [outcomes[training] for training in trainings]
 
 
@@ -127,20 +130,26 @@ def _loaded(plan: Plan, training: Training, scoring: Scoring | None, store: Stor
 
 
 def _scores(
-    scoring: Scoring | None, courses: dict[Training, Course], reports: Sequence[tuple[Training, Report]]
+    scoring: Scoring | None,
+    courses: dict[Training, Course],
+    reports: Sequence[tuple[Training, Report]],
+    display: Display,
 ) -> dict[Training, Ranked]:
     """Of those for which they are due after this epoch."""
     due = [training for training, report in reports if courses[training].due(report)]
     if scoring is None or not due:
         return {}
     plans, samplers = [training.experiment for training in due], [training.sampler for training in due]
-    return dict(zip(due, scoring.between_epochs(plans, samplers), strict=True))
+    with staged(display, "scoring"):
+        return dict(zip(due, scoring.between_epochs(plans, samplers), strict=True))
 
 
-def _mean(reports: Sequence[tuple[Training, Report]]) -> Report:
-    """What to show of an epoch: mean losses, and the images a second of all members."""
+def _mean(reports: Sequence[tuple[Training, Report]], scored: dict[Training, Ranked]) -> Report:
+    """What to show of an epoch: mean losses and scores, and the images a second of all members."""
     metrics = [report.metrics for _, report in reports]
     shown = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]}
+    scores = [each.metrics("quality") for each in scored.values()]
+    shown |= {name: float(np.mean([each[name] for each in scores])) for name in (scores[0] if scores else {})}
     speed = "speed/images_per_second"
     return replace(reports[0][1], metrics={**shown, speed: sum(each[speed] for each in metrics)})
 
@@ -160,6 +169,9 @@ class _Member:
     def started(self, training: Training, name: str) -> None: ...
 
     def epoch(self, report: Report) -> None: ...
+
+    def stage(self, stage: Stage | None) -> None:
+        self._display.stage(stage)
 
     def grid(self, picture: pictures.Picture, epoch: int) -> None:
         if self._draws:

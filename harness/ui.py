@@ -35,14 +35,15 @@ class Page:
 def page(store: Store, wanted: Sequence[Run]) -> Page:
     """The page for these runs: the newest project's where there are none; one run's own; several compared.
 
-    A study is opened as its trials, sorted by its objective. Raises HarnessError where there is nothing to show.
+    A run is opened as its pictures and curves, one without any on its own page; a study as its trials, sorted by its
+    objective. Raises HarnessError where there is nothing to show.
     """
     if len(wanted) > 1:
         return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
     if wanted and wanted[0].data.tags.get("harness.kind") == "study":
         return _study(store, wanted[0])
     if wanted:
-        return Page(pages.of_run(wanted[0]), f"run {wanted[0].info.run_name}")
+        return _run(store, wanted[0])
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
         start = commands.harness("run", store=store.uri)
@@ -51,6 +52,13 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
     name = store.client.get_experiment(experiment).name
     view = store.save_view(name, store.runs(limit=RECENT, project=name, children=True))
     return Page(pages.of_experiment(experiment, view), f"project {name}")
+
+
+def _run(store: Store, run: Run) -> Page:
+    title = f"run {run.info.run_name}"
+    if "mlflow.loggedImages" not in run.data.tags:
+        return Page(pages.of_run(run), title)
+    return Page(pages.of_experiment(run.info.experiment_id, store.save_run_view(run)), title)
 
 
 def _study(store: Store, study: Run) -> Page:

@@ -85,6 +85,12 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.gan.auto.is_faster", lambda other, current: False)
 
 
+@pytest.fixture(autouse=True)
+def _no_times_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a trial took is remembered in the cache, which outlives the session."""
+    monkeypatch.setattr("harness.trial_times.file", lambda: tmp_path / "trial-times.json")
+
+
 @pytest.fixture
 def tiny() -> Experiment:
     """The smallest experiment that exercises everything: three epochs of three steps, in well under a second."""

@@ -40,6 +40,37 @@ def files() -> set[str]:
     return {path.name for path in Path().iterdir()} - {"mlruns", "tiny.yaml"}
 
 
+# Samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_samples_have_a_name_by_default_and_the_digits_that_are_asked_for(harness: Harness) -> None:
+    assert harness(*PLAIN, "--epochs", "1", "--set", "conditional=true", "--name", "told").code == 0
+    said = harness("sample", "told", "--digits", "70", "--count", "6", "--seed", "5")
+    assert (said.code, said.out) == (0, "6 images in told-samples.png\n"), said.err
+    picture = cells(read("told-samples.png"), 1, 6)[0]
+    run_id = only_run().info.run_id
+    import mlflow
+    import pandas as pd
+
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlruns/mlflow.db').absolute()}")
+    served = mlflow.pyfunc.load_model(f"runs:/{run_id}/sampler")
+    expected = served.predict(pd.DataFrame({"count": [6], "seed": [5], "digits": ["70"]}))
+    assert np.array_equal(picture, expected)
+    assert harness("sample", "told", "--interpolate", "--count", "1", "--frames", "2").out.endswith("told-walk.webp\n")
+    for digits in ("7x", "", "-1", "\u0663"):
+        answer = harness("sample", "told", f"--digits={digits}")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "expected some of 0123456789" in answer.err
+
+
+def test_digits_are_refused_where_the_generator_is_not_told_the_class(harness: Harness) -> None:
+    assert harness(*PLAIN, "--epochs", "1", "--name", "plain").code == 0
+    answer = harness("sample", "plain", "--digits", "7")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--digits 7: the generator of run plain is not told the class; leave --digits out" in answer.err
+    assert files() == set()
+
+
 # Walks -----------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +143,7 @@ def test_walks_take_count_frames_seed_and_weights(harness: Harness) -> None:
         (["--out", "a.webp"], "add --interpolate"),
         (["--out", "a.jpg"], "the name must end in .png (a grid) or .npz (an array)"),
         (["--out", "a.mp4", "--interpolate"], "must end in .png (a grid) or .npz (an array), .gif or .webp"),
+        (["--digits", "7", "--interpolate"], "--digits 7 are those of images; leave --interpolate out, or --digits"),
         (["--out", "a.png", "--frames", "8"], "--frames 8 are those of a walk: add --interpolate"),
         (
             ["--out", "a.png", "--interpolate", "--count", "1000", "--frames", "1001"],

@@ -24,7 +24,14 @@ def test_the_notebook_is_the_baseline_to_the_letter() -> None:
     assert (leaves["train.epochs"], leaves["train.batch_size"], leaves["train.precision"]) == (200, 100, "fp32")
     assert leaves["data.validation"] == 0
     assert leaves["data.subset"] is None
-    assert leaves["track.samples_every"] == 10
+    assert leaves["track.samples_every"] is None
+    assert experiments.load("notebook").samples_every == 10
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (3, 1), (19, 1), (25, 2), (100, 10), (1000, 10)])
+def test_grids_are_as_frequent_as_a_run_is_short(tiny: Experiment, epochs: int, every: int) -> None:
+    assert tiny.with_values({"track.samples_every": None, "train.epochs": epochs}).samples_every == every
+    assert tiny.with_values({"track.samples_every": 7, "train.epochs": epochs}).samples_every == 7
 
 
 @pytest.mark.parametrize("name", sorted(experiments.known()))

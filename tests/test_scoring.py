@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,39 @@ def test_a_run_scores_every_epoch_and_the_best_one_once_on_the_test_split(harnes
     assert run.data.tags["harness.best_epoch"] == str(best)
     assert run.data.tags["harness.judge"].startswith("mnist-first ")
     assert len(client().list_artifacts(run.info.run_id, "neighbours")) == 4
+
+
+def test_the_best_epoch_has_a_grid_which_is_named_at_the_end(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.scoring import Scoring
+
+    between = Scoring.between_epochs
+    kids = iter((0.5, 0.2, 0.1, 0.4))
+
+    def scored(self: Scoring, *arguments: object) -> object:
+        return [replace(scores, kid=next(kids)) for scores in between(self, *arguments)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Scoring, "between_epochs", scored)
+    said = harness(
+        "run", "tiny.yaml", *SCORED, "--epochs", "4", "--set", "track.samples_every=4", "--no-system-metrics"
+    )
+    assert said.code == 0, said.err
+    run_id = only_run().info.run_id
+    assert [item.path for item in client().list_artifacts(run_id, "samples")] == [
+        f"samples/epoch-{epoch:04d}.png" for epoch in (1, 2, 3, 4)
+    ], "each best epoch so far, and the last"
+    neighbours = [item.path for item in client().list_artifacts(run_id, "neighbours")]
+    assert neighbours == ["neighbours/epoch-0004.png"], "they are looked up only where grids are due"
+    lines = said.out.splitlines()
+    shown = [line.split("  ")[2] for line in lines if line.startswith("epoch ")]
+    assert shown == ["KID 0.5000 best", "KID 0.2000 best", "KID 0.1000 best", "KID 0.4000"]
+    (grid,) = (line for line in lines if line.startswith("  grid "))
+    assert grid.endswith("samples/epoch-0003.png")
+    (test,) = (line for line in lines if line.startswith("  test "))
+    assert "  of epoch 3  (judge mnist-first" in test
+    (losses,) = (line for line in lines if line.startswith("  losses "))
+    assert losses.endswith("  of epoch 4")
+    (time,) = (line for line in lines if line.startswith("  time "))
+    assert re.fullmatch(r"  time     (\d+ min )?\d+ s of training and scoring, (\d+ min )?\d+ s in all", time)
 
 
 def test_the_best_weights_are_those_that_sample_and_load(harness: Harness) -> None:
@@ -177,6 +212,10 @@ def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) ->
     assert sorted(runs) == ["three-seed5", "three-seed6", "three-seed7"]
     assert parent.data.tags["harness.kind"] == "replicates"
     assert parent.data.tags["harness.population"] == together
+    ids = " ".join(runs[name].info.run_id[:8] for name in sorted(runs))
+    assert re.search(rf"^  compare  .*harness compare {ids}$", said.out, re.MULTILINE)
+    assert re.search(r"^  look     .*harness ui ", said.out, re.MULTILINE)
+    assert re.search(r"^  time     .*of training and scoring, .* in all$", said.out, re.MULTILINE)
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
     for name in TEST:
         values = [run.data.metrics[name] for run in runs.values()]

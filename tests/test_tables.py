@@ -15,7 +15,7 @@ from .commands import Harness, Terminal, run_named
 from .test_output import MAIN
 
 RUNS = (
-    ["name", "run", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "took"],
+    ["name", "run", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "run time"],
     ["default-final", "1234abcd", "FINISHED", "7/7", "1.386", "0.693", "0.006", "0.207", "2026-11-26 00:24", "2 min"],
     ["b", "5678abcd", "RUNNING", "?/7", "", "", "", "", "2026-11-26 00:25", ""],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 import socket
@@ -47,7 +48,16 @@ def test_a_study_that_maximises_shows_the_highest_first(store: Store) -> None:
 
 def test_one_run_and_several_runs(store: Store) -> None:
     quick, slow = store.find("quick"), store.find("slow")
-    assert f"/runs/{quick.info.run_id}?workflowType=machine_learning" in ui.page(store, [quick]).path
+    page = ui.page(store, [quick])
+    assert page.path.startswith(f"#/experiments/{quick.info.experiment_id}/runs?workflowType=machine_learning&")
+    key = f"harness-run-{quick.info.run_id}"
+    assert page.path.endswith(f"viewStateShareKey={key}")
+    view = json.loads(client().get_experiment(quick.info.experiment_id).tags[f"mlflow.sharedViewState.{key}"])
+    assert view["name"] == "run quick"
+    state = json.loads(view["state"])
+    (found,) = client().search_runs([quick.info.experiment_id], state["searchFilter"])
+    assert found.info.run_id == quick.info.run_id
+    assert [section["name"] for section in state["compareRunSections"]][:2] == ["samples", "quality"]
     assert unquote(ui.page(store, [quick, slow]).path).startswith(f'#/compare-runs?runs=["{quick.info.run_id}", "')
 
 
@@ -73,8 +83,41 @@ def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:
     assert not any("widths" in column or "train.seed" in column for column in state["selectedColumns"])
     (samples,) = [chart for chart in state["compareRunCharts"] if chart.get("imageKeys") == ["samples"]]
     assert samples["step"] == 3, "the epoch with which the runs ended"
+    assert (state["orderByAsc"], state["searchFilter"]) == (True, ""), "MLflow shows the pictures of the last run first"
     ui.page(store, [])
     assert client().get_experiment(experiment).tags[views.TAG] == kept
+
+
+def test_of_many_runs_the_newest_are_listed(store: Store) -> None:
+    quick = store.find("quick")
+    runs = [copy.deepcopy(quick) for _ in range(11)]
+    for age, run in enumerate(runs):
+        run.info._start_time = 1000 - age
+    assert views.state(runs, runs)["searchFilter"] == "attributes.start_time >= 993"
+    assert views.state(runs, runs[:10])["searchFilter"] == ""
+
+
+def test_a_param_that_some_runs_lack_does_not_differ(store: Store) -> None:
+    slow, quick, older = store.find("slow"), store.find("quick"), copy.deepcopy(store.find("quick"))
+    del older.data.params["augment.cutout"]
+    check = copy.deepcopy(quick)
+    check.data.tags["harness.kind"] = "check"
+    check.data.params.update({"train.epochs": "1", "data.subset": "500"})
+    assert views.differing([slow, quick, older, check, store.find("seeds")]) == ["optimizer.lr", "generator.latent"]
+
+
+def test_a_parent_has_pictures_where_runs_have_them(store: Store) -> None:
+    seeds = store.find("seeds")
+    paths = [item.path for item in client().list_artifacts(seeds.info.run_id, "images")]
+    steps = {int(path.split("+")[2]) for path in paths if path.startswith("images/samples+") and path.endswith(".png")}
+    assert steps == {1, 2, 3}
+    assert f"Mean test KID {seeds.data.metrics['test/kid']:.4f}" in seeds.data.tags["mlflow.note.content"]
+
+
+def test_a_run_without_pictures_opens_on_its_own_page(store: Store) -> None:
+    quick = store.find("quick")
+    del quick.data.tags["mlflow.loggedImages"]
+    assert f"/runs/{quick.info.run_id}?workflowType=machine_learning" in ui.page(store, [quick]).path
 
 
 def test_a_store_without_runs_has_no_page(harness: Harness) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import __version__, output, trust
+from harness import output, trust
+from harness._version import __version__
 from harness.cli import comparing, completion, drawing, looking, searching, serving, shells, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.cli.help import CommandGroup, DocumentedCommand

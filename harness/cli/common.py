@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness import commands, output, trust
-from harness.errors import HarnessError, NoStoreError, redact
-from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.api.arguments import seconds_of as seconds_of
+from harness.api.arguments import store_at as store_at
+from harness.api.arguments import tidy as tidy
+from harness.errors import redact
 from harness.stopping import on_hangup, terminate
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
 EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
 
 Command = Callable[..., Any]
+
+_STARTED = time.monotonic()  # this module is among the first that a command imports
 
 
 def options(*options: Command) -> Command:
@@ -111,74 +114,9 @@ def survives_hangup(command: Command) -> Command:
     return wrapped
 
 
-def all_overrides(
-    overrides: Sequence[str], seed: int | None, device: str | None, epochs: int | None, subset: int | None
-) -> list[str]:
-    short = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
-    return [*overrides, *(f"{path}={value}" for path, value in short.items() if value is not None)]
-
-
-def checked_labels(name: str | None, tags: Sequence[str], note: str | None) -> dict[str, str]:
-    """The tags of a run by key. Raises HarnessError where MLflow would refuse or cut them, the name or the note."""
-    if name is not None and not 0 < len(name.strip()) <= LONGEST_NAME:
-        raise HarnessError(f"--name has {len(name)} characters; expected 1 to {LONGEST_NAME}, not blanks alone")
-    if note is not None and len(note) > LONGEST_TAG:
-        raise HarnessError(f"--note has {len(note):,} characters; MLflow keeps {LONGEST_TAG:,}")
-    found: dict[str, str] = {}
-    for tag in tags:
-        key, sign, value = tag.partition("=")
-        if not sign or not key:
-            raise HarnessError(f"--tag {tag!r}: expected key=value, for example --tag student=mia")
-        if key.startswith(("harness.", "mlflow.")):
-            raise HarnessError(f"--tag {tag!r}: tags that begin with harness. or mlflow. are set by harness itself")
-        if reason := why_not_a_key(key):
-            raise HarnessError(f"--tag {tag!r}: {reason}")
-        if len(value) > LONGEST_TAG:
-            raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")
-        if found.setdefault(key, value) != value:
-            raise HarnessError(f"--tag {key} is given twice, as {found[key]!r} and as {value!r}: give it once")
-    return found
-
-
-def seconds_of(text: str | None, option: str = "--max-time") -> float | None:
-    """`90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` in seconds."""
-    import re
-
-    if text is None:
-        return None
-    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
-    units = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
-    parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
-    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) if parts else 0
-    if seconds <= 0:
-        raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
-    return seconds
-
-
-def store_at(uri: str | None, *, create: bool = False) -> Store:
-    """The store of this command. Commands that only look do not create one."""
-    from harness.tracking import Store
-
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
-        start = commands.harness("run")
-        raise NoStoreError(f"there are no runs here: ./mlruns/mlflow.db does not exist; start one with `{start}`")
-    return Store.open(uri, create=create, notice=lambda text: click.echo(text, err=True))
-
-
-def refuse_silent_store(uri: str | None) -> None:
-    """Raise HarnessError when a server is meant that does not answer: before imports that take seconds."""
-    from harness.tracking.opening import refuse_silent_server
-
-    refuse_silent_server(uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
-
-
-def tidy(store: Store, notice: Callable[[str], None]) -> None:
-    """What runs that died left behind: ship their spools, and let no status lie."""
-    for line in store.sync(repeat=False):
-        notice(line)
-    for run_id in store.reconcile():
-        notice(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")
+def seconds_so_far() -> float:
+    """How long this command has run, imports and all."""
+    return time.monotonic() - _STARTED
 
 
 def exit_code(outcome: Outcome) -> int:

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.common import code_options, store_at, tracking_uri_option
 from harness.errors import HarnessError
+from harness.files import safe_file_name
 
 MOST = 1_000_000  # images
 
@@ -18,11 +19,12 @@ MOST = 1_000_000  # images
 @click.option(
     "--count", type=click.IntRange(1, MOST), help="Number of images or walks.  [default: 100 images or 10 walks]"
 )
+@click.option("--digits", metavar="DIGITS", help="Draw these digits in turn: 7, or 2026.  [default: all in turn]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    required=True,
-    help="FILE.png or FILE.npz; walks also FILE.gif or FILE.webp.",
+    help="FILE.png or FILE.npz; walks also FILE.gif or FILE.webp.  [default: NAME-samples.png, of walks "
+    "NAME-walk.webp]",
 )
 @click.option("--interpolate", is_flag=True, help="Draw walks through latent space that end where they start.")
 @click.option("--frames", type=click.IntRange(2), help="Images per walk.  [default: 16 in a PNG, else 64]")
@@ -36,7 +38,8 @@ MOST = 1_000_000  # images
 def sample(
     run: str,
     count: int | None,
-    out: Path,
+    digits: str | None,
+    out: Path | None,
     interpolate: bool,
     frames: int | None,
     seed: int,
@@ -47,21 +50,24 @@ def sample(
     """Draw images with the generator of RUN, as a PNG grid or as a NumPy archive.
 
     An NPZ file holds `images`, uint8: (N, 28, 28), or (N, 3, 28, 28) in colour. A conditional generator draws the
-    classes in turn; a grid has one column per class.
+    classes in turn; a grid has one column per class. --digits chooses among the classes.
 
     With --interpolate, each walk starts at one of these images, returns to it and keeps its class. A PNG has one row
     per walk, a GIF or WebP moves all walks at once, an NPZ holds `images`, uint8 (walks, frames, 28, 28).
     """
     suffixes = {".png", ".npz", ".gif", ".webp"} if interpolate else {".png", ".npz"}
-    if out.suffix in {".gif", ".webp"} - suffixes:
+    suffix = (".webp" if interpolate else ".png") if out is None else out.suffix
+    if suffix in {".gif", ".webp"} - suffixes:
         raise HarnessError(f"--out {out}: only walks move; add --interpolate, or give a name that ends in .png or .npz")
-    if out.suffix not in suffixes:
+    if suffix not in suffixes:
         moving = ", .gif or .webp (an animation)" if interpolate else ""
         raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array){moving}")
     if frames is not None and not interpolate:
         raise HarnessError(f"--frames {frames} are those of a walk: add --interpolate, or ask for images with --count")
+    if digits is not None and interpolate:
+        raise HarnessError(f"--digits {digits} are those of images; leave --interpolate out, or --digits")
     count = count or (10 if interpolate else 100)
-    frames = frames or (16 if out.suffix == ".png" else 64)
+    frames = frames or (16 if suffix == ".png" else 64)
     if interpolate and count * frames > MOST:
         raise HarnessError(
             f"--count {count:,} walks of --frames {frames:,} are {count * frames:,} images; expected at most {MOST:,}: "
@@ -71,6 +77,9 @@ def sample(
     from harness import recall
 
     found = store.find(run)
+    if out is None:
+        name = safe_file_name(str(found.info.run_name), unique=False)
+        out = Path(f"{name}-{'walk.webp' if interpolate else 'samples.png'}")
 
     def notice(text: str) -> None:
         click.echo(text, err=True)
@@ -81,7 +90,9 @@ def sample(
         )
         click.echo(f"{count:,} walks of {frames:,} images each in {out}")
     else:
-        recall.sample_to(out, store, found, count=count, seed=seed, weights=weights, raw=raw, notice=notice)
+        recall.sample_to(
+            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice
+        )
         click.echo(f"{count:,} images in {out}")
 
 

@@ -74,7 +74,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
             ]
         )
     labels = [label for ranking in ranked for label in (ranking.label, ranking.beside_label)]
-    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "took"]
+    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "run time"]
     print_table(header, lines)
 
 

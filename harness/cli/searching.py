@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,32 +11,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import commands
+from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
-    all_overrides,
     allow_changes_option,
-    checked_labels,
     code_options,
     experiment_options,
     json_option,
     print_rows,
-    refuse_silent_store,
     run_options,
-    seconds_of,
-    store_at,
+    seconds_so_far,
     survives_hangup,
-    tidy,
     unshipped_rows,
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import Deadline, stopped_by
+from harness.stopping import stopped_by
 
 if TYPE_CHECKING:
-    from harness.experiment import Experiment
-    from harness.search import Search
-    from harness.small_data import Fit
     from harness.tracking import Store
 
 
@@ -93,6 +84,7 @@ if TYPE_CHECKING:
     "mlruns/optuna.journal]",
 )
 @click.option("--dashboard", is_flag=True, help="Open optuna-dashboard instead of searching.")
+@click.option("--dry-run", is_flag=True, help="Print what is searched and what a trial costs, without training.")
 @run_options
 @code_options
 @allow_changes_option
@@ -118,6 +110,7 @@ def tune(
     budget: Any,
     storage: str | None,
     dashboard: bool,
+    dry_run: bool,
     name: str | None,
     tags: Sequence[str],
     note: str | None,
@@ -135,12 +128,11 @@ def tune(
 
     The command line beats the file. --epochs, --subset and --set of a value of `search_budget:` apply to the trials;
     best.yaml and --confirm keep the file's values. --set of a value of `search:` fixes it. The first line of output
-    describes a trial.
+    describes a trial, and how long one took in an earlier study.
 
     The same command continues a study that was stopped or killed. Exit code: 0 all trials have ended, 2 bad input,
     3 stopped by --timeout, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
-    started = time.monotonic()
     if dashboard:
         from harness.study.dashboard import serve
 
@@ -150,90 +142,60 @@ def tune(
             study = experiments.load(experiment).name
         serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text), study)
         return 0
-    limit = seconds_of(timeout, "--timeout")
     if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
         raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
     if budget and not confirm:
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
-    changes = all_overrides(overrides, seed, device, epochs, subset)
-    labels = checked_labels(name, tags, note)
-    refuse_silent_store(tracking_uri)
-    from harness import search as searches
-
-    go_on = study is not None and experiment is None and not changes
-    found, searched = None, None
-    if not go_on:
-        from harness import small_data
-
-        fit = small_data.fit(experiment or "default", changes, searched=True)
-        found, searched = searches.load(experiment or "default", changes, fit.values, fit.images)
-        prune_from = _prune_from(prune_from, searched)
-        _print_trial(searched, found, fit)
-
-    from harness.display import StudyTerminal
+    changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
+    from harness import api
+    from harness.display import StudyTerminal, Terminal
     from harness.tables import console
 
     display = StudyTerminal(console())
-    display.notice("loading PyTorch, MLflow and Optuna ...")
-    from harness.gan.auto import resolved_device
-
-    if found is not None:
-        resolved_device(found.train.device)
-    from harness import study as studies
-
-    wish = studies.Wish(
-        trials=trials,
-        study=study,
+    click.get_current_context().call_on_close(display.close)
+    search: dict[str, Any] = {
+        "trials": trials,
+        "study": study,
+        "set": changes,
+        "sampler": sampler,
+        "pruner": pruner,
+        "prune_from": prune_from,
+        "metric": metric,
+        "direction": direction,
+        "workers": workers,
+        "fuse": None if fuse in (None, "auto") else int(fuse),
+        "progress": display,
+    }
+    if dry_run:
+        print_rows(api.plan(experiment, **search))
+        return 0
+    ended = api.tune(
+        experiment,
+        **search,
+        timeout=timeout,
         storage=storage,
-        sampler=sampler,
-        pruner=pruner,
-        rung=prune_from,
-        metric=metric,
-        direction=direction,
-        fuse=None if fuse in (None, "auto") else int(fuse),
-        workers=workers,
-        deadline=Deadline(None if limit is None else started + limit),
         name=name,
-        tags=labels,
+        tags=checked_labels(name, tags, note),
         note=note,
+        tracking_uri=tracking_uri,
         system_metrics=not no_system_metrics,
         allow_changes=allow_changes,
     )
-    studies.check(wish, tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "", found)
-    store = store_at(tracking_uri, create=True)
-    tidy(store, display.notice)
-    try:
-        result = studies.tune(found, searched, wish, store, display)
-    finally:
-        display.close()
-    _print_study(
-        store, result, None if go_on else experiment or "default", changes, storage, time.monotonic() - started
-    )
+    store, result = ended.store, ended.result
+    assert result is not None
+    searched_file = None if study is not None and experiment is None and not changes else experiment or "default"
+    _print_study(store, result, searched_file, changes, storage, seconds_so_far())
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
     if confirm and result.standing.own and result.standing.best == result.standing.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
-        return _print_confirmed(studies.confirm(result, confirm, budget or "full", store, wish, display))
+        runs = Terminal(display.console)
+        try:
+            return _print_confirmed(ended.confirmed(confirm, budget or "full", runs))
+        finally:
+            runs.close()
     return 0
-
-
-def _prune_from(option: int | None, search: Search) -> int | None:
-    """The epoch that the command line gives, by either of its two names; the study knows the file's."""
-    if "search_prune_from" not in search.given:
-        return option
-    if option not in (None, search.prune_from):
-        raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {option}: give it once")
-    return search.prune_from
-
-
-def _print_trial(search: Search, experiment: Experiment, fit: Fit) -> None:
-    click.echo(f"a trial: {search.describe_trial(experiment, fit.images)}")
-    if fit.line:
-        click.echo(fit.line)
-    if search.fixed:
-        values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
-        click.echo(f"not searched: {values} in every trial (command line)")
 
 
 def _print_study(
@@ -249,8 +211,8 @@ def _print_study(
         said = f"{now.ended} of {now.asked} trials ({counts})"
     fresh = f", {now.ended - result.before} of them" if result.before else ""
     status = "STOPPED" if result.stopped else "FINISHED"
-    click.echo(f"\n{status}  study {result.name}  {said}{fresh} in {duration(seconds)}")
-    rows = []
+    click.echo(f"\n{status}  study {result.name}  {said}{fresh}")
+    rows = [("time", f"{duration(seconds)} in all{_each(result.trial_seconds)}")]
     if result.stopped:
         left = now.total - now.ended
         rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
@@ -283,6 +245,12 @@ def _print_study(
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
     print_rows(rows)
+
+
+def _each(seconds: float | None) -> str:
+    from harness.display import duration
+
+    return "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
 
 
 def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None) -> str:

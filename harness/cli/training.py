@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness import commands
+from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_FAILED,
     EXIT_OF_SIGNAL,
     EXIT_OUT_OF_TIME,
-    all_overrides,
     allow_changes_option,
-    checked_labels,
     code_options,
     exit_code,
     experiment_options,
     print_rows,
-    refuse_silent_store,
     run_options,
-    seconds_of,
+    seconds_so_far,
     store_at,
     survives_hangup,
     tidy,
@@ -31,7 +28,7 @@ from harness.cli.common import (
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import Deadline, stopped_by
+from harness.stopping import stopped_by
 
 if TYPE_CHECKING:
     from harness.course import Outcome
@@ -87,88 +84,63 @@ def run(
     Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
     or SIGTERM.
     """
-    started = time.monotonic()
-    limit = seconds_of(max_time)
-    changes = all_overrides(overrides, seed, device, epochs, subset)
-    from harness import experiment as experiments
-    from harness import small_data
-
     if resume and experiment:
         raise HarnessError(f"--resume {resume} takes its experiment from the run; leave {experiment!r} out")
     if resume and seeds is not None:
         raise HarnessError("--resume takes its seeds from the run; leave --seeds out")
-    if together is not None and (seeds is None or not 1 <= together <= seeds):
-        expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
-        raise HarnessError(f"--together is {together}; {expected}")
     if resume and (name or tags or note):
         raise HarnessError("--resume goes on in the run as it is; --name, --tag and --note belong to a new run")
-    values = experiments.parse_overrides(changes)
-    wanted = None
-    if not resume:
-        wanted, fit = small_data.load(experiment or "default", changes)
-        if fit.line:
-            click.echo(fit.line, err=dry_run)  # the plan is read by programs
+    changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
     labels = checked_labels(name, tags, note)
-    if not dry_run:
-        refuse_silent_store(tracking_uri)
+    if dry_run:
+        if resume:
+            raise HarnessError("--dry-run shows a new run; leave --resume out")
+        _print_plan(experiment or "default", changes)
+        return 0
 
+    from harness import api
     from harness.display import Terminal
     from harness.tables import console
 
     display = Terminal(console(), preview=preview)
-    if not dry_run:
-        display.notice("loading PyTorch and MLflow ...")
+    click.get_current_context().call_on_close(display.close)
+    shared: dict[str, Any] = {
+        "set": changes,
+        "max_time": max_time,
+        "tracking_uri": tracking_uri,
+        "system_metrics": not no_system_metrics,
+        "allow_changes": allow_changes,
+        "progress": display,
+    }
+    if resume:
+        ended = api.resume(resume, **shared)
+    else:
+        ended = api.run(
+            experiment or "default", seeds=seeds, together=together, name=name, tags=labels, note=note, **shared
+        )
+    from harness.replicating import Replicates
+
+    if isinstance(ended.outcome, Replicates):
+        return _print_replicates(ended.store, ended.outcome)
+    assert ended.outcome is not None
+    _print_outcome(ended.store, ended.outcome, seconds_so_far())
+    return exit_code(ended.outcome)
+
+
+def _print_plan(experiment: str, changes: Sequence[str]) -> None:
+    """The resolved experiment and what it takes; nothing is timed."""
+    from harness import small_data
+
+    resolved, fit = small_data.load(experiment, changes)
+    if fit.line:
+        click.echo(fit.line, err=True)  # the plan is read by programs
     from harness import course, running
     from harness.gan import resolve_untimed
     from harness.gan.auto import resolved_device
 
-    if wanted is not None:
-        resolved_device(wanted.train.device)  # before a store is made for nothing
-
-    if dry_run:
-        if wanted is None:
-            raise HarnessError("--dry-run shows a new run; leave --resume out")
-        training, _ = running.prepare(wanted, course.Quiet(), timed=False)
-        _print_plan(training, resolve_untimed(wanted, training.images)[1])
-        return 0
-    options = course.Options(
-        name=name,
-        tags=labels,
-        note=note,
-        deadline=Deadline(None if limit is None else started + limit),
-        system_metrics=not no_system_metrics,
-        allow_changes=allow_changes,
-    )
-    store = store_at(tracking_uri, create=resume is None)
-    tidy(store, display.notice)
-    from harness import replicating
-
-    parent = store.find(resume) if resume else None
-    if parent is not None and parent.data.tags.get("harness.kind") == "study":
-        known = parent.data.tags
-        storage = known.get("harness.storage", "")  # a database, or the path of the usual journal
-        line = commands.harness(
-            "tune", study=known["harness.study"], store=store.uri, storage=storage if "://" in storage else None
-        )
-        raise HarnessError(f"{resume} is a study: resume it with `{line}`")
-    if parent is not None and parent.data.tags.get("harness.kind") == "replicates":
-        if values:
-            raise HarnessError("replicates are resumed as they were started; leave --set, --epochs and the like out")
-        return _print_replicates(store, replicating.resume(parent, store, options, display))
-    if seeds is not None and wanted is not None:
-        return _print_replicates(
-            store, replicating.replicate(wanted, seeds, store, options, display, together=together)
-        )
-    if resume:
-        outcome = running.resume(resume, store, values, options, display)
-    else:
-        assert wanted is not None
-        outcome = running.run(wanted, store, options, display)
-    _print_outcome(store, outcome, time.monotonic() - started)
-    return exit_code(outcome)
-
-
-def _print_plan(training: Any, precision: str | None) -> None:
+    resolved_device(resolved.train.device)
+    training, _ = running.prepare(resolved, course.Quiet(), timed=False)
+    precision = resolve_untimed(resolved, training.images)[1]
     weights = {
         name: sum(weight.numel() for weight in network.parameters())
         for name, network in (("generator", training.generator), ("discriminator", training.discriminator))
@@ -188,26 +160,26 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
-    taken = f", {outcome.epoch - outcome.first} of them" if outcome.first else ""
-    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken} in {duration(seconds)}")
-    rows = [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
+    taken = f", {outcome.epoch - outcome.first} of them now" if outcome.first else ""
+    click.echo(f"\n{_said(outcome)}  {outcome.name}  {outcome.epoch} of {epochs} epochs{taken}")
+    rows = [("time", f"{duration(outcome.seconds)} of training and scoring, {duration(seconds)} in all")]
+    rows += [("run", f"{outcome.run_id}  (MLflow experiment {outcome.experiment.project})")]
     if outcome.reason:
         rows.append(("why", outcome.reason))
     if outcome.metrics:
         losses = (brief_number(outcome.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
-        rows.append(("losses", "D {}  G {}".format(*losses)))
+        rows.append(("losses", "D {}  G {}  of epoch {}".format(*losses, outcome.epoch)))
     if outcome.scores:
         ranking = outcome.experiment.ranking
         shown = ranking.shown(outcome.scores, "test")
-        rows.append(("test", f"{shown}  (judge {outcome.judge}; {ranking.better})"))
+        rows.append(("test", f"{shown}  of epoch {outcome.scored}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
         rows += unshipped_rows(store, outcome.unshipped)
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
-        if grid := records.newest_grid(store, outcome.run_id):
+        if grid := records.newest_grid(store, outcome.run_id, outcome.scored):
             rows.append(("grid", commands.shown_path(grid)))
-        sample = commands.harness("sample", short, count=100, out="digits.png", store=store.uri, trust=trusted)
-        rows.append(("sample", sample))
+        rows.append(("sample", commands.harness("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":
         rows.append(("continue", commands.harness("run", resume=short, store=store.uri, trust=trusted)))
     if not outcome.unshipped:
@@ -220,6 +192,9 @@ def _said(outcome: Outcome) -> str:
 
 
 def _print_replicates(store: Store, result: Replicates) -> int:
+    from harness.display import duration
+
+    times = f"{duration(result.seconds)} of training and scoring, {duration(seconds_so_far())} in all"
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
         shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
@@ -229,7 +204,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
             mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
             click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
-    rows = [("run", result.run_id)]
+    rows = [("time", times), ("run", result.run_id)]
     if result.unshipped:
         rows += unshipped_rows(store, result.unshipped)
     if result.stopped:
@@ -237,6 +212,11 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
         resume = commands.harness("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
         rows.append(("continue", resume))
+    if not result.unshipped:
+        rows += where_to_look(store, result.run_id)
+    if len(result.outcomes) > 1:
+        runs = [outcome.run_id[:8] for outcome in result.outcomes.values()]
+        rows.append(("compare", commands.harness("compare", *runs, store=store.uri)))
     print_rows(rows)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)

@@ -11,18 +11,18 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, pictures
+from harness import pictures
+from harness._version import __version__
 from harness.comparing import table
+from harness.comparing.coordinates import coordinates
 from harness.comparing.curves import FIRST, Curve
-from harness.comparing.selection import Comparison, Row
+from harness.comparing.looks import colour, dash, is_wide, mark
+from harness.comparing.selection import Comparison
 from harness.comparing.tiles import Tile
 from harness.tracking import Store
 
-# Okabe and Ito (2008), "Color Universal Design", without its yellow and black, which vanish on one of the two grounds.
-PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-DASHES = ("solid", "dash", "dot", "dashdot")  # a second sign, once the colours repeat
-SPAN = 10  # values that differ by so large a factor are drawn on a logarithmic axis
 PARAMS = 12  # columns of the table, at most; a list below it has all
+TICKS = 12  # epochs that each have a tick, at most
 
 
 def write(
@@ -60,10 +60,6 @@ def _beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def colour(index: int) -> str:
-    return PALETTE[index % len(PALETTE)]
-
-
 def _table(store: Store, comparison: Comparison) -> str:
     params = comparison.params[:PARAMS]
     header, *lines = table.as_cells(comparison, params)
@@ -73,8 +69,9 @@ def _table(store: Store, comparison: Comparison) -> str:
         name, *others = cells
         link = store.link(row.run)
         shown = f'<a href="{escape(link)}">{escape(name)}</a>' if link else escape(name)
-        swatch = f'<span class="swatch" style="background:{colour(index)}"></span>'
-        rows.append(f"<tr><td>{swatch}{shown}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>")
+        rows.append(
+            f"<tr><td>{mark(index, '27')}{shown}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
+        )
     more = len(comparison.params) - len(params)
     rest = f" {more} more params differ: see all params below." if more else ""
     return (
@@ -89,14 +86,12 @@ def _samples(comparison: Comparison, tiles: Sequence[Tile]) -> str:
     shown = []
     for tile in tiles:
         name, *lines = tile.caption
-        mark = colour(order[tile.row.run.info.run_id])
+        line = mark(order[tile.row.run.info.run_id], "100%")
         picture = '<div class="none"></div>'
         if tile.picture is not None:
             picture = f'<img src="{_data_uri(tile.picture)}" alt="samples of {escape(name)}">'
-        caption = "".join(f"<br>{escape(line)}" for line in lines)
-        shown.append(
-            f'<div class="tile" style="border-color:{mark}">{picture}<p><b>{escape(name)}</b>{caption}</p></div>'
-        )
+        caption = "".join(f"<br>{escape(each)}" for each in lines)
+        shown.append(f'<div class="tile">{line}{picture}<p><b>{escape(name)}</b>{caption}</p></div>')
     return f'<section id="samples"><h2>Samples</h2><div class="tiles">{"".join(shown)}</div></section>'
 
 
@@ -111,8 +106,8 @@ def _data_uri(picture: pictures.Picture) -> str:
 def _figures(comparison: Comparison, curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, Any]:
     """Plotly figures by what they show, in the order of the page."""
     figures = {metric: _lines(comparison, metric, drawn) for metric, drawn in curves.items() if any(drawn.values())}
-    if coordinates := _coordinates(comparison):
-        figures = {"params": coordinates, **figures}
+    if found := coordinates(comparison):
+        figures = {"params": found, **figures}
     return figures
 
 
@@ -125,68 +120,21 @@ def _lines(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> 
         curve = curves.get(row.run.info.run_id)
         if not curve:
             continue
-        dash = DASHES[index // len(PALETTE) % len(DASHES)]
         figure.add_scatter(
             x=list(curve),
             y=[value if math.isfinite(value) else None for value in curve.values()],
             name=escape(row.name),
             mode="lines+markers" if len(curve) < 30 else "lines",
-            line={"color": colour(index), "dash": dash, "width": 2},
+            line={"color": colour(index), "dash": dash(index), "width": 2},
         )
-    logarithmic = bool(values) and min(values) > 0 and max(values) > SPAN * min(values)
     figure.update_layout(
         height=380, hovermode="x unified", margin={"t": 20, "r": 20, "b": 50, "l": 70}, showlegend=True
     )
-    figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title=metric, type="log" if logarithmic else "linear")
+    epochs = [epoch for curve in curves.values() for epoch in curve]
+    few = bool(epochs) and max(epochs) - min(epochs) <= TICKS
+    figure.update_xaxes(title="epoch", **({"tick0": 0, "dtick": 1} if few else {}))  # there is no epoch 1.5
+    figure.update_yaxes(title=metric, type="log" if is_wide(values) else "linear")
     return figure
-
-
-def _coordinates(comparison: Comparison) -> Any:
-    """Parallel coordinates over the numeric params that differ; None where there are too few of them, or of runs, or
-    where scores do not compare.
-    """
-    from plotly import graph_objects
-
-    if len(comparison.scores) != 1:
-        return None
-    rows = [row for row in comparison.rows if _score(row, comparison.score_of(row)) is not None]
-    params = [path for path in comparison.params if all(_numeric(row, path) is not None for row in rows)][:8]
-    if len(rows) < 3 or len(params) < 2:
-        return None
-    names = table.short(params, comparison.params)
-    axes = [_axis(name, [_numeric(row, path) for row in rows]) for name, path in zip(names, params, strict=True)]
-    axes.append(_axis(rows[0].ranking.label, [_score(row, comparison.score_of(row)) for row in rows]))
-    line = {"color": axes[-1]["values"], "colorscale": [[0, PALETTE[4]], [1, PALETTE[1]]]}
-    figure = graph_objects.Figure(graph_objects.Parcoords(dimensions=axes, line=line))
-    figure.update_layout(height=380, margin={"t": 60, "r": 60, "b": 30, "l": 60})
-    return figure
-
-
-def _score(row: Row, score: str) -> float | None:
-    own = row.score(score)
-    return row.score(row.on_the_way) if own is None else own
-
-
-def _numeric(row: Row, path: str) -> float | None:
-    try:
-        value = float(row.run.data.params[path])
-    except (KeyError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    low, high = min(values), max(values)
-    if low > 0 and high > SPAN * low:
-        ticks = [low * (high / low) ** (index / 4) for index in range(5)]
-        return {
-            "label": name,
-            "values": [math.log10(value) for value in values],
-            "tickvals": [math.log10(tick) for tick in ticks],
-            "ticktext": [f"{tick:.3g}" for tick in ticks],
-        }
-    return {"label": name, "values": list(values)}
 
 
 def _curves(figures: Mapping[str, Any]) -> str:

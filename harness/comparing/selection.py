@@ -89,7 +89,8 @@ class Comparison:
 
     scores: the metric that those of each ranking are sorted by, lowest first; None where they share none, and stand as
     they were given. Runs of several rankings stand one ranking after the other.
-    params: the dotted paths of those that differ.
+    params: the dotted paths of those that differ. searched: those that the runs' studies search, which need not differ
+    among these runs, and whether each is searched on a logarithmic scale.
     notices: what is to be known about comparing these, a line each.
     """
 
@@ -97,6 +98,7 @@ class Comparison:
     scores: Mapping[Ranking, str | None]
     params: list[str]
     notices: list[str] = field(default_factory=list)
+    searched: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def score(self) -> str | None:
@@ -156,7 +158,7 @@ def compare(
             raise HarnessError(f"--best {best} leaves one run, expected two or more to compare")
     rows = [Row(row.run, _drawn(store, row.run)) for row in rows]
     scores = {ranking: score for ranking, (score, _) in sorted_.items()}
-    return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows))
+    return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows), _searched(store, rows))
 
 
 def _trials(store: Store, name: str) -> list[Run]:
@@ -213,6 +215,19 @@ def _differing(rows: Sequence[Row]) -> list[str]:
     paths = dict.fromkeys(path for row in rows for path in row.run.data.params)
     params = [row.run.data.params for row in rows]
     return [path for path in paths if path not in NAMES and len({each.get(path) for each in params}) > 1]
+
+
+def _searched(store: Store, rows: Sequence[Row]) -> dict[str, bool]:
+    """The params that the studies of these runs search, and whether on a logarithmic scale."""
+    trials = [row.run for row in rows if row.run.data.tags.get("harness.kind") == "trial"]
+    parents = dict.fromkeys(trial.data.tags.get("mlflow.parentRunId", "") for trial in trials)
+    studies = [study for parent in parents if parent and (study := store.get_run(parent))]
+    found: dict[str, bool] = {}
+    for study in studies:
+        for param, text in study.data.params.items():
+            if param.startswith("search."):
+                found[param.removeprefix("search.")] = '"log": true' in text
+    return found
 
 
 def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:

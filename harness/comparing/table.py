@@ -17,16 +17,16 @@ CELL = 24  # letters of a param's value
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
     """A header, then a line a run, with these of the params that differ."""
     labels = [label for ranking in comparison.scores for label in (ranking.label, ranking.beside_label)]
-    yield ["name", "run", "status", "epoch", *labels, "took", *short(params, comparison.params)]
+    yield ["name", "run", "status", "epoch", *labels, "run time", *short(params, comparison.params)]
     for row in comparison.rows:
         said = [row.name, row.short_id, row.status, epochs(row)]
         for ranking in comparison.scores:
             said += scores(row, comparison.score_of(row)) if ranking == row.ranking else ("", "")
-        yield said + [duration(row.seconds)] + [_cut(row.run.data.params.get(path, "-")) for path in params]
+        yield said + [duration(row.seconds)] + [cut(row.run.data.params.get(path, "-")) for path in params]
 
 
-def _cut(text: str) -> str:
-    """A param's value, short: a number with four digits."""
+def cut(text: str) -> str:
+    """A param's value, short: a number has four digits."""
     try:
         return text if len(text) <= 8 else f"{float(text):.4g}"
     except ValueError:

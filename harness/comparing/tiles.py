@@ -46,7 +46,7 @@ def tiles_of(store: Store, comparison: Comparison, *, step: int | None = None) -
         )
     if epoch is None and having:
         notices.append("the runs have drawn no epoch in common: each shows its newest")
-    return [_tile(row, drawn[row.run.info.run_id], epoch) for row in rows], notices
+    return [_tile(row, drawn[row.run.info.run_id], epoch, comparison.score_of(row)) for row in rows], notices
 
 
 def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
@@ -57,11 +57,22 @@ def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
         return {}
 
 
-def _tile(row: Row, grids: dict[int, Grid], epoch: int | None) -> Tile:
+def _tile(row: Row, grids: dict[int, Grid], epoch: int | None, score: str) -> Tile:
     chosen = max(grids, default=None) if epoch is None else epoch
     if chosen is None or chosen not in grids:
         return Tile(row, None, [row.name, "no samples" if not grids else f"no samples of epoch {epoch}"])
-    return Tile(row, grids[chosen].picture, [row.name, *grids[chosen].caption])
+    return Tile(row, grids[chosen].picture, [row.name, *_caption(row, grids[chosen], score)])
+
+
+def _caption(row: Row, grid: Grid, score: str) -> list[str]:
+    """The epoch and the score that the table has, of the same split; for lack of it, or while training, the epoch's."""
+    split, value = score.partition("/")[0], row.score(score)
+    if value is None or split == "quality":
+        return grid.caption
+    label = f"{split} {row.ranking.label}" if row.ranking.against_real else row.ranking.label
+    best = row.run.data.tags.get("harness.best_epoch", str(grid.epoch))
+    of = " over seeds" if row.drawn is not row.run else f" of epoch {best}" if best != str(grid.epoch) else ""
+    return [f"epoch {grid.epoch} · {label} {value:.4f}{of}"]
 
 
 def sheet(tiles: Sequence[Tile]) -> pictures.Picture:

@@ -150,7 +150,9 @@ class Augment(Section):
 class Track(Section):
     """What is kept, and how often: in epochs, counted from 1; the last epoch always counts."""
 
-    samples_every: Int = Field(10, ge=1, description="epochs between sample grids")
+    samples_every: Int | None = Field(
+        None, ge=1, description="epochs between sample grids; null for a tenth of train.epochs, from 1 to 10"
+    )
     checkpoint_every: Int = Field(10, ge=1, description="epochs between checkpoints")
     score_every: Int | None = Field(
         None, ge=1, description="epochs between scores on the validation images; null scores at the end alone"

@@ -117,6 +117,11 @@ class Experiment(Section):
         """By which score its runs are chosen and compared: that of its data set."""
         return ranking_of(self.data.name)
 
+    @property
+    def samples_every(self) -> int:
+        """Epochs between sample grids: `track.samples_every`, or a tenth of all epochs, from 1 to 10."""
+        return self.track.samples_every or min(10, max(1, self.train.epochs // 10))
+
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
         """A copy with the leaves of the given dotted paths changed.
 

@@ -25,6 +25,8 @@ from harness.tracking import Store
 Budget = Literal["full", "tuning"]
 FRESH = 1_000  # how far the seeds are from those that the trials were trained with
 LEVEL = 0.95
+TABLE = "confirm.csv"
+HEADING = "**Confirmed under fresh seeds:**"
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,23 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
             return Confirmed(metric, scores, replicates, math.nan, (math.nan, math.nan), done.stopped)
     gain, interval = compared(scores["own"], scores["best"], lower_is_better=settings.direction == "minimize")
     confirmed = Confirmed(metric, scores, replicates, gain, interval)
-    tags = {"harness.confirmed": confirmed.verdict}
-    store.add(
-        result.run_id, seeds, {"confirm/gain": gain, "confirm/low": interval[0], "confirm/high": interval[1]}, tags
-    )
+    _record(confirmed, result.run_id, store)
     return confirmed
+
+
+def _record(confirmed: Confirmed, study: str, store: Store) -> None:
+    """Keep the verdict in the study's run: tags, a table among the artifacts, and lines of its description."""
+    numbers = zip(("gain", "low", "high"), (confirmed.gain, *confirmed.interval), strict=True)
+    tags = {f"harness.confirmed.{name}": repr(number) for name, number in numbers}
+    store.add(study, 0, {}, {"harness.confirmed": confirmed.verdict, **tags})
+    rows = confirmed.as_cells()
+    low, high = confirmed.interval
+    gain = ["gain", "", f"{confirmed.gain:.4f}", f"95 % interval {low:.4f} to {high:.4f}", ""]
+    store.add_table(study, TABLE, [*rows, gain])
+    header, *lines = ("| " + " | ".join(row) + " |" for row in rows)
+    table = "\n".join([header, "|" + " --- |" * len(rows[0]), *lines])
+    said = f"{HEADING} {confirmed.verdict}.\n\n{table}"
+    store.describe(study, lambda text: f"{text.partition(HEADING)[0].strip()}\n\n{said}".strip())
 
 
 def compared(own: list[float], found: list[float], *, lower_is_better: bool) -> tuple[float, tuple[float, float]]:

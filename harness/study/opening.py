@@ -24,7 +24,7 @@ from harness.study.parent import Parent
 from harness.study.settings import METRICS, Settings, based, metric_of, resolved_like
 from harness.study.trials import Trials
 from harness.study.wish import Wish
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, notes
 
 TRIALS = 20  # where nobody has said how many
 TOGETHER = 20  # trials at most that are trained as one program where that pays
@@ -94,15 +94,15 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     if fuse is None:
         share = -(-planned // wish.workers)  # no process is to claim what the others are waiting for
         fuse = resolved_population(base, training.images, min(TOGETHER, share), display.notice)
-    sampler = wish.sampler or "tpe"
+    sampler, pruner, rung = how(search, wish, base.train.epochs)
     settings = Settings(
         experiment.with_values(settled),
         search,
         metric,
         wish.direction or METRICS[metric],
         sampler,
-        wish.pruner or ("none" if sampler in NEED_ENDS else "halving"),
-        wish.rung or search.prune_from or first_rung(base.train.epochs),
+        pruner,
+        rung,
         REDUCTION,
         fuse,
         planned,
@@ -110,11 +110,21 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     for path, value in search.own(base).items():
         if search.plain(path, value) != base.leaves()[path]:
             display.notice(f"{path} is {base.leaves()[path]}, outside of its search; the first trial takes {value}")
-    if sampler in NEED_ENDS and settings.pruner != "none":
-        raise HarnessError(f"--sampler {sampler} learns only from trials that reach their end: leave --pruner out")
-    if settings.sampler == "cmaes" and len(search.space) < 2:
-        raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
     return settings, scoring
+
+
+def how(search: Search, wish: Wish, epochs: int) -> tuple[str, str, int]:
+    """Sampler, pruner, and the epoch of the first comparison in a new study. epochs: of a trial.
+
+    Raises HarnessError where they do not go together.
+    """
+    sampler = wish.sampler or "tpe"
+    pruner = wish.pruner or ("none" if sampler in NEED_ENDS else "halving")
+    if sampler in NEED_ENDS and pruner != "none":
+        raise HarnessError(f"--sampler {sampler} learns only from trials that reach their end: leave --pruner out")
+    if sampler == "cmaes" and len(search.space) < 2:
+        raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
+    return sampler, pruner, wish.rung or search.prune_from or first_rung(epochs)
 
 
 def first_rung(epochs: int) -> int:
@@ -198,7 +208,7 @@ def _check_labels(trials: Trials, wish: Wish, store: Store) -> None:
         run = store.client.get_run(trials.parent)
     except Exception:  # `reopened` says what is wrong with it
         return
-    known = {"--name": run.info.run_name, "--note": run.data.tags.get("mlflow.note.content")}
+    known = {"--name": run.info.run_name, "--note": notes.written(run.data.tags.get(notes.NOTE))}
     for option, value in {"--name": wish.name, "--note": wish.note}.items():
         if value is not None and value != known[option]:
             has = f"has {known[option]!r}" if known[option] else "has none"
@@ -230,6 +240,7 @@ def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new
                 note=wish.note,
             )
             log.text(settings.experiment.to_yaml(), "experiment.yaml")
+            log.describe(settings.experiment.description)
             provenance.keep_sources(log, settings.base)
             trials.parent = log.run_id
             return Parent(log, trials, store, display)

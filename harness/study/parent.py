@@ -12,7 +12,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import pictures
+from harness import provenance, records
 from harness.course import Display, Status
 from harness.dimensions import Range, Value
 from harness.errors import HarnessError, redact
@@ -20,8 +20,11 @@ from harness.experiment import Experiment
 from harness.study import plots
 from harness.study.settings import Settings
 from harness.study.trials import Trials, best, counts, value_of
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, notes
 
+DRAWN, SCORED = "harness.drawn_trial", "harness.scored_trial"
+SCORES = ("quality/", "validation/")  # what a trial is scored by
+MOST_EPOCHS = 50  # whose pictures a study repeats
 EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
 
 
@@ -34,11 +37,14 @@ class Parent:
         self._metric = trials.settings.metric
         self._seen: set[int] = set()
         self._best: FrozenTrial | None = None
+        self._drawn = self._scored = ""  # the trials, by number, whose pictures and scores the run has
         if log.resumed:
+            run = store.get_run(log.run_id)
+            self._drawn, self._scored = (run.data.tags.get(tag, "") if run else "" for tag in (DRAWN, SCORED))
             self._seen = log.steps("trial/ended")
             self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
-            if self._best is not None and not log.has_image("samples", self._best.number):
-                self._picture(self._best)  # the process was killed between a trial's numbers and its picture
+            if self._best is not None and self._drawn != str(self._best.number):
+                self._draw(self._best)  # the process was killed between a trial's numbers and its pictures
 
     def progressed(self) -> None:
         """A trial has been trained an epoch: a resumed study ends as what it has become, not as it stood."""
@@ -58,7 +64,7 @@ class Parent:
             previous, self._best = self._best, self._best_of([trial, *([self._best] if self._best else [])])
             self.log.metrics(trial.number, self._numbers(trial))
             if self._best is not None and self._best is not previous:
-                self._picture(self._best)
+                self._draw(self._best)
         return ended
 
     def close(self, status: Status) -> bool:
@@ -78,6 +84,7 @@ class Parent:
             self.log.tags({f"harness.best.{path}": str(value) for path, value in found.params.items()})
             # A param never changes, and the best of 20 trials need not be the best of 40.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
+            self._show(found, counted)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
             except HarnessError as error:
@@ -115,18 +122,59 @@ class Parent:
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         return min(complete, key=lambda trial: (sign * value_of(trial), trial.number), default=None)
 
-    def _picture(self, trial: FrozenTrial) -> None:
-        """The newest sample grid of the best trial, at the step of its number."""
+    def _draw(self, trial: FrozenTrial) -> None:
+        """Log the sample grids of the best trial, at its epochs, as other runs have theirs.
+
+        Runs of the full experiment go on to later epochs: there the last grid stands, so that no chart has a gap.
+        """
         run_id = trial.user_attrs.get("harness.run_id")
         if run_id is None:
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="harness-") as scratch:
-                grids = sorted(self._store.download(run_id, "samples", Path(scratch)).glob("*.png"))
-                if grids:
-                    self.log.image("samples", trial.number, pictures.load_image(grids[-1]))
-        except (HarnessError, OSError) as error:  # a picture is not worth stopping a search for
-            self._display.notice(f"no picture of trial {trial.number}: {redact(str(error))[:200]}")
+            run = self._store.get_run(run_id)
+            grids = {grid.epoch: grid.picture for grid in records.grids(self._store, run)} if run else {}
+            last = max(grids, default=0)
+            for epoch in (
+                *grids,
+                *(epoch for epoch in _drawn_epochs(self._trials.settings.experiment) if epoch > last),
+            ):
+                self.log.image("samples", epoch, grids.get(epoch, grids[last]), replace=True)
+        except (HarnessError, OSError, KeyError) as error:  # pictures are not worth stopping a search for
+            self._display.notice(f"no pictures of trial {trial.number}: {redact(str(error))[:200]}")
+        else:
+            self._drawn = str(trial.number)
+            self.log.tags({DRAWN: self._drawn})
+
+    def _show(self, trial: FrozenTrial, counted: int) -> None:
+        """Log the best trial's scores under the names that all runs have, and the description of the study."""
+        settings, run_id = self._trials.settings, trial.user_attrs.get("harness.run_id")
+        picture = None
+        try:
+            if run_id is not None and (run := self._store.get_run(run_id)):
+                if self._scored != str(trial.number):
+                    scores = {name: value for name, value in run.data.metrics.items() if name.startswith(SCORES)}
+                    step = int(run.data.tags.get("harness.epoch", "0"))
+                    self.log.metrics(step, scores, replace=True)
+                    self.log.tags({SCORED: str(trial.number)})
+                    self._scored = str(trial.number)
+                newest = records.grids(self._store, run)[-1]
+                path = f"samples/epoch-{newest.epoch:04d}.png"
+                picture = notes.picture(run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}")
+        except HarnessError as error:
+            self._display.notice(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
+        said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"
+        values = ", ".join(f"{path} {_short(value)}" for path, value in trial.params.items())
+        self.log.describe(provenance.description(settings.experiment, said, values, picture=picture))
+
+
+def _drawn_epochs(experiment: Experiment) -> list[int]:
+    """The epochs at which runs of the experiment draw their samples, the newest of them where they are many."""
+    every, last = experiment.samples_every, experiment.train.epochs
+    return sorted({*range(every, last + 1, every), last})[-MOST_EPOCHS:]
+
+
+def _short(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def params(settings: Settings) -> dict[str, object]:

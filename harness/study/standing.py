@@ -30,11 +30,22 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Working:
+    """A trial that is being trained. epoch: of `epochs`, the last that was scored, 0 for none yet; score: its score."""
+
+    number: int
+    epoch: int
+    epochs: int
+    score: float | None
+
+
+@dataclass(frozen=True)
 class Standing:
     """How far a study is.
 
     metric: what trials are compared by. asked: how many trials the study was asked for; total: as many, or as many as
-    have ended where these are more. running: that somebody is training now. Those tried again are not counted.
+    have ended where these are more. running: that somebody is training now; working: the same, one by one. Those tried
+    again are not counted.
     """
 
     metric: str
@@ -46,6 +57,7 @@ class Standing:
     running: int
     best: Tried | None
     own: Tried | None
+    working: tuple[Working, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -76,7 +88,19 @@ def standing(trials: Trials, total: int) -> Standing:
         running=states.count(TrialState.RUNNING),
         best=None if found is None else tried(found),
         own=None if own is None else tried(own),
+        working=_working(trials, every),
     )
+
+
+def _working(trials: Trials, every: list[FrozenTrial]) -> tuple[Working, ...]:
+    running = [trial for trial in every if trial.state == TrialState.RUNNING]
+    epochs = trials.settings.base.train.epochs if running else 0
+    found = []
+    for trial in running:
+        values = trial.intermediate_values
+        last = max(values, default=0)
+        found.append(Working(trial.number, last, int(trial.params.get("train.epochs", epochs)), values.get(last)))
+    return tuple(found)
 
 
 def tried(trial: FrozenTrial) -> Tried:

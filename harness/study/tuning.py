@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.course import Display, Quiet, Status, truthful
 from harness.data.base import writing
@@ -22,7 +23,7 @@ from harness.study import storage as storages
 from harness.study.opening import TRIALS, opened, parent_of, reopened
 from harness.study.parent import Parent
 from harness.study.settings import Settings
-from harness.study.standing import Standing, StudyDisplay, Watch, standing
+from harness.study.standing import Standing, StudyDisplay, Watch, standing, tried
 from harness.study.trials import Trials, best
 from harness.study.wish import Wish
 from harness.study.workers import by_workers, worker_for
@@ -35,7 +36,7 @@ PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a 
 class Result:
     """How `tune` ended. stopped: by what, before the study had all its trials. edges: ranges that seem too narrow.
 
-    before: trials that had ended before this command.
+    before: trials that had ended before this command. trial_seconds: of a trial that is trained to its end, the median.
     best_file: the best experiment, on this machine. unshipped: what keeps a part of the tracking here.
     """
 
@@ -48,6 +49,7 @@ class Result:
     edges: list[parents.Edge]
     unshipped: str | None
     before: int = 0
+    trial_seconds: float | None = None
 
 
 def tune(
@@ -90,7 +92,8 @@ def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display:
                 del scoring  # the workers have their own
                 stopped = by_workers(trials, wish, store, watch, total)
             else:
-                stopped = worker_for(trials, wish, store, scoring, display, watch.look, progressed).work()
+                look = watch.look
+                stopped = worker_for(trials, wish, store, scoring, display, look, progressed, claimed=look).work()
             return replace(_concluded(trials, total, wish, store, watch, stopped), before=before.ended)
 
 
@@ -129,7 +132,13 @@ def _concluded(trials: Trials, total: int, wish: Wish, store: Store, watch: Watc
         None if found is None else _best_file(trials, found, store),
         [] if found is None else parents.at_edges(trials.settings, found.params),
         unshipped,
+        trial_seconds=_seconds_of_a_trial(trials),
     )
+
+
+def _seconds_of_a_trial(trials: Trials) -> float | None:
+    spans = [tried(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    return statistics.median(spans) if spans else None
 
 
 def _tidy(store: Store) -> None:

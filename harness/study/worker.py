@@ -30,6 +30,7 @@ class Worker:
     """total: how many trials the study is to have. deadline: when the command has to have ended.
 
     scoring: images and judge, which all trials share that can. ended: called after every trial that was told.
+    claimed: called when trials were taken, before they are trained.
     progressed: called when a trial has been trained an epoch.
     """
 
@@ -45,6 +46,7 @@ class Worker:
     system_metrics: bool = True
     ended: Callable[[], object] = lambda: None
     progressed: Callable[[], None] = lambda: None
+    claimed: Callable[[], object] = lambda: None
 
     def work(self) -> str | None:
         """Train until the study has all its trials; returns what stopped it before: SIGINT, SIGTERM or max-time.
@@ -59,6 +61,8 @@ class Worker:
                 claims = self.trials.claim(self.total, self.fuse)
                 begun = begun or bool(claims)
                 try:
+                    if claims:
+                        self.claimed()
                     for group in self._alike(claims):
                         self._train(group)
                         if self._stopped(stop):

@@ -38,8 +38,12 @@ def worker_for(
     display: Display,
     ended: Callable[[], object] = lambda: None,
     progressed: Callable[[], None] = lambda: None,
+    claimed: Callable[[], object] = lambda: None,
 ) -> Worker:
-    """Whoever trains in this process. ended: called whenever a trial has; progressed: when one was trained an epoch."""
+    """Whoever trains in this process.
+
+    ended: called whenever a trial has ended; progressed: when one was trained an epoch; claimed: when some were taken.
+    """
     assert trials.parent is not None
     assert wish.trials is not None
     return Worker(
@@ -55,6 +59,7 @@ def worker_for(
         system_metrics=wish.system_metrics,
         ended=ended,
         progressed=progressed,
+        claimed=claimed,
     )
 
 

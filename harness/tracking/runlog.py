@@ -109,11 +109,14 @@ class RunLog:
 
     # What is logged
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Values of one step, which reach the store together. NaN and infinities are allowed."""
+    def metrics(self, step: int, values: Mapping[str, float], *, replace: bool = False) -> None:
+        """Values of one step, which reach the store together. NaN and infinities are allowed.
+
+        replace: log them although there are others at this step; the newest count.
+        """
         self.measured = self.measured or not all(key.startswith("system/") for key in values)
         held = self._held.metrics
-        fresh = {key: float(value) for key, value in values.items() if int(step) not in held.get(key, ())}
+        fresh = {key: float(value) for key, value in values.items() if replace or int(step) not in held.get(key, ())}
         for piece in in_calls(fresh, "metrics"):
             self._append({"kind": "metrics", "step": int(step), "values": piece})
             for key in piece:
@@ -128,13 +131,21 @@ class RunLog:
         for piece in in_calls({key: redact(str(value)) for key, value in values.items()}, "tags"):
             self._append({"kind": "tags", "values": piece})
 
-    def image(self, key: str, step: int, picture: "np.ndarray") -> None:
-        """A picture for the run's image charts, uint8 [H, W] or [H, W, 3]. Stored losslessly."""
+    def describe(self, text: str) -> None:
+        """Markdown for the run's description, in place of what was given before; a user's own text stays first."""
+        if text:
+            self._append({"kind": "note", "text": redact(text)})
+
+    def image(self, key: str, step: int, picture: "np.ndarray", *, replace: bool = False) -> None:
+        """A picture for the run's image charts, uint8 [H, W] or [H, W, 3]. Stored losslessly.
+
+        replace: log it although there is one at this step; MLflow's UI shows the newest.
+        """
         from PIL import Image
 
         if picture.dtype.name != "uint8" or picture.ndim not in (2, 3):
             raise ValueError(f"a picture is uint8 [H, W] or [H, W, 3], not {picture.dtype} {list(picture.shape)}")
-        if self.has_image(key, step):
+        if self.has_image(key, step) and not replace:
             return
         now = _now()
         folder = self._spool.new_folder()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import redact
-from harness.tracking import lookup
+from harness.tracking import lookup, notes
 from harness.tracking.creating import sent_once
 from harness.tracking.spool import Entry, Event, Spool
 
@@ -139,6 +139,8 @@ class Shipper:
                 self._model(event)
             case "dataset":
                 self._dataset(event)
+            case "note":
+                self._note_of(event)
             case "status":
                 self._status(event)
             case _:
@@ -165,6 +167,11 @@ class Shipper:
 
     def _status(self, event: Event) -> None:
         self.client.set_terminated(self.run_id, event["status"], end_time=event["time"])
+
+    def _note_of(self, event: Event) -> None:
+        """Replace harness's part of the description, whatever the user has written in the meantime."""
+        note = self.client.get_run(self.run_id).data.tags.get(notes.NOTE)
+        self.client.set_tag(self.run_id, notes.NOTE, notes.combined(note, event["text"]), synchronous=True)
 
     def _image(self, event: Event) -> None:
         """What MlflowClient.log_image does, under a name that stays the same when it is done again."""

@@ -1,6 +1,8 @@
 """A tracking store: MLflow through an explicit client and explicit ids, and the spool beside it."""
 
 import contextlib
+import csv
+import io
 import itertools
 import sys
 import time
@@ -11,11 +13,12 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness import __version__, ranking
+from harness import ranking
+from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.files import safe_file_name
-from harness.tracking import artifacts, lookup, pages, registry, sweeping, views
+from harness.tracking import artifacts, lookup, notes, pages, registry, sweeping, views
 from harness.tracking.creating import create_once
 from harness.tracking.durations import resumed_tags
 from harness.tracking.git import git_tags
@@ -138,7 +141,7 @@ class Store:
         if parent:
             every["mlflow.parentRunId"] = parent
         if note:
-            every["mlflow.note.content"] = note
+            every[notes.NOTE] = note
         every = {key: redact(str(value)) for key, value in every.items()}
         # The spool comes first: where it cannot be written, no run is begun.
         spool = self._spool_of(harness_id)
@@ -205,6 +208,20 @@ class Store:
             fresh = [Metric(name, value, now, step) for name, value in metrics.items() if known.get(name) != value]
             self.client.log_batch(run_id, fresh, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
 
+    def add_table(self, run_id: str, name: str, rows: Sequence[Sequence[str]]) -> None:
+        """Write an artifact, a CSV file, which MLflow's UI shows as a table, to a run that has ended."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with self._asking():
+            self.client.log_text(run_id, redact(text.getvalue()), name)
+
+    def describe(self, run_id: str, change: Callable[[str], str]) -> None:
+        """Rewrite harness's part of the description of a run that has ended. change: of the old text makes the new."""
+        with self._asking():
+            note = self.client.get_run(run_id).data.tags.get(notes.NOTE)
+            text = notes.combined(note, redact(change(notes.generated(note))))
+            self.client.set_tag(run_id, notes.NOTE, text, synchronous=True)
+
     def find(self, text: str) -> "Run":
         """The run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.
 
@@ -235,8 +252,15 @@ class Store:
 
     def save_view(self, project: str, runs: Sequence["Run"]) -> str:
         """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""
+        top = self.runs(limit=views.MOST + 1, project=project)
         with self._asking():
-            return views.save(self.client, self.experiment_id(project), views.state(runs))
+            return views.save(self.client, self.experiment_id(project), views.state(runs, top))
+
+    def save_run_view(self, run: "Run") -> str:
+        """Keep in an MLflow experiment how one run is best looked at; the key of that view."""
+        with self._asking():
+            key, name = f"harness-run-{run.info.run_id}", f"run {run.info.run_name}"
+            return views.save(self.client, run.info.experiment_id, views.run_state(run), key, name)
 
     def save_study_view(self, study: "Run", trials: Sequence["Run"]) -> str:
         """Keep in an MLflow experiment how the trials of a study are best looked at; the key of that view."""

@@ -22,6 +22,10 @@ _PREFIX = "mlflow.sharedViewState."
 KEY = "harness"
 TAG = f"{_PREFIX}{KEY}"
 PARAMS = 8  # columns, at most, of params that differ
+MOST = 10  # runs that a panel of pictures holds
+NEWEST = 8  # of more than that, those that are listed: a panel then has room for runs that begin later
+_PICTURES = {"columns": 1, "cardHeight": 400}  # pixels: a row of pictures, side by side, and the slider
+_PARENTS = ("study", "check")  # runs that hold others of several values, or have trained nothing themselves
 
 _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
 _SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
@@ -41,26 +45,35 @@ _SECTIONS = {
     "system": False,
 }
 
+_RUN_SECTIONS = dict.fromkeys(("best", "trial", "test", "validation", "accuracy", "logit", "gradient", "speed"), False)
 _STUDY_SECTIONS = {"search": True, "samples": True, "quality": True} | dict.fromkeys(
     ("validation", "loss", "neighbours", "accuracy", "logit", "gradient", "speed", "system"), False
 )
 
 
 def differing(runs: Sequence["Run"]) -> list[str]:
-    """The params that tell these runs apart, those that most searches are about first."""
-    values: dict[str, set[str | None]] = {}
+    """The params that tell these runs apart, those that most searches are about first.
+
+    Like is compared with like: what has only one value does not differ where some runs lack it, and neither studies nor
+    checks, whose runs are tiny, count.
+    """
+    values: dict[str, set[str]] = {}
     for run in runs:
-        for path in run.data.params:
-            values.setdefault(path, set())
-    for path, seen in values.items():
-        seen.update(run.data.params.get(path) for run in runs if run.data.tags.get("harness.kind") != "study")
+        if run.data.tags.get("harness.kind") not in _PARENTS:
+            for path, value in run.data.params.items():
+                values.setdefault(path, set()).add(value)
     paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
-    return sorted(paths, key=lambda path: (path not in _FIRST, path))
+    return sorted(paths, key=lambda path: (_FIRST.index(path) if path in _FIRST else len(_FIRST), path))
 
 
-def state(runs: Sequence["Run"]) -> dict[str, Any]:
-    """The page's state for an experiment that holds `runs`: columns, and charts in their sections."""
-    params = [*_FIRST, *(path for path in differing(runs) if path not in _FIRST)][:PARAMS]
+def state(runs: Sequence["Run"], top: Sequence["Run"] = ()) -> dict[str, Any]:
+    """The page's state for an experiment that holds `runs`: columns, and charts in their sections.
+
+    top: the newest of those that lie below no other, newest first, more than MOST where there are more. MLflow shows
+    the pictures of the last runs of its list first, and those of ten at most: so the newest stand at the end of the
+    list, and where there are many a filter, which the user can clear, leaves the older out.
+    """
+    params = (differing(runs) or [*_FIRST])[:PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
     columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
     ranked = among(logged)
@@ -70,7 +83,8 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
     first = ranked[0].metric
     choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
     score = next((name for name in choosing if name in logged), f"quality/{first}")
-    step = _last_step([run for run in runs if "mlflow.parentRunId" not in run.data.tags])  # children are folded in
+    listed = top if len(top) <= MOST else top[:NEWEST]
+    step = _last_step(listed)
     charts = [
         *(_chart("quality", "LINE", metricKey=f"quality/{r.metric}", scaleType="log") for r in ranked),
         *(_chart("quality", "LINE", metricKey=f"quality/{r.beside}", scaleType=r.beside_scale) for r in ranked),
@@ -84,8 +98,12 @@ def state(runs: Sequence["Run"]) -> dict[str, Any]:
         *([_chart("loss", "LINE", metricKey="loss/penalty")] if "loss/penalty" in logged else []),
     ]
     sections = _sections(_SECTIONS)
-    sections[0] |= {"columns": 1, "cardHeight": 400}  # the runs' grids side by side
+    sections[0] |= _PICTURES
     return {
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "searchFilter": f"attributes.start_time >= {listed[-1].info.start_time}" if len(listed) < len(top) else "",
+        "runsHiddenMode": "SHOW_ALL",
         "selectedColumns": columns,
         "compareRunCharts": charts,
         "compareRunSections": sections,
@@ -97,6 +115,17 @@ def _scores(ranking: Ranking) -> tuple[str, ...]:
     """The columns of one kind of scores."""
     metric = ranking.metric
     return (f"test/{metric}", f"test/{ranking.beside}", f"validation/{metric}", f"quality/{metric}")
+
+
+def run_state(run: "Run") -> dict[str, Any]:
+    """The page's state for one run: its pictures, its scores, then its losses and the rest."""
+    found = state([run], [run])
+    sections = _sections(dict.fromkeys(("samples", "quality", "loss", "neighbours"), True) | _RUN_SECTIONS)
+    sections[0] |= _PICTURES
+    return found | {
+        "compareRunSections": sections,
+        "searchFilter": f"attributes.run_id = '{run.info.run_id}'",
+    }
 
 
 def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
@@ -115,7 +144,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
     ]
     sections = _sections(_STUDY_SECTIONS)
     for section in sections[:2]:
-        section |= {"columns": 1, "cardHeight": 400}
+        section |= _PICTURES
     return {
         "selectedColumns": [
             "attributes.`Duration`",
@@ -150,10 +179,13 @@ def save(
 
 
 def _last_step(runs: Sequence["Run"]) -> int:
-    """The epoch that most of these runs ended with: every run has drawn its last one."""
-    tags = [run.data.tags for run in runs]
-    ends = Counter(each["harness.epoch"] for each in tags if each.get("harness.epoch", "").isdecimal())
-    return int(ends.most_common(1)[0][0]) if ends else 1
+    """The epoch that most of these runs ended with: every run has drawn its last one. The first run settles a tie.
+
+    Studies and replicates have the pictures that runs of their experiment have.
+    """
+    ends = Counter(run.data.tags.get("harness.epoch", run.data.params.get("train.epochs", "")) for run in runs)
+    known = [end for end, _ in ends.most_common() if end.isdecimal()]
+    return int(known[0]) if known else 1
 
 
 def _sections(names: Mapping[str, bool]) -> list[dict[str, Any]]:

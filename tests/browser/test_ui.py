@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from harness import ui
-from harness.tracking import Store
+from harness.tracking import Store, pages
 
 from ..commands import run_named
 
@@ -100,11 +100,36 @@ def test_a_study_shows_its_own_charts_without_being_unfolded(page: Page, served:
     assert card.locator(CURVE).count() >= 5, "a point a trial"
 
 
-def test_a_run_opens_on_its_own_page(page: Page, served: str, store: Store) -> None:
+def test_a_run_opens_as_its_pictures_and_its_curves(page: Page, served: str, store: Store) -> None:
     page.goto(_address(served, store, "quick"))
+    expect(page.get_by_role("button", name="run quick", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="slow", exact=True)).to_have_count(0)
+    images = _card(page, "samples").first.locator("img")
+    expect(images).to_have_count(1)
+    expect(_card(page, "quality/kid(?!_)").first.locator(CURVE).first).to_be_visible()
+    sections = page.get_by_text(re.compile(r"^\s*\w+\s*\(\d+\)"))
+    expect(sections.nth(0)).to_have_text(re.compile("samples"))
+    expect(sections.nth(1)).to_have_text(re.compile("quality"))
+    expect(page.get_by_text("AI Gateway")).to_have_count(0)  # which the view for language models has
+
+
+def test_the_page_of_a_run_describes_it_and_shows_its_grid(page: Page, served: str, store: Store) -> None:
+    quick = run_named("quick")
+    page.goto(f"{served.partition('/#')[0]}/{pages.of_run(quick)}")
     expect(page.get_by_role("heading", name="quick")).to_be_visible()
-    expect(page.get_by_text(run_named("quick").info.run_id).first).to_be_visible()
-    expect(page.get_by_text("optimizer.lr").first).to_be_visible()
+    expect(page.get_by_text(f"Test KID {quick.data.metrics['test/kid']:.4f}")).to_be_visible()
+    grid = page.locator("img[src*=get-artifact]")
+    assert grid.evaluate("async image => { await image.decode(); return image.naturalWidth; }") == 302
+    expect(page.get_by_text("<!--")).to_have_count(0)
+
+
+def test_the_newest_pictures_come_first(page: Page, served: str) -> None:
+    page.goto(served)
+    card = _card(page, "samples").first
+    expect(card.locator("img").first).to_be_visible()
+    names = card.inner_text().split("\n")
+    shown = [name for name in names if name in ("slow", "quick", "seeds", "small")]
+    assert shown == ["small", "seeds", "quick", "slow"]
 
 
 def test_several_runs_open_as_their_comparison(page: Page, served: str, store: Store) -> None:

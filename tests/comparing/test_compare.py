@@ -115,13 +115,30 @@ def test_seeds_are_counted_where_runs_have_epochs(gallery: Harness) -> None:
     assert "2/2 seeds" in gallery("runs").out
 
 
-def test_a_caption_names_the_split_of_its_score(gallery: Harness) -> None:
+def test_a_caption_has_the_score_of_the_table_and_names_its_split(gallery: Harness) -> None:
     store = Store.open()
-    tiles, _ = tiles_of(store, compare(store, ["slow", "quick"]))
-    for tile in tiles:
-        name, said = tile.caption
-        score = store.history(run_named(name).info.run_id, "quality/kid")[3]
-        assert said == f"epoch 3 · validation KID {score:.4f}"
+    for wanted, split in ((["slow", "quick", "seeds"], "test"), (["small"], "validation")):
+        found = compare(store, wanted) if len(wanted) > 1 else compare(store, study="small")
+        tiles, _ = tiles_of(store, found)
+        assert found.score == f"{split}/kid"
+        for tile in tiles:
+            name, said = tile.caption
+            run = run_named(name)
+            best = run.data.tags.get("harness.best_epoch")
+            epoch = said.split()[1]
+            score = f"epoch {epoch} · {split} KID {run.data.metrics[f'{split}/kid']:.4f}"
+            where = " over seeds" if name == "seeds" else "" if best == epoch else f" of epoch {best}"
+            assert said == score + where
+
+
+def test_a_caption_of_scores_while_training_is_of_the_epoch_of_the_grid(gallery: Harness) -> None:
+    store = Store.open()
+    found = compare(store, ["slow", "small"])
+    assert found.score == "quality/kid"
+    tiles, _ = tiles_of(store, found, step=3)
+    (tile,) = [tile for tile in tiles if tile.row.name == "slow"]
+    score = store.history(run_named("slow").info.run_id, "quality/kid")[3]
+    assert tile.caption == ["slow", f"epoch 3 · validation KID {score:.4f}"]
 
 
 def test_the_picture_holds_the_logged_grids(gallery: Harness, filled: Path, tmp_path: Path) -> None:

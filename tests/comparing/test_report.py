@@ -53,6 +53,26 @@ def test_the_page_asks_for_nothing_and_shows_the_logged_grids(gallery: Harness, 
     assert {"small-0", "small-4"} <= set(page.cells)
 
 
+def test_a_run_has_the_same_colour_and_dash_everywhere_and_no_other_run_has_both(
+    gallery: Harness, tmp_path: Path
+) -> None:
+    out = tmp_path / "page.html"
+    said = gallery("compare", "slow", "quick", "seeds", "--study", "small", "--html", str(out))
+    assert said.code == 0, said.err
+    text = out.read_text(encoding="utf-8")
+    mark = re.compile(r'<svg class="mark".*?stroke="(#\w+)" stroke-width="4"(?: stroke-dasharray="([\d ]+)")?/>')
+    table, _, rest = text.partition('<section id="samples">')
+    listed = mark.findall(table)
+    assert len(set(listed)) == len(listed) == 8
+    assert mark.findall(rest.partition("</section>")[0]) == listed
+    dashes = {"": "solid", "9 9": "dash"}
+    figure = text.partition('id="figure-loss-generator"')[2].partition("</script>")[0]
+    drawn = re.findall(r'"line":\{"color":"(#\w+)","dash":"(\w+)"', figure)
+    assert set(drawn) <= {(colour, dashes[dash]) for colour, dash in listed}
+    assert len(drawn) == len(set(drawn)) >= 7
+    assert '"tick0":0,"dtick":1' in figure, "there is no epoch 1.5"
+
+
 def _pixels(data: bytes) -> bytes:
     import io
 

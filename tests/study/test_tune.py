@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,6 +21,7 @@ import yaml
 
 from harness import experiment as experiments
 from harness.gan import Report, Training
+from harness.pictures import load_image
 
 from ..commands import Harness, client, spawn, wait_for
 from .common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
@@ -66,7 +70,15 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["harness.best_trial"] == str(best.number)
     assert parent.data.tags["student"] == "mia"
-    assert parent.data.tags["mlflow.note.content"] == "first try"
+    description = parent.data.tags["mlflow.note.content"]
+    assert description.startswith("first try\n")
+    assert f"Best of 6 trials: trial {best.number}, validation kid {best.value:.4g}" in description
+    trial = runs("trial")[f"small-{best.number}"]
+    grids = [item.path for item in client().list_artifacts(trial.info.run_id, "samples")]
+    assert f"get-artifact?path={quote(grids[-1], safe='')}&run_uuid={trial.info.run_id}" in description
+    scores = {name: value for name, value in trial.data.metrics.items() if name.startswith(("quality/", "validation/"))}
+    assert "validation/kid" in scores
+    assert scores.items() <= parent.data.metrics.items()
     for path, value in best.params.items():
         assert parent.data.params[f"best_of_6.{path}"] == str(value)
     curve = {p.step: p.value for p in client().get_metric_history(parent.info.run_id, "best/kid")}
@@ -84,8 +96,13 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     assert page.count('class="plotly-graph-div"') == 5
     assert "cdn.plot.ly" not in page.replace("https://cdn.plot.ly/", "", page.count("topojson"))
     images = [item.path for item in client().list_artifacts(parent.info.run_id, "images")]
-    improvements = [n for n in range(6) if so_far[n] is not None and (n == 0 or so_far[n] != so_far[n - 1])]
-    assert {int(Path(path).name.split("+")[2]) for path in images} == set(improvements)
+    steps = {int(Path(path).name.split("+")[2]) for path in images}
+    assert steps == {4} | {int(Path(path).stem[-4:]) for path in grids}, "where it and runs of all four epochs draw"
+    newest = max(path for path in images if "+step+4+" in path and path.endswith(".png"))  # the one that the UI shows
+    drawn = client().download_artifacts(trial.info.run_id, grids[-1])
+    assert np.array_equal(
+        load_image(Path(client().download_artifacts(parent.info.run_id, newest))), load_image(Path(drawn))
+    )
 
     found = experiments.load(small / "mlruns" / "studies" / "small" / "best.yaml")
     logged = Path(client().download_artifacts(parent.info.run_id, "best.yaml")).read_text()
@@ -93,6 +110,41 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
     differences = experiments.load("small.yaml").with_values(best.params).differences(found)
     assert set(differences) <= {"name", "description"}
     assert harness("run", "mlruns/studies/small/best.yaml", "--dry-run").code == 0
+
+
+def test_a_dry_run_says_what_a_study_is_and_leaves_nothing(harness: Harness, small: Path) -> None:
+    before = sorted(small.rglob("*"))
+    said = harness("tune", "small.yaml", "--dry-run", "--trials", "7", "--epochs", "3", "--sampler", "random")
+    assert said.code == 0, said.err
+    assert said.out.splitlines() == [
+        "a trial: 60 images (experiment small), 3 epochs (command line)",
+        "  searched optimizer.lr  0.0001 to 0.01, logarithmic",
+        "           generator.latent  4 to 16, logarithmic, whole numbers",
+        "           discriminator.dropout  0 to 0.5",
+        "  trial    60 images, 3 epochs of 3 steps: 9 steps",
+        "  trials   7",
+        "  metric   kid on the validation images, 50 samples at the end of a trial; lower is better",
+        "  sampler  random, seed 0",
+        "  pruner   halving: from epoch 2 on, the best of 3 continues",
+    ]
+    assert sorted(small.rglob("*")) == before
+    refused = harness("tune", "--study", "small", "--dry-run")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+def test_the_first_line_says_how_long_a_trial_took_before(harness: Harness, small: Path) -> None:
+    from harness import trial_times
+
+    first = tune(harness, "--trials", "1", "--study", "first")
+    assert first.splitlines()[0] == "a trial: 60 images, 4 epochs (experiment small)"
+    assert re.search(r"^  time     .* in all; \d+ s for a complete trial \(median\)$", first, re.MULTILINE)
+    assert re.search(r"^1/1 ended", first, re.MULTILINE)
+    again = tune(harness, "--trials", "1", "--study", "second").splitlines()[0]
+    assert re.fullmatch(r"a trial: 60 images, 4 epochs \(experiment small\); one took \d+ s in an earlier study", again)
+    other = harness("tune", "small.yaml", "--dry-run", "--epochs", "2").out.splitlines()[0]
+    assert "one took" not in other, "trials of another length"
+    trial_times.file().write_text("damaged")
+    assert trial_times.recall("any") is None
 
 
 def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
@@ -619,12 +671,21 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
         if "best" in str(run.info.run_name):
             assert run.data.params["optimizer.lr"] == str(best.params["optimizer.lr"])
     own, found = (groups[f"small-{which}-tuning"].data.metrics["test/kid"] for which in ("own", "best"))
-    gain = client().get_run(parent.info.run_id).data.metrics["confirm/gain"]
+    confirmed = client().get_run(parent.info.run_id).data
+    assert not any(name.startswith("confirm") for name in confirmed.metrics), "a chart with one dot says nothing"
+    gain = float(confirmed.tags["harness.confirmed.gain"])
     assert gain == pytest.approx(own - found)
+    assert confirmed.tags["harness.confirmed"] in confirmed.tags["mlflow.note.content"]
+    header, *lines = Path(client().download_artifacts(parent.info.run_id, "confirm.csv")).read_text().splitlines()
+    assert header == "values,seeds,test kid,deviation,run"
+    assert [line.split(",")[0] for line in lines] == ["own", "best", "gain"]
+    assert lines[1].split(",")[2] == f"{found:.4f}"
     assert f"gain in test kid {gain:.4g}" in said
     count = len(children)
     tune(harness, *arguments)  # nothing is trained again
     assert len(runs("confirm")) == count
+    again = client().get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+    assert again.count("Confirmed under fresh seeds") == 1
     assert harness("sample", "small", "--count", "4", "--out", "best.png").code == 0  # of the best trial still
     assert "harness tune --study small" in harness("run", "--resume", "small").err
 

@@ -66,6 +66,10 @@ def test_it_draws_the_digits_that_are_asked_for(harness: Harness, tmp_path: Path
     assert harness("sample", "told", "--out", "x.npz", "--count", "12", "--seed", "5").code == 0
     np.testing.assert_array_equal(in_turn, np.load("x.npz")["images"])
     np.testing.assert_array_equal(in_turn, the_same)
+    for digits, count, drawn in (("2026", 4, year), ("7", 4, seven), ("7", 1, single)):
+        wish = ("--count", str(count), "--seed", "5", "--digits", digits)
+        assert harness("sample", "told", "--out", "x.npz", *wish).code == 0
+        np.testing.assert_array_equal(drawn, np.load("x.npz")["images"])
     assert (year != seven).any(axis=(1, 2)).all(), "another class is another image"
     assert len(mixed) == 5
     np.testing.assert_array_equal(mixed[-1], single[0])

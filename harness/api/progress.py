@@ -1,0 +1,224 @@
+"""Progress of what the Python API trains: one updated line in a notebook, a live line in a terminal, or nothing."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from harness.course import Display, Stage
+    from harness.gan import Report, Training
+    from harness.pictures import Picture
+    from harness.study import Standing, StudyDisplay, Tried
+
+Progress: TypeAlias = "bool | Display"
+REFRESH = 0.5  # seconds between two updates of a notebook's line
+
+
+def run_display(progress: Progress) -> Display:
+    """The display of a run. progress: True chooses by where Python runs, False shows nothing; or a Display."""
+    return cast("Display", _display(progress, "run"))
+
+
+def study_display(progress: Progress) -> StudyDisplay:
+    """The same of a study; see `run_display`."""
+    return cast("StudyDisplay", _display(progress, "study"))
+
+
+def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
+    if progress is False:
+        return QuietStudy()
+    if progress is not True:
+        return progress
+    if in_notebook():
+        return Notebook()
+    from rich.console import Console
+
+    from harness.display import StudyTerminal, Terminal
+
+    console = Console(stderr=True)
+    return Terminal(console) if kind == "run" else StudyTerminal(console)
+
+
+def say(display: Display, text: str) -> None:
+    """A line that stays: a notice may be replaced by the next one."""
+    getattr(display, "line", display.notice)(text)
+
+
+def close(display: Display) -> None:
+    """Leave the terminal as it was, where the display has changed it."""
+    getattr(display, "close", lambda: None)()
+
+
+@contextlib.contextmanager
+def closing(display: Display) -> Iterator[None]:
+    """`close` when an error ends what is inside."""
+    try:
+        yield
+    except BaseException:
+        close(display)
+        raise
+
+
+def finish(display: Display, text: str) -> None:
+    """Tell a display of this module how it all ended; the command line prints more than that."""
+    if isinstance(display, Notebook):
+        display.finished(text)
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter kernel, such as that of a notebook or of Colab."""
+    import sys
+
+    ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return ipython is not None and hasattr(ipython, "kernel")
+
+
+class QuietStudy:
+    """A display of runs and studies that shows nothing."""
+
+    def notice(self, text: str) -> None: ...
+
+    def started(self, training: Training, name: str) -> None: ...
+
+    def epoch(self, report: Report) -> None: ...
+
+    def stage(self, stage: Stage | None) -> None: ...
+
+    def grid(self, picture: Picture, epoch: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+    def trial(self, tried: Tried, standing: Standing) -> None: ...
+
+    def standing(self, standing: Standing) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Notebook:
+    """The display of a Jupyter cell: a bar, a line of text and the newest sample grid, in one updated output."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._lock = threading.Lock()
+        self._training: Training | None = None
+        self._report: Report | None = None
+        self._name, self._notice, self._picture = "", "", ""
+        self._started, self._first_step = 0.0, 0
+        self._standing: Standing | None = None
+        self._stop: threading.Event | None = None
+
+    def notice(self, text: str) -> None:
+        self._notice = text
+        self._update()
+
+    def started(self, training: Training, name: str) -> None:
+        self._training, self._name, self._report, self._notice = training, name, None, ""
+        self._started, self._first_step = time.monotonic(), training.steps
+        self._update()
+        self._stop = stop = threading.Event()
+
+        def refresh() -> None:
+            while not stop.wait(REFRESH):
+                self._update()
+
+        threading.Thread(target=refresh, name="progress", daemon=True).start()
+
+    def epoch(self, report: Report) -> None:
+        self._report = report
+
+    def stage(self, stage: Stage | None) -> None:
+        self._notice = stage or ""
+        self._update()
+
+    def grid(self, picture: Picture, epoch: int) -> None:
+        image = base64.b64encode(png(picture)).decode()
+        self._picture = f'<img alt="samples after epoch {epoch}" src="data:image/png;base64,{image}">'
+        self._update()
+
+    def ended(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+        self._update()
+        self._training = None
+
+    def trial(self, tried: Tried, standing: Standing) -> None:
+        self.standing(standing)
+
+    def standing(self, standing: Standing) -> None:
+        self._standing = standing
+        self._update()
+
+    def close(self) -> None:
+        self.ended()
+
+    def finished(self, text: str) -> None:
+        """The last line: how it ended."""
+        self.ended()
+        self._standing, self._notice = None, text
+        self._update()
+
+    def _update(self) -> None:
+        from IPython.display import HTML, display
+
+        with self._lock:
+            content = HTML(self._html())
+            if self._handle is None:
+                self._handle = display(content, display_id=True)
+            else:
+                self._handle.update(content)
+
+    def _html(self) -> str:
+        share, parts = self._progress()
+        bar = "" if share is None else f'<progress max="1" value="{share:.3f}"></progress> '
+        line = f"<div>{bar}{escape(' · '.join(part for part in parts if part))}</div>"
+        return f'<div class="harness-progress">{line}{self._picture}</div>'
+
+    def _progress(self) -> tuple[float | None, list[str]]:
+        from harness.display import brief_number, duration
+
+        parts: list[str] = []
+        share: float | None = None
+        if self._standing is not None:
+            now = self._standing
+            share = now.ended / now.total if now.total else None
+            parts += [f"trials {now.ended}/{now.total} ended", f"{now.pruned} pruned" if now.pruned else ""]
+            if now.best is not None and now.best.score is not None:
+                parts.append(f"best {now.metric} {now.best.score:.4f} (trial {now.best.number})")
+        training = self._training
+        if training is not None:
+            experiment = training.experiment
+            total, epochs = experiment.train.epochs * training.steps_per_epoch, experiment.train.epochs
+            parts += [self._name, f"epoch {min(training.steps // training.steps_per_epoch + 1, epochs)}/{epochs}"]
+            if self._report is not None:
+                metrics = self._report.metrics
+                score = metrics.get(f"quality/{experiment.ranking.metric}")
+                parts += [
+                    "" if score is None else f"{experiment.ranking.label} {score:.4f}",
+                    f"loss D {brief_number(metrics['loss/discriminator'])} G {brief_number(metrics['loss/generator'])}",
+                ]
+            if self._standing is None and total:
+                share = training.steps / total
+                steps = training.steps - self._first_step
+                if steps and training.steps < total:
+                    left = (time.monotonic() - self._started) / steps * (total - training.steps)
+                    parts.append(f"{duration(left)} left")
+        if self._notice:
+            parts.append(self._notice)
+        return share, parts
+
+
+def png(picture: Picture) -> bytes:
+    """A picture as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()

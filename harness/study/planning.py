@@ -1,0 +1,48 @@
+"""`tune --dry-run`: what a new study would search, and what a trial of it costs; nothing is trained or written."""
+
+from __future__ import annotations
+
+from harness import data
+from harness.dimensions import Choices, Dimension
+from harness.experiment import Experiment
+from harness.search import Search
+from harness.study.opening import REDUCTION, TRIALS, how
+from harness.study.settings import METRICS, based, metric_of
+from harness.study.wish import Wish
+
+
+def plan(experiment: Experiment, search: Search, wish: Wish, images: int | None = None) -> list[tuple[str, str]]:
+    """Rows of a label and a text. images: how many a trial trains on where its subset is null; None counts them.
+
+    Raises HarnessError for what a study would be refused for.
+    """
+    metric = metric_of(experiment, wish.metric)
+    base = based(experiment, search)
+    sampler, pruner, rung = how(search, wish, base.train.epochs)
+    count = base.data.subset or images or len(data.load(**base.data.model_dump()).train)
+    steps, epochs = count // (base.train.batch_size * base.train.discriminator_steps), base.train.epochs
+    rows = [("searched", f"{path}  {_shown(dimension)}") for path, dimension in search.space.items()]
+    rows = [(label if not index else "", text) for index, (label, text) in enumerate(rows)]
+    rows.append(
+        ("trial", f"{count:,} images, {_times(epochs, 'epoch')} of {_times(steps, 'step')}: {steps * epochs:,} steps")
+    )
+    rows.append(("trials", f"{wish.trials or TRIALS}"))
+    better = {"minimize": "lower is better", "maximize": "higher is better"}[wish.direction or METRICS[metric]]
+    where = "on the validation images, " if experiment.ranking.against_real else ""
+    rows.append(("metric", f"{metric} {where}{base.quality.samples:,} samples at the end of a trial; {better}"))
+    rows.append(("sampler", f"{sampler}, seed {experiment.train.seed}"))
+    pruned = f"{pruner}: from epoch {rung} on, the best of {REDUCTION} continues" if pruner == "halving" else pruner
+    rows.append(("pruner", pruned))
+    return rows
+
+
+def _shown(dimension: Dimension) -> str:
+    if isinstance(dimension, Choices):
+        return "one of " + ", ".join(str(value) for value in dimension.values)
+    low, high = dimension.nearest(dimension.low), dimension.nearest(dimension.high)
+    scale = ", logarithmic" if dimension.log else ""
+    return f"{low:g} to {high:g}{scale}{', whole numbers' if dimension.whole else ''}"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
