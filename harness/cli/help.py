@@ -28,8 +28,8 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Print all values of an experiment without training.", "harness run notebook --dry-run"),
     ),
     "tune": (
-        ("Run five trials of the default experiment.", "harness tune --trials 5"),
-        ("Continue the same study, up to eight trials in total.", "harness tune --trials 8"),
+        ("Run five trials of the default experiment, or continue up to five.", "harness tune --trials 5"),
+        ("Print what is searched and what a trial costs.", "harness tune --dry-run"),
         (
             "Search another range, in a study of its own.",
             "harness tune --study rates --trials 5 --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}'",
@@ -60,6 +60,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "sample": (
         ("Draw a grid of 100 images with the newest run.", "harness sample latest --out digits.png"),
         ("Draw 1,000 images into a NumPy archive.", "harness sample latest --count 1000 --out digits.npz"),
+        ("Draw sevens only.", "harness sample latest --digits 7 --out sevens.png"),
         ("Draw walks through latent space, as an animation.", "harness sample latest --interpolate --out walk.webp"),
     ),
     "write": (
