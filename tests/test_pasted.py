@@ -99,7 +99,7 @@ def test_the_lines_of_runs(
     lines = printed(finished)
     assert set(lines) == {"sample", "look"}, finished.out
     assert paste(lines["sample"]).code == 0
-    assert Path("digits.png").is_file()
+    assert Path("one-samples.png").is_file()
     assert paste(lines["look"]).code == 0
     assert [page.split(" run ")[1] for page in opened] == ["-one"]
 
@@ -107,13 +107,13 @@ def test_the_lines_of_runs(
         give_time_for_one_epoch(patch)
         stopped = harness("run", "tiny.yaml", "--name", "short", "--max-time", "1h", *QUIET, *there)
         assert stopped.code == 3, stopped.err
-        assert "STOPPED  short  1 of 3 epochs in" in stopped.out
+        assert "STOPPED  short  1 of 3 epochs\n" in stopped.out
         seeds = ("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--max-time", "1h", *QUIET, *there)
         replicates = harness(*seeds) if there else None
     lines = printed(stopped)
     assert set(lines) == {"sample", "look", "continue"}, stopped.out
     resumed = paste(lines["continue"])
-    assert "FINISHED  short  3 of 3 epochs, 2 of them in" in resumed.out, resumed.err
+    assert "FINISHED  short  3 of 3 epochs, 2 of them now\n" in resumed.out, resumed.err
     if replicates is not None:
         assert replicates.code == 3, replicates.err
         assert "2 seeds" in paste(printed(replicates)["continue"]).out
