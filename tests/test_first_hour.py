@@ -33,7 +33,7 @@ def clone(tmp_path: Path) -> Path:
     show = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip())
     (own / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(folder)]
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", str(folder)]
     subprocess.run([str(python), *install], check=True)
     (folder / ".venv" / ".ready").touch()  # so that `make` does not install six gigabytes again
     return folder
