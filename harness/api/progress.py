@@ -51,6 +51,11 @@ def say(display: Display, text: str) -> None:
     getattr(display, "line", display.notice)(text)
 
 
+def replaces_notices(display: Display) -> bool:
+    """Whether what comes next replaces a notice, as in a notebook or in a terminal; else each is a line that stays."""
+    return isinstance(display, Notebook) or bool(getattr(getattr(display, "console", None), "is_terminal", False))
+
+
 def close(display: Display) -> None:
     """Leave the terminal as it was, where the display has changed it."""
     getattr(display, "close", lambda: None)()

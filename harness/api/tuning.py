@@ -19,7 +19,7 @@ from harness.api.arguments import (
     store_at,
     tidy,
 )
-from harness.api.progress import Progress, close, closing, finish, say, study_display
+from harness.api.progress import Progress, close, closing, finish, replaces_notices, say, study_display
 from harness.api.session import session
 from harness.api.starting import as_file
 from harness.api.studies import Study
@@ -207,7 +207,8 @@ def _find(
             found, search = searches.load(source, changes)
             images, line = None, None
         else:
-            display.notice(LOADING)
+            if replaces_notices(display):  # elsewhere the line that says what a trial is comes first
+                display.notice(LOADING)
             from harness import small_data
 
             fit = small_data.fit(source, changes, searched=True)
