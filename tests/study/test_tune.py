@@ -257,11 +257,16 @@ def test_fused_trials_are_those_that_they_would_be_alone(harness: Harness, small
             "mlflow.parentRunId",
             "harness.best_epoch",
             "harness.best_kid",
+            "mlflow.note.content",  # has the best epoch, and the scores
         }
         assert one.data.tags.keys() == other.data.tags.keys()
         assert {k: v for k, v in one.data.tags.items() if k not in mine} == {
             k: v for k, v in other.data.tags.items() if k not in mine
         }
+        for run in (one, other):
+            note = run.data.tags["mlflow.note.content"]
+            assert "4 of 4 epochs" in note
+            assert f"run_uuid={run.info.run_id})" in note
         assert one.data.params == other.data.params
         assert one.data.metrics.keys() == other.data.metrics.keys()
         for metric in ("loss/discriminator", "loss/generator"):
