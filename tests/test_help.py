@@ -42,7 +42,7 @@ def call(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, database: Path, _data_cache: Path) -> Path:
-    """A working directory as it is after `harness run` and `harness tune`."""
+    """A working directory after `harness tune` and two `harness run`, the least that there is to compare."""
     folder = tmp_path_factory.mktemp("examples") / "work"
     (folder / "mlruns").mkdir(parents=True)
     (folder / "mlruns" / "mlflow.db").write_bytes(database.read_bytes())
@@ -54,6 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, database: Path, _data_cache
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert call("tune", "--trials", "3", "--no-system-metrics") == 0
         assert call("run", "--no-system-metrics") == 0
+        assert call("run", "--no-system-metrics", "--seed", "1") == 0
     return folder
 
 
