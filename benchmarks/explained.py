@@ -34,7 +34,7 @@ from harness.errors import HarnessError
 from harness.gan import Report, Training, from_uint8, sample_inputs
 from harness.gan.penalties import between, logits_and_slopes
 from harness.gan.training import TOTALS
-from harness.pictures import whole_or_nothing
+from harness.media.pictures import whole_or_nothing
 from harness.scoring import Scoring
 
 LOOKED_AT = 500  # images of each sort whose logits and slopes are kept, one by one

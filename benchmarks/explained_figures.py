@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from harness.gan.objectives import OBJECTIVES
-from harness.pictures import grid
+from harness.media.pictures import grid
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.data import load
 from harness.errors import HarnessError
-from harness.pictures import load_npz
+from harness.media.pictures import load_npz
 from harness.quality import Scorer, load_judge
 from harness.quality.agreement import agreement
 

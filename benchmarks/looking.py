@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from timing import alternate, print_table, report, spread
 
-from harness import experiment, pictures
+from harness import experiment
+from harness.media import pictures
 from harness.ports import free_port
 from harness.tracking import Store
 

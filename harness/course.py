@@ -14,11 +14,12 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness import checkpoints, data, pictures, provenance, recall
+from harness import checkpoints, data, provenance, recall
 from harness.checkpoints import Checkpoint
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, sample_inputs
+from harness.media import pictures
 from harness.quality import Ranked
 from harness.scoring import Scoring, Split
 from harness.stopping import Deadline, stopped_by

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.status import Status
 from rich.text import Text
 
-from harness import output, pictures
+from harness import output
+from harness.media import pictures
 from harness.remaining import Remaining
 
 if TYPE_CHECKING:

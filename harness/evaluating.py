@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness import changes, data, pictures, recall, records
+from harness import changes, data, recall, records
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
+from harness.media import pictures
 from harness.quality import Ranked
 from harness.ranking import ranking_of
 from harness.scoring import Scoring, Split

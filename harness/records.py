@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
-from harness import commands, pictures, ranking
+from harness import commands, ranking
 from harness.errors import HarnessError
+from harness.media import pictures
 from harness.output import to_stderr
 from harness.ranking import KID, Ranking
 from harness.tracking import Store, seconds_of

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import changes, pictures, provenance, recall, records, running
+from harness import changes, provenance, recall, records, running
 from harness.changes import Recorded
 from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.gan import generate, resolved_population, sample_inputs
+from harness.media import pictures
 from harness.ranking import Ranking
 from harness.stopping import interruptions
 from harness.together import Plan, run_together

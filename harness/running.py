@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import pictures, provenance, recall, records
+from harness import provenance, recall, records
 from harness.changes import Recorded
 from harness.checkpoints import Checkpoint
 from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.networks import fitting
+from harness.media import pictures
 from harness.preparing import prepare as prepare
 from harness.scoring import Scoring
 from harness.stopping import interruptions

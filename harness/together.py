@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness import pictures, provenance, running
+from harness import provenance, running
 from harness.changes import Recorded
 from harness.course import Course, Display, Options, Outcome, Stage, staged, truthful
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
+from harness.media import pictures
 from harness.quality import Ranked
 from harness.running import Interrupted
 from harness.scoring import Scoring

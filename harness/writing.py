@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from harness import animations, pictures, recall
+from harness import recall
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
 from harness.gan.draws import sample_noise, told
-from harness.lettering import DIGITS, page
+from harness.media import animations, pictures
+from harness.media.typesetting import DIGITS, page
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def write_to(
 ) -> None:
     """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
 
-    style: see `digits`. paper, scale, seed: see `harness.lettering`. An animation takes 0.3 s a sign, ten seconds at
-    the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
+    style: see `digits`. paper, scale, seed: see `harness.media.typesetting`. An animation takes 0.3 s a sign, ten
+    seconds at the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
     """
     described, drawer = writer(store, run, weights, raw=raw, notice=notice)
     wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]

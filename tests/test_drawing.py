@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import pictures
-from harness.pictures import Picture
+from harness.media import pictures
+from harness.media.pictures import Picture
 
 from .commands import Harness, Server, client, frames_of, only_run, size_of
 

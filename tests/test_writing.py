@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from harness.experiment import Experiment
 from harness.gan.draws import sample_noise
-from harness.lettering import ASCENT, DESCENT, PITCH
-from harness.pictures import Picture
+from harness.media.pictures import Picture
+from harness.media.typesetting import ASCENT, DESCENT, PITCH
 from harness.writing import digits
 
 from .commands import Harness, frames_of, size_of

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from harness import comparing
-    from harness.pictures import Picture
+    from harness.media.pictures import Picture
     from harness.tracking import Store
 
 
@@ -72,7 +72,8 @@ class Comparison:
 
         Raises HarnessError for another suffix, or where the file cannot be written. Returns the path.
         """
-        from harness import comparing, pictures
+        from harness import comparing
+        from harness.media import pictures
 
         path = Path(path)
         if path.suffix not in {".html", ".png"}:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.api.progress import png
 
 if TYPE_CHECKING:
-    from harness.pictures import Picture
+    from harness.media.pictures import Picture
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 if TYPE_CHECKING:
     from harness.course import Display, Stage
     from harness.gan import Report, Training
-    from harness.pictures import Picture
+    from harness.media.pictures import Picture
     from harness.study import Standing, StudyDisplay, Tried
 
 Progress: TypeAlias = "bool | Display"

@@ -47,7 +47,7 @@ class Samples:
         """
         import numpy as np
 
-        from harness import pictures
+        from harness.media import pictures
 
         path = Path(path)
         if path.suffix not in {".png", ".npz"}:
@@ -62,7 +62,7 @@ class Samples:
     def _picture(self) -> npt.NDArray[np.uint8]:
         import torch
 
-        from harness import pictures
+        from harness.media import pictures
 
         images = torch.from_numpy(self.images)
         return pictures.grid(images.unsqueeze(1) if images.dim() == 3 else images, self.columns)

@@ -64,7 +64,7 @@ def compare(
         tiles, more = comparing.tiles_of(store, found, step=step)
         notices += more
         if picture:
-            from harness import pictures
+            from harness.media import pictures
 
             with pictures.writing(picture, "--picture"):
                 pictures.save_png(picture, comparing.sheet(tiles))

@@ -145,7 +145,7 @@ def write(
     """
     if out.suffix not in {".png", ".gif", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
-    from harness.lettering import lines_for
+    from harness.media.typesetting import lines_for
 
     lines = lines_for(out, text, rows, scale)
     store = store_at(tracking_uri)

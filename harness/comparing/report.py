@@ -11,7 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from harness import pictures
 from harness._version import __version__
 from harness.comparing import table
 from harness.comparing.coordinates import coordinates
@@ -19,6 +18,7 @@ from harness.comparing.curves import FIRST, Curve
 from harness.comparing.looks import colour, dash, is_wide, mark
 from harness.comparing.selection import Comparison
 from harness.comparing.tiles import Tile
+from harness.media import pictures
 from harness.tracking import Store
 
 PARAMS = 12  # columns of the table, at most; a list below it has all

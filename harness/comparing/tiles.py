@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import pictures, records
+from harness import records
 from harness.comparing.selection import Comparison, Row
 from harness.errors import HarnessError
+from harness.media import pictures
 from harness.records import Grid
 from harness.tracking import Store
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from harness import pictures
+from harness.media import pictures
 from harness.tracking import RunLog
 from harness.tracking import store as store_module
 from harness.tracking.liveness import this_process

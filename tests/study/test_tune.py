@@ -21,7 +21,7 @@ import yaml
 
 from harness import experiment as experiments
 from harness.gan import Report, Training
-from harness.pictures import load_image
+from harness.media.pictures import load_image
 
 from ..commands import Harness, client, spawn, wait_for
 from .common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study

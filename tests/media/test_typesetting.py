@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.errors import HarnessError
-from harness.lettering import ASCENT, DESCENT, MARGIN, PITCH, SPACE, lines_for, page
-from harness.pictures import Picture
+from harness.media.pictures import Picture
+from harness.media.typesetting import ASCENT, DESCENT, MARGIN, PITCH, SPACE, lines_for, page
 
 SCALE = 4
 

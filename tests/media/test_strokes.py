@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.pen import INK, MARKS, PAD, Drawn, pen_width
-from harness.pictures import Picture
+from harness.media.pictures import Picture
+from harness.media.strokes import INK, MARKS, PAD, Drawn, pen_width
 
 PEN, TALL = 2.5, 20.0
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.pictures import Picture
+from harness.media.pictures import Picture
 
 Floats = npt.NDArray[np.float32]
 Random = np.random.Generator

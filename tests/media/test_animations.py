@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import animations
 from harness.errors import HarnessError
-from harness.pictures import Picture
+from harness.media import animations
+from harness.media.pictures import Picture
 
-from .commands import frames_of
+from ..commands import frames_of
 
 
 def noise(count: int, *shape: int) -> list[Picture]:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from harness import pictures
 from harness.errors import HarnessError
+from harness.media import pictures
 
 
 def numbered(count: int, channels: int = 1) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.pictures import Picture, whole_or_nothing
+from harness.media.pictures import Picture, whole_or_nothing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

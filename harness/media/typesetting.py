@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import HarnessError
-from harness.pen import INK, MARKS, PAD, TALL, Drawn, Floats, Random, pen_width, shade
-from harness.pictures import Picture
+from harness.media.pictures import Picture
+from harness.media.strokes import INK, MARKS, PAD, TALL, Drawn, Floats, Random, pen_width, shade
 
 DIGITS = "0123456789"
 

@@ -1,0 +1,1 @@
+"""Pictures, animations and typeset digits. Needs neither torch nor a tracker."""
