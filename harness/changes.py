@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.data import Images, Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.own import Source, find_module, source_of
+from harness.experiment.custom import Source, find_module, source_of
 
 DATASET, JUDGE, CHANGED = "harness.dataset", "harness.judge", "harness.changed"
 _DATA, _CODE = "harness.data.", "harness.code."

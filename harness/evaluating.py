@@ -13,9 +13,9 @@ import torch
 from harness import changes, data, recall, records
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
+from harness.experiment.scores import ranking_of
 from harness.media import pictures
 from harness.quality import Ranked
-from harness.ranking import ranking_of
 from harness.scoring import Scoring, Split
 from harness.tracking import Store
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness import changes, data, trust
+from harness import changes, data
 from harness.changes import Recorded
 from harness.course import Display
-from harness.experiment import Experiment
+from harness.experiment import Experiment, trust
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
 from harness.scoring import Scoring, judged

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
-from harness import commands, ranking
+from harness import commands
 from harness.errors import HarnessError
+from harness.experiment import scores as ranking
+from harness.experiment.scores import KID, Ranking
 from harness.media import pictures
 from harness.output import to_stderr
-from harness.ranking import KID, Ranking
 from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:

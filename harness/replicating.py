@@ -17,9 +17,9 @@ from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
+from harness.experiment.scores import Ranking
 from harness.gan import generate, resolved_population, sample_inputs
 from harness.media import pictures
-from harness.ranking import Ranking
 from harness.stopping import interruptions
 from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store, notes

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from harness.data import Images, Splits, load_split, tenths
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.scores import CHANNELS
 from harness.gan import generate, generate_all, sample_inputs
 from harness.quality import FEWEST, Judge, ModeScorer, Ranked, Scorer, load_judge
-from harness.ranking import CHANNELS
 
 Split = Literal["validation", "test"]
 _NOISE = {"validation": 1, "test": 2}  # parts of the stream `samples`: what was chosen on one is not scored on it

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.environment import cache_folder
 from harness.experiment import Experiment
-from harness.search import Search
+from harness.experiment.search_space import Search
 
 MOST = 100  # kinds of trials to remember
 _LABELS = ("name", "project", "description", "train.seed")  # leaves that cost nothing

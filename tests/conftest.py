@@ -11,9 +11,9 @@ from typing import Any
 import mlflow
 import pytest
 
-from harness import cli, trust
+from harness import cli
 from harness import experiment as experiments
-from harness.experiment import Experiment
+from harness.experiment import Experiment, trust
 
 from .commands import Harness, Said, Server
 from .faults_lib.runs import save_small_models, undisturbed

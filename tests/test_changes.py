@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import changes, running, trust
+from harness import changes, running
 from harness.course import Options, Quiet
 from harness.errors import HarnessError
+from harness.experiment import trust
 from harness.together import Plan, run_together
 from harness.tracking import Store
 

@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli.completion import DATA_SETS
 from harness.data.sources import DATASETS
-from harness.ranking import RANKINGS
+from harness.experiment.scores import RANKINGS
 
 from .commands import client
 

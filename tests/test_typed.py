@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import data, search, small_data
+from harness import data, small_data
 from harness import experiment as experiments
 from harness.errors import HarnessError
-from harness.keys import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
+from harness.experiment import search_space
+from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
 
 from .commands import Harness, client, run_named
 from .study.common import QUIET, SMALL, runs, the_study
@@ -292,11 +293,11 @@ def test_a_file_has_chosen_for_its_own_data_set_and_not_for_another(tmp_path: Pa
 def test_the_budget_of_another_data_set_gives_way(tmp_path: Path) -> None:
     overrides = of(folder(tmp_path / "some", 40, 3))
     fit = small_data.fit("default", overrides, searched=True)
-    experiment, found = search.load("default", overrides, fit.values, fit.images)
+    experiment, found = search_space.load("default", overrides, fit.values, fit.images)
     assert found.budget == {"train.epochs": 3}
     assert found.describe_trial(experiment, fit.images).startswith("all 20 training images")
     with pytest.raises(HarnessError, match=r"data\.subset of a trial is 500, but 20 are left to train on"):
-        search.load("default", [*overrides, "search_budget.data.subset=500"], fit.values, fit.images)
+        search_space.load("default", [*overrides, "search_budget.data.subset=500"], fit.values, fit.images)
     with pytest.raises(HarnessError, match=r"data\.subset is 500, but 20 are left to train on"):
         small_data.fit("default", [*overrides, "data.subset=500"], searched=True)
 

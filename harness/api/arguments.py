@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import commands
 from harness.errors import HarnessError, NoStoreError
-from harness.keys import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, why_not_a_key
 from harness.output import to_stderr
 
 if TYPE_CHECKING:

@@ -197,7 +197,7 @@ class Run:
 
         from harness import records
         from harness.display import duration
-        from harness.ranking import of_params
+        from harness.experiment.scores import of_params
 
         found = records.summary(self.mlflow_run)
         ranking = of_params(self.mlflow_run.data.params)

@@ -6,8 +6,8 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-from harness import trust
 from harness.environment import check_working_directory, prepare_environment
+from harness.experiment import trust
 
 
 @contextlib.contextmanager

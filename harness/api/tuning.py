@@ -28,7 +28,7 @@ from harness.stopping import Deadline
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
-    from harness.search import Search
+    from harness.experiment.search_space import Search
     from harness.study import StudyDisplay
     from harness.study.settings import Direction
 
@@ -199,8 +199,8 @@ def _find(
 
     MNIST has images in plenty: nothing is counted, PyTorch is not loaded, and the line is there at once.
     """
-    from harness import search as searches
     from harness import trial_times
+    from harness.experiment import search_space as searches
 
     with as_file(experiment or "default") as source:
         if _is_mnist(source, changes):

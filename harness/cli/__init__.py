@@ -8,13 +8,14 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import output, trust
+from harness import output
 from harness._version import __version__
 from harness.cli import comparing, completion, drawing, looking, searching, serving, shells, training, upkeep
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.cli.help import CommandGroup, DocumentedCommand
 from harness.environment import check_working_directory, prepare_environment
 from harness.errors import HarnessError, redact
+from harness.experiment import trust
 
 
 def main() -> NoReturn:

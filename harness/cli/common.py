@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands, output, trust
+from harness import commands, output
 from harness.api.arguments import seconds_of as seconds_of
 from harness.api.arguments import store_at as store_at
 from harness.api.arguments import tidy as tidy
 from harness.errors import redact
+from harness.experiment import trust
 from harness.stopping import on_hangup, terminate
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.commands import STORE
-from harness.ranking import RANKINGS
+from harness.experiment.scores import RANKINGS
 from harness.uris import database_of
 
 Items = Iterable[CompletionItem[str]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness import commands, trust
+from harness import commands
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     allow_changes_option,
@@ -20,6 +20,7 @@ from harness.cli.common import (
     tracking_uri_option,
 )
 from harness.errors import HarnessError, NoStoreError, nearest
+from harness.experiment import trust
 
 
 @click.command(short_help="List recent runs with status, losses and scores.")
@@ -50,7 +51,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
         click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
         return
     from harness.display import duration
-    from harness.ranking import among
+    from harness.experiment.scores import among
     from harness.tables import print_table
 
     ranked = among(name for row in found for name in row["metrics"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.comparing.selection import Comparison
-from harness.ranking import RANKINGS
+from harness.experiment.scores import RANKINGS
 from harness.tracking import Store
 
 MOST = 20  # runs whose curves are drawn

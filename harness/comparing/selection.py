@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness import ranking as rankings
 from harness import records
 from harness.errors import DeletedRunError, HarnessError, nearest
-from harness.ranking import RANKINGS, Ranking
+from harness.experiment import scores as rankings
+from harness.experiment.scores import RANKINGS, Ranking
 from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:

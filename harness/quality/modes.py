@@ -12,10 +12,10 @@ from torch import Tensor
 
 from harness.data import digit_frequencies
 from harness.errors import HarnessError
+from harness.experiment.scores import MODE_KL, Ranking
 from harness.quality.judge import Judge, by
 from harness.quality.ranked import Ranked
 from harness.quality.scorer import some_of
-from harness.ranking import MODE_KL, Ranking
 
 DIGITS, CHANNELS = 10, 3
 MODES = DIGITS**CHANNELS

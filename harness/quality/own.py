@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.own import find_module
+from harness.experiment.custom import find_module
 from harness.quality.judge import Judge
 
 

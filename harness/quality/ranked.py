@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from harness.ranking import Ranking
+from harness.experiment.scores import Ranking
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from harness.data import Images
 from harness.errors import HarnessError
+from harness.experiment.scores import KID, Ranking
 from harness.quality import scores
 from harness.quality.cache import remembered
 from harness.quality.judge import Judge, by
 from harness.quality.ranked import Ranked
-from harness.ranking import KID, Ranking
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
 MANY = 20_000  # images to look at: more than these take long enough for a word about it

@@ -8,15 +8,15 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from harness import changes, commands, provenance, recall, running, trust
+from harness import changes, commands, provenance, recall, running
 from harness.changes import Recorded
 from harness.course import Display
 from harness.errors import HarnessError, nearest
-from harness.experiment import Experiment
+from harness.experiment import Experiment, trust
+from harness.experiment.custom import Source
+from harness.experiment.search_space import Search
 from harness.gan import resolved_population
-from harness.own import Source
 from harness.scoring import Scoring
-from harness.search import Search
 from harness.study import parent as parents
 from harness.study import storage as storages
 from harness.study.listing import summaries

@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness import provenance, records
 from harness.course import Display, Status
-from harness.dimensions import Range, Value
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
+from harness.experiment.dimensions import Range, Value
 from harness.study import plots
 from harness.study.settings import Settings
 from harness.study.trials import Trials, best, counts, value_of

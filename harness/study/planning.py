@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness import data
-from harness.dimensions import Choices, Dimension
 from harness.experiment import Experiment
-from harness.search import Search
+from harness.experiment.dimensions import Choices, Dimension
+from harness.experiment.search_space import Search
 from harness.study.opening import REDUCTION, TRIALS, how
 from harness.study.settings import METRICS, based, metric_of
 from harness.study.wish import Wish

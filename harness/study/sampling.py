@@ -14,8 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.dimensions import Dimension, Range, Value
-from harness.search import Search
+from harness.experiment.dimensions import Dimension, Range, Value
+from harness.experiment.search_space import Search
 from harness.study.settings import Settings
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from harness import experiment as experiments
-from harness import search as searches
-from harness.dimensions import Value
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.search import Search
+from harness.experiment import search_space as searches
+from harness.experiment.dimensions import Value
+from harness.experiment.search_space import Search
 
 Direction = Literal["minimize", "maximize"]
 

@@ -77,7 +77,9 @@ def standing(trials: Trials, total: int) -> Standing:
     every = [trial for trial in trials.all() if counts(trial)]
     states = [trial.state for trial in every]
     found = best(trials.study)
-    own = next((t for t in every if t.user_attrs.get("harness.own") and t.state == TrialState.COMPLETE), None)
+    own = next(
+        (t for t in every if t.user_attrs.get("harness.experiment.custom") and t.state == TrialState.COMPLETE), None
+    )
     return Standing(
         metric=trials.settings.metric,
         asked=total,

@@ -195,7 +195,7 @@ class Trials:
         claims: list[Claim] = []
         with self.deciding(), asking():
             if not self.all():
-                self.study.enqueue_trial(own_values(self.settings), user_attrs={"harness.own": True})
+                self.study.enqueue_trial(own_values(self.settings), user_attrs={"harness.experiment.custom": True})
             self._sweep()
             begun = any(_waits_again(trial) for trial in self.all())
             while len(claims) < at_most and self._room(total):
@@ -389,7 +389,7 @@ def value_of(trial: FrozenTrial) -> float:
 def experiment_of(settings: Settings, values: Mapping[str, Any]) -> Experiment:
     """What a trial trains. Raises HarnessError where its values do not go together.
 
-    Where code of the user's own is searched, its names come from the storage: see `harness.trust`.
+    Where code of the user's own is searched, its names come from the storage: see `harness.experiment.trust`.
     """
     return settings.search.experiment(settings.base, values)
 

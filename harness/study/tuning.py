@@ -14,9 +14,9 @@ from harness.course import Display, Quiet, Status, truthful
 from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.search_space import Search
 from harness.files import safe_file_name
 from harness.scoring import Scoring
-from harness.search import Search
 from harness.stopping import interruptions
 from harness.study import parent as parents
 from harness.study import storage as storages

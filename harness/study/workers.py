@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from harness import output, trust
+from harness import output
 from harness.course import Display, Quiet
 from harness.errors import HarnessError
+from harness.experiment import trust
 from harness.scoring import Scoring
 from harness.stopping import interruptions, on_hangup, terminate
 from harness.study import storage as storages

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from harness import ranking
 from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
+from harness.experiment import scores
 from harness.files import safe_file_name
 from harness.tracking import artifacts, lookup, notes, pages, registry, sweeping, views
 from harness.tracking.creating import create_once
@@ -326,7 +326,7 @@ class Store:
         and for a server without a registry.
         """
         tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
-        score = ranking.of_params(run.data.params).metric
+        score = scores.of_params(run.data.params).metric
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"harness.test_{score}"] = str(value)
         with self._asking():

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.ranking import Ranking, among, of_params
+from harness.experiment.scores import Ranking, among, of_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,7 +9,7 @@ import pytest
 
 from harness.comparing.coordinates import coordinates
 from harness.comparing.selection import Comparison, Row
-from harness.ranking import KID
+from harness.experiment.scores import KID
 
 SCORES = (0.01, 0.02, 0.5)
 PARAMS = (

@@ -8,7 +8,7 @@ import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from harness.search import Choices, Range, Search
+from harness.experiment.search_space import Choices, Range, Search
 from harness.study.settings import Settings
 from harness.study.storage import open_storage
 

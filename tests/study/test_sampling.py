@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.experiment import Experiment
-from harness.search import Range, Search
+from harness.experiment.search_space import Range, Search
 from harness.study.sampling import grid, quasi_random
 from harness.study.settings import SAMPLERS
 from harness.study.storage import open_storage

@@ -606,12 +606,12 @@ def test_classes_are_not_searched_by_with_a_judge_that_tells_none(harness: Harne
 @pytest.fixture
 def study_of_one(small: Path) -> None:
     """A study with one trial that nobody had to train."""
-    from harness import search
+    from harness.experiment import search_space
     from harness.study.settings import Settings
     from harness.study.storage import open_storage
     from harness.study.trials import Trials
 
-    experiment, found = search.load("small.yaml")
+    experiment, found = search_space.load("small.yaml")
     settings = Settings(experiment, found, "kid", "minimize", "tpe", "halving", 2, 3, 1, 20)
     root = small / "mlruns"
     trials = Trials.create(open_storage(None, root, ""), "small", settings, root)

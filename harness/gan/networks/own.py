@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from harness.errors import HarnessError, brief
+from harness.experiment.custom import find_module
 from harness.gan.networks.layers import buffers_kept
-from harness.own import find_module
 
 TRIED = 2  # images, or packs of them, that a network is tried on
 

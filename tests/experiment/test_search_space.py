@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from harness import experiment as experiments
-from harness import search
-from harness.dimensions import Choices, Dimension, Range
 from harness.errors import HarnessError
+from harness.experiment import search_space
+from harness.experiment.dimensions import Choices, Dimension, Range
 from harness.gan.population import shape
 
 
-def load(path: Path, *overrides: str) -> search.Search:
-    return search.load(path, overrides)[1]
+def load(path: Path, *overrides: str) -> search_space.Search:
+    return search_space.load(path, overrides)[1]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def load(path: Path, *overrides: str) -> search.Search:
         (["search_budget.train.epoch=2"], "unknown key train.epoch; did you mean train.epochs"),
         (["search_budget.train.epochs=0"], "train.epochs is 0"),
         (["search_budget.optimizer.lr=0.1"], "in search and in search_budget"),
-        (["search=4"], "expected search.PATH=..."),
+        (["search=4"], "expected search_space.PATH=..."),
         (["search_prune_from=0"], "search_prune_from is 0; expected an epoch"),
         (["search_prune_from=soon"], "search_prune_from is 'soon'; expected an epoch"),
     ],
@@ -85,7 +85,7 @@ PENALISED = ["discriminator.dropout=0", "search.objective.r1=[0, 0.1, 1]"]
 
 
 def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> None:
-    experiment, found = search.load(tiny_file, PENALISED)
+    experiment, found = search_space.load(tiny_file, PENALISED)
     assert found.own(experiment) == {"objective.r1": 0}
     tried = [found.experiment(experiment, {"objective.r1": value}) for value in (0, 0.1, 1)]
     assert [each.objective.penalties for each in tried] == [(), ("r1",), ("r1",)]
@@ -94,7 +94,7 @@ def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> Non
 
 def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> None:
     changes = ["search.generator.kind=[mlp, conv, residual]", "search.objective.kind=[non-saturating, hinge]"]
-    experiment, found = search.load(tiny_file, changes)
+    experiment, found = search_space.load(tiny_file, changes)
     assert found.own(experiment) == {"generator.kind": "mlp", "objective.kind": "non-saturating"}
     mlp = found.experiment(experiment, {"generator.kind": "mlp", "objective.kind": "hinge"})
     assert mlp.generator == experiment.generator, "the kind that it has brings nothing new"
@@ -107,7 +107,7 @@ def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> Non
 def test_options_of_ones_own_network_may_be_searched(tiny_file: Path) -> None:
     own = ["generator.kind=networks:G", "generator.width=8", "generator.slope=0.2", "generator.norm=batch"]
     ranges = ["search.generator.width={low: 4, high: 16}", "search.generator.slope={low: 0, high: 0.5}"]
-    experiment, found = search.load(tiny_file, [*own, *ranges, "search.generator.norm=[batch, group]"])
+    experiment, found = search_space.load(tiny_file, [*own, *ranges, "search.generator.norm=[batch, group]"])
     assert found.space == {
         "generator.width": Range(4, 16, whole=True),
         "generator.slope": Range(0, 0.5),
@@ -159,15 +159,15 @@ def test_the_file_may_nest_its_paths_and_overrides_come_last(tiny_file: Path) ->
 
 def test_the_experiments_own_values_are_taken_to_where_the_space_is(tiny_file: Path) -> None:
     tiny_file.write_text(tiny_file.read_text().replace("lr: 1e-3", "lr: 0.5").replace("latent: 8", "latent: 64"))
-    experiment, found = search.load(tiny_file)
+    experiment, found = search_space.load(tiny_file)
     assert found.own(experiment) == {"optimizer.lr": 1e-2, "generator.latent": 64, "discriminator.dropout": 0.3}
 
 
 def test_a_leaf_without_a_value_has_none_to_begin_with(tiny_file: Path) -> None:
     override = "search.train.ema_half_life={low: 100, high: 10000, log: true}"
-    experiment, found = search.load(tiny_file, [override])
+    experiment, found = search_space.load(tiny_file, [override])
     assert found.own(experiment) == {}
-    experiment, found = search.load(tiny_file, ["search.train.ema_half_life=[null, 100]"])
+    experiment, found = search_space.load(tiny_file, ["search.train.ema_half_life=[null, 100]"])
     assert found.own(experiment) == {"train.ema_half_life": None}
 
 
@@ -197,7 +197,7 @@ def test_the_points_of_a_range_reach_both_ends() -> None:
 
 def test_the_bundled_experiments_can_be_searched() -> None:
     for name in experiments.known():
-        experiment, found = search.load(name)
+        experiment, found = search_space.load(name)
         assert found.own(experiment).keys() == found.space.keys(), name
 
 
@@ -231,13 +231,13 @@ def budget_file(tiny_file: Path) -> Path:
     ],
 )
 def test_a_trial_is_described_with_where_that_comes_from(budget_file: Path, overrides: list[str], line: str) -> None:
-    experiment, found = search.load(budget_file, overrides)
+    experiment, found = search_space.load(budget_file, overrides)
     assert found.describe_trial(experiment) == line
 
 
 def test_the_command_line_sets_the_budget_of_trials_and_the_full_experiment_keeps_the_files(budget_file: Path) -> None:
     overrides = ["train.epochs=1", "data.subset=40", "optimizer.eps=1e-5", "train.batch_size=10"]
-    experiment, found = search.load(budget_file, overrides)
+    experiment, found = search_space.load(budget_file, overrides)
     assert found.budget == {"train.epochs": 1, "data.subset": 40, "optimizer.eps": 1e-5}
     full = experiment.leaves()
     assert [full[leaf] for leaf in ("train.epochs", "data.subset", "optimizer.eps")] == [3, 60, 1e-8]
@@ -257,12 +257,14 @@ def test_a_range_from_the_command_line_takes_a_leaf_out_of_the_files_budget(budg
 
 def test_a_value_from_the_command_line_replaces_a_dimension(budget_file: Path) -> None:
     latent = "search.generator.latent=[4, 8]"
-    experiment, found = search.load(budget_file, ["optimizer.lr=0.5", latent])
+    experiment, found = search_space.load(budget_file, ["optimizer.lr=0.5", latent])
     assert found.space.keys() == {"generator.latent"}
     assert (found.fixed, experiment.optimizer.lr) == ({"optimizer.lr": 0.5}, 0.5)
     with pytest.raises(HarnessError, match=r"nothing is left to search: optimizer\.lr have one value"):
         load(budget_file, "optimizer.lr=0.5")
-    experiment, found = search.load(budget_file, ["optimizer.lr=2e-4", "search.optimizer.lr={low: 1e-4, high: 0.5}"])
+    experiment, found = search_space.load(
+        budget_file, ["optimizer.lr=2e-4", "search.optimizer.lr={low: 1e-4, high: 0.5}"]
+    )
     assert found.space["optimizer.lr"] == Range(1e-4, 0.5)
     assert found.own(experiment) == {"optimizer.lr": 2e-4}, "beside a range it is what the first trial tries"
 

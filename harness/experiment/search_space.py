@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import experiment as experiments
-from harness import trust
-from harness.dimensions import Choices, Dimension, Range, Value
 from harness.errors import HarnessError
-from harness.experiment import Experiment, scalar_types, shown, unknown
+from harness.experiment import Experiment, scalar_types, shown, trust, unknown
+from harness.experiment.dimensions import Choices, Dimension, Range, Value
 
 DEFAULT: Mapping[str, Any] = {
     "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},

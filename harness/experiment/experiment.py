@@ -19,8 +19,8 @@ from harness.experiment.networks import (
     kind_of,
     tag_of,
 )
+from harness.experiment.scores import Ranking, ranking_of
 from harness.experiment.sections import Augment, Data, Objective, Optimizer, Quality, Track, Train
-from harness.ranking import Ranking, ranking_of
 
 NETWORKS = ("generator", "discriminator")
 _COUNTED = {"data": {"validation": 0}, "quality": {"samples": 26_000}}  # where modes are counted, and nothing is told

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from harness import trust
 from harness.errors import HarnessError, brief
+from harness.experiment import trust
 
 
 class Source(NamedTuple):
@@ -64,7 +64,7 @@ def find_module(path: str, where: str) -> type[nn.Module]:
     """The torch module `package.module:Class`, found on Python's path or from the working directory.
 
     where: the leaf that names it, for messages. Raises HarnessError where it cannot be imported, is no torch module, or
-    was named by a store and is not trusted (`harness.trust`).
+    was named by a store and is not trusted (`harness.experiment.trust`).
     """
     trust.check(path, where)
     module_name, _, class_name = path.partition(":")

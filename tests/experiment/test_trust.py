@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from harness import experiment as experiments
-from harness import trust
 from harness.errors import HarnessError
-from harness.own import find_module
+from harness.experiment import trust
+from harness.experiment.custom import find_module
 from harness.quality import load_judge
 from harness.study import workers
 
-from .commands import Harness, only_run, run_named
-from .study.common import QUIET, optuna_trials, runs, the_study
+from ..commands import Harness, only_run, run_named
+from ..study.common import QUIET, optuna_trials, runs, the_study
 
 NETWORKS = """
 import math
@@ -119,7 +119,7 @@ def test_the_networks_of_a_stored_run_are_not_imported_without_trust(harness: Ha
 
 
 def test_a_study_names_code_too(harness: Harness, code: Path) -> None:
-    from .study.common import SMALL
+    from ..study.common import SMALL
 
     searched = "search:\n  optimizer.lr: {low: 1e-4, high: 1e-2, log: true}\n"
     text = SMALL.partition("search:")[0] + searched
@@ -189,11 +189,11 @@ def test_strictly_whatever_the_user_has_not_named_is_refused(policy: trust.Polic
 
 
 def test_choices_of_a_search_in_the_users_file_are_given(policy: trust.Policy, code: Path) -> None:
-    from harness import search
+    from harness.experiment import search_space
 
     policy.strict = True
     choices = ["search.generator.kind=[mlp, 'deploy:Generator']", "search_budget.quality.judge=deploy:Judge"]
-    search.load("tiny.yaml", choices)
+    search_space.load("tiny.yaml", choices)
     assert policy.given == {"deploy:Generator", "deploy:Judge"}
 
 

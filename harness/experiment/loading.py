@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from harness import trust
 from harness.errors import HarnessError
-from harness.experiment import yaml_text
+from harness.experiment import trust, yaml_text
 from harness.experiment.base import shown
-from harness.experiment.whole import NETWORKS, Experiment, from_mapping, leaf_type, with_overrides
-from harness.keys import LONGEST_PARAM, why_not_a_key
+from harness.experiment.experiment import NETWORKS, Experiment, from_mapping, leaf_type, with_overrides
+from harness.experiment.param_names import LONGEST_PARAM, why_not_a_key
 
 SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
@@ -24,7 +23,8 @@ def load(name: str | Path, overrides: Sequence[str] = (), fitted: Mapping[str, A
     """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
 
     fitted: leaves that nobody chose, in place of the file's and of the defaults (`harness.small_data`).
-    What the file says of a search is left to `harness.search`: no run depends on where its values were looked for.
+    What the file says of a search is left to `harness.experiment.search_space`: no run depends on where its values
+    were looked for.
     Raises HarnessError for an unknown name, malformed YAML, unknown keys, values out of bounds, and for options of
     one's own networks that MLflow does not take as params.
     """
