@@ -35,7 +35,7 @@ from harness.gan import Report, Training, from_uint8, sample_inputs
 from harness.gan.penalties import between, logits_and_slopes
 from harness.gan.training import TOTALS
 from harness.media.pictures import whole_or_nothing
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 
 LOOKED_AT = 500  # images of each sort whose logits and slopes are kept, one by one
 STEPS_KEPT = 300  # of a run's first ones

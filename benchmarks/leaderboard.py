@@ -31,7 +31,7 @@ from harness.errors import HarnessError
 from harness.evaluating import COLUMNS
 from harness.experiment import Experiment
 from harness.gan import resolve
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 
 MARKS = "<!-- leaderboard: {} -->"
 FULL = "own epochs"

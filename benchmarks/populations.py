@@ -24,7 +24,7 @@ from torch import Tensor
 
 from harness.data import Images
 from harness.gan import Population, Training
-from harness.gan.draws import StepDraws
+from harness.gan.randomness import StepDraws
 from harness.gan.training import from_uint8
 
 STEPS = {"cpu": 5, "cuda": 200}  # of a turn

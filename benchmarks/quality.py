@@ -28,7 +28,7 @@ from harness.data import Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 
 PRECISIONS = ("fp32", "bf16")
 MARGIN = 0.25  # of the logarithm

@@ -35,7 +35,7 @@ import json, resource, sys, time
 began = float(sys.argv[1])
 from harness import cli
 from harness.gan import Population, Training
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 
 spent = {"training": 0.0, "scoring": 0.0}
 

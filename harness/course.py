@@ -14,14 +14,14 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness import checkpoints, data, provenance, recall
-from harness.checkpoints import Checkpoint
+from harness import data, provenance, recall
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
-from harness.gan import Report, Training, sample_inputs
+from harness.gan import Report, Training, checkpoints, sample_inputs
+from harness.gan.checkpoints import Checkpoint
 from harness.media import pictures
 from harness.quality import Ranked
-from harness.scoring import Scoring, Split
+from harness.quality.scoring import Scoring, Split
 from harness.stopping import Deadline, stopped_by
 from harness.tracking import RunLog, save_generator, save_sampler
 

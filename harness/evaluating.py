@@ -16,7 +16,7 @@ from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
 from harness.media import pictures
 from harness.quality import Ranked
-from harness.scoring import Scoring, Split
+from harness.quality.scoring import Scoring, Split
 from harness.tracking import Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from harness.course import Display
 from harness.experiment import Experiment, trust
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
-from harness.scoring import Scoring, judged
+from harness.quality.scoring import Scoring, judged
 
 
 def prepare(

@@ -14,7 +14,7 @@ from harness import changes
 from harness._version import __version__
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 from harness.tracking import RunLog, notes
 from harness.tracking.git import source_diff
 

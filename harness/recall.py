@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness import changes, checkpoints, commands, data
+from harness import changes, commands, data
 from harness import experiment as experiments
 from harness.changes import Recorded
-from harness.checkpoints import Checkpoint
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source, using
 from harness.files import safe_file_name
-from harness.gan import generate, sample_inputs, walk
-from harness.gan.draws import sample_noise, told
+from harness.gan import checkpoints, generate, sample_inputs, walk
+from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, fitting
+from harness.gan.randomness import sample_noise, told
 from harness.media import animations, pictures
 from harness.records import Grid, grids, scratch, single
 from harness.tracking import Store

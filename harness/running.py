@@ -14,15 +14,15 @@ import torch
 
 from harness import provenance, recall, records
 from harness.changes import Recorded
-from harness.checkpoints import Checkpoint
 from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
+from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import fitting
 from harness.media import pictures
 from harness.preparing import prepare as prepare
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 from harness.stopping import interruptions
 from harness.tracking import RunLog, Store
 

@@ -17,8 +17,8 @@ from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
 from harness.media import pictures
 from harness.quality import Ranked
+from harness.quality.scoring import Scoring
 from harness.running import Interrupted
-from harness.scoring import Scoring
 from harness.stopping import interruptions
 from harness.tracking import Store
 

@@ -13,7 +13,7 @@ from harness import recall
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
-from harness.gan.draws import sample_noise, told
+from harness.gan.randomness import sample_noise, told
 from harness.media import animations, pictures
 from harness.media.typesetting import DIGITS, page
 from harness.tracking import Store

@@ -14,7 +14,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from harness import checkpoints, cli
+from harness import cli
+from harness.gan import checkpoints
 
 from .commands import Harness, Server, client, give_time_for_one_epoch, only_run, size_of, spawn, wait_for
 from .gan.test_training import METRICS
@@ -61,7 +62,7 @@ def test_the_logged_generator_loads_and_samples(harness: Harness, workplace: Pat
     said = harness("sample", run.info.run_name, "--count", "7", "--out", "seven.npz", "--seed", "3")
     assert said.code == 0, said.err
     from harness.gan import to_uint8
-    from harness.gan.draws import sample_noise
+    from harness.gan.randomness import sample_noise
 
     with np.load("seven.npz") as file:
         assert file["images"].shape == (7, 28, 28)
@@ -183,7 +184,7 @@ def test_the_second_signal_stops_at_once(harness: Harness, workplace: Path) -> N
 def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.scoring import Scoring
+    from harness.quality.scoring import Scoring
 
     of = Scoring.of
     monkeypatch.setattr(Scoring, "of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness import checkpoints, data, recall
+from harness import data, recall
+from harness.gan import checkpoints
 from harness.tracking import Store
 
 from .commands import Harness, client, only_run, spawn, wait_for
@@ -44,7 +45,7 @@ def test_a_run_scores_every_epoch_and_the_best_one_once_on_the_test_split(harnes
 
 
 def test_the_best_epoch_has_a_grid_which_is_named_at_the_end(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.scoring import Scoring
+    from harness.quality.scoring import Scoring
 
     between = Scoring.between_epochs
     kids = iter((0.5, 0.2, 0.1, 0.4))

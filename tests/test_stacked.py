@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import checkpoints
 from harness import experiment as experiments
 from harness.errors import HarnessError
+from harness.gan import checkpoints
 from harness.tracking import Store, views
 
 from .commands import Harness, client, run_named

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness.experiment import Experiment
-from harness.gan.draws import sample_noise
+from harness.gan.randomness import sample_noise
 from harness.media.pictures import Picture
 from harness.media.typesetting import ASCENT, DESCENT, PITCH
 from harness.writing import digits

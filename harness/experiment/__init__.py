@@ -1,7 +1,8 @@
 """What to train: the experiment, validated, read from YAML, with dotted overrides; and the space that a study searches.
 
 Each field states its meaning, unit and bounds once, where it is declared. The command line, the docs and the JSON
-schema (`harness schema`) are generated from these declarations. Names are imported when they are used: pydantic takes time.
+schema (`harness schema`) are generated from these declarations. Names are imported when they are used: pydantic
+takes time.
 """
 
 from __future__ import annotations

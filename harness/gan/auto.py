@@ -11,7 +11,7 @@ from harness.data import Images
 from harness.data.base import Notice, silent
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import answers
+from harness.gan import auto_cache
 from harness.gan.hardware import has_bf16
 from harness.gan.population import Population
 from harness.gan.timing import MOST, STEPS, Turn, is_faster, turn_of
@@ -77,8 +77,8 @@ def resolved_population(
     if experiment.train.device == "mps" or count < 2:
         return 1
     size = min(count, MEMBERS_TIMED) if experiment.train.device == "cpu" else count
-    facts = answers.facts("population", experiment, images, precision=experiment.train.precision, members=size)
-    answer = answers.recall(facts, (_TOGETHER, _ALONE))
+    facts = auto_cache.facts("population", experiment, images, precision=experiment.train.precision, members=size)
+    answer = auto_cache.recall(facts, (_TOGETHER, _ALONE))
     if answer is None:
         notice(f"timing {size} trainings at once against one after the other ...")
         try:
@@ -88,7 +88,7 @@ def resolved_population(
         finally:
             gc.collect()  # recorded steps and their trainings hold on to each other
         answer = _TOGETHER if faster else _ALONE
-        answers.keep(facts, answer)
+        auto_cache.keep(facts, answer)
     return count if answer == _TOGETHER else 1
 
 
@@ -100,12 +100,12 @@ def _known_precision(experiment: Experiment, images: Images) -> tuple[str, str] 
     """The precision, and how it is known without timing anything. None where it is not."""
     if not has_bf16(experiment.train.device):
         return "fp32", f"this {experiment.train.device} has no bf16 instructions"
-    remembered = answers.recall(_precision_facts(experiment, images), _PRECISIONS)
-    return (remembered, f"remembered from a timing, in {answers.file()}") if remembered else None
+    remembered = auto_cache.recall(_precision_facts(experiment, images), _PRECISIONS)
+    return (remembered, f"remembered from a timing, in {auto_cache.file()}") if remembered else None
 
 
-def _precision_facts(experiment: Experiment, images: Images) -> answers.Facts | None:
-    return answers.facts("precision", experiment, images)
+def _precision_facts(experiment: Experiment, images: Images) -> auto_cache.Facts | None:
+    return auto_cache.facts("precision", experiment, images)
 
 
 def _timed_precision(experiment: Experiment, images: Images, notice: Notice, compare: Compare) -> str:
@@ -116,7 +116,7 @@ def _timed_precision(experiment: Experiment, images: Images, notice: Notice, com
     answer = "bf16" if compare(turn_of(bf16), turn_of(fp32)) else "fp32"
     for training in (fp32, bf16):
         training.forget_recording()
-    answers.keep(_precision_facts(experiment, images), answer)
+    auto_cache.keep(_precision_facts(experiment, images), answer)
     return answer
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from harness.experiment import PENALTIES, Experiment
 from harness.gan.augment import augmented
-from harness.gan.draws import StepDraws
 from harness.gan.objectives import OBJECTIVES
 from harness.gan.penalties import logits_and_slopes, penalty
+from harness.gan.randomness import StepDraws
 
 Network = Callable[..., Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.experiment import PENALTIES
-from harness.gan.draws import StepDraws
+from harness.gan.randomness import StepDraws
 
 Judge = Callable[[Tensor], Tensor]
 

@@ -21,9 +21,9 @@ from torch.func import functional_call, vmap
 
 from harness.errors import HarnessError, brief
 from harness.experiment import PENALTIES, Experiment
-from harness.gan.capture import Captured
-from harness.gan.draws import RawDraws, StepDraws, made
+from harness.gan.cuda_graph import Captured
 from harness.gan.losses import Network
+from harness.gan.randomness import RawDraws, StepDraws, made
 from harness.gan.training import (
     SAMPLE_BATCH,
     TOTALS,

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan.capture import Captured, can_capture
-from harness.gan.draws import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
+from harness.gan.cuda_graph import Captured, can_capture
 from harness.gan.losses import Losses
 from harness.gan.networks import build, mask_shapes, recordable
 from harness.gan.networks.layers import buffers_kept
 from harness.gan.networks.spectral import Iterations
+from harness.gan.randomness import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
 
 PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000

@@ -119,7 +119,7 @@ def load_judge(
     wrong hash, and where there are no labels to train on.
     """
     if ":" in which:
-        from harness.quality.own import own_judge
+        from harness.quality.custom_judge import own_judge
 
         return own_judge(which, weights, device)
     if which not in NETWORKS:

@@ -16,7 +16,7 @@ from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source
 from harness.experiment.search_space import Search
 from harness.gan import resolved_population
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 from harness.study import parent as parents
 from harness.study import storage as storages
 from harness.study.listing import summaries

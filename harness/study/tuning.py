@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
 from harness.files import safe_file_name
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 from harness.stopping import interruptions
 from harness.study import parent as parents
 from harness.study import storage as storages

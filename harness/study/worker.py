@@ -13,7 +13,7 @@ from harness.changes import CHANGED
 from harness.course import Display, Options, Outcome
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
-from harness.scoring import Scoring
+from harness.quality.scoring import Scoring
 from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of
 from harness.together import ApartError, Plan, run_together

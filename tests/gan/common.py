@@ -57,11 +57,14 @@ RECIPES: dict[str, dict[str, object]] = {
         "augment.translation": 0.125,
         "discriminator.dropout": 0.0,
     },
-    "own": {"generator.kind": "tests.gan.own:Generator", "discriminator.kind": "tests.gan.own:Discriminator"},
+    "own": {
+        "generator.kind": "tests.gan.custom_networks:Generator",
+        "discriminator.kind": "tests.gan.custom_networks:Discriminator",
+    },
     "conditional own, r1": {
-        "generator.kind": "tests.gan.own:Generator",
+        "generator.kind": "tests.gan.custom_networks:Generator",
         "generator.width": 4,
-        "discriminator.kind": "tests.gan.own:Discriminator",
+        "discriminator.kind": "tests.gan.custom_networks:Discriminator",
         "discriminator.spectral_norm": True,
         "discriminator.dropout": 0.0,
         "objective.r1": 1.0,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.experiment import Augment
 from harness.gan.augment import augmented
-from harness.gan.draws import DISTORTIONS
+from harness.gan.randomness import DISTORTIONS
 
 SIDE = 8
 BRIGHTNESS, CONTRAST, DOWN, RIGHT, ROW, COLUMN = range(DISTORTIONS)

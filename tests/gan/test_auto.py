@@ -39,8 +39,8 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where answers are remembered, on an idle machine that computes in bf16."""
     monkeypatch.setattr("harness.gan.auto.is_faster", is_faster)
     monkeypatch.setattr("harness.gan.auto.has_bf16", lambda device: True)
-    monkeypatch.setattr("harness.gan.answers.busy", lambda: False)
-    monkeypatch.setattr("harness.gan.answers.file", lambda: tmp_path / "cache" / "auto.json")
+    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: False)
+    monkeypatch.setattr("harness.gan.auto_cache.file", lambda: tmp_path / "cache" / "auto.json")
     return tmp_path / "cache" / "auto.json"
 
 
@@ -292,7 +292,7 @@ def test_other_steps_are_timed_anew(plan: Experiment, images: Images, values: di
     [
         ("torch.__version__", "2.99"),
         ("torch.get_num_threads", lambda: 99),
-        ("harness.gan.answers.device_name", lambda device: "another"),
+        ("harness.gan.auto_cache.device_name", lambda device: "another"),
     ],
 )
 def test_another_machine_is_timed_anew(
@@ -330,17 +330,17 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
 def test_an_answer_of_a_busy_machine_holds_until_it_is_idle(
     plan: Experiment, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.gan.answers.busy", lambda: True)
+    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: True)
     resolve(plan, images, compare=no)
     assert resolve(plan, images, compare=never).train.precision == "fp32"
-    monkeypatch.setattr("harness.gan.answers.busy", lambda: False)
+    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: False)
     assert resolve(plan, images, compare=yes).train.precision == "bf16"
-    monkeypatch.setattr("harness.gan.answers.busy", lambda: True)
+    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: True)
     assert resolve(plan, images, compare=never).train.precision == "bf16", "an answer of an idle machine stays"
 
 
 def test_few_answers_are_kept(plan: Experiment, images: Images, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.gan.answers.MOST", 2)
+    monkeypatch.setattr("harness.gan.auto_cache.MOST", 2)
     plans = [plan.with_values({"train.batch_size": size}) for size in (5, 6, 7)]
     for each in plans:
         resolve(each, images, compare=yes)
@@ -352,7 +352,7 @@ def test_few_answers_are_kept(plan: Experiment, images: Images, memory: Path, mo
 def test_nothing_is_remembered_of_networks_whose_code_may_change(
     plan: Experiment, images: Images, memory: Path
 ) -> None:
-    own = plan.with_values({"generator.kind": "tests.gan.own:Generator"})
+    own = plan.with_values({"generator.kind": "tests.gan.custom_networks:Generator"})
     assert resolve(own, images, compare=yes).train.precision == "bf16"
     assert resolve(own, images, compare=no).train.precision == "fp32"
     assert not memory.exists()

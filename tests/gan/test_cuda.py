@@ -17,7 +17,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import Population, Training, generate, generate_all, resolve, resolved_population, sample_inputs
-from harness.gan.draws import StepDraws
+from harness.gan.randomness import StepDraws
 from harness.gan.timing import Turn
 from harness.quality import Scorer, load_judge
 

@@ -12,8 +12,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8
 from harness.gan.augment import augmented
-from harness.gan.draws import StepDraws
 from harness.gan.losses import Losses
+from harness.gan.randomness import StepDraws
 
 from .common import CONV, RECIPES
 

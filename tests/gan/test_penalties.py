@@ -11,9 +11,9 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.experiment import PENALTIES, Experiment
-from harness.gan.draws import StepDraws
 from harness.gan.losses import Losses
 from harness.gan.penalties import around, between, logits_and_slopes, one_centred, penalty, zero_centred
+from harness.gan.randomness import StepDraws
 
 SIDE, BATCH = 4, 3
 LAMBDA = 2.5

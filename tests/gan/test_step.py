@@ -15,7 +15,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.gan.draws import StepDraws
+from harness.gan.randomness import StepDraws
 
 STEPS = 50
 

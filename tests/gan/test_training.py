@@ -14,7 +14,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, sample_inputs, to_uint8
-from harness.gan.draws import StepDraws
+from harness.gan.randomness import StepDraws
 
 from .common import EVERYTHING, weights
 

@@ -393,8 +393,8 @@ def test_values_that_do_not_go_together_fail_their_trial_alone(harness: Harness,
 def test_a_lost_disk_stops_the_study_and_keeps_the_trial(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import checkpoints
     from harness.errors import HarnessError
+    from harness.gan import checkpoints
 
     def full(*_: object) -> None:
         raise HarnessError("cannot write the checkpoint: no space left on device")

@@ -12,11 +12,11 @@ from torch import nn
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan.draws import stream_seed
-from harness.gan.networks import own, spectral
+from harness.gan.networks import custom, spectral
 from harness.gan.networks.conv import ConvDiscriminator, ConvGenerator
 from harness.gan.networks.mlp import MLPDiscriminator, MLPGenerator
 from harness.gan.networks.residual import ResidualDiscriminator, ResidualGenerator
+from harness.gan.randomness import stream_seed
 
 GENERATORS: dict[str, type[nn.Module]] = {"mlp": MLPGenerator, "conv": ConvGenerator, "residual": ResidualGenerator}
 DISCRIMINATORS: dict[str, type[nn.Module]] = {
@@ -50,7 +50,7 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
         )
         if ":" in kinds[0]:
             inputs = experiment.generator.latent + classes
-            own.try_generator(built[0], f"generator.kind {kinds[0]}", inputs, images.shape)
+            custom.try_generator(built[0], f"generator.kind {kinds[0]}", inputs, images.shape)
         if ":" in kinds[1]:
             _try_discriminator(built[1], experiment, packed, told=bool(classes))
         if normalised:
@@ -70,7 +70,7 @@ def build_generator(experiment: Experiment, images: Images) -> nn.Module:
         built = _generator(experiment, images)
         if ":" in kind:
             inputs = experiment.generator.latent + _classes(experiment, images)
-            own.try_generator(built, f"generator.kind {kind}", inputs, images.shape)
+            custom.try_generator(built, f"generator.kind {kind}", inputs, images.shape)
     return built
 
 
@@ -109,12 +109,12 @@ def recordable(experiment: Experiment, images: Images, generator: nn.Module, dis
     classes = images.classes if experiment.conditional else 0
     looking = []
     if ":" in experiment.generator.kind:
-        noise = own.generator_inputs(experiment.generator.latent + classes)
-        looking.append(own.looks_at_values(generator, *noise))
+        noise = custom.generator_inputs(experiment.generator.latent + classes)
+        looking.append(custom.looks_at_values(generator, *noise))
     if ":" in experiment.discriminator.kind:
         shape = (experiment.discriminator.pack * images.shape[0], *images.shape[1:])
-        judged = own.discriminator_inputs(shape, mask_shapes(discriminator), told=bool(classes))
-        looking.append(own.looks_at_values(discriminator, *judged))
+        judged = custom.discriminator_inputs(shape, mask_shapes(discriminator), told=bool(classes))
+        looking.append(custom.looks_at_values(discriminator, *judged))
     return not any(looking)
 
 
@@ -127,7 +127,7 @@ def _made(known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[
     if ":" not in kind:
         return known[kind](shape, **options)
     # The rate of dropout comes as masks.
-    return own.make(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
+    return custom.make(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
 
 
 def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, told: bool) -> None:
@@ -138,7 +138,7 @@ def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[
             "set it to 0, or see docs/networks.md"
         )
     alone = bool(experiment.objective.penalties)
-    own.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
+    custom.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
 
 
 __all__ = ["DISCRIMINATORS", "GENERATORS", "build", "build_generator", "fitting", "mask_shapes", "recordable"]

@@ -34,7 +34,7 @@ class MLPDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
 
     mask_shapes, dropout: what one image's dropout masks look like, one a hidden layer, and the rate that they are for.
-    Masks are handed in and multiplied with (harness/gan/draws.py): the network is a pure function of its inputs.
+    Masks are handed in and multiplied with (harness/gan/randomness.py): the network is a pure function of its inputs.
     classes: of a conditional discriminator, else 0.
     """
 

@@ -24,7 +24,10 @@ from harness.together import Plan, run_together
 from ..commands import Harness, client, only_run
 from .common import weights
 
-PAIR = {"generator.kind": "tests.gan.own:Generator", "discriminator.kind": "tests.gan.own:Discriminator"}
+PAIR = {
+    "generator.kind": "tests.gan.custom_networks:Generator",
+    "discriminator.kind": "tests.gan.custom_networks:Discriminator",
+}
 
 DOCS, OBJECTIVES = (Path(__file__).parents[2] / "docs" / name for name in ("networks.md", "objectives.md"))
 NETWORKS = """
@@ -276,7 +279,7 @@ def test_batch_norm_in_d_is_taken_where_no_penalty_asks_for_slopes(harness: Harn
 
 
 def test_a_generator_that_cannot_be_exported_costs_its_models_and_not_its_run(harness: Harness, networks: Path) -> None:
-    changes = settings("generator.kind=tests.gan.own:BranchingGenerator", "discriminator.kind=mlp")
+    changes = settings("generator.kind=tests.gan.custom_networks:BranchingGenerator", "discriminator.kind=mlp")
     answer = harness("run", "tiny.yaml", *changes, "--epochs", "1", "--no-system-metrics")
     assert answer.code == 0, answer.err
     assert "no models are logged, the checkpoints hold what was trained: torch.export cannot take" in answer.out
@@ -287,7 +290,7 @@ def test_a_generator_that_cannot_be_exported_costs_its_models_and_not_its_run(ha
     assert harness("sample", "latest", "--trust", "--out", "digits.png").code == 0
     served = harness("serve", "latest", "--trust")
     assert served.code == 2
-    assert "torch.export cannot take generator.kind tests.gan.own:BranchingGenerator" in served.err
+    assert "torch.export cannot take generator.kind tests.gan.custom_networks:BranchingGenerator" in served.err
 
 
 def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
@@ -302,7 +305,7 @@ def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
 
     monkeypatch.setattr(worker, "run_together", watching)
     changes = settings(
-        "generator.kind=tests.gan.own:BranchingGenerator",
+        "generator.kind=tests.gan.custom_networks:BranchingGenerator",
         "discriminator.dropout=0",
         "data.validation=100",
         "search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}",
@@ -314,7 +317,7 @@ def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
     trials = [run for run in client().search_runs(["1"]) if "harness.trial" in run.data.tags]
     assert [run.info.status for run in trials] == ["FINISHED"] * 2
     best = experiments.load(Path("mlruns/studies/tiny/best.yaml"))
-    assert best.generator.kind == "tests.gan.own:BranchingGenerator"
+    assert best.generator.kind == "tests.gan.custom_networks:BranchingGenerator"
 
 
 # In the core -----------------------------------------------------------------------------------------------------
@@ -363,7 +366,7 @@ def test_frozen_weights_stay_as_they_are(tiny: Experiment, images: Images, netwo
 def test_those_that_cannot_be_vectorised_are_refused_together_and_trained_alone(
     tiny: Experiment, images: Images
 ) -> None:
-    plan = tiny.with_values({**PAIR, "discriminator.kind": "tests.gan.own:Branching"})
+    plan = tiny.with_values({**PAIR, "discriminator.kind": "tests.gan.custom_networks:Branching"})
     trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
     before = [value.clone() for training in trainings for value in weights(training)]
     with pytest.raises(HarnessError, match=r"vmap cannot make of .*Branching: .*; train these one after the other"):
@@ -381,8 +384,8 @@ def test_those_that_cannot_be_vectorised_are_refused_together_and_trained_alone(
         ({**PAIR, "conditional": True, "discriminator.pack": 1}, True),
         ({**PAIR, "discriminator.pack": 2, "discriminator.spectral_norm": True}, True),
         ({"discriminator.kind": "networks:Normalised", "discriminator.dropout": 0}, True),
-        ({**PAIR, "discriminator.kind": "tests.gan.own:Branching"}, False),
-        ({**PAIR, "generator.kind": "tests.gan.own:BranchingGenerator"}, False),
+        ({**PAIR, "discriminator.kind": "tests.gan.custom_networks:Branching"}, False),
+        ({**PAIR, "generator.kind": "tests.gan.custom_networks:BranchingGenerator"}, False),
     ],
 )
 def test_a_step_is_recorded_only_where_no_network_looks_at_values(
@@ -424,5 +427,5 @@ def test_setting_the_kind_that_it_has_keeps_the_options(tiny: Experiment) -> Non
     own = tiny.with_values({**PAIR, "generator.width": 3})
     assert own.with_values({"generator.kind": PAIR["generator.kind"]}) == own
     assert re.search(r"width: 3", own.to_yaml())
-    other = own.with_values({"generator.kind": "tests.gan.own:BranchingGenerator"})
+    other = own.with_values({"generator.kind": "tests.gan.custom_networks:BranchingGenerator"})
     assert "generator.width" not in other.leaves(), "options of another class are not its own"

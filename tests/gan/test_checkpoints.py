@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import checkpoints, data
-from harness.checkpoints import Checkpoint
+from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Training
+from harness.gan import Training, checkpoints
+from harness.gan.checkpoints import Checkpoint
 
 
 @pytest.fixture

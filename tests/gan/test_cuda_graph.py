@@ -11,7 +11,7 @@ from harness import data
 from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import Population, Training
-from harness.gan.capture import WARM_UP, Captured, Step
+from harness.gan.cuda_graph import WARM_UP, Captured, Step
 
 from .common import EVERYTHING, RECIPES, weights
 

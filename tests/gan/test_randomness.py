@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from harness.gan.draws import (
+from harness.gan.randomness import (
     DISTORTIONS,
     Draws,
     DrawShape,
