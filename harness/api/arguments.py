@@ -96,7 +96,7 @@ def store_at(uri: str | None, *, create: bool = False, notice: Callable[[str], N
 
 def refuse_silent_store(uri: str | None) -> None:
     """Raise HarnessError where the store is a server that does not answer. Imports nothing that takes seconds."""
-    from harness.tracking.opening import refuse_silent_server
+    from harness.tracking.connect import refuse_silent_server
 
     refuse_silent_server(uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
 

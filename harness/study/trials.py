@@ -33,7 +33,7 @@ from harness.study.journal import waiting_for
 from harness.study.sampling import Sampler, distributions
 from harness.study.settings import Settings, own_values
 from harness.study.storage import asking
-from harness.tracking.liveness import gone, this_process
+from harness.tracking.process_tags import gone, this_process
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
 BEAT = 30.0  # seconds between signs of life, for other hosts to see

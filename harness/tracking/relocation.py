@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import safe_file_name
-from harness.tracking.liveness import gone
+from harness.tracking.process_tags import gone
 from harness.tracking.spool import Spool
 from harness.uris import path_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import redact
-from harness.tracking import lookup, notes
+from harness.tracking import find_runs, notes
 from harness.tracking.creating import sent_once
 from harness.tracking.spool import Entry, Event, Spool
 
@@ -121,7 +121,7 @@ class Shipper:
                 raise Deleted("the run is gone from the store") from error
             raise Away(reason(error)) from error
         if run.info.lifecycle_stage == "deleted":
-            raise Deleted(f"the run is deleted in the store; {lookup.restoring(self.client, run)}")
+            raise Deleted(f"the run is deleted in the store; {find_runs.restoring(self.client, run)}")
         return run
 
     def _apply(self, events: list[Event]) -> None:

@@ -18,13 +18,13 @@ from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import scores
 from harness.files import safe_file_name
-from harness.tracking import artifacts, lookup, notes, pages, registry, sweeping, views
+from harness.tracking import artifacts, find_runs, notes, pages, recovery, registry, views
+from harness.tracking.connect import connect, resolve
 from harness.tracking.creating import create_once
 from harness.tracking.durations import resumed_tags
 from harness.tracking.git import git_tags
 from harness.tracking.inventory import Inventory
-from harness.tracking.liveness import refuse_written, this_process
-from harness.tracking.opening import connect, resolve
+from harness.tracking.process_tags import refuse_written, this_process
 from harness.tracking.relocation import artifacts_of
 from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
@@ -107,7 +107,7 @@ class Store:
         if experiment.lifecycle_stage == "deleted":
             raise HarnessError(
                 f"the project {project!r} is deleted in {self.shown_uri}: "
-                f"{lookup.restoring_experiment(self.client, experiment.experiment_id)}, or choose another name"
+                f"{find_runs.restoring_experiment(self.client, experiment.experiment_id)}, or choose another name"
             )
         return str(experiment.experiment_id)
 
@@ -149,7 +149,7 @@ class Store:
             with self._asking():
                 run = create_once(
                     partial(self.client.create_run, experiment_id, tags=every, run_name=name),
-                    lambda: list(lookup.search(self.client, f"tags.`harness.id` = '{harness_id}'")),
+                    lambda: list(find_runs.search(self.client, f"tags.`harness.id` = '{harness_id}'")),
                 )
         except HarnessError:
             spool.release()
@@ -171,7 +171,7 @@ class Store:
             run = self.client.get_run(run_id)
         harness_id = run.data.tags.get("harness.id")
         if run.info.lifecycle_stage == "deleted":
-            raise HarnessError(f"the run {run_id} is deleted; {lookup.restoring(self.client, run)}")
+            raise HarnessError(f"the run {run_id} is deleted; {find_runs.restoring(self.client, run)}")
         if not harness_id:
             raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
         # The spool's lock tells only of those who log through this folder.
@@ -228,12 +228,12 @@ class Store:
         Raises HarnessError, with the nearest names or the candidates, when no run is meant or several.
         """
         with self._asking():
-            return lookup.find(self.client, text)
+            return find_runs.find(self.client, text)
 
     def get_run(self, run_id: str) -> "Run | None":
         """The run with this id, deleted or not; None where there is none."""
         with self._asking():
-            return lookup.by_id(self.client, run_id)
+            return find_runs.by_id(self.client, run_id)
 
     def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
         """Our newest runs, newest first: of one project or of all, with or without those below others."""
@@ -242,13 +242,13 @@ class Store:
             if project is not None:
                 experiment = self.client.get_experiment_by_name(project)
                 experiments = [experiment.experiment_id] if experiment else []
-            some = lookup.ours if children else lookup.top_level
+            some = find_runs.ours if children else find_runs.top_level
             return list(itertools.islice(some(self.client, experiments=experiments), limit))
 
     def recent(self) -> list["Run"]:
         """Some of our newest runs that are no trials, quickly: for the names that they suggest."""
         with self._asking():
-            return lookup.recent(self.client)
+            return find_runs.recent(self.client)
 
     def save_view(self, project: str, runs: Sequence["Run"]) -> str:
         """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""
@@ -282,7 +282,7 @@ class Store:
             f'tags.`{key}` = "{value}"' if "'" in value else f"tags.`{key}` = '{value}'" for key, value in tags.items()
         )
         with self._asking():
-            return list(lookup.search(self.client, " and ".join(conditions), deleted=deleted))
+            return list(find_runs.search(self.client, " and ".join(conditions), deleted=deleted))
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """A run's values of a metric by their step: the newest of each; none where it was never logged."""
@@ -295,12 +295,12 @@ class Store:
 
         repeat: report what the store refuses even where a command has reported it before.
         """
-        return sweeping.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
+        return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
         """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
         with self._asking():
-            return sweeping.reconcile(self.client, self.spool)
+            return recovery.reconcile(self.client, self.spool)
 
     @property
     def address(self) -> str | None:

@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from harness.media import pictures
 from harness.tracking import RunLog
 from harness.tracking import store as store_module
-from harness.tracking.liveness import this_process
+from harness.tracking.process_tags import this_process
 from harness.tracking.spool import Spool
 
 DEAD_PID = "4194303"  # the highest pid that Linux gives, and hardly ever does

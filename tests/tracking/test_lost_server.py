@@ -89,7 +89,7 @@ def test_a_server_that_is_dead_at_the_start_is_an_error_of_one_line(tmp_path: Pa
 def test_a_server_that_accepts_and_says_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("harness.tracking.opening._PROBE", 1)
+    monkeypatch.setattr("harness.tracking.connect._PROBE", 1)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()

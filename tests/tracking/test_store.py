@@ -13,7 +13,7 @@ import pytest
 from harness.errors import HarnessError, UnreachableError
 from harness.files import safe_file_name
 from harness.tracking import Store
-from harness.tracking.liveness import gone, this_process
+from harness.tracking.process_tags import gone, this_process
 
 
 def test_importing_the_package_imports_neither_mlflow_nor_torch() -> None:

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.tracking import lookup
-from harness.tracking.liveness import gone, this_process
+from harness.tracking import find_runs
+from harness.tracking.process_tags import gone, this_process
 from harness.tracking.relocation import is_there
 from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
 from harness.tracking.spool import Spool
@@ -83,7 +83,7 @@ def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri:
         return True
     if is_there(named) and here.parent != spool.folder.parent.parent:
         return False  # the store that it names is there, and this one is not the one beside the spool
-    run = next(lookup.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
+    run = next(find_runs.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
     return run is not None and run.data.tags.get("harness.id") == spool.folder.name
 
 
@@ -139,7 +139,7 @@ def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
     """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
     host = this_process()["harness.host"]
     killed = []
-    running = lookup.search(client, f"attributes.status = 'RUNNING' and tags.`harness.host` = '{host}'")
+    running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`harness.host` = '{host}'")
     for run in list(running):
         spool = Spool(folder / run.data.tags.get("harness.id", "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.

@@ -51,7 +51,7 @@ def test_ids_prefixes_names_and_latest(store: Store) -> None:
 
 
 def test_runs_are_paged_through(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.lookup._PAGE", 2)
+    monkeypatch.setattr("harness.tracking.find_runs._PAGE", 2)
     study = make(store, "study", kind="study")
     for number in range(5):
         make(store, f"trial-{number}", kind="trial", parent=study)
@@ -80,7 +80,7 @@ def test_unknown_ambiguous_and_deleted_runs_are_errors_that_help(store: Store) -
 
 
 def test_a_name_is_suggested_after_one_small_request(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.lookup._RECENT", 3)
+    monkeypatch.setattr("harness.tracking.find_runs._RECENT", 3)
     study = make(store, "study", kind="study")
     make(store, "too old")
     for number in range(4):

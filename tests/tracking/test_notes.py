@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.tracking import Store, notes
 
-from .commands import Harness, client, only_run, run_named
+from ..commands import Harness, client, only_run, run_named
 
 DESCRIBED = ("--set", "description=Tiny digits.", "--no-system-metrics")
 SCORED = ("--set", "data.validation=100", "--set", "track.score_every=1")
