@@ -28,10 +28,10 @@ from harness import data
 from harness import experiment as experiments
 from harness.data import Splits
 from harness.errors import HarnessError
-from harness.evaluating import COLUMNS
 from harness.experiment import Experiment
 from harness.gan import resolve
 from harness.quality.scoring import Scoring
+from harness.results.evaluate import COLUMNS
 
 MARKS = "<!-- leaderboard: {} -->"
 FULL = "own epochs"

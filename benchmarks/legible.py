@@ -20,7 +20,7 @@ from harness.cli.common import store_at
 from harness.data import load
 from harness.errors import HarnessError
 from harness.quality import load_judge
-from harness.writing import DIGITS, digits, writer
+from harness.results.handwriting import DIGITS, digits, writer
 
 STYLES = ("one", "each")
 JUDGES = ("first", "second")

@@ -15,10 +15,11 @@ import shutil
 import statistics
 from pathlib import Path
 
-from harness import experiment, recall, running
+from harness import experiment, running
 from harness.course import Options
 from harness.display import Terminal
 from harness.errors import HarnessError
+from harness.results import load as recall
 from harness.tables import console
 from harness.tracking import Store
 

@@ -10,13 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from harness import data, recall, running, small_data
+from harness import data, running, small_data
 from harness import experiment as experiments
 from harness.course import GRID, Options, Outcome, Quiet, truthful
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan.auto import resolved_device
 from harness.media import pictures
+from harness.results import load as recall
 from harness.stopping import interruptions
 from harness.tracking import Store
 

@@ -10,11 +10,11 @@ from functools import cache
 
 import torch
 
-from harness import changes
 from harness._version import __version__
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.quality.scoring import Scoring
+from harness.results import changes
 from harness.tracking import RunLog, notes
 from harness.tracking.git import source_diff
 

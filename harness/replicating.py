@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import changes, provenance, recall, records, running
-from harness.changes import Recorded
+from harness import provenance, running
 from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
-from harness.evaluating import mean_and_deviation
 from harness.experiment import Experiment
 from harness.experiment.scores import Ranking
 from harness.gan import generate, resolved_population, sample_inputs
 from harness.media import pictures
+from harness.results import changes, summary
+from harness.results import load as recall
+from harness.results.changes import Recorded
+from harness.results.evaluate import mean_and_deviation
 from harness.stopping import interruptions
 from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store, notes
@@ -226,8 +228,8 @@ def _show_best(
     """Give the parent the grids of its best seed, at the epochs that all runs have, and its description."""
     picture = None
     try:
-        best = records.single(store, store.client.get_run(log.run_id), display.notice)
-        for grid in records.grids(store, best):
+        best = summary.single(store, store.client.get_run(log.run_id), display.notice)
+        for grid in summary.grids(store, best):
             log.image("samples", grid.epoch, grid.picture)
             path = f"samples/epoch-{grid.epoch:04d}.png"
             picture = notes.picture(best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}")

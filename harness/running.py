@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import provenance, recall, records
-from harness.changes import Recorded
+from harness import provenance
 from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
@@ -23,6 +22,9 @@ from harness.gan.networks import fitting
 from harness.media import pictures
 from harness.preparing import prepare as prepare
 from harness.quality.scoring import Scoring
+from harness.results import load as recall
+from harness.results import summary
+from harness.results.changes import Recorded
 from harness.stopping import interruptions
 from harness.tracking import RunLog, Store
 
@@ -122,7 +124,7 @@ class Interrupted:
 
 def interrupted(store: Store, wanted: str) -> Interrupted:
     """Look a run up to go on with it. Raises HarnessError for an unknown run, or one without a checkpoint."""
-    found = records.single(store, store.find(wanted))
+    found = summary.single(store, store.find(wanted))
     checkpoint = recall.checkpoint(store, found)
     best, chosen = Best(), None
     if checkpoint.score is not None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from harness import child, records
+from harness import child
 from harness.errors import HarnessError
 from harness.ports import free_port, refuse_taken
+from harness.results import summary
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def serve(
         if wanted.startswith(REGISTERED):
             title, model = wanted, store.download_registered(wanted, Path(folder) / "sampler")
         else:
-            run = records.single(store, store.find(wanted))
+            run = summary.single(store, store.find(wanted))
             title, model = f"run {run.info.run_name}", _model(store, run, Path(folder), notice)
         chosen = port or free_port(PORT)
         address = f"http://127.0.0.1:{chosen}"
@@ -78,8 +79,8 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
     if run.info.status == "FINISHED":
         with contextlib.suppress(HarnessError):
             return store.download(run.info.run_id, "sampler", folder / "logged")
-    from harness import recall
     from harness.course import save_models
+    from harness.results import load as recall
 
     described, generator, epoch, like = recall.generator(store, run, notice=notice)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness import provenance, running
-from harness.changes import Recorded
 from harness.course import Course, Display, Options, Outcome, Stage, staged, truthful
 from harness.data import Images
 from harness.errors import HarnessError
@@ -18,6 +17,7 @@ from harness.gan import Population, Report, Training
 from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring
+from harness.results.changes import Recorded
 from harness.running import Interrupted
 from harness.stopping import interruptions
 from harness.tracking import Store

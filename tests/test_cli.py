@@ -348,8 +348,9 @@ def test_a_conditional_average_is_what_samples_and_loads(harness: Harness, workp
     with np.load("average.npz") as average, np.load("raw.npz") as raw:
         assert not np.array_equal(average["images"], raw["images"])
         drawn = average["images"]
-    from harness import data, recall
+    from harness import data
     from harness.gan import sample_inputs, to_uint8
+    from harness.results import load as recall
     from harness.tracking import Store
 
     mlflow.set_tracking_uri(f"sqlite:///{workplace / 'mlruns' / 'mlflow.db'}")

@@ -101,13 +101,13 @@ def test_a_command_that_only_prints_fails_when_its_output_is_lost(redirection: s
 
 
 def test_a_broken_connection_is_not_taken_for_a_closed_pipe(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import records
+    from harness.results import summary
 
     def broken(run: object) -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     assert harness("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics").code == 0
-    monkeypatch.setattr(records, "summary", broken)
+    monkeypatch.setattr(summary, "summary", broken)
     said = harness("runs")
     assert said.code == 1
     assert "Broken pipe" in said.err

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-    from harness import comparing
     from harness.media.pictures import Picture
+    from harness.results import compare as comparing
     from harness.tracking import Store
 
 
@@ -72,8 +72,8 @@ class Comparison:
 
         Raises HarnessError for another suffix, or where the file cannot be written. Returns the path.
         """
-        from harness import comparing
         from harness.media import pictures
+        from harness.results import compare as comparing
 
         path = Path(path)
         if path.suffix not in {".html", ".png"}:
@@ -91,13 +91,13 @@ class Comparison:
         return path
 
     def _sheet(self, epoch: int | None) -> Picture:
-        from harness import comparing
+        from harness.results import compare as comparing
 
         tiles, _ = comparing.tiles_of(self.store, self._found, step=epoch)
         return comparing.sheet(tiles)
 
     def _repr_html_(self) -> str:
-        from harness import comparing
+        from harness.results import compare as comparing
 
         header, *rows = comparing.as_cells(self._found, self.params)
         said = "".join(f"<p>{html.text(line)}</p>" for line in (*self.notices, comparing.footer(self._found)))
@@ -123,7 +123,7 @@ def compare(
         runs = [runs]
     given = list(runs)
     with session():
-        from harness import comparing
+        from harness.results import compare as comparing
 
         stores = {each.store.uri: each.store for each in given if not isinstance(each, str)}
         if len(stores) > 1:

@@ -98,7 +98,7 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment. `harness.run(run.experiment, seed=2)` repeats it under another seed."""
-        from harness import recall
+        from harness.results import load as recall
 
         with session(trusted=self._trusted):
             return recall.experiment(self.store, self._single())
@@ -110,7 +110,7 @@ class Run:
         It maps noise [N, latent], with the one-hot class joined to it where the experiment is conditional, to images
         float32 [N, C, H, W] in [-1, 1]. Raises HarnessError where the run has no checkpoint yet.
         """
-        from harness import recall
+        from harness.results import load as recall
 
         with session(trusted=self._trusted):
             return recall.generator(self.store, self._single(), notice=to_stderr).generator
@@ -130,7 +130,7 @@ class Run:
         weights: of the best epoch, or of the last. raw: without the average of weights, where the experiment keeps one.
         Raises HarnessError for a count below 1, and for digits that the generator cannot be asked for.
         """
-        from harness import recall
+        from harness.results import load as recall
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
@@ -165,9 +165,9 @@ class Run:
         """
         from PIL import Image
 
-        from harness import records
+        from harness.results import summary
 
-        grids = {grid.epoch: grid.picture for grid in records.grids(self.store, self._single())}
+        grids = {grid.epoch: grid.picture for grid in summary.grids(self.store, self._single())}
         epoch = max(grids) if epoch is None else epoch
         if epoch not in grids:
             raise HarnessError(f"epoch {epoch} has no sample grid; there are those of {', '.join(map(str, grids))}")
@@ -188,23 +188,23 @@ class Run:
         return resume(self, epochs=epochs, trust=self._trusted, progress=progress)
 
     def _single(self) -> Any:
-        from harness import records
+        from harness.results import summary
 
-        return records.single(self.store, self.mlflow_run)
+        return summary.single(self.store, self.mlflow_run)
 
     def _repr_html_(self) -> str:
         import numpy as np
 
-        from harness import records
         from harness.display import duration
         from harness.experiment.scores import of_params
+        from harness.results import summary
 
-        found = records.summary(self.mlflow_run)
+        found = summary.summary(self.mlflow_run)
         ranking = of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
-            ("epochs", records.progress(found)),
+            ("epochs", summary.progress(found)),
             ("time", "" if found["seconds"] is None else duration(found["seconds"])),
         ]
         for split in SCORES:

@@ -16,7 +16,7 @@ from harness.cli.common import json_option, store_at, tracking_uri_option
 from harness.errors import HarnessError, redact
 
 if TYPE_CHECKING:
-    from harness.comparing import Comparison
+    from harness.results.compare import Comparison
 
 
 @click.command(short_help="Compare runs: scores, params, pictures, curves.")
@@ -55,7 +55,7 @@ def compare(
     if step is not None and not (html or picture):
         raise HarnessError(f"--step {step} says which grids are drawn; it goes with --html or --picture")
     store = store_at(tracking_uri)
-    from harness import comparing
+    from harness.results import compare as comparing
 
     found = comparing.compare(store, wanted, study=study, experiment=experiment, best=best)
     notices = list(found.notices)
@@ -88,7 +88,7 @@ def compare(
 
 
 def _print(found: Comparison, notices: Sequence[str]) -> None:
-    from harness import comparing
+    from harness.results import compare as comparing
     from harness.tables import print_table, table_count, wrapped
 
     for notice in notices:
@@ -105,7 +105,7 @@ def _print(found: Comparison, notices: Sequence[str]) -> None:
 
 
 def _table(found: Comparison, params: list[str]) -> tuple[list[str], list[list[str]]]:
-    from harness import comparing
+    from harness.results import compare as comparing
 
     header, *lines = comparing.as_cells(found, params)
     return header, lines

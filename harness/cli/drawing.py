@@ -74,7 +74,7 @@ def sample(
             "ask for fewer"
         )
     store = store_at(tracking_uri)
-    from harness import recall
+    from harness.results import load as recall
 
     found = store.find(run)
     if out is None:
@@ -149,9 +149,9 @@ def write(
 
     lines = lines_for(out, text, rows, scale)
     store = store_at(tracking_uri)
-    from harness import writing
+    from harness.results import handwriting
 
-    writing.write_to(
+    handwriting.write_to(
         out,
         store,
         store.find(run),
@@ -190,7 +190,7 @@ def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | N
     if fps is not None and out is not None and out.suffix == ".png":
         raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
     store = store_at(tracking_uri)
-    from harness import recall
+    from harness.results import load as recall
 
     written, grids = recall.history_to(
         out, store, store.find(run), fps=fps, notice=lambda text: click.echo(text, err=True)

@@ -36,13 +36,13 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
     except NoStoreError as nothing:
         click.echo("[]" if as_json else str(nothing))
         return
-    from harness import records
+    from harness.results import summary
 
     if project is not None and store.client.get_experiment_by_name(project) is None:
         names = [experiment.name for experiment in store.client.search_experiments()]
         near = nearest(project, names) or f"; there are {', '.join(names)}"
         raise HarnessError(f"--project {project!r}: there is no such MLflow experiment{near}")
-    found = [records.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
+    found = [summary.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -68,7 +68,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 row["run_id"][:8],
                 row["kind"],
                 row["status"],
-                records.progress(row),
+                summary.progress(row),
                 *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
                 row["started"].replace("T", " ")[:16],
                 "" if row["seconds"] is None else duration(row["seconds"]),
@@ -133,7 +133,7 @@ def evaluate(
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave --split validation out")
     trust.give([judge])
-    from harness import evaluating
+    from harness.results import evaluate as evaluating
 
     def notice(text: str) -> None:
         click.echo(text, err=True)

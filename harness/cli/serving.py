@@ -50,9 +50,9 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     """
     store = store_at(tracking_uri)
 
-    from harness import records
+    from harness.results import summary
 
-    promoted = store.promote(records.single(store, store.find(run)), name, alias)
+    promoted = store.promote(summary.single(store, store.find(run)), name, alias)
     known = "" if promoted.fresh else " (it was there already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
     lines = ["import mlflow", *loading(store.uri), f"mlflow.pyfunc.load_model({promoted.address!r})"]

@@ -155,8 +155,8 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
 
 
 def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
-    from harness import records
     from harness.display import brief_number, duration
+    from harness.results import summary
 
     short = outcome.run_id[:8]
     epochs = outcome.experiment.train.epochs
@@ -177,7 +177,7 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
         rows += unshipped_rows(store, outcome.unshipped)
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
-        if grid := records.newest_grid(store, outcome.run_id, outcome.scored):
+        if grid := summary.newest_grid(store, outcome.run_id, outcome.scored):
             rows.append(("grid", commands.shown_path(grid)))
         rows.append(("sample", commands.harness("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":

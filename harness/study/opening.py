@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from harness import changes, commands, provenance, recall, running
-from harness.changes import Recorded
+from harness import commands, provenance, running
 from harness.course import Display
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
@@ -17,6 +16,9 @@ from harness.experiment.custom import Source
 from harness.experiment.search_space import Search
 from harness.gan import resolved_population
 from harness.quality.scoring import Scoring
+from harness.results import changes
+from harness.results import load as recall
+from harness.results.changes import Recorded
 from harness.study import parent as parents
 from harness.study import storage as storages
 from harness.study.listing import summaries

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import provenance, records
+from harness import provenance
 from harness.course import Display, Status
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Range, Value
+from harness.results import summary
 from harness.study import plots
 from harness.study.settings import Settings
 from harness.study.trials import Trials, best, counts, value_of
@@ -132,7 +133,7 @@ class Parent:
             return
         try:
             run = self._store.get_run(run_id)
-            grids = {grid.epoch: grid.picture for grid in records.grids(self._store, run)} if run else {}
+            grids = {grid.epoch: grid.picture for grid in summary.grids(self._store, run)} if run else {}
             last = max(grids, default=0)
             for epoch in (
                 *grids,
@@ -157,7 +158,7 @@ class Parent:
                     self.log.metrics(step, scores, replace=True)
                     self.log.tags({SCORED: str(trial.number)})
                     self._scored = str(trial.number)
-                newest = records.grids(self._store, run)[-1]
+                newest = summary.grids(self._store, run)[-1]
                 path = f"samples/epoch-{newest.epoch:04d}.png"
                 picture = notes.picture(run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}")
         except HarnessError as error:

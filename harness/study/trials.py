@@ -24,11 +24,11 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from harness.changes import CHANGED
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.files import safe_file_name
 from harness.output import to_stderr
+from harness.results.changes import CHANGED
 from harness.study.journal import waiting_for
 from harness.study.sampling import Sampler, distributions
 from harness.study.settings import Settings, own_values
@@ -153,7 +153,7 @@ class Trials:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What its trials are trained on and scored with (`harness.changes`); empty for a study of an older version."""
+        """What its trials are trained on and scored with (`harness.results.changes`); empty for an older study."""
         return dict(self.study.user_attrs.get(_IDENTITY, {}))
 
     @identity.setter

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness import running
-from harness.changes import CHANGED
 from harness.course import Display, Options, Outcome
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
 from harness.quality.scoring import Scoring
+from harness.results.changes import CHANGED
 from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of
 from harness.together import ApartError, Plan, run_together

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness import records
 from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.experiment import scores as rankings
 from harness.experiment.scores import RANKINGS, Ranking
+from harness.results import summary
 from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def compare(
         except DeletedRunError as error:
             notices.append(f"left out: {error}")
             continue
-        found.append(records.single(store, run) if run.data.tags.get("harness.kind") == "study" else run)
+        found.append(summary.single(store, run) if run.data.tags.get("harness.kind") == "study" else run)
     if study is not None:
         found += _trials(store, study)
     if experiment is not None:
@@ -206,7 +206,7 @@ def _ranked(ranking: Ranking, rows: list[Row]) -> tuple[str | None, list[Row]]:
 
 def _drawn(store: Store, run: Run) -> Run:
     try:
-        return records.single(store, run)
+        return summary.single(store, run)
     except HarnessError:  # of replicates none has finished
         return run
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.comparing import compare, tiles_of
+from harness.results.compare import compare, tiles_of
 from harness.tracking import Store
 
-from ..commands import Harness, client, run_named
+from ...commands import Harness, client, run_named
 
 RUNS = ("slow", "quick", "seeds")
 

@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from ..commands import Harness
+from ...commands import Harness
 
 
 class Page(HTMLParser):

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness import data, recall
+from harness import data
 from harness.gan import checkpoints
+from harness.results import load as recall
 from harness.tracking import Store
 
-from .commands import Harness, client, only_run, spawn, wait_for
+from ..commands import Harness, client, only_run, spawn, wait_for
 
 SCORED = ["--set", "data.validation=10000", "--set", "track.score_every=1"]
 TEST = {f"test/{name}" for name in ("kid", "kid_se", "frechet", "density", "coverage", "class_kl", "memorisation")}
@@ -410,9 +411,9 @@ def test_stopped_replicates_go_on(harness: Harness, workplace: Path, together: s
 def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import recall
     from harness.course import Course
     from harness.errors import UnreachableError
+    from harness.results import load as recall
 
     after = Course.after
 

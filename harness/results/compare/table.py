@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness import records
-from harness.comparing.selection import Comparison, Row
 from harness.display import duration
+from harness.results import summary
+from harness.results.compare.selection import Comparison, Row
 from harness.tracking import Store
 
 CELL = 24  # letters of a param's value
@@ -47,7 +47,7 @@ def scores(row: Row, score: str) -> tuple[str, str]:
 
 def epochs(row: Row) -> str:
     """Epochs trained, or seeds that have ended, of those planned."""
-    return records.progress(records.summary(row.run))
+    return summary.progress(summary.summary(row.run))
 
 
 def short(params: list[str], among: list[str]) -> list[str]:
@@ -95,7 +95,7 @@ def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
         "notices": comparison.notices,
         "runs": [
             {
-                **records.summary(row.run),
+                **summary.summary(row.run),
                 "seconds": row.seconds,
                 "outcome": row.status,
                 "score": comparison.scores[row.ranking] and row.score(comparison.score_of(row)),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.comparing.coordinates import coordinates
-from harness.comparing.selection import Comparison, Row
 from harness.experiment.scores import KID
+from harness.results.compare.coordinates import coordinates
+from harness.results.compare.selection import Comparison, Row
 
 SCORES = (0.01, 0.02, 0.5)
 PARAMS = (

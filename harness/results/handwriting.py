@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from harness import recall
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
 from harness.gan.randomness import sample_noise, told
 from harness.media import animations, pictures
 from harness.media.typesetting import DIGITS, page
+from harness.results import load as recall
 from harness.tracking import Store
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from harness._version import __version__
-from harness.comparing import table
-from harness.comparing.coordinates import coordinates
-from harness.comparing.curves import FIRST, Curve
-from harness.comparing.looks import colour, dash, is_wide, mark
-from harness.comparing.selection import Comparison
-from harness.comparing.tiles import Tile
 from harness.media import pictures
+from harness.results.compare import table
+from harness.results.compare.coordinates import coordinates
+from harness.results.compare.curves import FIRST, Curve
+from harness.results.compare.looks import colour, dash, is_wide, mark
+from harness.results.compare.selection import Comparison
+from harness.results.compare.tiles import Tile
 from harness.tracking import Store
 
 PARAMS = 12  # columns of the table, at most; a list below it has all

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness import changes, data, recall, records
+from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
 from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring, Split
+from harness.results import changes, summary
+from harness.results import load as recall
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -191,7 +193,7 @@ def _held_out(name: str, notice: Callable[[str], None]) -> int:
 
 def _leaves(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get("harness.kind") != "replicates":
-        return [records.single(store, run)]
+        return [summary.single(store, run)]
     children = store.children(run.info.run_id)
     if not children:
         raise HarnessError(f"{run.info.run_name} has no runs below it yet")

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness import changes, commands, data
+from harness import commands, data
 from harness import experiment as experiments
-from harness.changes import Recorded
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
@@ -25,7 +24,9 @@ from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, fitting
 from harness.gan.randomness import sample_noise, told
 from harness.media import animations, pictures
-from harness.records import Grid, grids, scratch, single
+from harness.results import changes
+from harness.results.changes import Recorded
+from harness.results.summary import Grid, grids, scratch, single
 from harness.tracking import Store
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from harness import records
 from harness.errors import HarnessError
+from harness.results import summary
 from harness.tracking import Store
 
-from .commands import Harness
+from ..commands import Harness
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_study_without_a_complete_trial_says_what_it_has(workplace: Path) -> N
     store = Store.open(create=False)
     failed = ("FAILED", {"quality/kid": 0.2}, {"harness.error": "no luck"})
     with pytest.raises(HarnessError, match="no trial of study s is complete: 2 pruned, 1 failed"):
-        records.single(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
+        summary.single(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
 
 
 def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -> None:
@@ -95,5 +95,5 @@ def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -
         PRUNED,
     ]
     found = study(store, trials, metric="coverage", direction="maximize")
-    assert records.single(store, found, said.append).info.run_name == "s-2"
+    assert summary.single(store, found, said.append).info.run_name == "s-2"
     assert said == ["study s has not ended: trial 2, the best so far, is taken"]

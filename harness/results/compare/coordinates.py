@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from harness.comparing import table
-from harness.comparing.looks import PALETTE, is_wide
-from harness.comparing.selection import Comparison, Row
+from harness.results.compare import table
+from harness.results.compare.looks import PALETTE, is_wide
+from harness.results.compare.selection import Comparison, Row
 
 AXES = 10  # of params, at most; all searched params have one
 

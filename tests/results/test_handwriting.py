@@ -15,9 +15,9 @@ from harness.experiment import Experiment
 from harness.gan.randomness import sample_noise
 from harness.media.pictures import Picture
 from harness.media.typesetting import ASCENT, DESCENT, PITCH
-from harness.writing import digits
+from harness.results.handwriting import digits
 
-from .commands import Harness, frames_of, size_of
+from ..commands import Harness, frames_of, size_of
 
 PLAIN = ["run", "tiny.yaml", "--no-system-metrics", "--epochs", "1"]
 TOLD = ["--set", "generator.kind=conv", "--set", "discriminator.kind=conv", "--set", "conditional=true"]
@@ -143,7 +143,7 @@ def test_runs_that_cannot_be_asked_for_a_digit_say_so(harness: Harness, monkeypa
     assert "is not told the class, so that it cannot be asked for a digit: train one with conditional: true" in said.err
 
     assert harness(*TRAINED, "--name", "clothes").code == 0
-    monkeypatch.setattr("harness.writing.OF_DIGITS", {"letters"})
+    monkeypatch.setattr("harness.results.handwriting.OF_DIGITS", {"letters"})
     said = harness("write", "clothes", "1", "--out", "a.png")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "draws mnist, not the digits 0 to 9" in said.err

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness import records
-from harness.comparing.selection import Comparison, Row
 from harness.errors import HarnessError
 from harness.media import pictures
-from harness.records import Grid
+from harness.results import summary
+from harness.results.compare.selection import Comparison, Row
+from harness.results.summary import Grid
 from harness.tracking import Store
 
 MOST = 12  # runs that are shown
@@ -52,7 +52,7 @@ def tiles_of(store: Store, comparison: Comparison, *, step: int | None = None) -
 
 def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
     try:
-        return {grid.epoch: grid for grid in records.grids(store, row.drawn)}
+        return {grid.epoch: grid for grid in summary.grids(store, row.drawn)}
     except HarnessError as error:
         notices.append(f"no pictures: {error}")
         return {}

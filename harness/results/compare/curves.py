@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.comparing.selection import Comparison
 from harness.experiment.scores import RANKINGS
+from harness.results.compare.selection import Comparison
 from harness.tracking import Store
 
 MOST = 20  # runs whose curves are drawn

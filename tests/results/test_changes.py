@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import changes, running
+from harness import running
 from harness.course import Options, Quiet
 from harness.errors import HarnessError
 from harness.experiment import trust
+from harness.results import changes
 from harness.together import Plan, run_together
 from harness.tracking import Store
 
-from .commands import Harness, client, only_run, run_named
-from .study.common import QUIET, optuna_trials, runs, the_study
+from ..commands import Harness, client, only_run, run_named
+from ..study.common import QUIET, optuna_trials, runs, the_study
 
 FOLDER = """
 name: tiny
