@@ -27,7 +27,7 @@ from timing import alternate, print_table, report, spread
 
 from harness import experiment
 from harness.media import pictures
-from harness.ports import free_port
+from harness.servers.ports import free_port
 from harness.tracking import Store
 
 EPOCHS = 5

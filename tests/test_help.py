@@ -13,7 +13,7 @@ import pytest
 
 from harness import cli
 from harness.cli.help import EXAMPLES, GROUPS, START
-from harness.ports import free_port
+from harness.servers.ports import free_port
 
 from .commands import spawn, wait_for
 from .study.common import SMALL

@@ -13,8 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.cli import cli as mlflow_cli
 
-from harness import commands, ui
+from harness import commands
 from harness.errors import HarnessError
+from harness.servers import ui
 
 from .commands import Harness, Said, give_time_for_one_epoch
 from .study.common import SMALL

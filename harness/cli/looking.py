@@ -189,7 +189,7 @@ def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str
     curves, a study its trials sorted by the objective, several RUNs their comparison. If the store is an MLflow
     server, that server is opened.
     """
-    from harness import ui as pages
+    from harness.servers import ui as pages
 
     store = store_at(tracking_uri)
     page = pages.page(store, [store.find(text) for text in wanted])

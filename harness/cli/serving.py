@@ -23,7 +23,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     the images as numbers, or as PNG with the param format=png. The printed commands show how to ask.
     """
     store = store_at(tracking_uri)
-    from harness.serving import serve as serve_run
+    from harness.servers.model_server import serve as serve_run
 
     ended = serve_run(
         store, run, port=port, say=lambda text: click.echo(text), notice=lambda text: click.echo(text, err=True)

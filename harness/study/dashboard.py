@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.ports import free_port
+from harness.servers.ports import free_port
 from harness.stopping import hangups
 from harness.study import storage as storages
 from harness.study.listing import summaries

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from harness.ports import free_port
+from harness.servers.ports import free_port
 
 from ..commands import spawn, wait_for
 

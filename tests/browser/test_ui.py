@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from harness import ui
+from harness.servers import ui
 from harness.tracking import Store, pages
 
 from ..commands import run_named

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import requests
 
-from harness.ports import free_port
+from harness.servers.ports import free_port
 from harness.tracking import Store
 
-from .commands import Harness, Server, client, give_time_for_one_epoch, run_named, size_of, spawn, wait_for
+from ..commands import Harness, Server, client, give_time_for_one_epoch, run_named, size_of, spawn, wait_for
 
 
 def _processes_of(address: str) -> list[str]:
@@ -163,10 +163,10 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     longer = ("run", "--resume", "longer", "--epochs", "9", "--max-time", "1h", "--no-system-metrics")
     assert harness(*longer).code == 3
     assert "is KILLED and has no model `sampler`" in harness("promote", "longer", "--as", "digits").err
-    from harness import serving
+    from harness.servers import model_server
 
     store, heard = Store.open(), []
-    model = serving._model(store, store.find("longer"), Path.cwd(), heard.append)
+    model = model_server._model(store, store.find("longer"), Path.cwd(), heard.append)
     assert heard == ["run longer is KILLED: the sampler is made of its checkpoint of epoch 2"]
     assert model.parent.name == "made"
 
@@ -182,10 +182,10 @@ def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pyt
     refused = harness("promote", "old", "--as", "digits")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "it was made before runs had one" in refused.err
-    from harness import serving
+    from harness.servers import model_server
 
     store, heard = Store.open(), []
-    assert serving._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "made"
+    assert model_server._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "made"
     assert "run old has no model `sampler`" in heard[0]
 
 
@@ -262,13 +262,13 @@ def test_a_server_without_a_registry_is_named(harness: Harness, monkeypatch: pyt
 def test_a_server_that_dies_is_quoted(harness: Harness, tmp_path: Path) -> None:
     import sys
 
-    from harness import child
     from harness.errors import HarnessError
+    from harness.servers import child_process
 
     words = [sys.executable, "-c", "import sys; print('no room on this disk', file=sys.stderr); sys.exit(1)"]
     with (
         pytest.raises(HarnessError, match="the thing ended at once: no room on this disk"),
-        child.running(words, "the thing", cwd=tmp_path, environment={}) as server,
+        child_process.running(words, "the thing", cwd=tmp_path, environment={}) as server,
     ):
         server.wait_until_answers(f"http://127.0.0.1:{free_port(0)}/")
 
@@ -288,11 +288,11 @@ def test_a_damaged_model_is_named_as_the_reason(harness: Harness, workplace: Pat
 def test_a_server_that_ignores_being_asked_is_killed_with_its_children(tmp_path: Path) -> None:
     import sys
 
-    from harness import child
+    from harness.servers import child_process
 
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); {stubborn}"
-    with child.running([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
+    with child_process.running([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
         group = server._process.pid
         time.sleep(0.5)
     with pytest.raises(ProcessLookupError):

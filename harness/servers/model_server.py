@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from harness import child
 from harness.errors import HarnessError
-from harness.ports import free_port, refuse_taken
 from harness.results import summary
+from harness.servers import child_process
+from harness.servers.ports import free_port, refuse_taken
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def serve(
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
         command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
         quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_TRACKING_URI": store.uri}
-        with child.running(command, "the model server", cwd=Path(folder), environment=quiet) as server:
+        with child_process.running(command, "the model server", cwd=Path(folder), environment=quiet) as server:
             server.wait_until_answers(f"{address}/ping")
             say(f"{title} on {address}/invocations (Ctrl-C ends it)")
             for line in examples(address, conditional=_takes_digits(model)):

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import child, commands
+from harness import commands
 from harness.errors import HarnessError
-from harness.ports import free_port, refuse_taken
+from harness.servers import child_process
+from harness.servers.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
 from harness.uris import database_of, sqlite_uri
 
@@ -95,7 +96,7 @@ def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Ca
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     # Its jobs are for language models, and cost two processes more.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-    with child.running(command, "the MLflow server", cwd=folder, environment=quiet) as server:
+    with child_process.running(command, "the MLflow server", cwd=folder, environment=quiet) as server:
         server.wait_until_answers(f"{address}/health")
         say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
         _show(f"{address}/{opened.path}", opened, browse, say)

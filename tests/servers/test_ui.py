@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from harness import ui
+from harness.servers import ui
 from harness.tracking import Store, views
 
-from .commands import Harness, Server, client, spawn, wait_for
+from ..commands import Harness, Server, client, spawn, wait_for
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_one_run_and_several_runs(store: Store) -> None:
 
 
 def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace: Path) -> None:
-    from .study.common import SMALL
+    from ..study.common import SMALL
 
     (workplace / "small.yaml").write_text(SMALL)
     assert harness("tune", "small.yaml", "--trials", "1", "--fuse", "1", "--no-system-metrics").code == 0

@@ -1,0 +1,1 @@
+"""MLflow's UI and its model server, as child processes."""
