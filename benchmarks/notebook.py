@@ -15,11 +15,12 @@ import shutil
 import statistics
 from pathlib import Path
 
-from harness import experiment, running
-from harness.course import Options
+from harness import experiment
 from harness.display import Terminal
 from harness.errors import HarnessError
 from harness.results import load as recall
+from harness.runs import train
+from harness.runs.session import Options
 from harness.tables import console
 from harness.tracking import Store
 
@@ -37,10 +38,10 @@ def main() -> None:
         try:
             done = recall.checkpoint(store, store.find(arguments.name)).epoch
         except HarnessError:
-            running.run(experiment.load("notebook", [f"train.epochs={stage}"]), store, options(arguments.name), display)
+            train.run(experiment.load("notebook", [f"train.epochs={stage}"]), store, options(arguments.name), display)
             continue
         if done < stage:
-            running.resume(arguments.name, store, {"train.epochs": stage}, options(arguments.name), display)
+            train.resume(arguments.name, store, {"train.epochs": stage}, options(arguments.name), display)
     report(store, arguments.name, arguments.pictures)
 
 

@@ -23,7 +23,7 @@ import json, resource, sys, time
 from pathlib import Path
 began = float(sys.argv[1])
 from harness import experiment, running
-from harness.course import Options, Quiet
+from harness.runs.session import Options, Quiet
 from harness.tracking import Store
 
 

@@ -18,8 +18,8 @@ from harness.media import pictures
 from harness.remaining import Remaining
 
 if TYPE_CHECKING:
-    from harness.course import Stage
     from harness.gan import Report, Training
+    from harness.runs.session import Stage
     from harness.study import Standing, Tried
 
 _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are

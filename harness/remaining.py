@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.course import Stage
     from harness.gan import Report, Training
+    from harness.runs.session import Stage
 
 SCORED = 1_000  # samples scored in a second, until scores have been timed
 # Seconds of the other stages until they have been timed.

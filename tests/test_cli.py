@@ -206,7 +206,7 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An epoch is saved before it is drawn, for which a judge may have to look at all training images first."""
-    from harness.course import Course
+    from harness.runs.session import Course
 
     draw = Course._draw
 
@@ -226,13 +226,13 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
 
 
 def test_a_run_that_goes_on_leaves_the_threads_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import running
-    from harness.course import Quiet
+    from harness.runs import train
+    from harness.runs.session import Quiet
 
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", f"{before + 1},2")  # of threads within threads only the first are ours
-    with running.threads_kept():
-        running._use_threads(before + 1, Quiet())
+    with train.threads_kept():
+        train._use_threads(before + 1, Quiet())
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.course import EpochReport
 from harness.display import StudyTerminal, Terminal, fitting, fold
 from harness.experiment import Experiment
 from harness.remaining import Remaining
+from harness.runs.session import EpochReport
 from harness.study.standing import Standing, Tried, Working
 
 SCORED = {"data.validation": 100, "track.score_every": 1}

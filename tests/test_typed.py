@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import data, small_data
+from harness import data
 from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import search_space
 from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
+from harness.runs import small_data
 
 from .commands import Harness, client, run_named
 from .study.common import QUIET, SMALL, runs, the_study

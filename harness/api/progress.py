@@ -12,9 +12,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from harness.course import Display, Stage
     from harness.gan import Report, Training
     from harness.media.pictures import Picture
+    from harness.runs.session import Display, Stage
     from harness.study import Standing, StudyDisplay, Tried
 
 Progress: TypeAlias = "bool | Display"

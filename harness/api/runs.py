@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
-    from harness.course import Outcome
     from harness.experiment import Experiment
-    from harness.replicating import Replicates
+    from harness.runs.seeds import Replicates
+    from harness.runs.session import Outcome
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 

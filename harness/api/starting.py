@@ -26,9 +26,9 @@ from harness.errors import HarnessError
 from harness.stopping import Deadline
 
 if TYPE_CHECKING:
-    from harness.course import Display, Outcome
     from harness.experiment import Experiment
-    from harness.replicating import Replicates
+    from harness.runs.seeds import Replicates
+    from harness.runs.session import Display, Outcome
     from harness.tracking import Store
 
 LOADING = "loading PyTorch and MLflow ..."
@@ -81,14 +81,16 @@ def run(
         experiments.read(source)  # a name that is not known is refused at once
         labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
         display.notice(LOADING)
-        from harness import small_data
+        from harness.runs import small_data
 
         resolved, fit = small_data.load(source, changes)
         if fit.line:
             say(display, fit.line)
         refuse_silent_store(tracking_uri)
-        from harness import course, replicating, running
         from harness.gan.auto import resolved_device
+        from harness.runs import seeds as replicating
+        from harness.runs import session as course
+        from harness.runs import train
 
         resolved_device(resolved.train.device)  # refused before a store is created
         options = course.Options(
@@ -104,7 +106,7 @@ def run(
         if seeds is not None:
             replicates = replicating.replicate(resolved, seeds, store, options, display, together=together)
             return _ended(store, replicates, display, trusted=trust)
-        outcome = running.run(resolved, store, options, display)
+        outcome = train.run(resolved, store, options, display)
         return _ended(store, outcome, display, trusted=trust)
 
 
@@ -136,7 +138,9 @@ def resume(
         if isinstance(run, str):
             refuse_silent_store(tracking_uri)
         display.notice(LOADING)
-        from harness import course, replicating, running
+        from harness.runs import seeds as replicating
+        from harness.runs import session as course
+        from harness.runs import train
 
         options = course.Options(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
         store = store_at(tracking_uri, notice=display.notice) if isinstance(run, str) else run.store
@@ -154,7 +158,7 @@ def resume(
                 )
             replicates = replicating.resume(found, store, options, display)
             return _ended(store, replicates, display, trusted=trust)
-        outcome = running.resume(found.info.run_id, store, values, options, display)
+        outcome = train.resume(found.info.run_id, store, values, options, display)
         return _ended(store, outcome, display, trusted=trust)
 
 

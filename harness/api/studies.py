@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-    from harness.course import Display
     from harness.experiment import Experiment
+    from harness.runs.session import Display
     from harness.study import Confirmed, Result, Standing, Tried, Wish
     from harness.study.trials import Trials
     from harness.tracking import Store

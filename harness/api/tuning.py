@@ -92,9 +92,10 @@ def tune(
             found = _find(experiment, changes, prune_from, workers, fuse, display)
             prune_from = found.prune_from
         display.notice(LOADING)
-        from harness import small_data, trial_times
         from harness import study as studies
+        from harness import trial_times
         from harness.gan.auto import resolved_device
+        from harness.runs import small_data
 
         if found is not None:
             with as_file(experiment or "default") as source:
@@ -156,8 +157,8 @@ def plan(
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with session(), closing(display):
         found = _find(experiment, changes, prune_from, workers, fuse, display)
-        from harness import small_data
         from harness import study as studies
+        from harness.runs import small_data
 
         with as_file(experiment or "default") as source:
             small_data.fit(source, changes, searched=True)
@@ -209,7 +210,7 @@ def _find(
         else:
             if replaces_notices(display):  # elsewhere the line that says what a trial is comes first
                 display.notice(LOADING)
-            from harness import small_data
+            from harness.runs import small_data
 
             fit = small_data.fit(source, changes, searched=True)
             found, search = searches.load(source, changes, fit.values, fit.images)

@@ -31,8 +31,8 @@ from harness.errors import HarnessError
 from harness.stopping import stopped_by
 
 if TYPE_CHECKING:
-    from harness.course import Outcome
-    from harness.replicating import Replicates
+    from harness.runs.seeds import Replicates
+    from harness.runs.session import Outcome
     from harness.tracking import Store
 
 
@@ -118,7 +118,7 @@ def run(
         ended = api.run(
             experiment or "default", seeds=seeds, together=together, name=name, tags=labels, note=note, **shared
         )
-    from harness.replicating import Replicates
+    from harness.runs.seeds import Replicates
 
     if isinstance(ended.outcome, Replicates):
         return _print_replicates(ended.store, ended.outcome)
@@ -129,17 +129,17 @@ def run(
 
 def _print_plan(experiment: str, changes: Sequence[str]) -> None:
     """The resolved experiment and what it takes; nothing is timed."""
-    from harness import small_data
+    from harness.runs import small_data
 
     resolved, fit = small_data.load(experiment, changes)
     if fit.line:
         click.echo(fit.line, err=True)  # the plan is read by programs
-    from harness import course, running
     from harness.gan import resolve_untimed
     from harness.gan.auto import resolved_device
+    from harness.runs import session, train
 
     resolved_device(resolved.train.device)
-    training, _ = running.prepare(resolved, course.Quiet(), timed=False)
+    training, _ = train.prepare(resolved, session.Quiet(), timed=False)
     precision = resolve_untimed(resolved, training.images)[1]
     weights = {
         name: sum(weight.numel() for weight in network.parameters())
@@ -234,7 +234,7 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str | No
     An experiment passes if its losses are finite, its images are logged, MLflow returns everything as it was logged,
     and its checkpoint, loaded into new objects, draws the same samples. Exit code 1 if one fails.
     """
-    from harness.checking import check as check_all
+    from harness.runs.smoke_test import check as check_all
     from harness.tables import print_table
 
     store = store_at(tracking_uri, create=True)

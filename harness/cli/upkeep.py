@@ -39,7 +39,7 @@ def doctor(tracking_uri: str | None) -> int:
 
     Exit code 1 if something is wrong.
     """
-    from harness.doctor import examine
+    from harness.runs.doctor import examine
     from harness.tables import wrapped
 
     findings = examine(tracking_uri)

@@ -22,7 +22,7 @@ _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "ex
 def load(name: str | Path, overrides: Sequence[str] = (), fitted: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
 
-    fitted: leaves that nobody chose, in place of the file's and of the defaults (`harness.small_data`).
+    fitted: leaves that nobody chose, in place of the file's and of the defaults (`harness.runs.small_data`).
     What the file says of a search is left to `harness.experiment.search_space`: no run depends on where its values
     were looked for.
     Raises HarnessError for an unknown name, malformed YAML, unknown keys, values out of bounds, and for options of

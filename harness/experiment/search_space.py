@@ -117,7 +117,7 @@ def load(
     keeps the file's value. A leaf that the file searches is no longer searched; with a range given beside it, it is
     what the first trial tries. Everything else changes the experiment.
 
-    fitted, images: what `harness.small_data` says of the data set; a subset of the file's budget gives way to it.
+    fitted, images: what `harness.runs.small_data` says of the data set; a subset of the file's budget gives way to it.
     Raises HarnessError as `experiment.load` does, and for a search that cannot be.
     """
     raw, origin = experiments.read(name)

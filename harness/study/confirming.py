@@ -9,11 +9,11 @@ from typing import Literal
 
 from scipy import stats
 
-from harness import replicating
-from harness.course import Display, Options
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.replicating import Replicates
+from harness.runs import seeds as replicating
+from harness.runs.seeds import Replicates
+from harness.runs.session import Display, Options
 from harness.study.opening import code_of
 from harness.study.parent import best_experiment
 from harness.study.storage import meeting_place, open_storage

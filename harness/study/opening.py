@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from harness import commands, provenance, running
-from harness.course import Display
+from harness import commands
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source
@@ -19,6 +18,8 @@ from harness.quality.scoring import Scoring
 from harness.results import changes
 from harness.results import load as recall
 from harness.results.changes import Recorded
+from harness.runs import provenance, train
+from harness.runs.session import Display
 from harness.study import parent as parents
 from harness.study import storage as storages
 from harness.study.listing import summaries
@@ -78,7 +79,7 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
     """The settings of a new study, with what `auto` stands for."""
     metric = metric_of(experiment, wish.metric)
     base = based(experiment, search)
-    training, scoring = running.prepare(base, display)
+    training, scoring = train.prepare(base, display)
     scoring = _needed(scoring, base)
     if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
         raise HarnessError(
@@ -145,7 +146,7 @@ def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool 
     """
     base, before = trials.settings.base, trials.identity
     recorded = Recorded(f"study {trials.name}", before, cache(lambda: _kept(trials, store)), allowed)
-    scoring = _needed(running.prepare(base, display, recorded=recorded if before else None)[1], base)
+    scoring = _needed(train.prepare(base, display, recorded=recorded if before else None)[1], base)
     if before:
         now = identity_of(base, scoring)
         if tags := recorded.changed_tags(base, now, f"from trial {len(trials.all())} on"):

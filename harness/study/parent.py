@@ -12,12 +12,12 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import provenance
-from harness.course import Display, Status
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Range, Value
 from harness.results import summary
+from harness.runs import provenance
+from harness.runs.session import Display, Status
 from harness.study import plots
 from harness.study.settings import Settings
 from harness.study.trials import Trials, best, counts, value_of

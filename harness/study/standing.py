@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.course import Display
+from harness.runs.session import Display
 from harness.study.parent import Parent
 from harness.study.trials import Trials, best, counts, value_of
 

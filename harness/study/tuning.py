@@ -10,13 +10,13 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.course import Display, Quiet, Status, truthful
 from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
 from harness.files import safe_file_name
 from harness.quality.scoring import Scoring
+from harness.runs.session import Display, Quiet, Status, truthful
 from harness.stopping import interruptions
 from harness.study import parent as parents
 from harness.study import storage as storages

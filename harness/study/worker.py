@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from harness import running
-from harness.course import Display, Options, Outcome
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
 from harness.quality.scoring import Scoring
 from harness.results.changes import CHANGED
+from harness.runs import train
+from harness.runs.batched import ApartError, Plan, run_together
+from harness.runs.session import Display, Options, Outcome
 from harness.stopping import Deadline, Stop, interruptions
 from harness.study.trials import Claim, Trials, experiment_of
-from harness.together import ApartError, Plan, run_together
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ class Worker:
 
     def _alone(self, claim: Claim, plan: Plan) -> None:
         if plan.known:
-            outcome = running.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
+            outcome = train.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
         else:
             try:
-                training, scoring = running.prepare(plan.experiment, self.display, self.scoring)
+                training, scoring = train.prepare(plan.experiment, self.display, self.scoring)
             except HarnessError as error:  # values that do not go together; trying again would change nothing
                 self._failed(claim, str(error), again=False)
                 return
-            outcome = running.carry_out(training, scoring, self.store, plan.options, self.display)
+            outcome = train.carry_out(training, scoring, self.store, plan.options, self.display)
         self._settle(claim, outcome)
 
     def _plan(self, claim: Claim) -> Plan | None:
@@ -151,7 +151,7 @@ class Worker:
             return None
         options = replace(options, pruned_at=claim.pruned)
         try:
-            known = running.interrupted(self.store, run.info.run_id)
+            known = train.interrupted(self.store, run.info.run_id)
             return Plan(experiment, options, replace(known, claimed=True))
         except UnreachableError:
             raise

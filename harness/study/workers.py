@@ -15,10 +15,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from harness import output
-from harness.course import Display, Quiet
 from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.quality.scoring import Scoring
+from harness.runs.session import Display, Quiet
 from harness.stopping import interruptions, on_hangup, terminate
 from harness.study import storage as storages
 from harness.study.opening import code_of, scoring_of

@@ -12,14 +12,14 @@ import torch
 
 from harness import data
 from harness import experiment as experiments
-from harness.course import Outcome
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Training, resolved_population
 from harness.gan.networks import build, recordable
 from harness.gan.population import shape
-from harness.together import Plan, run_together
+from harness.runs.batched import Plan, run_together
+from harness.runs.session import Outcome
 
 from ..commands import Harness, client, only_run
 from .common import weights

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import running
-from harness.course import Options, Quiet
 from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.results import changes
-from harness.together import Plan, run_together
+from harness.runs import train
+from harness.runs.batched import Plan, run_together
+from harness.runs.session import Options, Quiet
 from harness.tracking import Store
 
 from ..commands import Harness, client, only_run, run_named
@@ -179,9 +179,9 @@ def test_seeds_are_not_continued_on_other_images(harness: Harness, place: Path) 
     assert [standing(name) for name in names] == before
 
     store = Store.open()
-    known = running.interrupted(store, "all-seed0")
+    known = train.interrupted(store, "all-seed0")
     with trust.trusting():
-        training, scoring = running.prepare(known.checkpoint.experiment, Quiet())
+        training, scoring = train.prepare(known.checkpoint.experiment, Quiet())
     plans = [Plan(known.checkpoint.experiment.with_values({"train.epochs": 2}), Options(), known)] * 2
     with trust.trusting(), pytest.raises(HarnessError, match="the images of run all-seed0"):
         run_together(plans, training.images, training.held_out, scoring, store, Quiet())

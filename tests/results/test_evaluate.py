@@ -351,7 +351,7 @@ def test_members_that_were_saved_at_different_epochs_go_on_together(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first has only its end before it, the second an epoch more."""
-    from harness.course import Course
+    from harness.runs.session import Course
 
     after = Course.after
 
@@ -411,9 +411,9 @@ def test_stopped_replicates_go_on(harness: Harness, workplace: Path, together: s
 def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.course import Course
     from harness.errors import UnreachableError
     from harness.results import load as recall
+    from harness.runs.session import Course
 
     after = Course.after
 

@@ -82,9 +82,9 @@ def test_digits_are_the_classes_that_the_network_is_told(tiny: Experiment, tmp_p
     from mlflow.exceptions import MlflowException
 
     from harness import data
-    from harness.course import save_models
     from harness.gan import Training, generate, resolve
     from harness.gan.randomness import sample_noise, told
+    from harness.runs.session import save_models
 
     images = data.load_split("mnist", "test")
     training = Training(resolve(tiny.with_values({"conditional": True}), images), images)

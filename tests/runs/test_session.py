@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import preparing
 from harness.errors import HarnessError
 from harness.gan import Report, Training
+from harness.runs import prepare
 from harness.tracking import Store
 from harness.tracking.spool import Spool
 
-from .commands import Harness, client, run_named
-from .study.common import QUIET, SMALL, optuna_trials, the_study
+from ..commands import Harness, client, run_named
+from ..study.common import QUIET, SMALL, optuna_trials, the_study
 
 RUN = ("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics")
 EXTEND = ("--epochs", "2", "--no-system-metrics")
@@ -56,7 +56,7 @@ def no_device(patch: pytest.MonkeyPatch) -> None:
     def resolve(*_: object) -> None:
         raise HarnessError("device cuda was asked for, but torch finds none here")
 
-    patch.setattr(preparing, "resolve", resolve)
+    patch.setattr(prepare, "resolve", resolve)
 
 
 def store_fails(patch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness import provenance, running
-from harness.course import Course, Display, Options, Outcome, Stage, staged, truthful
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
@@ -18,7 +16,9 @@ from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring
 from harness.results.changes import Recorded
-from harness.running import Interrupted
+from harness.runs import provenance, train
+from harness.runs.session import Course, Display, Options, Outcome, Stage, staged, truthful
+from harness.runs.train import Interrupted
 from harness.stopping import interruptions
 from harness.tracking import Store
 
@@ -45,7 +45,7 @@ def run_together(
     display: Display,
     concluded: Callable[[int, Outcome], None] = lambda index, outcome: None,
 ) -> list[Outcome]:
-    """Train all plans as one population; their outcomes, in order. Each is a run as `running.run` leaves it.
+    """Train all plans as one population; their outcomes, in order. Each is a run as `train.run` leaves it.
 
     images: what all train on; held_out: what none does. concluded: told of every plan, by its index,
     as soon as its run has ended. Raises ApartError where the plans cannot share one program, before any run is created.
@@ -56,7 +56,7 @@ def run_together(
         population = Population(trainings)
     except HarnessError as error:
         raise ApartError(str(error)) from error
-    with contextlib.ExitStack() as open_runs, interruptions() as stop, running.threads_kept():
+    with contextlib.ExitStack() as open_runs, interruptions() as stop, train.threads_kept():
         # What can be refused is refused before a run is opened.
         known = [
             _loaded(plan, training, scoring, store, display) for plan, training in zip(plans, trainings, strict=True)
@@ -67,11 +67,11 @@ def run_together(
             if plan.known and recorded:
                 log = store.resume_run(plan.known.run_id, claimed=plan.known.claimed)
                 open_runs.enter_context(truthful(log))
-                courses[training] = running.reopened(log, plan.known, recorded, training, scoring, one, plan.options)
+                courses[training] = train.reopened(log, plan.known, recorded, training, scoring, one, plan.options)
             else:
-                log = running.start(training, scoring, store, plan.options)
+                log = train.start(training, scoring, store, plan.options)
                 open_runs.enter_context(truthful(log))
-                courses[training] = running.begun(log, training, scoring, one, plan.options)
+                courses[training] = train.begun(log, training, scoring, one, plan.options)
         population.restack()  # weights that were read back have to be where the program looks
         outcomes: dict[Training, Outcome] = {}
 
@@ -83,8 +83,8 @@ def run_together(
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{courses[leader].outcome.name} and {len(plans) - 1} more, together"
         options = plans[0].options
-        with running.shown(display, leader, name):
-            with running.watched(courses[leader].log, options.system_metrics):
+        with train.shown(display, leader, name):
+            with train.watched(courses[leader].log, options.system_metrics):
                 options.deadline.start_lap()
                 waiting = [course for course in courses.values() if not course.complete]
                 late = any(course.out_of_time(len(waiting)) for course in waiting)
@@ -126,7 +126,7 @@ def _loaded(plan: Plan, training: Training, scoring: Scoring | None, store: Stor
     recorded = plan.known.recorded(store, plan.options)
     recorded.check_data(provenance.identity(training, scoring), display.notice)
     recorded.check_code(plan.experiment, display.notice)
-    running.load(training, plan.known, display)
+    train.load(training, plan.known, display)
     return recorded
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from harness import data
-from harness.course import Display
 from harness.experiment import Experiment, trust
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
 from harness.quality.scoring import Scoring, judged
 from harness.results import changes
 from harness.results.changes import Recorded
+from harness.runs.session import Display
 
 
 def prepare(

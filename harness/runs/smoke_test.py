@@ -10,14 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from harness import data, running, small_data
+from harness import data
 from harness import experiment as experiments
-from harness.course import GRID, Options, Outcome, Quiet, truthful
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan.auto import resolved_device
 from harness.media import pictures
 from harness.results import load as recall
+from harness.runs import small_data, train
+from harness.runs.session import GRID, Options, Outcome, Quiet, truthful
 from harness.stopping import interruptions
 from harness.tracking import Store
 
@@ -94,8 +95,8 @@ def _check_one(experiment: Experiment, store: Store, parent: str, notice: Callab
     run_id = None
     try:
         options = Options(name=experiment.name, kind="check", parent=parent, system_metrics=False)
-        training, scoring = running.prepare(_fitting(experiment, notice), Quiet())
-        outcome = running.carry_out(training, scoring, store, options, Quiet())
+        training, scoring = train.prepare(_fitting(experiment, notice), Quiet())
+        outcome = train.carry_out(training, scoring, store, options, Quiet())
         run_id = outcome.run_id
         fault = _fault(outcome, store, scored=scoring is not None)
     except HarnessError as error:
@@ -139,7 +140,7 @@ def _reloaded(outcome: Outcome, store: Store) -> str | None:
     run = store.client.get_run(outcome.run_id)
     if recall.experiment(store, run) != outcome.experiment:
         return "experiment.yaml read back is another experiment"
-    training, _ = running.prepare(outcome.experiment, Quiet())
+    training, _ = train.prepare(outcome.experiment, Quiet())
     training.load_state_dict(recall.checkpoint(store, run).training)
     if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(GRID)), outcome.grid):
         return "the checkpoint, loaded into fresh objects, draws other samples"

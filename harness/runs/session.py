@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness import data, provenance
+from harness import data
 from harness.errors import HarnessError, brief, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, checkpoints, sample_inputs
@@ -23,6 +23,7 @@ from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring, Split
 from harness.results import load as recall
+from harness.runs import provenance
 from harness.stopping import Deadline, stopped_by
 from harness.tracking import RunLog, save_generator, save_sampler
 

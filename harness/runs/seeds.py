@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness import provenance, running
-from harness.course import GRID, Display, Options, Outcome, Status, truthful
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
 from harness.experiment.scores import Ranking
@@ -22,8 +20,10 @@ from harness.results import changes, summary
 from harness.results import load as recall
 from harness.results.changes import Recorded
 from harness.results.evaluate import mean_and_deviation
+from harness.runs import provenance, train
+from harness.runs.batched import Plan, run_together
+from harness.runs.session import GRID, Display, Options, Outcome, Status, truthful
 from harness.stopping import interruptions
-from harness.together import Plan, run_together
 from harness.tracking import RunLog, Store, notes
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def replicate(
     *,
     together: int | None = None,
 ) -> Replicates:
-    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `running.run` does.
+    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `train.run` does.
 
     together: how many to train at once as one population; None times it on this machine, and takes one or all.
     """
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
-    training, scoring = running.prepare(experiment, display)
+    training, scoring = train.prepare(experiment, display)
     identity = provenance.identity(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if together is None:
@@ -131,7 +131,7 @@ def _recheck(
     experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: Options, display: Display
 ) -> dict[str, str]:
     """Compare what parent and seeds were trained on and with to what is here; the tags that mark what has changed."""
-    training, scoring = running.prepare(experiment, display, recorded=parent)
+    training, scoring = train.prepare(experiment, display, recorded=parent)
     now = provenance.identity(training, scoring)
     for child in children:
         known = recall.recorded(store, child, experiment, allowed=options.allow_changes)
@@ -253,7 +253,7 @@ def _some(
             continue
         if found is not None:
             try:
-                plan = replace(plan, known=running.interrupted(store, found.info.run_id))
+                plan = replace(plan, known=train.interrupted(store, found.info.run_id))
             except UnreachableError:
                 raise
             except HarnessError as error:
@@ -261,16 +261,16 @@ def _some(
         todo[seed] = plan
     if len(todo) > 1:
         display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
-        training, scoring = running.prepare(next(iter(todo.values())).experiment, display)
+        training, scoring = train.prepare(next(iter(todo.values())).experiment, display)
         trained_on = training.images, training.held_out
         together = run_together(list(todo.values()), *trained_on, scoring, store, display)
         return outcomes | dict(zip(todo, together, strict=True))
     for seed, plan in todo.items():
         display.notice(f"seed {seed} (of {seeds})")
         if plan.known:
-            outcomes[seed] = running.go_on(plan.known, store, {}, plan.options, display)
+            outcomes[seed] = train.go_on(plan.known, store, {}, plan.options, display)
         else:
-            outcomes[seed] = running.run(plan.experiment, store, plan.options, display)
+            outcomes[seed] = train.run(plan.experiment, store, plan.options, display)
     return outcomes
 
 

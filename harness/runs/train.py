@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness import provenance
-from harness.course import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import fitting
 from harness.media import pictures
-from harness.preparing import prepare as prepare
 from harness.quality.scoring import Scoring
 from harness.results import load as recall
 from harness.results import summary
 from harness.results.changes import Recorded
+from harness.runs import provenance
+from harness.runs.prepare import prepare as prepare
+from harness.runs.session import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
 from harness.stopping import interruptions
 from harness.tracking import RunLog, Store
 

@@ -1,0 +1,1 @@
+"""Runs, from start to end: trained, scored, tracked; alone, under several seeds, several at once."""
