@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 from timing import print_table
 
-from harness.study.storage import open_storage
-from harness.study.trials import Trials
+from harness.tuning.storage import open_storage
+from harness.tuning.trials import Trials
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from harness.remaining import Remaining
 if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.session import Stage
-    from harness.study import Standing, Tried
+    from harness.tuning import Standing, Tried
 
 _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are
 _SHORTEST_BAR = 10  # characters

@@ -16,7 +16,7 @@ import pytest
 
 from harness import environment
 from harness.errors import HarnessError
-from harness.study.storage import meeting_place
+from harness.tuning.storage import meeting_place
 
 from .conftest import TINY
 

@@ -33,7 +33,7 @@ def call(*arguments: str) -> int:
     """A command in this process: importing torch and MLflow takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["harness", *arguments])
-        patch.setattr("harness.study.plots.write", lambda *_: [])  # they take seconds
+        patch.setattr("harness.tuning.plots.write", lambda *_: [])  # they take seconds
         patch.setattr("harness.gan.auto.is_faster", lambda other, current: False)
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -149,7 +149,7 @@ def test_the_lines_that_bring_deleted_things_back(
 
 @pytest.fixture
 def small(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.study.plots.write", lambda *_: [])  # they take seconds
+    monkeypatch.setattr("harness.tuning.plots.write", lambda *_: [])  # they take seconds
     # Ranges that all values lie at an edge of.
     (workplace / "small.yaml").write_text(SMALL.replace("low: 1e-4, high: 1e-2", "low: 9.99e-4, high: 1e-3"))
 
@@ -161,7 +161,7 @@ def tune_and_paste(
     tune = ("tune", "small.yaml", f"--study={study}", "--fuse", "1", "--pruner", "none", *QUIET, *there, *storage)
     with pytest.MonkeyPatch.context() as patch:
         give_time_for_one_epoch(patch)
-        patch.setattr("harness.study.worker.Worker._stopped", lambda *_, begun=True: "max-time" if begun else None)
+        patch.setattr("harness.tuning.worker.Worker._stopped", lambda *_, begun=True: "max-time" if begun else None)
         stopped = harness(*tune, "--trials", "2", "--timeout", "1h")
     assert stopped.code == 3, stopped.err
     assert "why      stopped as requested by the time limit: 2 trials are left" in stopped.out

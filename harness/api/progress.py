@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.media.pictures import Picture
     from harness.runs.session import Display, Stage
-    from harness.study import Standing, StudyDisplay, Tried
+    from harness.tuning import Standing, StudyDisplay, Tried
 
 Progress: TypeAlias = "bool | Display"
 REFRESH = 0.5  # seconds between two updates of a notebook's line

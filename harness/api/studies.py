@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from harness.experiment import Experiment
     from harness.runs.session import Display
-    from harness.study import Confirmed, Result, Standing, Tried, Wish
-    from harness.study.trials import Trials
     from harness.tracking import Store
+    from harness.tuning import Confirmed, Result, Standing, Tried, Wish
+    from harness.tuning.trials import Trials
 
 
 class Study:
@@ -96,8 +96,8 @@ class Study:
     @property
     def best_experiment(self) -> Experiment:
         """The experiment with the values of the best trial, and its own full budget: what best.yaml holds."""
-        from harness.study.parent import best_experiment
-        from harness.study.trials import best
+        from harness.tuning.parent import best_experiment
+        from harness.tuning.trials import best
 
         found = best(self._trials.study)
         if found is None:
@@ -154,8 +154,8 @@ class Study:
 
     def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
         """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""
-        from harness import study as studies
-        from harness.study.tuning import Result
+        from harness import tuning as studies
+        from harness.tuning.tuning import Result
 
         with session(trusted=self._trusted):
             result = self.result
@@ -183,8 +183,8 @@ class Study:
     @property
     def _trials(self) -> Trials:
         if self._found is None:
-            from harness.study import storage as storages
-            from harness.study.trials import Trials
+            from harness.tuning import storage as storages
+            from harness.tuning.trials import Trials
 
             opened = storages.open_existing(self.storage, self.store.root)
             folder = storages.meeting_place(self.storage, self.store.root)
@@ -195,13 +195,13 @@ class Study:
 
     @property
     def _standing(self) -> Standing:
-        from harness.study.standing import standing
+        from harness.tuning.standing import standing
 
         return standing(self._trials, self._trials.total or 0)
 
     def _ended(self) -> list[Tried]:
-        from harness.study.standing import tried
-        from harness.study.trials import counts
+        from harness.tuning.standing import tried
+        from harness.tuning.trials import counts
 
         return [tried(trial) for trial in self._trials.all() if trial.state.is_finished() and counts(trial)]
 

@@ -29,8 +29,8 @@ from harness.stopping import Deadline
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.experiment.search_space import Search
-    from harness.study import StudyDisplay
-    from harness.study.settings import Direction
+    from harness.tuning import StudyDisplay
+    from harness.tuning.settings import Direction
 
 LOADING = "loading PyTorch, MLflow and Optuna ..."
 
@@ -92,10 +92,10 @@ def tune(
             found = _find(experiment, changes, prune_from, workers, fuse, display)
             prune_from = found.prune_from
         display.notice(LOADING)
-        from harness import study as studies
-        from harness import trial_times
+        from harness import tuning as studies
         from harness.gan.auto import resolved_device
         from harness.runs import small_data
+        from harness.tuning import trial_times
 
         if found is not None:
             with as_file(experiment or "default") as source:
@@ -157,7 +157,7 @@ def plan(
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with session(), closing(display):
         found = _find(experiment, changes, prune_from, workers, fuse, display)
-        from harness import study as studies
+        from harness import tuning as studies
         from harness.runs import small_data
 
         with as_file(experiment or "default") as source:
@@ -200,8 +200,8 @@ def _find(
 
     MNIST has images in plenty: nothing is counted, PyTorch is not loaded, and the line is there at once.
     """
-    from harness import trial_times
     from harness.experiment import search_space as searches
+    from harness.tuning import trial_times
 
     with as_file(experiment or "default") as source:
         if _is_mnist(source, changes):

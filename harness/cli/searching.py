@@ -134,7 +134,7 @@ def tune(
     3 stopped by --timeout, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     if dashboard:
-        from harness.study.dashboard import serve
+        from harness.tuning.dashboard import serve
 
         if study is None and experiment is not None:
             from harness import experiment as experiments
@@ -286,8 +286,8 @@ def _print_confirmed(confirmed: Any) -> int:
 @json_option
 def studies(storage: str | None, as_json: bool) -> None:
     """List the studies of a storage with their trials, the best score and its values."""
-    from harness.study import storage as storages
-    from harness.study.listing import studies as list_studies
+    from harness.tuning import storage as storages
+    from harness.tuning.listing import studies as list_studies
 
     root = Path("mlruns").absolute()
     rows = list_studies(storage, root)

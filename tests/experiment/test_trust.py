@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.experiment.custom import find_module
 from harness.quality import load_judge
-from harness.study import workers
+from harness.tuning import workers
 
 from ..commands import Harness, only_run, run_named
 from ..study.common import QUIET, optuna_trials, runs, the_study

@@ -297,7 +297,7 @@ def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
     harness: Harness, networks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart: list[int] = []
-    from harness.study import worker
+    from harness.tuning import worker
 
     def watching(plans: list[Plan], *rest: object) -> list[Outcome]:
         apart.append(len(plans))

@@ -212,7 +212,7 @@ def test_a_study_is_not_continued_on_other_images_or_with_another_judge(harness:
     # A study of an older version says nothing of its images.
     import optuna
 
-    from harness.study.storage import open_storage
+    from harness.tuning.storage import open_storage
 
     storage = open_storage(None, place / "mlruns", "")
     optuna.load_study(study_name="small", storage=storage).set_user_attr("harness.identity", {})

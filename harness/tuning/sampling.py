@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment.dimensions import Dimension, Range, Value
 from harness.experiment.search_space import Search
-from harness.study.settings import Settings
+from harness.tuning.settings import Settings
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:

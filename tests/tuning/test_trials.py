@@ -13,14 +13,14 @@ from optuna.trial import TrialState
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.study import trials as module
-from harness.study.listing import _row
-from harness.study.standing import standing
-from harness.study.storage import open_storage
-from harness.study.trials import Trials, best, counts
-from harness.study.wish import check_name
+from harness.tuning import trials as module
+from harness.tuning.listing import _row
+from harness.tuning.standing import standing
+from harness.tuning.storage import open_storage
+from harness.tuning.trials import Trials, best, counts
+from harness.tuning.wish import check_name
 
-from .common import settings
+from ..study.common import settings
 
 
 @pytest.fixture

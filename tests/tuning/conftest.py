@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .common import SMALL
+from ..study.common import SMALL
 
 
 @pytest.fixture

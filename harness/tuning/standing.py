@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.runs.session import Display
-from harness.study.parent import Parent
-from harness.study.trials import Trials, best, counts, value_of
+from harness.tuning.parent import Parent
+from harness.tuning.trials import Trials, best, counts, value_of
 
 State = Literal["complete", "pruned", "failed"]
 

@@ -18,16 +18,16 @@ from harness.files import safe_file_name
 from harness.quality.scoring import Scoring
 from harness.runs.session import Display, Quiet, Status, truthful
 from harness.stopping import interruptions
-from harness.study import parent as parents
-from harness.study import storage as storages
-from harness.study.opening import TRIALS, opened, parent_of, reopened
-from harness.study.parent import Parent
-from harness.study.settings import Settings
-from harness.study.standing import Standing, StudyDisplay, Watch, standing, tried
-from harness.study.trials import Trials, best
-from harness.study.wish import Wish
-from harness.study.workers import by_workers, worker_for
 from harness.tracking import Store
+from harness.tuning import parent as parents
+from harness.tuning import storage as storages
+from harness.tuning.opening import TRIALS, opened, parent_of, reopened
+from harness.tuning.parent import Parent
+from harness.tuning.settings import Settings
+from harness.tuning.standing import Standing, StudyDisplay, Watch, standing, tried
+from harness.tuning.trials import Trials, best
+from harness.tuning.wish import Wish
+from harness.tuning.workers import by_workers, worker_for
 
 PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
 

@@ -9,8 +9,8 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
 from harness.experiment.search_space import Choices, Range, Search
-from harness.study.settings import Settings
-from harness.study.storage import open_storage
+from harness.tuning.settings import Settings
+from harness.tuning.storage import open_storage
 
 from ..commands import client
 

@@ -16,8 +16,8 @@ from harness.runs import train
 from harness.runs.batched import ApartError, Plan, run_together
 from harness.runs.session import Display, Options, Outcome
 from harness.stopping import Deadline, Stop, interruptions
-from harness.study.trials import Claim, Trials, experiment_of
 from harness.tracking import Store
+from harness.tuning.trials import Claim, Trials, experiment_of
 
 if TYPE_CHECKING:
     from harness.tracking import Run

@@ -24,7 +24,7 @@ from harness.gan import Report, Training
 from harness.media.pictures import load_image
 
 from ..commands import Harness, client, spawn, wait_for
-from .common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
+from ..study.common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
 
 
 def tune(harness: Harness, *arguments: str, code: int = 0) -> str:
@@ -133,7 +133,7 @@ def test_a_dry_run_says_what_a_study_is_and_leaves_nothing(harness: Harness, sma
 
 
 def test_the_first_line_says_how_long_a_trial_took_before(harness: Harness, small: Path) -> None:
-    from harness import trial_times
+    from harness.tuning import trial_times
 
     first = tune(harness, "--trials", "1", "--study", "first")
     assert first.splitlines()[0] == "a trial: 60 images, 4 epochs (experiment small)"
@@ -492,7 +492,7 @@ def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int)
 
 
 def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.study import workers
+    from harness.tuning import workers
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
@@ -551,7 +551,7 @@ def test_bad_input_trains_nothing(harness: Harness, small: Path, arguments: list
 def optuna_studies() -> list[str]:
     import optuna
 
-    from harness.study.storage import open_storage
+    from harness.tuning.storage import open_storage
 
     return [s.study_name for s in optuna.get_all_study_summaries(open_storage(None, Path("mlruns").absolute(), ""))]
 
@@ -607,9 +607,9 @@ def test_classes_are_not_searched_by_with_a_judge_that_tells_none(harness: Harne
 def study_of_one(small: Path) -> None:
     """A study with one trial that nobody had to train."""
     from harness.experiment import search_space
-    from harness.study.settings import Settings
-    from harness.study.storage import open_storage
-    from harness.study.trials import Trials
+    from harness.tuning.settings import Settings
+    from harness.tuning.storage import open_storage
+    from harness.tuning.trials import Trials
 
     experiment, found = search_space.load("small.yaml")
     settings = Settings(experiment, found, "kid", "minimize", "tpe", "halving", 2, 3, 1, 20)
@@ -704,7 +704,7 @@ def test_the_experiments_own_values_need_no_confirming(harness: Harness, small: 
 def test_a_gain_is_compared_with_its_spread() -> None:
     from scipy import stats
 
-    from harness.study.confirming import compared
+    from harness.tuning.confirming import compared
 
     own, found = [3.0, 3.2, 3.1], [1.0, 1.1, 0.9]
     gain, (low, high) = compared(own, found, lower_is_better=True)

@@ -29,11 +29,11 @@ from harness.experiment import Experiment
 from harness.files import safe_file_name
 from harness.output import to_stderr
 from harness.results.changes import CHANGED
-from harness.study.journal import waiting_for
-from harness.study.sampling import Sampler, distributions
-from harness.study.settings import Settings, own_values
-from harness.study.storage import asking
 from harness.tracking.process_tags import gone, this_process
+from harness.tuning.journal import waiting_for
+from harness.tuning.sampling import Sampler, distributions
+from harness.tuning.settings import Settings, own_values
+from harness.tuning.storage import asking
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
 BEAT = 30.0  # seconds between signs of life, for other hosts to see

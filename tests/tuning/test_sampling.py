@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from harness.experiment import Experiment
 from harness.experiment.search_space import Range, Search
-from harness.study.sampling import grid, quasi_random
-from harness.study.settings import SAMPLERS
-from harness.study.storage import open_storage
-from harness.study.trials import Trials
+from harness.tuning.sampling import grid, quasi_random
+from harness.tuning.settings import SAMPLERS
+from harness.tuning.storage import open_storage
+from harness.tuning.trials import Trials
 
-from .common import SPACE, settings
+from ..study.common import SPACE, settings
 
 
 def score(values: dict[str, object]) -> float:

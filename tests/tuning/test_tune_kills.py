@@ -12,7 +12,7 @@ from tests.commands import Harness, client
 from tests.faults_lib.kills import life
 from tests.faults_lib.snapshot import snapshot
 
-from .common import QUIET, assert_one_to_one, optuna_trials, runs, the_study
+from ..study.common import QUIET, assert_one_to_one, optuna_trials, runs, the_study
 
 pytestmark = pytest.mark.usefixtures("small_models")
 ONE = ("tune", "small.yaml", *QUIET, "--trials", "1", "--set", "search_budget.track.samples_every=1")
@@ -20,7 +20,7 @@ ONE = ("tune", "small.yaml", *QUIET, "--trials", "1", "--set", "search_budget.tr
 
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.study.plots.write", lambda *_: [])  # seconds
+    monkeypatch.setattr("harness.tuning.plots.write", lambda *_: [])  # seconds
 
 
 def kill_before(monkeypatch: pytest.MonkeyPatch, step: str) -> None:

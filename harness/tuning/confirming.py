@@ -14,13 +14,13 @@ from harness.experiment import Experiment
 from harness.runs import seeds as replicating
 from harness.runs.seeds import Replicates
 from harness.runs.session import Display, Options
-from harness.study.opening import code_of
-from harness.study.parent import best_experiment
-from harness.study.storage import meeting_place, open_storage
-from harness.study.trials import Trials, best
-from harness.study.tuning import Result
-from harness.study.wish import Wish
 from harness.tracking import Store
+from harness.tuning.opening import code_of
+from harness.tuning.parent import best_experiment
+from harness.tuning.storage import meeting_place, open_storage
+from harness.tuning.trials import Trials, best
+from harness.tuning.tuning import Result
+from harness.tuning.wish import Wish
 
 Budget = Literal["full", "tuning"]
 FRESH = 1_000  # how far the seeds are from those that the trials were trained with

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.stopping import Deadline
-from harness.study import storage as storages
-from harness.study.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
+from harness.tuning import storage as storages
+from harness.tuning.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
 
 LONGEST_NAME = 200  # characters of a study's name
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph separators

@@ -20,13 +20,13 @@ from harness.experiment import trust
 from harness.quality.scoring import Scoring
 from harness.runs.session import Display, Quiet
 from harness.stopping import interruptions, on_hangup, terminate
-from harness.study import storage as storages
-from harness.study.opening import code_of, scoring_of
-from harness.study.standing import Watch
-from harness.study.trials import Trials
-from harness.study.wish import Wish
-from harness.study.worker import PAUSE, Worker
 from harness.tracking import Store
+from harness.tuning import storage as storages
+from harness.tuning.opening import code_of, scoring_of
+from harness.tuning.standing import Watch
+from harness.tuning.trials import Trials
+from harness.tuning.wish import Wish
+from harness.tuning.worker import PAUSE, Worker
 
 DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended
 

@@ -20,14 +20,14 @@ from harness.results import load as recall
 from harness.results.changes import Recorded
 from harness.runs import provenance, train
 from harness.runs.session import Display
-from harness.study import parent as parents
-from harness.study import storage as storages
-from harness.study.listing import summaries
-from harness.study.parent import Parent
-from harness.study.settings import METRICS, Settings, based, metric_of, resolved_like
-from harness.study.trials import Trials
-from harness.study.wish import Wish
 from harness.tracking import RunLog, Store, notes
+from harness.tuning import parent as parents
+from harness.tuning import storage as storages
+from harness.tuning.listing import summaries
+from harness.tuning.parent import Parent
+from harness.tuning.settings import METRICS, Settings, based, metric_of, resolved_like
+from harness.tuning.trials import Trials
+from harness.tuning.wish import Wish
 
 TRIALS = 20  # where nobody has said how many
 TOGETHER = 20  # trials at most that are trained as one program where that pays

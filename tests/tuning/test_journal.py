@@ -13,9 +13,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from harness.study import journal as module
-from harness.study.journal import Journal, open_journal
-from harness.study.storage import quiet
+from harness.tuning import journal as module
+from harness.tuning.journal import Journal, open_journal
+from harness.tuning.storage import quiet
 
 State = dict[str, list[tuple[object, ...]]]
 

@@ -106,7 +106,7 @@ def quiet() -> None:
 
 
 def _journal(path: Path, notice: Callable[[str], None]) -> BaseStorage:
-    from harness.study.journal import open_journal
+    from harness.tuning.journal import open_journal
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

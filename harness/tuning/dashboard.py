@@ -10,8 +10,8 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.servers.ports import free_port
 from harness.stopping import hangups
-from harness.study import storage as storages
-from harness.study.listing import summaries
+from harness.tuning import storage as storages
+from harness.tuning.listing import summaries
 
 PORT = 8080
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.storage import open_storage
+from harness.tuning.storage import open_storage
 
 from ..commands import Harness, spawn
-from .common import QUIET, runs, the_study
+from ..study.common import QUIET, runs, the_study
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if shutil.which("pg_ctl") is None else []
 FOUND = shutil.which("pg_ctl") or (str(BINARIES[-1] / "pg_ctl") if BINARIES else None)

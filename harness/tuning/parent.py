@@ -18,10 +18,10 @@ from harness.experiment.dimensions import Range, Value
 from harness.results import summary
 from harness.runs import provenance
 from harness.runs.session import Display, Status
-from harness.study import plots
-from harness.study.settings import Settings
-from harness.study.trials import Trials, best, counts, value_of
 from harness.tracking import RunLog, Store, notes
+from harness.tuning import plots
+from harness.tuning.settings import Settings
+from harness.tuning.trials import Trials, best, counts, value_of
 
 DRAWN, SCORED = "harness.drawn_trial", "harness.scored_trial"
 SCORES = ("quality/", "validation/")  # what a trial is scored by

@@ -11,8 +11,8 @@ from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
-from harness.study import storage as storages
-from harness.study.trials import Trials, best, counts, value_of
+from harness.tuning import storage as storages
+from harness.tuning.trials import Trials, best, counts, value_of
 
 
 def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
