@@ -17,7 +17,7 @@ from harness.display import StudyTerminal, Terminal, fitting, fold
 from harness.experiment import Experiment
 from harness.remaining import Remaining
 from harness.runs.session import EpochReport
-from harness.tuning.standing import Standing, Tried, Working
+from harness.tuning.progress import Standing, Tried, Working
 
 SCORED = {"data.validation": 100, "track.score_every": 1}
 VALUES = {

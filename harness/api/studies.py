@@ -96,7 +96,7 @@ class Study:
     @property
     def best_experiment(self) -> Experiment:
         """The experiment with the values of the best trial, and its own full budget: what best.yaml holds."""
-        from harness.tuning.parent import best_experiment
+        from harness.tuning.study_run import best_experiment
         from harness.tuning.trials import best
 
         found = best(self._trials.study)
@@ -155,7 +155,7 @@ class Study:
     def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
         """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""
         from harness import tuning as studies
-        from harness.tuning.tuning import Result
+        from harness.tuning.tune import Result
 
         with session(trusted=self._trusted):
             result = self.result
@@ -195,12 +195,12 @@ class Study:
 
     @property
     def _standing(self) -> Standing:
-        from harness.tuning.standing import standing
+        from harness.tuning.progress import standing
 
         return standing(self._trials, self._trials.total or 0)
 
     def _ended(self) -> list[Tried]:
-        from harness.tuning.standing import tried
+        from harness.tuning.progress import tried
         from harness.tuning.trials import counts
 
         return [tried(trial) for trial in self._trials.all() if trial.state.is_finished() and counts(trial)]

@@ -287,7 +287,7 @@ def _print_confirmed(confirmed: Any) -> int:
 def studies(storage: str | None, as_json: bool) -> None:
     """List the studies of a storage with their trials, the best score and its values."""
     from harness.tuning import storage as storages
-    from harness.tuning.listing import studies as list_studies
+    from harness.tuning.list_studies import studies as list_studies
 
     root = Path("mlruns").absolute()
     rows = list_studies(storage, root)

@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.servers.ports import free_port
 from harness.stopping import hangups
 from harness.tuning import storage as storages
-from harness.tuning.listing import summaries
+from harness.tuning.list_studies import summaries
 
 PORT = 8080
 

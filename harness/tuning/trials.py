@@ -31,7 +31,7 @@ from harness.output import to_stderr
 from harness.results.changes import CHANGED
 from harness.tracking.process_tags import gone, this_process
 from harness.tuning.journal import waiting_for
-from harness.tuning.sampling import Sampler, distributions
+from harness.tuning.sampler import Sampler, distributions
 from harness.tuning.settings import Settings, own_values
 from harness.tuning.storage import asking
 

@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.experiment.custom import find_module
 from harness.quality import load_judge
-from harness.tuning import workers
+from harness.tuning import worker_pool
 
 from ..commands import Harness, only_run, run_named
 from ..study.common import QUIET, optuna_trials, runs, the_study
@@ -148,10 +148,10 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
 
         def start(self) -> None: ...
 
-    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Process))
+    monkeypatch.setattr(worker_pool.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Process))
     trust.use(trust.Policy(trust=True, stored_code=True, strict=True, given={"a:B"}))
     named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
-    workers._spawned(0, named, workers.Wish(), named)
+    worker_pool._spawned(0, named, worker_pool.Wish(), named)
     place = pickle.loads(pickle.dumps(started[0]))
     assert place.policy == trust.policy()
 

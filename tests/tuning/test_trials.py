@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.tuning import trials as module
-from harness.tuning.listing import _row
-from harness.tuning.standing import standing
+from harness.tuning.list_studies import _row
+from harness.tuning.progress import standing
+from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
 from harness.tuning.trials import Trials, best, counts
-from harness.tuning.wish import check_name
 
 from ..study.common import settings
 

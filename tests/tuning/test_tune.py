@@ -492,16 +492,16 @@ def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int)
 
 
 def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.tuning import workers
+    from harness.tuning import worker_pool
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    shares = [workers._share(index, 3) for index in range(3)]
+    shares = [worker_pool._share(index, 3) for index in range(3)]
     assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES" not in workers._share(0, 100)
-    assert workers._share(0, 100)["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in worker_pool._share(0, 100)
+    assert worker_pool._share(0, 100)["OMP_NUM_THREADS"] == "1"
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
@@ -704,7 +704,7 @@ def test_the_experiments_own_values_need_no_confirming(harness: Harness, small: 
 def test_a_gain_is_compared_with_its_spread() -> None:
     from scipy import stats
 
-    from harness.tuning.confirming import compared
+    from harness.tuning.confirm import compared
 
     own, found = [3.0, 3.2, 3.1], [1.0, 1.1, 0.9]
     gain, (low, high) = compared(own, found, lower_is_better=True)

@@ -21,13 +21,13 @@ from harness.results.changes import Recorded
 from harness.runs import provenance, train
 from harness.runs.session import Display
 from harness.tracking import RunLog, Store, notes
-from harness.tuning import parent as parents
 from harness.tuning import storage as storages
-from harness.tuning.listing import summaries
-from harness.tuning.parent import Parent
+from harness.tuning import study_run as parents
+from harness.tuning.list_studies import summaries
+from harness.tuning.request import Wish
 from harness.tuning.settings import METRICS, Settings, based, metric_of, resolved_like
+from harness.tuning.study_run import Parent
 from harness.tuning.trials import Trials
-from harness.tuning.wish import Wish
 
 TRIALS = 20  # where nobody has said how many
 TOGETHER = 20  # trials at most that are trained as one program where that pays

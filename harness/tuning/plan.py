@@ -6,9 +6,9 @@ from harness import data
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
 from harness.experiment.search_space import Search
-from harness.tuning.opening import REDUCTION, TRIALS, how
+from harness.tuning.open_study import REDUCTION, TRIALS, how
+from harness.tuning.request import Wish
 from harness.tuning.settings import METRICS, based, metric_of
-from harness.tuning.wish import Wish
 
 
 def plan(experiment: Experiment, search: Search, wish: Wish, images: int | None = None) -> list[tuple[str, str]]:

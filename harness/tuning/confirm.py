@@ -15,12 +15,12 @@ from harness.runs import seeds as replicating
 from harness.runs.seeds import Replicates
 from harness.runs.session import Display, Options
 from harness.tracking import Store
-from harness.tuning.opening import code_of
-from harness.tuning.parent import best_experiment
+from harness.tuning.open_study import code_of
+from harness.tuning.request import Wish
 from harness.tuning.storage import meeting_place, open_storage
+from harness.tuning.study_run import best_experiment
 from harness.tuning.trials import Trials, best
-from harness.tuning.tuning import Result
-from harness.tuning.wish import Wish
+from harness.tuning.tune import Result
 
 Budget = Literal["full", "tuning"]
 FRESH = 1_000  # how far the seeds are from those that the trials were trained with

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from harness.experiment import Experiment
 from harness.experiment.search_space import Range, Search
-from harness.tuning.sampling import grid, quasi_random
+from harness.tuning.sampler import grid, quasi_random
 from harness.tuning.settings import SAMPLERS
 from harness.tuning.storage import open_storage
 from harness.tuning.trials import Trials

@@ -19,15 +19,15 @@ from harness.quality.scoring import Scoring
 from harness.runs.session import Display, Quiet, Status, truthful
 from harness.stopping import interruptions
 from harness.tracking import Store
-from harness.tuning import parent as parents
 from harness.tuning import storage as storages
-from harness.tuning.opening import TRIALS, opened, parent_of, reopened
-from harness.tuning.parent import Parent
+from harness.tuning import study_run as parents
+from harness.tuning.open_study import TRIALS, opened, parent_of, reopened
+from harness.tuning.progress import Standing, StudyDisplay, Watch, standing, tried
+from harness.tuning.request import Wish
 from harness.tuning.settings import Settings
-from harness.tuning.standing import Standing, StudyDisplay, Watch, standing, tried
+from harness.tuning.study_run import Parent
 from harness.tuning.trials import Trials, best
-from harness.tuning.wish import Wish
-from harness.tuning.workers import by_workers, worker_for
+from harness.tuning.worker_pool import by_workers, worker_for
 
 PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
 

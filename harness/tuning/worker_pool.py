@@ -22,10 +22,10 @@ from harness.runs.session import Display, Quiet
 from harness.stopping import interruptions, on_hangup, terminate
 from harness.tracking import Store
 from harness.tuning import storage as storages
-from harness.tuning.opening import code_of, scoring_of
-from harness.tuning.standing import Watch
+from harness.tuning.open_study import code_of, scoring_of
+from harness.tuning.progress import Watch
+from harness.tuning.request import Wish
 from harness.tuning.trials import Trials
-from harness.tuning.wish import Wish
 from harness.tuning.worker import PAUSE, Worker
 
 DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.runs.session import Display
-from harness.tuning.parent import Parent
+from harness.tuning.study_run import Parent
 from harness.tuning.trials import Trials, best, counts, value_of
 
 State = Literal["complete", "pruned", "failed"]
