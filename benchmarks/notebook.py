@@ -16,12 +16,12 @@ import statistics
 from pathlib import Path
 
 from harness import experiment
-from harness.display import Terminal
+from harness.api.display import Terminal
+from harness.cli.tables import console
 from harness.errors import HarnessError
 from harness.results import load as recall
 from harness.runs import train
 from harness.runs.session import Options
-from harness.tables import console
 from harness.tracking import Store
 
 STAGES = (10, 20, 50, 100, 200)

@@ -1,10 +1,14 @@
-"""File names made of what users call their studies, runs and projects."""
+"""File names for what users name, atomic writes, hashes of files, and SQLite files as URIs."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from harness.errors import HarnessError
 
 LONGEST = 48  # characters of a name that are kept; with four bytes each, the whole stays below 255 bytes
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
@@ -26,3 +30,26 @@ def safe_file_name(name: str, *, unique: bool = True) -> str:
     shown = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)[:LONGEST]).lstrip(".-")
     prefix = "_" if not shown or _DEVICES.match(shown) else ""
     return f"{prefix}{shown}-{digest}" if unique else f"{prefix}{shown}"
+
+
+def database_of(uri: str) -> Path:
+    """The absolute path of a sqlite:/// URI's file. %XX is decoded, as SQLAlchemy does it."""
+    path, query, _ = uri.removeprefix("sqlite:///").partition("?")
+    if query:
+        raise HarnessError(f"the tracking store {uri} has a query: write a question mark in a path as %3F")
+    return Path(unquote(path)).absolute()
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of an SQLite file, for MLflow, child processes and the shell: the inverse of `database_of`."""
+    text = str(path)
+    if not text.isprintable():
+        raise HarnessError(f"the path {text!r} has characters that cannot be printed: rename the folder")
+    return "sqlite:///" + re.sub(r"[^\w/.,:@+=~-]", lambda found: quote(found[0]), text)
+
+
+def path_of(location: str) -> Path | None:
+    """The absolute path that a local artifact location means; None for any other."""
+    if location.startswith("file:///"):
+        return Path(unquote(location.removeprefix("file://")))
+    return Path(location) if location.startswith("/") else None

@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageSequence
 
-from harness.uris import sqlite_uri
+from harness.files import sqlite_uri
 
 
 class Said(NamedTuple):

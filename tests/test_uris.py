@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy
 
 from harness.errors import HarnessError, redact
+from harness.files import database_of, path_of, sqlite_uri
 from harness.tracking import Store
-from harness.uris import database_of, path_of, sqlite_uri
 
 NAMES = [
     "a%20b",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import commands
+from harness import formatting
+from harness.console import to_stderr
 from harness.errors import HarnessError, NoStoreError
 from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, why_not_a_key
-from harness.output import to_stderr
 
 if TYPE_CHECKING:
     from harness.tracking import Store
@@ -89,7 +89,7 @@ def store_at(uri: str | None, *, create: bool = False, notice: Callable[[str], N
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
-        start = commands.harness("run")
+        start = formatting.harness_command("run")
         raise NoStoreError(f"there are no runs here: ./mlruns/mlflow.db does not exist; start one with `{start}`")
     return Store.open(uri, create=create, notice=notice)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.media.pictures import Picture
     from harness.runs.session import Display, Stage
-    from harness.tuning import Standing, StudyDisplay, Tried
+    from harness.tuning.progress import Standing, StudyDisplay, Tried
 
 Progress: TypeAlias = "bool | Display"
 REFRESH = 0.5  # seconds between two updates of a notebook's line
@@ -40,7 +40,7 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
         return Notebook()
     from rich.console import Console
 
-    from harness.display import StudyTerminal, Terminal
+    from harness.api.display import StudyTerminal, Terminal
 
     console = Console(stderr=True)
     return Terminal(console) if kind == "run" else StudyTerminal(console)
@@ -187,7 +187,7 @@ class Notebook:
         return f'<div class="harness-progress">{line}{self._picture}</div>'
 
     def _progress(self) -> tuple[float | None, list[str]]:
-        from harness.display import brief_number, duration
+        from harness.formatting import brief_number, duration
 
         parts: list[str] = []
         share: float | None = None

@@ -10,8 +10,8 @@ from harness.api.arguments import store_at
 from harness.api.progress import Progress
 from harness.api.samples import Samples
 from harness.api.session import session
+from harness.console import to_stderr
 from harness.errors import HarnessError
-from harness.output import to_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,8 +195,8 @@ class Run:
     def _repr_html_(self) -> str:
         import numpy as np
 
-        from harness.display import duration
         from harness.experiment.scores import of_params
+        from harness.formatting import duration
         from harness.results import summary
 
         found = summary.summary(self.mlflow_run)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import commands
+from harness import formatting
 from harness.api.arguments import (
     Overrides,
     checked_labels,
@@ -23,7 +23,7 @@ from harness.api.progress import Progress, close, closing, finish, run_display, 
 from harness.api.runs import Run
 from harness.api.session import session
 from harness.errors import HarnessError
-from harness.stopping import Deadline
+from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
@@ -171,7 +171,7 @@ def _ended(store: Store, outcome: Outcome | Replicates, display: Display, *, tru
 
 def _tune_again(store: Store, tags: Mapping[str, str]) -> str:
     storage = tags.get("harness.storage", "")  # a database, or the path of the usual journal
-    return commands.harness(
+    return formatting.harness_command(
         "tune", study=tags["harness.study"], store=store.uri, storage=storage if "://" in storage else None
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness import commands
+from harness import formatting
 from harness.api import html
 from harness.api.arguments import store_at
 from harness.api.progress import Progress, close, closing, study_display
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.runs.session import Display
     from harness.tracking import Store
-    from harness.tuning import Confirmed, Result, Standing, Tried, Wish
+    from harness.tuning.confirm import Confirmed
+    from harness.tuning.progress import Standing, Tried
+    from harness.tuning.request import Wish
     from harness.tuning.trials import Trials
+    from harness.tuning.tune import Result
 
 
 class Study:
@@ -137,7 +140,7 @@ class Study:
         """
         from dataclasses import replace
 
-        from harness.stopping import Deadline
+        from harness.interrupts import Deadline
 
         if seeds < 2:
             raise HarnessError(f"seeds is {seeds}; expected 2 or more")
@@ -154,7 +157,8 @@ class Study:
 
     def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
         """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""
-        from harness import tuning as studies
+        from harness.tuning.confirm import confirm
+        from harness.tuning.request import Wish
         from harness.tuning.tune import Result
 
         with session(trusted=self._trusted):
@@ -164,8 +168,8 @@ class Study:
                 if trials.parent is None:
                     raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
                 result = Result(self.name, trials.parent, trials.settings, self._standing, None, None, [], None)
-            request = self._request or studies.Wish(study=self.name, storage=self.storage)
-            return studies.confirm(result, seeds, budget, self.store, request, display)
+            request = self._request or Wish(study=self.name, storage=self.storage)
+            return confirm(result, seeds, budget, self.store, request, display)
 
     def resume(self, *, trials: int | None = None, progress: Progress = True) -> Study:
         """Search on, until the study has so many trials in total; None keeps to what it was asked for."""
@@ -190,7 +194,9 @@ class Study:
             folder = storages.meeting_place(self.storage, self.store.root)
             self._found = None if opened is None else Trials.find(opened, self.name, folder)
             if self._found is None:
-                raise HarnessError(f"there is no study {self.name!r}; `{commands.harness('studies')}` lists them")
+                raise HarnessError(
+                    f"there is no study {self.name!r}; `{formatting.harness_command('studies')}` lists them"
+                )
         return self._found
 
     @property
@@ -206,7 +212,7 @@ class Study:
         return [tried(trial) for trial in self._trials.all() if trial.state.is_finished() and counts(trial)]
 
     def _repr_html_(self) -> str:
-        from harness.display import duration
+        from harness.formatting import duration
 
         minimized = self._trials.settings.direction == "minimize"
 
@@ -259,7 +265,7 @@ def load_study(name: str, *, storage: str | None = None, tracking_uri: str | Non
     """
     with session(trusted=trust):
         store = store_at(tracking_uri)
-        study = Study(store, name, storage=storage or os.environ.get(commands.STORAGE) or None, trusted=trust)
+        study = Study(store, name, storage=storage or os.environ.get(formatting.STORAGE) or None, trusted=trust)
         _ = study._trials  # it is there
         return study
 

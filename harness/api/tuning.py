@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import commands
+from harness import formatting
 from harness.api.arguments import (
     Overrides,
     checked_labels,
@@ -24,12 +24,12 @@ from harness.api.session import session
 from harness.api.starting import as_file
 from harness.api.studies import Study
 from harness.errors import HarnessError
-from harness.stopping import Deadline
+from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.experiment.search_space import Search
-    from harness.tuning import StudyDisplay
+    from harness.tuning.progress import StudyDisplay
     from harness.tuning.settings import Direction
 
 LOADING = "loading PyTorch, MLflow and Optuna ..."
@@ -82,7 +82,7 @@ def tune(
     limit = seconds_of(timeout, "--timeout")
     deadline = Deadline(None if limit is None else time.monotonic() + limit)
     display = study_display(progress)
-    storage = storage or os.environ.get(commands.STORAGE) or None
+    storage = storage or os.environ.get(formatting.STORAGE) or None
     changes = overrides_of(set, seed=seed, device=device, epochs=epochs, subset=subset)
     labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
     with session(trusted=trust), closing(display):
@@ -92,16 +92,17 @@ def tune(
             found = _find(experiment, changes, prune_from, workers, fuse, display)
             prune_from = found.prune_from
         display.notice(LOADING)
-        from harness import tuning as studies
         from harness.gan.auto import resolved_device
         from harness.runs import small_data
+        from harness.tuning import request as requests
         from harness.tuning import trial_times
+        from harness.tuning import tune as tuning
 
         if found is not None:
             with as_file(experiment or "default") as source:
                 small_data.fit(source, changes, searched=True)  # refuses what nothing can be trained on
             resolved_device(found.experiment.train.device)
-        request = studies.Wish(
+        request = requests.Wish(
             trials=trials,
             study=study,
             storage=storage,
@@ -120,11 +121,11 @@ def tune(
             allow_changes=allow_changes,
         )
         address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
-        studies.check(request, address, found.experiment if found else None)
+        requests.check(request, address, found.experiment if found else None)
         store = store_at(tracking_uri, create=True, notice=display.notice)
         tidy(store, display.notice)
         described, search = (found.experiment, found.search) if found else (None, None)
-        result = studies.tune(described, search, request, store, display)
+        result = tuning.tune(described, search, request, store, display)
         close(display)
         if found is not None and result.trial_seconds is not None:
             trial_times.keep(found.kind, result.trial_seconds)
@@ -157,12 +158,13 @@ def plan(
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with session(), closing(display):
         found = _find(experiment, changes, prune_from, workers, fuse, display)
-        from harness import tuning as studies
         from harness.runs import small_data
+        from harness.tuning import plan as planning
+        from harness.tuning import request as requests
 
         with as_file(experiment or "default") as source:
             small_data.fit(source, changes, searched=True)
-        request = studies.Wish(
+        request = requests.Wish(
             trials=trials,
             study=study,
             sampler=sampler,
@@ -173,8 +175,8 @@ def plan(
             fuse=fuse,
             workers=workers,
         )
-        studies.check(request, "", found.experiment)
-        return studies.plan(found.experiment, found.search, request, found.images)
+        requests.check(request, "", found.experiment)
+        return planning.plan(found.experiment, found.search, request, found.images)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def _is_mnist(source: str | Path, changes: Sequence[str]) -> bool:
 
 
 def _trial(search: Search, experiment: Experiment, images: int | None, seconds: float | None) -> str:
-    from harness.display import duration
+    from harness.formatting import duration
 
     took = "" if seconds is None else f"; one took {duration(seconds)} in an earlier study"
     return f"a trial: {search.describe_trial(experiment, images)}{took}"

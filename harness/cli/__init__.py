@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
-from harness import output
+from harness import console
 from harness._version import __version__
-from harness.cli import comparing, completion, drawing, looking, searching, serving, shells, training, upkeep
+from harness.cli import compare, completion, inspect, maintain, run, sample, serve, shells, tune
 from harness.cli.common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_OF_SIGNAL
 from harness.cli.help import CommandGroup, DocumentedCommand
 from harness.environment import check_working_directory, prepare_environment
@@ -22,7 +22,7 @@ def main() -> NoReturn:
     """The console script `harness`."""
     completing = "_HARNESS_COMPLETE" in os.environ
     if not completing:  # shells are answered in bytes
-        output.install()
+        console.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -52,7 +52,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     if isinstance(code, int):
         sys.exit(code)
-    sys.exit(EXIT_FAILED if output.incomplete() else 0)  # what such a command prints is all it is for
+    sys.exit(EXIT_FAILED if console.incomplete() else 0)  # what such a command prints is all it is for
 
 
 class _Commands(CommandGroup):
@@ -89,23 +89,23 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
-    training.run,
-    searching.tune,
-    searching.studies,
-    training.check,
-    looking.runs,
-    looking.evaluate,
-    drawing.sample,
-    drawing.write,
-    comparing.compare,
-    looking.ui,
-    drawing.history,
-    serving.serve,
-    serving.promote,
-    looking.experiments,
-    upkeep.schema,
-    upkeep.sync,
-    upkeep.doctor,
+    run.run,
+    tune.tune,
+    tune.studies,
+    run.check,
+    inspect.runs,
+    inspect.evaluate,
+    sample.sample,
+    sample.write,
+    compare.compare,
+    inspect.ui,
+    sample.history,
+    serve.serve,
+    serve.promote,
+    inspect.experiments,
+    maintain.schema,
+    maintain.sync,
+    maintain.doctor,
 ):
     cli.add_command(DocumentedCommand(command))
 completion.attach(cli)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands, output
+from harness import console, formatting
 from harness.api.arguments import seconds_of as seconds_of
 from harness.api.arguments import store_at as store_at
 from harness.api.arguments import tidy as tidy
 from harness.errors import redact
 from harness.experiment import trust
-from harness.stopping import on_hangup, terminate
+from harness.interrupts import on_hangup, terminate
 
 if TYPE_CHECKING:
     from harness.runs.session import Outcome
@@ -108,8 +108,8 @@ def survives_hangup(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         title = f"{redact(shlex.join(['harness', *sys.argv[1:]]))}: the terminal was closed, the output goes on here"
-        log = output.Log(output.log_path(command.__name__), title, failed=terminate)
-        with output.continue_in(log), on_hangup(output.leave_terminal):
+        log = console.Log(console.log_path(command.__name__), title, failed=terminate)
+        with console.continue_in(log), on_hangup(console.leave_terminal):
             return command(*args, **kwargs)
 
     return wrapped
@@ -130,17 +130,17 @@ def where_to_look(store: Store, run_id: str) -> list[tuple[str, str]]:
     """How to look at a run in MLflow's UI. Does not ask the store: it may be away by now."""
     run = store.written(run_id)
     link = None if run is None else store.link(run)
-    return [("look", link or commands.harness("ui", run_id[:8], store=store.uri))]
+    return [("look", link or formatting.harness_command("ui", run_id[:8], store=store.uri))]
 
 
 def unshipped_rows(store: Store, reason: str) -> list[tuple[str, str]]:
     """What to say of a run whose tracking server did not take everything."""
-    sync = commands.harness("sync", store=store.uri)
+    sync = formatting.harness_command("sync", store=store.uri)
     return [("tracking", f"{reason}; all is kept here: `{sync}` ships it later")]
 
 
 def print_rows(rows: Sequence[tuple[str, str]]) -> None:
-    from harness.tables import print_row
+    from harness.cli.tables import print_row
 
     for label, text in rows:
         print_row(label, text)

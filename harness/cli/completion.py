@@ -17,9 +17,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from harness.commands import STORE
 from harness.experiment.scores import RANKINGS
-from harness.uris import database_of
+from harness.files import database_of
+from harness.formatting import STORE
 
 Items = Iterable[CompletionItem[str]]
 Suggest = Callable[[click.Context, str], Items]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _no_archive(start: bytes) -> str | None:
 
 
 def _not_npz(path: Path, reason: str) -> HarnessError:
-    sample = commands.harness("sample", "RUN", out="FILE.npz")
+    sample = formatting.harness_command("sample", "RUN", out="FILE.npz")
     return HarnessError(
         f"{path} is not an NPZ file (as of numpy.savez('FILE.npz', images=ARRAY), or of `{sample}`): {reason}"
     )

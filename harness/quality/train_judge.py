@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.console import to_stderr
 from harness.data import Images, load, tenths
 from harness.errors import HarnessError
-from harness.output import to_stderr
 from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
 

@@ -22,7 +22,7 @@ from harness.results import load as recall
 from harness.tracking import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from harness.tracking import Run
 
 VALIDATION = 10_000
 # How the scores stand in a table: by name, the heading and the decimals.

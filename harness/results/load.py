@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness import commands, data
+from harness import data, formatting
 from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
@@ -30,7 +30,7 @@ from harness.results.summary import Grid, grids, scratch, single
 from harness.tracking import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from harness.tracking import Run
 
 SHEET, SHEET_COLUMNS = 24, 6  # the most pictures in the sheet of a history, and in one of its rows
 
@@ -276,7 +276,7 @@ def history_to(
     if out.suffix == ".png":
         history = [history[index] for index in animations.evenly(len(history), SHEET)]
     elif len(history) < 2:
-        longer = commands.harness("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
+        longer = formatting.harness_command("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
         raise HarnessError(
             f"run {name} has one sample grid only, of epoch {history[0].epoch}, and an animation needs two: draw it "
             f"with --out FILE.png, or train on with `{longer}`"

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlparse
 
-from harness import commands
+from harness import formatting
+from harness.console import to_stderr
 from harness.errors import HarnessError
 from harness.experiment import scores as ranking
 from harness.experiment.scores import KID, Ranking
 from harness.media import pictures
-from harness.output import to_stderr
 from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _best_trial(store: Store, study: Run, notice: Callable[[str], None]) -> Run:
     deleted = store.children(run_id, {"harness.trial": best}, deleted=True) if best is not None else []
     restore = ""
     if deleted:
-        line = commands.mlflow("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
+        line = formatting.mlflow_command("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
         restore = f"; `{line}` brings it back"
     if not complete:
         if best is not None:

@@ -12,6 +12,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Population, Report, Training
+from harness.interrupts import interruptions
 from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring
@@ -19,7 +20,6 @@ from harness.results.changes import Recorded
 from harness.runs import provenance, train
 from harness.runs.session import Course, Display, Options, Outcome, Stage, staged, truthful
 from harness.runs.train import Interrupted
-from harness.stopping import interruptions
 from harness.tracking import Store
 
 

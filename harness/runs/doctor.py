@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import commands
+from harness import formatting
 from harness._version import __version__
 from harness.errors import HarnessError, redact
 
@@ -76,7 +76,7 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"
     yield Finding("tracking", True, f"{store.shown_uri} answers; {newest}")
     if waiting:
-        sync = commands.harness("sync", store=store.uri)
+        sync = formatting.harness_command("sync", store=store.uri)
         yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `{sync}` ships what has ended")
 
 

@@ -15,6 +15,7 @@ from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
 from harness.experiment.scores import Ranking
 from harness.gan import generate, resolved_population, sample_inputs
+from harness.interrupts import interruptions
 from harness.media import pictures
 from harness.results import changes, summary
 from harness.results import load as recall
@@ -23,11 +24,10 @@ from harness.results.evaluate import mean_and_deviation
 from harness.runs import provenance, train
 from harness.runs.batched import Plan, run_together
 from harness.runs.session import GRID, Display, Options, Outcome, Status, truthful
-from harness.stopping import interruptions
 from harness.tracking import RunLog, Store, notes
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from harness.tracking import Run
 
 ROW = 10  # digits of each seed in the parent's picture
 CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the scores that rank

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 
-from harness import data
-from harness.errors import HarnessError, brief, redact
+from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.gan import Report, Training, checkpoints, sample_inputs
+from harness.gan import Report, Training, checkpoints
 from harness.gan.checkpoints import Checkpoint
+from harness.interrupts import Deadline, stopped_by
 from harness.media import pictures
 from harness.quality import Ranked
 from harness.quality.scoring import Scoring, Split
 from harness.results import load as recall
+from harness.results.export import NoModelError, save_models
 from harness.runs import provenance
-from harness.stopping import Deadline, stopped_by
-from harness.tracking import RunLog, save_generator, save_sampler
+from harness.tracking import RunLog
 
 GRID = 100  # images in a sample grid
 
@@ -447,27 +445,3 @@ def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, epo
         return
     for name, key in keys.items():
         log.model(name, folder / name, epoch, key)
-
-
-class NoModelError(HarnessError):
-    """A generator that trains and draws, but cannot be made into a model that loads without its code."""
-
-
-def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
-    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`.
-
-    Raises NoModelError for one of the user's own that torch.export cannot take.
-    """
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where torch.export tells programs that it cannot take
-            save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
-    except (HarnessError, OSError):
-        raise
-    except Exception as error:  # torch.export may raise anything
-        if ":" not in experiment.generator.kind:
-            raise
-        raise NoModelError(
-            f"torch.export cannot take generator.kind {experiment.generator.kind}: {brief(error)}"
-        ) from error
-    classes = images.classes if experiment.conditional else 0
-    save_sampler(folder / "sampler", folder / "generator", experiment.generator.latent, classes)

@@ -15,11 +15,11 @@ from harness import experiment as experiments
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan.auto import resolved_device
+from harness.interrupts import interruptions
 from harness.media import pictures
 from harness.results import load as recall
 from harness.runs import small_data, train
 from harness.runs.session import GRID, Options, Outcome, Quiet, truthful
-from harness.stopping import interruptions
 from harness.tracking import Store
 
 IMAGES = 500  # trained on, or two steps' batches where those are more

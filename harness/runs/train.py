@@ -17,6 +17,7 @@ from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import fitting
+from harness.interrupts import interruptions
 from harness.media import pictures
 from harness.quality.scoring import Scoring
 from harness.results import load as recall
@@ -25,7 +26,6 @@ from harness.results.changes import Recorded
 from harness.runs import provenance
 from harness.runs.prepare import prepare as prepare
 from harness.runs.session import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
-from harness.stopping import interruptions
 from harness.tracking import RunLog, Store
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
-from harness.stopping import hangups, interruptions
+from harness.interrupts import hangups, interruptions
 
 PATIENCE = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
 GRACE = 5.0  # seconds that it has to end by itself

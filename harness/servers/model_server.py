@@ -80,7 +80,7 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
         with contextlib.suppress(HarnessError):
             return store.download(run.info.run_id, "sampler", folder / "logged")
     from harness.results import load as recall
-    from harness.runs.session import save_models
+    from harness.results.export import save_models
 
     described, generator, epoch, like = recall.generator(store, run, notice=notice)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"

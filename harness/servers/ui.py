@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError
+from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
 from harness.servers.ports import free_port, refuse_taken
 from harness.tracking import Store, pages
-from harness.uris import database_of, sqlite_uri
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -47,7 +47,7 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
         return _run(store, wanted[0])
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
-        start = commands.harness("run", store=store.uri)
+        start = formatting.harness_command("run", store=store.uri)
         raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` makes one")
     experiment = newest.info.experiment_id
     name = store.client.get_experiment(experiment).name

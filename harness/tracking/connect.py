@@ -20,12 +20,12 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from harness import commands
+from harness import formatting
 from harness.environment import prepare_environment
 from harness.errors import HarnessError
+from harness.files import database_of, sqlite_uri
 from harness.tracking.relocation import artifacts_of, relocate
 from harness.tracking.shipping import reason
-from harness.uris import database_of, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,7 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 def resolve(uri: str | None, root: Path) -> str:
     """The absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else the database in `root`."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
-    commands.refuse_hidden(uri, "--tracking-uri", commands.STORE)
+    formatting.refuse_hidden(uri, "--tracking-uri", formatting.STORE)
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")
     if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
@@ -76,7 +76,7 @@ def connect(uri: str, spools: Path, notice: Callable[[str], None], *, create: bo
     Raises HarnessError when the store cannot be used: within about 10 s for a server that is dead.
     """
     if uri.startswith("sqlite:") and not create and not database_of(uri).is_file():
-        start = commands.harness("run", store=uri)
+        start = formatting.harness_command("run", store=uri)
         raise HarnessError(
             f"there is no tracking store {database_of(uri)}: `{start}` makes one, or give another with --tracking-uri "
             "or MLFLOW_TRACKING_URI"
@@ -287,7 +287,7 @@ def _refuse_schema(uri: str, path: Path, revision: str | None) -> None:
     if any(file.name.startswith(f"{revision}_") for file in versions.glob("*.py")):
         raise HarnessError(
             f"the tracking store {path} was written by an older MLflow: take a copy, then run "
-            f"`{shlex.join([*commands.program('mlflow'), 'db', 'upgrade', uri])}`"
+            f"`{shlex.join([*formatting.program('mlflow'), 'db', 'upgrade', uri])}`"
         )
     raise HarnessError(
         f"the tracking store {path} was written by a newer MLflow (schema {revision}): install that MLflow, "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from harness import commands
+from harness import formatting
 from harness.errors import DeletedRunError, HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def find(client: "MlflowClient", text: str) -> "Run":
         runs = (run for run in top_level(client) if run.data.tags.get("harness.kind") != "check")
         if latest := next(runs, None):
             return latest
-        raise HarnessError(f"there is no run in {store} yet: `{commands.harness('run', store=store)}` makes one")
+        raise HarnessError(
+            f"there is no run in {store} yet: `{formatting.harness_command('run', store=store)}` makes one"
+        )
     if re.fullmatch(r"[0-9a-f]{32}", text) and (run := _by_id(client, text)):
         return run
     candidates = {run.info.run_id: run for run in _candidates(client, text)}
@@ -93,7 +95,7 @@ def find(client: "MlflowClient", text: str) -> "Run":
         raise _deleted(client, deleted[0], "" if len(deleted) == 1 else f", the newest of several called {text!r},")
     near = nearest(text, ["latest", *(str(run.info.run_name) for run in recent(client))])
     raise HarnessError(
-        f"there is no run {text!r} in {store}{near}; `{commands.harness('runs', store=store)}` lists the runs"
+        f"there is no run {text!r} in {store}{near}; `{formatting.harness_command('runs', store=store)}` lists the runs"
     )
 
 
@@ -104,12 +106,12 @@ def restoring(client: "MlflowClient", run: "Run") -> str:
         return (
             f"its project {experiment.name!r} is deleted, too: {restoring_experiment(client, run.info.experiment_id)}"
         )
-    line = commands.mlflow("runs", "restore", "--run-id", run.info.run_id, store=client.tracking_uri)
+    line = formatting.mlflow_command("runs", "restore", "--run-id", run.info.run_id, store=client.tracking_uri)
     return f"`{line}` brings it back"
 
 
 def restoring_experiment(client: "MlflowClient", experiment_id: str) -> str:
-    line = commands.mlflow("experiments", "restore", "-x", experiment_id, store=client.tracking_uri)
+    line = formatting.mlflow_command("experiments", "restore", "-x", experiment_id, store=client.tracking_uri)
     return f"`{line}` brings it back"
 
 

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError
 
 
@@ -45,7 +45,7 @@ def refuse_written(run_id: str, tags: Mapping[str, str], uri: str) -> None:
         end = f'from mlflow import MlflowClient; MlflowClient().set_terminated("{run_id}", "KILLED")'
         raise HarnessError(
             f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process has "
-            f"ended, end the run first: `{commands.python(end, store=uri)}`"
+            f"ended, end the run first: `{formatting.python_command(end, store=uri)}`"
         )
     if host and pid != str(os.getpid()) and not gone(tags):
         raise HarnessError(f"the run {run_id} is still being written by process {pid}: wait for it, or stop it")

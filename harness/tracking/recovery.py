@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.files import database_of
 from harness.tracking import find_runs
 from harness.tracking.process_tags import gone, this_process
 from harness.tracking.relocation import is_there
 from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
 from harness.tracking.spool import Spool
-from harness.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.tracking import artifacts
 from harness.tracking.creating import create_once
@@ -75,7 +75,7 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
     if model is None:
         raise HarnessError(
             f"run {run_id[:8]} has no model `sampler` to promote: it was made before runs had one, or waits for "
-            f"`{commands.harness('sync', store=client.tracking_uri)}`; else train it again"
+            f"`{formatting.harness_command('sync', store=client.tracking_uri)}`; else train it again"
         )
     return model
 
@@ -122,7 +122,7 @@ def _known(client: "MlflowClient", name: str) -> str:
     if found is not None:
         aliases = ", ".join(f"@{alias}" for alias in sorted(found.aliases)) or "no alias"
         return f"; {name} has {aliases}"
-    start = commands.harness("promote", "RUN", store=client.tracking_uri, **{"as": name})
+    start = formatting.harness_command("promote", "RUN", store=client.tracking_uri, **{"as": name})
     return nearest(name, (model.name for model in models)) + f"; `{start}` registers the model of a run"
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files import safe_file_name
+from harness.files import path_of, safe_file_name
 from harness.tracking.process_tags import gone
 from harness.tracking.spool import Spool
-from harness.uris import path_of
 
 # The columns of MLflow's schema that hold a location, and tags that do: (table, column, key of the tag).
 _COLUMNS = (

@@ -17,7 +17,7 @@ from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import scores
-from harness.files import safe_file_name
+from harness.files import database_of, safe_file_name
 from harness.tracking import artifacts, find_runs, notes, pages, recovery, registry, views
 from harness.tracking.connect import connect, resolve
 from harness.tracking.creating import create_once
@@ -29,7 +29,6 @@ from harness.tracking.relocation import artifacts_of
 from harness.tracking.runlog import Before, Patience, RunLog
 from harness.tracking.shipping import Shipper, reason, ship_patiently
 from harness.tracking.spool import Spool
-from harness.uris import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.interrupts import hangups
 from harness.servers.ports import free_port
-from harness.stopping import hangups
 from harness.tuning import storage as storages
 from harness.tuning.list_studies import summaries
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source
@@ -196,7 +196,7 @@ def _check_same(trials: Trials, experiment: Experiment | None, search: Search | 
         known.planned,
     )
     if differences := known.differences(given):
-        resume = commands.harness("tune", study=trials.name, store=store.uri, storage=wish.storage)
+        resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=wish.storage)
         raise HarnessError(
             f"study {trials.name} exists and differs: {'; '.join(differences)}. Search anew with --study NEW, "
             f"or resume the old one as it is: `{resume}`"

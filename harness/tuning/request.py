@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.stopping import Deadline
+from harness.interrupts import Deadline
 from harness.tuning import storage as storages
 from harness.tuning.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from harness import commands
+from harness import formatting
+from harness.console import to_stderr
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
-from harness.output import to_stderr
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -49,7 +49,7 @@ def open_existing(url: str | None, root: Path) -> BaseStorage | None:
 
 def no_studies(url: str | None, root: Path) -> str:
     """What is said where a storage holds no study."""
-    start = commands.harness("tune", storage=url)
+    start = formatting.harness_command("tune", storage=url)
     return f"there are no studies in {shown(url, root)} yet: `{start}` starts one"
 
 
@@ -57,7 +57,7 @@ def check(url: str, tracking_uri: str) -> None:
     """Raise HarnessError for what is no database, or the one that MLflow keeps its runs in."""
     if "://" not in url:
         raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
-    commands.refuse_hidden(url, "--storage", commands.STORAGE)
+    formatting.refuse_hidden(url, "--storage", formatting.STORAGE)
     if _same(url, tracking_uri):
         raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
 

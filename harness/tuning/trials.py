@@ -24,10 +24,10 @@ from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from harness.console import to_stderr
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.files import safe_file_name
-from harness.output import to_stderr
 from harness.results.changes import CHANGED
 from harness.tracking.process_tags import gone, this_process
 from harness.tuning.journal import waiting_for

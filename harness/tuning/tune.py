@@ -15,9 +15,9 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
 from harness.files import safe_file_name
+from harness.interrupts import interruptions
 from harness.quality.scoring import Scoring
 from harness.runs.session import Display, Quiet, Status, truthful
-from harness.stopping import interruptions
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.gan.population import shape
+from harness.interrupts import Deadline, Stop, interruptions
 from harness.quality.scoring import Scoring
 from harness.results.changes import CHANGED
 from harness.runs import train
 from harness.runs.batched import ApartError, Plan, run_together
 from harness.runs.session import Display, Options, Outcome
-from harness.stopping import Deadline, Stop, interruptions
 from harness.tracking import Store
 from harness.tuning.trials import Claim, Trials, experiment_of
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from harness import output
+from harness import console
 from harness.errors import HarnessError
 from harness.experiment import trust
+from harness.interrupts import interruptions, on_hangup, terminate
 from harness.quality.scoring import Scoring
 from harness.runs.session import Display, Quiet
-from harness.stopping import interruptions, on_hangup, terminate
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning.open_study import code_of, scoring_of
@@ -135,7 +135,7 @@ class _Place:
 
 
 def _spawned(index: int, trials: Trials, wish: Wish, store: Store) -> SpawnProcess:
-    log = output.current_log()
+    log = console.current_log()
     place = _Place(
         store.uri,
         store.root,
@@ -183,8 +183,8 @@ def _work(place: _Place) -> None:
     """The main function of a worker process."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
-    output.install()
-    log = None if place.log is None else output.Log(*place.log, failed=terminate)
+    console.install()
+    log = None if place.log is None else console.Log(*place.log, failed=terminate)
     above = multiprocessing.parent_process()
     assert above is not None
 
@@ -193,7 +193,7 @@ def _work(place: _Place) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     # From the first moment, SIGTERM means: save, and end.
-    with interruptions(), output.continue_in(log), on_hangup(output.leave_terminal):
+    with interruptions(), console.continue_in(log), on_hangup(console.leave_terminal):
         threading.Thread(target=end_with_it, name="above", daemon=True).start()
         try:
             trust.use(place.policy)

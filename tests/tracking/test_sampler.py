@@ -84,7 +84,7 @@ def test_digits_are_the_classes_that_the_network_is_told(tiny: Experiment, tmp_p
     from harness import data
     from harness.gan import Training, generate, resolve
     from harness.gan.randomness import sample_noise, told
-    from harness.runs.session import save_models
+    from harness.results.export import save_models
 
     images = data.load_split("mnist", "test")
     training = Training(resolve(tiny.with_values({"conditional": True}), images), images)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.display import duration
+from harness.formatting import duration
 from harness.results import summary
 from harness.results.compare.selection import Comparison, Row
 from harness.tracking import Store

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness import commands
+from harness import formatting
 from harness.cli.common import json_option, store_at, tracking_uri_option
 from harness.errors import HarnessError, redact
 
@@ -76,7 +76,9 @@ def compare(
             comparing.write_report(html, store, found, tiles, curves, notices=notices, command=command)
             written.append(html)
     runs = [row.run for row in found.rows]
-    look = store.comparison_link(runs) or commands.harness("ui", *(row.short_id for row in found.rows), store=store.uri)
+    look = store.comparison_link(runs) or formatting.harness_command(
+        "ui", *(row.short_id for row in found.rows), store=store.uri
+    )
     if as_json:
         plain = comparing.as_json(store, found) | {"notices": notices, "look": look, "files": [str(p) for p in written]}
         click.echo(json.dumps(plain, indent=2))
@@ -88,8 +90,8 @@ def compare(
 
 
 def _print(found: Comparison, notices: Sequence[str]) -> None:
+    from harness.cli.tables import print_table, table_count, wrapped
     from harness.results import compare as comparing
-    from harness.tables import print_table, table_count, wrapped
 
     for notice in notices:
         click.echo(notice, err=True)

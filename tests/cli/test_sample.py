@@ -12,7 +12,7 @@ from PIL import Image
 from harness.media import pictures
 from harness.media.pictures import Picture
 
-from .commands import Harness, Server, client, frames_of, only_run, size_of
+from ..commands import Harness, Server, client, frames_of, only_run, size_of
 
 PLAIN = ["run", "tiny.yaml", "--no-system-metrics"]
 TOLD = ["--set", "generator.kind=conv", "--set", "discriminator.kind=conv", "--set", "conditional=true"]

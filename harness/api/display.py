@@ -13,14 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.status import Status
 from rich.text import Text
 
-from harness import output
+from harness import console as streams
+from harness.api.remaining import Remaining
+from harness.formatting import brief_number, duration, value_texts
 from harness.media import pictures
-from harness.remaining import Remaining
 
 if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.session import Stage
-    from harness.tuning import Standing, Tried
+    from harness.tuning.progress import Standing, Tried
 
 _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are
 _SHORTEST_BAR = 10  # characters
@@ -148,7 +149,7 @@ class Terminal(_Screen):
         size = self.console.size
         lines = size.height - 4 if self.console.is_terminal else None  # its title, the live line, and the prompt
         picture, columns = fitting(picture, size.width, lines)
-        blocks = output.readable(pictures.HALF_BLOCK, self.console.encoding) == pictures.HALF_BLOCK
+        blocks = streams.readable(pictures.HALF_BLOCK, self.console.encoding) == pictures.HALF_BLOCK
         sheet = pictures.terminal(picture, columns, ascii_only=not blocks)
         if live:
             self.console.print(f"samples after epoch {epoch}", Text.from_ansi(sheet), sep="\n")  # above the bar
@@ -315,16 +316,6 @@ class StudyTerminal(_Screen):
         return elapsed / (done + parts) * max(0.0, left - parts)
 
 
-def value_texts(values: Mapping[str, object]) -> list[str]:
-    """`optimizer.lr 0.00123`, `generator.latent 64`."""
-    return [f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()]
-
-
-def shown_values(values: Mapping[str, object]) -> str:
-    """`optimizer.lr 0.00123  generator.latent 64`."""
-    return "  ".join(value_texts(values))
-
-
 def fold(pieces: Sequence[str], separator: str, width: int | None, *, indent: int = 2) -> list[str]:
     """The pieces as lines of at most `width` characters, broken between pieces alone. None: one line.
 
@@ -406,7 +397,7 @@ class _LiveLine(Progress):
         if self.task_ids:
             width = self.console.width - 1
             line = self._line()
-            separator = output.readable(line.separator, self.console.encoding)
+            separator = streams.readable(line.separator, self.console.encoding)
             reserved = _SHORTEST_BAR + 2 if self.console.width >= _NARROW else 0
             before, *after = fit(line.parts, separator, width - reserved)
             room = min(line.bar, width - len(separator.join([before, *after])) - 2)
@@ -445,17 +436,3 @@ def _doing(stage: Stage) -> str:
 def _time_left(seconds: float | None) -> str:
     """`8 s left`; empty where nothing is known, and where less is left than can be told."""
     return "" if seconds is None or seconds < 0.5 else f"{duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """`3 h 05 min`, `2 min 07 s`, `9 s`."""
-    whole = max(0, round(seconds))
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
-
-
-def brief_number(value: float) -> str:
-    """Three decimals, or a power of ten where the number is too large for them to matter."""
-    return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from harness import cli
 from harness.gan import checkpoints
 
-from .commands import Harness, Server, client, give_time_for_one_epoch, only_run, size_of, spawn, wait_for
-from .gan.test_training import METRICS
+from ..commands import Harness, Server, client, give_time_for_one_epoch, only_run, size_of, spawn, wait_for
+from ..gan.test_training import METRICS
 
 # A whole run -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ def test_max_time_ends_at_an_epoch_and_can_be_resumed(
 ) -> None:
     near = iter([False] * 5)  # before the first epoch, and after each of the next four
     with monkeypatch.context() as patch:
-        patch.setattr("harness.stopping.Deadline.near", lambda *_: next(near, True))
+        patch.setattr("harness.interrupts.Deadline.near", lambda *_: next(near, True))
         said = harness("run", "tiny.yaml", "--epochs", "100000", "--max-time", "1h", "--no-system-metrics")
     assert said.code == 3, said.err
     assert "stopped as requested by the time limit: epoch " in said.out

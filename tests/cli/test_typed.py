@@ -15,8 +15,8 @@ from harness.experiment import search_space
 from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
 from harness.runs import small_data
 
-from .commands import Harness, client, run_named
-from .study.common import QUIET, SMALL, runs, the_study
+from ..commands import Harness, client, run_named
+from ..study.common import QUIET, SMALL, runs, the_study
 
 BUDGET = SMALL + "search_budget: {train.epochs: 3}\n"
 
@@ -319,7 +319,7 @@ def test_images_print_in_one_line() -> None:
 
 
 def test_the_example_of_the_core_trains_on_the_subset_of_its_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    page = Path(__file__).parents[1] / "docs" / "design.md"
+    page = Path(__file__).parents[2] / "docs" / "design.md"
     example = page.read_text().partition("```python\n")[2].partition("```")[0]
     names: dict[str, object] = {}
     exec(example, names)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.output import readable
+from harness.console import readable
 
 _COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "red", "skipped": "yellow"}
 _GAP = 2  # characters between two columns

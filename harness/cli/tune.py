@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands
+from harness import formatting
 from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
@@ -27,7 +27,7 @@ from harness.cli.common import (
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import stopped_by
+from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
     from harness.tracking import Store
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 @click.option(
     "--storage",
     metavar="URL",
-    envvar=commands.STORAGE,
+    envvar=formatting.STORAGE,
     help="Optuna storage; postgresql://... serves many machines.  [default: $HARNESS_STORAGE, else "
     "mlruns/optuna.journal]",
 )
@@ -148,8 +148,8 @@ def tune(
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
     changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
     from harness import api
-    from harness.display import StudyTerminal, Terminal
-    from harness.tables import console
+    from harness.api.display import StudyTerminal, Terminal
+    from harness.cli.tables import console
 
     display = StudyTerminal(console())
     click.get_current_context().call_on_close(display.close)
@@ -201,7 +201,7 @@ def tune(
 def _print_study(
     store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None, seconds: float
 ) -> None:
-    from harness.display import duration, shown_values
+    from harness.formatting import duration, shown_values
 
     now, metric = result.standing, result.settings.metric
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
@@ -234,11 +234,11 @@ def _print_study(
         rows += unshipped_rows(store, result.unshipped)
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
-        best = commands.shown_path(result.best_file)
-        rows.append(("train it", commands.harness("run", best, store=store.uri)))
+        best = formatting.shown_path(result.best_file)
+        rows.append(("train it", formatting.harness_command("run", best, store=store.uri)))
     if result.stopped:
         trusted = bool(result.settings.base.imports)
-        resume = commands.harness(
+        resume = formatting.harness_command(
             "tune", study=result.name, trials=now.asked, store=store.uri, storage=storage, trust=trusted
         )
         rows.append(("continue", resume))
@@ -248,7 +248,7 @@ def _print_study(
 
 
 def _each(seconds: float | None) -> str:
-    from harness.display import duration
+    from harness.formatting import duration
 
     return "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
 
@@ -263,11 +263,11 @@ def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[
         "trials": result.standing.total,
         "set": [*changes, *wider],
     }
-    return commands.harness("tune", experiment, store=store.uri, storage=storage, **options)
+    return formatting.harness_command("tune", experiment, store=store.uri, storage=storage, **options)
 
 
 def _print_confirmed(confirmed: Any) -> int:
-    from harness.tables import print_table, wrapped
+    from harness.cli.tables import print_table, wrapped
 
     header, *lines = confirmed.as_cells()
     click.echo("")
@@ -280,7 +280,7 @@ def _print_confirmed(confirmed: Any) -> int:
 @click.option(
     "--storage",
     metavar="URL",
-    envvar=commands.STORAGE,
+    envvar=formatting.STORAGE,
     help="Optuna storage.  [default: $HARNESS_STORAGE, else mlruns/optuna.journal]",
 )
 @json_option
@@ -297,8 +297,8 @@ def studies(storage: str | None, as_json: bool) -> None:
     if not rows:
         click.echo(storages.no_studies(storage, root))
         return
-    from harness.display import shown_values
-    from harness.tables import print_table
+    from harness.cli.tables import print_table
+    from harness.formatting import shown_values
 
     lines = [
         [

@@ -16,7 +16,7 @@ from harness.cli.completion import DATA_SETS
 from harness.data.sources import DATASETS
 from harness.experiment.scores import RANKINGS
 
-from .commands import client
+from ..commands import client
 
 BUNDLED = {"default", "notebook", "notebook-fixed", "dcgan", "wgan-gp"}
 
@@ -29,7 +29,7 @@ def program(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = folder / "harness"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness "$@"\n')
     script.chmod(0o755)
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
     return script

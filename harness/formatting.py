@@ -1,8 +1,8 @@
-"""Command lines that are printed for the user to paste into a shell: quoted, and complete for the store at hand.
+"""Text for people: durations, numbers, and command lines to paste into a shell.
 
-A store or storage that is not the usual one of this directory is named by its option. One whose address has a password
-is never printed in full: where the environment variable names it already, the option is left out; else `***` stands
-for the password.
+Command lines are quoted and complete for the store at hand. A store or storage that is not the usual one of this
+directory is named by its option. An address with a password is never printed in full: where the environment variable
+names it already, the option is left out; else `***` stands for the password.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
-from harness.uris import database_of, sqlite_uri
+from harness.files import database_of, sqlite_uri
 
 STORE, STORAGE = "MLFLOW_TRACKING_URI", "HARNESS_STORAGE"  # environment variables
 
 
-def harness(command: str, *words: str, store: str | None = None, storage: str | None = None, **options: object) -> str:
+def harness_command(
+    command: str, *words: str, store: str | None = None, storage: str | None = None, **options: object
+) -> str:
     """`harness COMMAND WORDS... --OPTION VALUE...` for the MLflow store and the Optuna storage with these addresses.
 
     store, storage: None where the command needs none, or the usual one. options: None is left out, True is a flag, a
@@ -38,12 +41,12 @@ def harness(command: str, *words: str, store: str | None = None, storage: str | 
     return shlex.join([*parts, "--", *dashed] if dashed else parts)
 
 
-def mlflow(*words: str, store: str) -> str:
+def mlflow_command(*words: str, store: str) -> str:
     """`MLFLOW_TRACKING_URI=... mlflow WORDS...`: MLflow's own commands take the store from the environment."""
     return _for_store(shlex.join([*program("mlflow"), *words]), store)
 
 
-def python(code: str, *, store: str) -> str:
+def python_command(code: str, *, store: str) -> str:
     """`MLFLOW_TRACKING_URI=... python -c CODE`, with this Python."""
     return _for_store(shlex.join([sys.executable, "-c", code]), store)
 
@@ -99,3 +102,27 @@ def _absolute(uri: str) -> str:
     if uri.startswith("sqlite:///"):
         return sqlite_uri(database_of(uri))
     return uri
+
+
+def duration(seconds: float) -> str:
+    """`3 h 05 min`, `2 min 07 s`, `9 s`."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def brief_number(value: float) -> str:
+    """Three decimals, or a power of ten where the number is too large for them to matter."""
+    return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def value_texts(values: Mapping[str, object]) -> list[str]:
+    """`optimizer.lr 0.00123`, `generator.latent 64`."""
+    return [f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()]
+
+
+def shown_values(values: Mapping[str, object]) -> str:
+    """`optimizer.lr 0.00123  generator.latent 64`."""
+    return "  ".join(value_texts(values))

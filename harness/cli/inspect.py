@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness import commands
+from harness import formatting
 from harness.cli.common import (
     EXIT_OF_SIGNAL,
     allow_changes_option,
@@ -47,12 +47,12 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
         click.echo(json.dumps(found, indent=2))
         return
     if not found:
-        start = commands.harness("run", store=store.uri)
+        start = formatting.harness_command("run", store=store.uri)
         click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
         return
-    from harness.display import duration
+    from harness.cli.tables import print_table
     from harness.experiment.scores import among
-    from harness.tables import print_table
+    from harness.formatting import duration
 
     ranked = among(name for row in found for name in row["metrics"])
     digits = {"loss/discriminator": 3, "loss/generator": 3}
@@ -151,7 +151,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(evaluating.as_json(rows), indent=2))
         return
-    from harness.tables import print_table, wrapped
+    from harness.cli.tables import print_table, wrapped
 
     header, *lines = evaluating.as_cells(rows)
     print_table(header, lines)
@@ -170,7 +170,7 @@ def experiments(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{"name": n, "description": d, "file": str(p)} for n, d, p in rows], indent=2))
         return
-    from harness.tables import wrapped
+    from harness.cli.tables import wrapped
 
     width = max((len(name) for name, *_ in rows), default=0)
     for name, description, _ in rows:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pytest
 from rich.cells import cell_len
 
-from harness.display import Part, fit
-from harness.tables import print_row, print_table, wrapped
+from harness.api.display import Part, fit
+from harness.cli.tables import print_row, print_table, wrapped
 
-from .commands import Harness, Terminal, run_named
-from .test_output import MAIN
+from ..commands import Harness, Terminal, run_named
+from ..test_output import MAIN
 
 RUNS = (
     ["name", "run", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "run time"],

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from harness import commands
+from harness import formatting
 from harness.cli.common import EXIT_OF_SIGNAL, code_options, print_rows, store_at, tracking_uri_option
 from harness.errors import redact
 
@@ -57,12 +57,12 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
     lines = ["import mlflow", *loading(store.uri), f"mlflow.pyfunc.load_model({promoted.address!r})"]
     rows = [("" if index else "load", line) for index, line in enumerate(lines)]
-    print_rows([*rows, ("serve", commands.harness("serve", promoted.address, store=store.uri))])
+    print_rows([*rows, ("serve", formatting.harness_command("serve", promoted.address, store=store.uri))])
 
 
 def loading(store: str) -> list[str]:
     """The lines of Python that name a store to MLflow; none where its environment variables do."""
-    if os.environ.get(commands.STORE) and redact(store) != store:
+    if os.environ.get(formatting.STORE) and redact(store) != store:
         return []
     other_registry = os.environ.get("MLFLOW_REGISTRY_URI")
     shown = redact(store)

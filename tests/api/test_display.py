@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.display import StudyTerminal, Terminal, fitting, fold
+from harness.api.display import StudyTerminal, Terminal, fitting, fold
+from harness.api.remaining import Remaining
 from harness.experiment import Experiment
-from harness.remaining import Remaining
 from harness.runs.session import EpochReport
 from harness.tuning.progress import Standing, Tried, Working
 

@@ -14,7 +14,7 @@ import harness
 from harness import HarnessError
 from harness.api.arguments import overrides_of
 
-from .commands import Harness, client, only_run, run_named, size_of
+from ..commands import Harness, client, only_run, run_named, size_of
 
 QUIET = {"system_metrics": False, "progress": False}
 SCORED = {"data.validation": 100, "track.score_every": 1}
@@ -215,7 +215,7 @@ def harness_command(harness: Harness) -> Harness:
 
 @pytest.fixture
 def small_file(workplace: Path) -> Path:
-    from .study.common import SMALL
+    from ..study.common import SMALL
 
     (workplace / "small.yaml").write_text(SMALL)
     return workplace / "small.yaml"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import commands
+from harness import formatting
 from harness.api.arguments import checked_labels, overrides_of
 from harness.cli.common import (
     EXIT_FAILED,
@@ -28,7 +28,7 @@ from harness.cli.common import (
     where_to_look,
 )
 from harness.errors import HarnessError
-from harness.stopping import stopped_by
+from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
     from harness.runs.seeds import Replicates
@@ -99,8 +99,8 @@ def run(
         return 0
 
     from harness import api
-    from harness.display import Terminal
-    from harness.tables import console
+    from harness.api.display import Terminal
+    from harness.cli.tables import console
 
     display = Terminal(console(), preview=preview)
     click.get_current_context().call_on_close(display.close)
@@ -155,7 +155,7 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
 
 
 def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
-    from harness.display import brief_number, duration
+    from harness.formatting import brief_number, duration
     from harness.results import summary
 
     short = outcome.run_id[:8]
@@ -178,10 +178,10 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
         if grid := summary.newest_grid(store, outcome.run_id, outcome.scored):
-            rows.append(("grid", commands.shown_path(grid)))
-        rows.append(("sample", commands.harness("sample", short, store=store.uri, trust=trusted)))
+            rows.append(("grid", formatting.shown_path(grid)))
+        rows.append(("sample", formatting.harness_command("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":
-        rows.append(("continue", commands.harness("run", resume=short, store=store.uri, trust=trusted)))
+        rows.append(("continue", formatting.harness_command("run", resume=short, store=store.uri, trust=trusted)))
     if not outcome.unshipped:
         rows += where_to_look(store, outcome.run_id)
     print_rows(rows)
@@ -192,7 +192,7 @@ def _said(outcome: Outcome) -> str:
 
 
 def _print_replicates(store: Store, result: Replicates) -> int:
-    from harness.display import duration
+    from harness.formatting import duration
 
     times = f"{duration(result.seconds)} of training and scoring, {duration(seconds_so_far())} in all"
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
@@ -210,13 +210,13 @@ def _print_replicates(store: Store, result: Replicates) -> int:
     if result.stopped:
         rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
         trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
-        resume = commands.harness("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
+        resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
         rows.append(("continue", resume))
     if not result.unshipped:
         rows += where_to_look(store, result.run_id)
     if len(result.outcomes) > 1:
         runs = [outcome.run_id[:8] for outcome in result.outcomes.values()]
-        rows.append(("compare", commands.harness("compare", *runs, store=store.uri)))
+        rows.append(("compare", formatting.harness_command("compare", *runs, store=store.uri)))
     print_rows(rows)
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
@@ -234,8 +234,8 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str | No
     An experiment passes if its losses are finite, its images are logged, MLflow returns everything as it was logged,
     and its checkpoint, loaded into new objects, draws the same samples. Exit code 1 if one fails.
     """
+    from harness.cli.tables import print_table
     from harness.runs.smoke_test import check as check_all
-    from harness.tables import print_table
 
     store = store_at(tracking_uri, create=True)
     tidy(store, lambda text: click.echo(text, err=True))

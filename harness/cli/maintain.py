@@ -39,8 +39,8 @@ def doctor(tracking_uri: str | None) -> int:
 
     Exit code 1 if something is wrong.
     """
+    from harness.cli.tables import wrapped
     from harness.runs.doctor import examine
-    from harness.tables import wrapped
 
     findings = examine(tracking_uri)
     for finding in findings:

@@ -14,8 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from harness import output
-from harness.output import SafeStream, readable
+from harness import console
+from harness.console import SafeStream, readable
 
 from .commands import Harness, Terminal, client, only_run, run_named
 from .study.common import SMALL
@@ -150,7 +150,9 @@ def _has_more(reader: int) -> bool:
 
 
 def test_a_stream_that_is_closed_from_the_start_is_not_replaced_by_the_next_file(tmp_path: Path) -> None:
-    code = "from harness import output; output.install(); file = open('data', 'w'); print('text'); print(file.fileno())"
+    code = (
+        "from harness import output; console.install(); file = open('data', 'w'); print('text'); print(file.fileno())"
+    )
     script = f"{sys.executable} -c \"{code}; open('number', 'w').write(str(file.fileno()))\" >&- 2>&-"
     assert subprocess.run(["bash", "-c", script], cwd=tmp_path).returncode == 0
     assert (tmp_path / "data").read_text() == ""
@@ -236,11 +238,11 @@ TALKER = """
 import signal, sys, time
 from pathlib import Path
 from harness import output
-from harness.stopping import interruptions, on_hangup, terminate
+from harness.interrupts import interruptions, on_hangup, terminate
 
-log = output.Log(Path("logs/a.log"), "the title", failed=terminate)
-output.install()
-with output.continue_in(log), on_hangup(output.leave_terminal), interruptions() as stop:
+log = console.Log(Path("logs/a.log"), "the title", failed=terminate)
+console.install()
+with console.continue_in(log), on_hangup(console.leave_terminal), interruptions() as stop:
     count = after = 0
     while after < 3 and not stop.signal:
         count += 1
@@ -286,14 +288,14 @@ def test_a_pipe_that_dies_with_the_terminal_leaves_its_output_to_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`harness run | tee FILE`: tee is told of the closed terminal, and ends."""
-    monkeypatch.setattr(output, "_streams", [])
-    monkeypatch.setattr(output, "_hung_up", False)
+    monkeypatch.setattr(console, "_streams", [])
+    monkeypatch.setattr(console, "_hung_up", False)
     with closed_pipe() as pipe:
         stream = SafeStream(pipe)
-        output._streams.append(stream)
-        log = output.Log(tmp_path / "logs" / "a.log", "the title", failed=lambda: None)
-        with output.continue_in(log):
-            assert output.leave_terminal()
+        console._streams.append(stream)
+        log = console.Log(tmp_path / "logs" / "a.log", "the title", failed=lambda: None)
+        with console.continue_in(log):
+            assert console.leave_terminal()
             assert not log.path.exists(), "the pipe may still have a reader"
             print("a line", file=stream, flush=True)
             print("another", file=stream, flush=True)
@@ -330,12 +332,12 @@ def test_a_run_without_a_log_is_saved_and_stopped_when_the_terminal_is_closed(
             os.kill(os.getpid(), signal.SIGHUP)
         return train_epoch(self)
 
-    def unwritable(log: output.Log) -> None:
+    def unwritable(log: console.Log) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Training, "train_epoch", hung_up)
-    monkeypatch.setattr(output, "_move_to", unwritable)
-    monkeypatch.setattr(output, "_hung_up", False)
+    monkeypatch.setattr(console, "_move_to", unwritable)
+    monkeypatch.setattr(console, "_hung_up", False)
     assert harness("run", "tiny.yaml", "--no-system-metrics").code == 143
     assert only_run().info.status == "KILLED"
     assert only_run().data.tags["harness.epoch"] == "1"

@@ -13,13 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.cli import cli as mlflow_cli
 
-from harness import commands
+from harness import formatting
 from harness.errors import HarnessError
 from harness.servers import ui
 
-from .commands import Harness, Said, give_time_for_one_epoch
-from .study.common import SMALL
-from .study.test_postgresql import FOUND, postgresql  # noqa: F401
+from ..commands import Harness, Said, give_time_for_one_epoch
+from ..study.common import SMALL
+from ..study.test_postgresql import FOUND, postgresql  # noqa: F401
 
 QUIET = ("--no-system-metrics",)
 Paste = Callable[[str], Said]
@@ -27,7 +27,7 @@ Paste = Callable[[str], Said]
 
 def programs() -> dict[str, str]:
     """How the two programs are called from the working directory."""
-    return {name: shlex.join(commands.program(name)) for name in ("harness", "mlflow")}
+    return {name: shlex.join(formatting.program(name)) for name in ("harness", "mlflow")}
 
 
 def printed(said: Said) -> dict[str, str]:
@@ -211,7 +211,7 @@ def test_the_lines_of_a_study_in_a_database(
 
 @pytest.fixture
 def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "program", lambda name: [name])
+    monkeypatch.setattr(formatting, "program", lambda name: [name])
 
 
 @pytest.mark.usefixtures("by_name", "workplace")
@@ -230,18 +230,20 @@ def by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_line_is_quoted_and_complete(words: tuple[str, ...], options: dict[str, object], line: str) -> None:
-    assert commands.harness(*words, **options) == line  # type: ignore[arg-type]
+    assert formatting.harness_command(*words, **options) == line  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("by_name", "workplace")
 def test_a_password_is_not_printed_where_a_variable_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     store, storage = "postgresql://mia:secret@host/runs", "postgresql://mia:secret@host/studies"
-    assert "secret" not in commands.harness("tune", store=store, storage=storage)
-    assert commands.mlflow("runs", store=store) == "MLFLOW_TRACKING_URI='postgresql://***@host/runs' mlflow runs"
+    assert "secret" not in formatting.harness_command("tune", store=store, storage=storage)
+    assert (
+        formatting.mlflow_command("runs", store=store) == "MLFLOW_TRACKING_URI='postgresql://***@host/runs' mlflow runs"
+    )
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("HARNESS_STORAGE", storage)
-    assert commands.harness("tune", store=store, storage=storage) == "harness tune"
-    assert commands.mlflow("runs", store=store) == "mlflow runs"
+    assert formatting.harness_command("tune", store=store, storage=storage) == "harness tune"
+    assert formatting.mlflow_command("runs", store=store) == "mlflow runs"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness import stopping
-from harness.stopping import Deadline, interruptions, stopped_by
+from harness import interrupts
+from harness.interrupts import Deadline, interruptions, stopped_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -38,7 +38,7 @@ def test_who_runs_many_sees_the_signal_that_one_was_sent() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the time that deadlines see; it is 100 at first."""
     now = 100.0
-    monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
+    monkeypatch.setattr(interrupts.time, "monotonic", lambda: now)
 
     def set_to(value: float) -> None:
         nonlocal now
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_to
 
 
-EXIT = stopping._GUESSES["exit"]
+EXIT = interrupts._GUESSES["exit"]
 
 
 def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(clock: Callable[[float], None]) -> None:
