@@ -17,7 +17,7 @@ from harness.experiment import Experiment, trust
 
 from .commands import Harness, Said, Server
 from .faults_lib.runs import save_small_models, undisturbed
-from .study.common import SMALL
+from .tuning.common import SMALL
 
 TINY = """
 name: tiny

@@ -18,7 +18,7 @@ from harness import console
 from harness.console import SafeStream, readable
 
 from .commands import Harness, Terminal, client, only_run, run_named
-from .study.common import SMALL
+from .tuning.common import SMALL
 
 MAIN = "from harness.cli import main; main()"
 

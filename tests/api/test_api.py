@@ -215,7 +215,7 @@ def harness_command(harness: Harness) -> Harness:
 
 @pytest.fixture
 def small_file(workplace: Path) -> Path:
-    from ..study.common import SMALL
+    from ..tuning.common import SMALL
 
     (workplace / "small.yaml").write_text(SMALL)
     return workplace / "small.yaml"

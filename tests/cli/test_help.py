@@ -16,7 +16,7 @@ from harness.cli.help import EXAMPLES, GROUPS, START
 from harness.servers.ports import free_port
 
 from ..commands import spawn, wait_for
-from ..study.common import SMALL
+from ..tuning.common import SMALL
 
 COMMANDS = sorted(cli.cli.commands)
 LINES = [line for examples in EXAMPLES.values() for _, line in examples]

@@ -18,8 +18,8 @@ from harness.errors import HarnessError
 from harness.servers import ui
 
 from ..commands import Harness, Said, give_time_for_one_epoch
-from ..study.common import SMALL
-from ..study.test_postgresql import FOUND, postgresql  # noqa: F401
+from ..tuning.common import SMALL
+from ..tuning.test_postgresql import FOUND, postgresql  # noqa: F401
 
 QUIET = ("--no-system-metrics",)
 Paste = Callable[[str], Said]

@@ -12,7 +12,7 @@ from harness.api.display import Part, fit
 from harness.cli.tables import print_row, print_table, wrapped
 
 from ..commands import Harness, Terminal, run_named
-from ..test_output import MAIN
+from ..test_console import MAIN
 
 RUNS = (
     ["name", "run", "status", "epoch", "loss D", "loss G", "KID", "Frechet", "started", "run time"],

@@ -16,7 +16,7 @@ from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_T
 from harness.runs import small_data
 
 from ..commands import Harness, client, run_named
-from ..study.common import QUIET, SMALL, runs, the_study
+from ..tuning.common import QUIET, SMALL, runs, the_study
 
 BUDGET = SMALL + "search_budget: {train.epochs: 3}\n"
 

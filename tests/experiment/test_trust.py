@@ -20,7 +20,7 @@ from harness.quality import load_judge
 from harness.tuning import worker_pool
 
 from ..commands import Harness, only_run, run_named
-from ..study.common import QUIET, optuna_trials, runs, the_study
+from ..tuning.common import QUIET, optuna_trials, runs, the_study
 
 NETWORKS = """
 import math
@@ -119,7 +119,7 @@ def test_the_networks_of_a_stored_run_are_not_imported_without_trust(harness: Ha
 
 
 def test_a_study_names_code_too(harness: Harness, code: Path) -> None:
-    from ..study.common import SMALL
+    from ..tuning.common import SMALL
 
     searched = "search:\n  optimizer.lr: {low: 1e-4, high: 1e-2, log: true}\n"
     text = SMALL.partition("search:")[0] + searched

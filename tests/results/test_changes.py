@@ -21,7 +21,7 @@ from harness.runs.session import Options, Quiet
 from harness.tracking import Store
 
 from ..commands import Harness, client, only_run, run_named
-from ..study.common import QUIET, optuna_trials, runs, the_study
+from ..tuning.common import QUIET, optuna_trials, runs, the_study
 
 FOLDER = """
 name: tiny

@@ -16,7 +16,7 @@ from harness.tracking import Store
 from harness.tracking.spool import Spool
 
 from ..commands import Harness, client, run_named
-from ..study.common import QUIET, SMALL, optuna_trials, the_study
+from ..tuning.common import QUIET, SMALL, optuna_trials, the_study
 
 RUN = ("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics")
 EXTEND = ("--epochs", "2", "--no-system-metrics")

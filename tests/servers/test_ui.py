@@ -62,7 +62,7 @@ def test_one_run_and_several_runs(store: Store) -> None:
 
 
 def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace: Path) -> None:
-    from ..study.common import SMALL
+    from ..tuning.common import SMALL
 
     (workplace / "small.yaml").write_text(SMALL)
     assert harness("tune", "small.yaml", "--trials", "1", "--fuse", "1", "--no-system-metrics").code == 0

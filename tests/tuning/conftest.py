@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..study.common import SMALL
+from ..tuning.common import SMALL
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from harness.tuning.storage import open_storage
 
 from ..commands import Harness, spawn
-from ..study.common import QUIET, runs, the_study
+from ..tuning.common import QUIET, runs, the_study
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if shutil.which("pg_ctl") is None else []
 FOUND = shutil.which("pg_ctl") or (str(BINARIES[-1] / "pg_ctl") if BINARIES else None)

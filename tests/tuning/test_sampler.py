@@ -15,7 +15,7 @@ from harness.tuning.settings import SAMPLERS
 from harness.tuning.storage import open_storage
 from harness.tuning.trials import Trials
 
-from ..study.common import SPACE, settings
+from ..tuning.common import SPACE, settings
 
 
 def score(values: dict[str, object]) -> float:

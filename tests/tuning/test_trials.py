@@ -20,7 +20,7 @@ from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
 from harness.tuning.trials import Trials, best, counts
 
-from ..study.common import settings
+from ..tuning.common import settings
 
 
 @pytest.fixture

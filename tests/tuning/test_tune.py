@@ -24,7 +24,7 @@ from harness.gan import Report, Training
 from harness.media.pictures import load_image
 
 from ..commands import Harness, client, spawn, wait_for
-from ..study.common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
+from ..tuning.common import QUIET, SMALL, assert_one_to_one, optuna_trials, runs, the_study
 
 
 def tune(harness: Harness, *arguments: str, code: int = 0) -> str:

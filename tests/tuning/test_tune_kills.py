@@ -12,7 +12,7 @@ from tests.commands import Harness, client
 from tests.faults_lib.kills import life
 from tests.faults_lib.snapshot import snapshot
 
-from ..study.common import QUIET, assert_one_to_one, optuna_trials, runs, the_study
+from ..tuning.common import QUIET, assert_one_to_one, optuna_trials, runs, the_study
 
 pytestmark = pytest.mark.usefixtures("small_models")
 ONE = ("tune", "small.yaml", *QUIET, "--trials", "1", "--set", "search_budget.track.samples_every=1")
