@@ -20,7 +20,7 @@ check: $(READY)                   ## format, lint, types, import contracts
 
 bench: $(READY)                   ## how fast it trains and scores on this machine, beside the notebook's way
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/populations.py
+	$(BIN)/python benchmarks/batched.py
 	$(BIN)/python benchmarks/growth.py --figure docs/images/growth.png
 	$(BIN)/python benchmarks/scores.py
 
@@ -45,7 +45,7 @@ bench-gpu:                        ## the GPU's tests and benchmarks, with $(PYTH
 		then $(PYTHON) -m pytest --noconftest -p no:cacheprovider tests/gan/test_cuda.py; \
 		else echo "the GPU's tests are left out: $(PYTHON) has no pytest"; fi
 	$(PYTHON) benchmarks/training.py --device cuda
-	$(PYTHON) benchmarks/populations.py --device cuda
+	$(PYTHON) benchmarks/batched.py --device cuda
 	$(PYTHON) benchmarks/growth.py --device cuda
 	$(PYTHON) benchmarks/scores.py --device cuda
 

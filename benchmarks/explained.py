@@ -32,7 +32,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.gan import Report, Training, from_uint8, sample_inputs
-from harness.gan.penalties import between, logits_and_slopes
+from harness.gan.penalties import between, logits_and_input_gradients
 from harness.gan.training import TOTALS
 from harness.media.pictures import whole_or_nothing
 from harness.quality.scoring import Scoring
@@ -129,7 +129,7 @@ def train(name: str, out: Path) -> None:
         points.append({"epoch": report.epoch, "images": training.steps * plan.train.batch_size, **report.metrics})
         due = report.epoch % (plan.track.score_every or 1) == 0 and not diverged
         if scoring and due:
-            (scores,) = scoring.between_epochs([plan], [training.sampler])
+            (scores,) = scoring.between_epochs([plan], [training.generator_ema])
             classes = scoring.judge.judge(training.sample(1_000))[1]
             points[-1] |= scores.metrics("quality") | {"digits": classes.bincount(minlength=10).tolist()}
         if splits.validation is not None and due:
@@ -213,9 +213,9 @@ def slopes(training: Training) -> Tensor:
     places = (real, labels), (fake, asked), (between(real, fake, blend), labels)
     return torch.stack(
         [
-            logits_and_slopes(partial(training.losses.logits, training.discriminator, labels=told), images)[1].norm(
-                dim=1
-            )
+            logits_and_input_gradients(partial(training.losses.logits, training.discriminator, labels=told), images)[
+                1
+            ].norm(dim=1)
             for images, told in places
         ]
     ).detach()

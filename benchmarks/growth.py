@@ -23,7 +23,7 @@ from plans import BATCH, KINDS, plan, some_images
 from timing import GrowingTable, PeakMemory, on_cuda, report, spread
 
 from harness.data import Images
-from harness.gan import Population, Training
+from harness.gan import BatchedTraining, Training
 
 BATCHES = (16, 32, 64, 100, 200, 400)
 WIDTHS = {"mlp": (0.25, 0.5, 1, 2), "conv": (0.25, 0.5, 1, 2, 4)}  # times the usual: of conv 4, 8, 16, 32, 64
@@ -88,7 +88,7 @@ def measure(point: Point, turns: int, device: str) -> dict[str, float]:
     images = some_images(steps * point.batch).to(device)
     gc.collect()  # what the point before this one has left
     with PeakMemory(device) as memory:
-        population = Population([_training(point, seed, images, device) for seed in range(point.members)])
+        population = BatchedTraining([_training(point, seed, images, device) for seed in range(point.members)])
         seconds = [population.train_epoch()[0][1].seconds for _ in range(1 + turns)][1:]
     rates = [point.members * steps * point.batch / each for each in seconds]
     middle, least, most = spread(rates)

@@ -45,7 +45,7 @@ def compare(files: list[Path], data: str, split: str, samples: int, device: str)
     errors: dict[str, list[float]] = {}
     names = {}
     for which in ("first", "second"):
-        judge = load_judge(which, splits.train, device, notice=lambda line: print(line, file=sys.stderr))
+        judge = load_judge(which, splits.train, device, message=lambda line: print(line, file=sys.stderr))
         names[which] = f"{judge.name} {judge.sha256[:12]}"
         scorer = Scorer(judge, real, None, samples=samples)
         scored = []

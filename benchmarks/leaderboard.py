@@ -69,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> None:
         plan = experiments.load(name, changes)
         section = plan.data
         if section not in known:
-            known = {section: data.load(**section.model_dump(), notice=lambda line: print(line, file=sys.stderr))}
+            known = {section: data.load(**section.model_dump(), message=lambda line: print(line, file=sys.stderr))}
         splits = known[section]
         budget = FULL if arguments.full else f"{arguments.images:,} images"
         if not arguments.full:
@@ -92,7 +92,7 @@ def measure(arguments: argparse.Namespace) -> None:
                 "budget": budget,
                 "seed": seed,
                 "images": images,
-                "run": resolved.leaves(),
+                "run": resolved.flatten(),
                 "floors": floors(resolved, splits),
                 **run,
             },
@@ -107,7 +107,7 @@ def missing(name: str) -> str | None:
 def same(run: Mapping[str, Any], plan: Experiment) -> bool:
     """Whether it is a run of this plan, whatever `auto` was there, and however it was described."""
     free = ("train.device", "train.precision", "description")
-    leaves = plan.leaves()
+    leaves = plan.flatten()
     return all(run["run"].get(path) == value for path, value in leaves.items() if path not in free)
 
 

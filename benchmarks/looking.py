@@ -99,7 +99,7 @@ def fill(folder: Path, count: int) -> Path:
     store = Store.open(f"sqlite:///{root / 'mlflow.db'}", root=root)
     project = store.experiment_id("gan")
     random, now = np.random.default_rng(0), int(time.time() * 1000)
-    leaves = {path: str(value) for path, value in experiment.load("default").leaves().items()}
+    leaves = {path: str(value) for path, value in experiment.load("default").flatten().items()}
     grid = random.integers(0, 255, (302, 302), np.uint8)
 
     def make(name: str, kind: str, start: int, tags: Mapping[str, str]) -> str:

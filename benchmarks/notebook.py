@@ -21,7 +21,7 @@ from harness.cli.tables import console
 from harness.errors import HarnessError
 from harness.results import load as recall
 from harness.runs import train
-from harness.runs.session import Options
+from harness.runs.session import RunOptions
 from harness.tracking import Store
 
 STAGES = (10, 20, 50, 100, 200)
@@ -45,8 +45,8 @@ def main() -> None:
     report(store, arguments.name, arguments.pictures)
 
 
-def options(name: str) -> Options:
-    return Options(name=name)
+def options(name: str) -> RunOptions:
+    return RunOptions(name=name)
 
 
 def report(store: Store, name: str, pictures: Path | None) -> None:

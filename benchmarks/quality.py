@@ -57,7 +57,7 @@ def compare(arguments: argparse.Namespace) -> None:
     for seed in range(arguments.seeds):
         for precision in PRECISIONS:
             plan = planned(arguments, seed, precision)
-            wanted = plan.leaves()  # runs are the same where every leaf is
+            wanted = plan.flatten()  # runs are the same where every leaf is
             run = next((run for run in known if run["run"] == wanted), None)
             if run is None and arguments.only in (None, precision):
                 splits = splits or data.load(**{**plan.data.model_dump(), "validation": 0})
@@ -96,8 +96,8 @@ def trained(plan: Experiment, splits: Splits) -> dict[str, object]:
         )
         if diverged:
             break
-    scoring = Scoring(plan, splits, notice=lambda line: print(line, file=sys.stderr))
-    scores = None if diverged else scoring.of(plan, training.sampler, "test").metrics("test")
+    scoring = Scoring(plan, splits, message=lambda line: print(line, file=sys.stderr))
+    scores = None if diverged else scoring.of(plan, training.generator_ema, "test").metrics("test")
     return {
         "scores": scores,
         "diverged": diverged,

@@ -91,7 +91,7 @@ def main() -> None:
             ["trials", "seconds", "a trial, ms", "the last tenth, ms", "after the last, s", "memory, MiB"]
         )
         for count in arguments.growth:
-            found[count] = measured(["few.yaml", "--trials", str(count), "--fuse", "1"])
+            found[count] = measured(["few.yaml", "--trials", str(count), "--batch-runs", "1"])
             table.add(growth_row(count, found[count]))
         result: dict[str, object] = {"growth": found}
     else:

@@ -25,11 +25,11 @@ from plans import BATCH, KINDS, plan, some_images
 from timing import alternate, most_memory, on_cuda, print_table, report, spread, wait
 
 from harness import data
-from harness.gan import Population, Training
+from harness.gan import BatchedTraining, Training
 
 STEPS = {"cpu": 40, "cuda": 600}  # of an epoch; the notebook's way, which has nothing to do at its end, takes 40
 MEMBERS = 20
-PLAIN, RECORDED, TOGETHER = (
+PLAIN, RECORDED, MAX_BATCH_RUNS = (
     "twenty one after the other, plain",
     "twenty one after the other, recorded",
     "twenty together, recorded",
@@ -131,7 +131,7 @@ def twenty(kind: str, steps: int, device: str) -> dict[str, Side]:
     return {
         PLAIN: one_after_the_other([Training(each, images, capture=False) for each in plans]),
         RECORDED: one_after_the_other([Training(each, images) for each in plans]),
-        TOGETHER: together([Training(each, images) for each in plans]),
+        MAX_BATCH_RUNS: together([Training(each, images) for each in plans]),
         "limit, fp32": limit(kind, "fp32", device, MEMBERS),
     }
 
@@ -164,7 +164,7 @@ def one_after_the_other(trainings: list[Training]) -> Side:
 
 
 def together(trainings: list[Training]) -> Side:
-    population = Population(trainings)
+    population = BatchedTraining(trainings)
 
     def turn() -> Turn:
         began = time.perf_counter()

@@ -22,12 +22,13 @@ INSIDE = """
 import json, resource, sys, time
 from pathlib import Path
 began = float(sys.argv[1])
-from harness import experiment, running
-from harness.runs.session import Options, Quiet
+from harness import experiment
+from harness.runs import train
+from harness.runs.session import NullDisplay, RunOptions
 from harness.tracking import Store
 
 
-class Watch(Quiet):
+class Watch(NullDisplay):
     first = last = seconds = 0.0
 
     def started(self, training, name):
@@ -41,7 +42,7 @@ class Watch(Quiet):
 
 watch = Watch()
 store = Store.open(root=Path.cwd())
-outcome = running.run(experiment.load(sys.argv[2], sys.argv[3:]), store, Options(), watch)
+outcome = train.run(experiment.load(sys.argv[2], sys.argv[3:]), store, RunOptions(), watch)
 while_training = watch.last - watch.first
 print(json.dumps({
     "status": outcome.status,

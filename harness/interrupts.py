@@ -14,13 +14,13 @@ _REQUESTS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time lim
 
 
 @dataclass
-class Stop:
+class StopRequest:
     """signal: the name of the first one that came, or None. What is at work then ends where it can be resumed."""
 
     signal: str | None = None
 
 
-_current: Stop | None = None
+_current: StopRequest | None = None
 
 
 def stopped_by(stopped: str, saved: str) -> str:
@@ -29,7 +29,7 @@ def stopped_by(stopped: str, saved: str) -> str:
 
 
 @contextmanager
-def interruptions() -> Iterator[Stop]:
+def handle_signals() -> Iterator[StopRequest]:
     """The first Ctrl-C or SIGTERM is a request, seen in the Stop; the second raises KeyboardInterrupt at once.
 
     Inside another one it is that other's Stop: who runs many sees the signal that one of them was sent.
@@ -39,9 +39,9 @@ def interruptions() -> Iterator[Stop]:
         yield _current
         return
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
-        yield Stop()
+        yield StopRequest()
         return
-    stop = _current = Stop()
+    stop = _current = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.signal:

@@ -79,7 +79,7 @@ def spawn(*arguments: str) -> subprocess.Popen[str]:
 def give_time_for_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command from now on stops as by --max-time, after the first epoch that it trains."""
     late = lambda course, runs=1: course.outcome.epoch > course.outcome.first  # noqa: E731
-    monkeypatch.setattr("harness.runs.session.Course.out_of_time", late)
+    monkeypatch.setattr("harness.runs.session.RunSession.out_of_time", late)
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:

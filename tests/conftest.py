@@ -168,8 +168,8 @@ _SCORED = ("run", "tiny.yaml", "--set", "data.validation=100", "--set", "track.s
 _GALLERY = (
     (*_SCORED, "--name", "slow", "--set", "optimizer.lr=1e-4"),
     (*_SCORED, "--name", "quick", "--set", "optimizer.lr=1e-2", "--set", "generator.latent=12"),
-    (*_SCORED, "--name", "seeds", "--seeds", "2", "--together", "1"),
-    ("tune", "small.yaml", "--trials", "5", "--fuse", "1", "--pruner", "none"),
+    (*_SCORED, "--name", "seeds", "--seeds", "2", "--batch-runs", "1"),
+    ("tune", "small.yaml", "--trials", "5", "--batch-runs", "1", "--pruner", "none"),
 )
 
 

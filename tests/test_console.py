@@ -67,7 +67,9 @@ def test_a_study_has_all_its_trials_when_standard_output_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", unwritable)
     Path("small.yaml").write_text(SMALL)
-    said = harness("tune", "small.yaml", "--trials", "2", "--pruner", "none", "--fuse", "1", "--no-system-metrics")
+    said = harness(
+        "tune", "small.yaml", "--trials", "2", "--pruner", "none", "--batch-runs", "1", "--no-system-metrics"
+    )
     assert said.code == 0, said.err
     assert said.err.count("cannot write standard output: No space left on device") == reports(unwritable)
     study = run_named("small")
@@ -151,7 +153,7 @@ def _has_more(reader: int) -> bool:
 
 def test_a_stream_that_is_closed_from_the_start_is_not_replaced_by_the_next_file(tmp_path: Path) -> None:
     code = (
-        "from harness import output; console.install(); file = open('data', 'w'); print('text'); print(file.fileno())"
+        "from harness import console; console.install(); file = open('data', 'w'); print('text'); print(file.fileno())"
     )
     script = f"{sys.executable} -c \"{code}; open('number', 'w').write(str(file.fileno()))\" >&- 2>&-"
     assert subprocess.run(["bash", "-c", script], cwd=tmp_path).returncode == 0
@@ -237,12 +239,12 @@ def test_a_traceback_is_readable_in_ascii(tmp_path: Path) -> None:
 TALKER = """
 import signal, sys, time
 from pathlib import Path
-from harness import output
-from harness.interrupts import interruptions, on_hangup, terminate
+from harness import console
+from harness.interrupts import handle_signals, on_hangup, terminate
 
 log = console.Log(Path("logs/a.log"), "the title", failed=terminate)
 console.install()
-with console.continue_in(log), on_hangup(console.leave_terminal), interruptions() as stop:
+with console.continue_in(log), on_hangup(console.leave_terminal), handle_signals() as stop:
     count = after = 0
     while after < 3 and not stop.signal:
         count += 1

@@ -16,7 +16,7 @@ import pytest
 
 from harness import environment
 from harness.errors import HarnessError
-from harness.tuning.storage import meeting_place
+from harness.tuning.storage import lock_dir
 
 from .conftest import TINY
 
@@ -49,7 +49,7 @@ def test_an_unknown_user_has_a_name_and_a_cache(
     unknown: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert environment.user_name() == str(os.getuid())
-    assert meeting_place("postgresql://host/studies", tmp_path).is_dir()
+    assert lock_dir("postgresql://host/studies", tmp_path).is_dir()
     environment.prepare_environment()
     assert os.environ["LOGNAME"] == str(os.getuid())
     assert Path.home() == tmp_path / "mlruns" / "cache"

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from harness import interrupts
-from harness.interrupts import Deadline, interruptions, stopped_by
+from harness.interrupts import Deadline, handle_signals, stopped_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_a_request_and_the_second_an_end(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with interruptions() as stop:
+    with handle_signals() as stop:
         assert stop.signal is None
         os.kill(os.getpid(), number)
         assert stop.signal == number.name
@@ -25,12 +25,12 @@ def test_the_first_signal_is_a_request_and_the_second_an_end(number: signal.Sign
 
 
 def test_who_runs_many_sees_the_signal_that_one_was_sent() -> None:
-    with interruptions() as outer:
-        with interruptions() as inner:
+    with handle_signals() as outer:
+        with handle_signals() as inner:
             os.kill(os.getpid(), signal.SIGTERM)
             assert inner.signal == "SIGTERM"
         assert outer.signal == "SIGTERM"
-    with interruptions() as fresh:
+    with handle_signals() as fresh:
         assert fresh.signal is None
 
 

@@ -104,7 +104,7 @@ def test_evaluate_shows_both_floors_and_writes_back(harness: Harness) -> None:
 
 
 def test_seeds_are_trained_and_scored_together(harness: Harness) -> None:
-    said = harness(*RUN, "--name", "seeds", "--seeds", "2", "--together", "2", "--epochs", "2")
+    said = harness(*RUN, "--name", "seeds", "--seeds", "2", "--batch-runs", "2", "--epochs", "2")
     assert said.code == 0, said.err
     assert "mode KL" in said.out
     children = [run_named(f"seeds-seed{seed}") for seed in (0, 1)]
@@ -124,7 +124,9 @@ def test_seeds_are_trained_and_scored_together(harness: Harness) -> None:
 
 
 def test_a_search_goes_by_mode_kl(harness: Harness) -> None:
-    said = harness("tune", "stacked.yaml", "--trials", "2", "--fuse", "1", "--pruner", "none", "--no-system-metrics")
+    said = harness(
+        "tune", "stacked.yaml", "--trials", "2", "--batch-runs", "1", "--pruner", "none", "--no-system-metrics"
+    )
     assert said.code == 0, said.err
     study = run_named("stacked")
     assert study.data.params["study.metric"] == "mode_kl"

@@ -80,7 +80,7 @@ def seconds_of(text: str | None, option: str = "--max-time") -> float | None:
     return seconds
 
 
-def store_at(uri: str | None, *, create: bool = False, notice: Callable[[str], None] = to_stderr) -> Store:
+def store_at(uri: str | None, *, create: bool = False, message: Callable[[str], None] = to_stderr) -> Store:
     """The store at `uri`, else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db.
 
     create: whether the last is created where it does not exist. Raises NoStoreError where it is not.
@@ -91,7 +91,7 @@ def store_at(uri: str | None, *, create: bool = False, notice: Callable[[str], N
     if uri is None and not create and not Path("mlruns/mlflow.db").is_file():
         start = formatting.harness_command("run")
         raise NoStoreError(f"there are no runs here: ./mlruns/mlflow.db does not exist; start one with `{start}`")
-    return Store.open(uri, create=create, notice=notice)
+    return Store.open(uri, create=create, message=message)
 
 
 def refuse_silent_store(uri: str | None) -> None:
@@ -101,9 +101,9 @@ def refuse_silent_store(uri: str | None) -> None:
     refuse_silent_server(uri or os.environ.get("MLFLOW_TRACKING_URI") or "")
 
 
-def tidy(store: Store, notice: Callable[[str], None]) -> None:
+def tidy(store: Store, message: Callable[[str], None]) -> None:
     """Clean up after processes that died: ship their spools, and set their runs from RUNNING to KILLED."""
     for line in store.sync(repeat=False):
-        notice(line)
+        message(line)
     for run_id in store.reconcile():
-        notice(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")
+        message(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")

@@ -21,7 +21,7 @@ from harness.media import pictures
 if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.session import Stage
-    from harness.tuning.progress import Standing, Tried
+    from harness.tuning.progress import StudyProgress, TrialSummary
 
 _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are
 _SHORTEST_BAR = 10  # characters
@@ -46,7 +46,7 @@ class _Screen:
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=not wraps)
         self.console.file.flush()
 
-    def notice(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Show a line. In a terminal, work that begins (`...`) has a spinner until the next line is shown."""
         self._check_terminal()
         if not (text.endswith("...") and self.console.is_terminal and self._live is None):
@@ -197,13 +197,13 @@ class StudyTerminal(_Screen):
         self._report: Report | None = None
         self._stage: Stage | None = None
         self._remaining = Remaining()
-        self._standing: Standing | None = None
+        self._standing: StudyProgress | None = None
         self._began, self._first = time.monotonic(), 0
         self._over = False
 
-    def notice(self, text: str) -> None:
+    def message(self, text: str) -> None:
         if not text.startswith("scoring epoch"):  # a line a trial is enough
-            super().notice(text)
+            super().message(text)
 
     def started(self, training: Training, name: str) -> None:
         self._stop_spinner()
@@ -225,51 +225,51 @@ class StudyTerminal(_Screen):
     def ended(self) -> None:
         self._training = None
 
-    def trial(self, tried: Tried, standing: Standing) -> None:
-        words = [f"trial {tried.number:<3}", f"{tried.state:8}"]
-        if tried.score is not None:
-            words.append(f"{standing.metric} {tried.score:.4f}{' when pruned' if tried.on_the_way else ''}")
-        words += [*value_texts(tried.values), duration(tried.seconds)]
-        if standing.best is not None and standing.best.number == tried.number:
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
+        if summary.score is not None:
+            words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.on_the_way else ''}")
+        words += [*value_texts(summary.values), duration(summary.seconds)]
+        if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")
-        if tried.remark:
-            words.append(tried.remark[:120])
+        if summary.remark:
+            words.append(summary.remark[:120])
         width = self.console.width if self.console.is_terminal else None
-        style = {"failed": "red", "pruned": "dim"}.get(tried.state)
+        style = {"failed": "red", "pruned": "dim"}.get(summary.state)
         for line in fold(words, "  ", width, indent=11):
             self.line(line, style=style)
         if not self.is_live():
-            self.line(" · ".join(part.text for part in self._summary(standing, best=True)))
+            self.line(" · ".join(part.text for part in self._summary(progress, best=True)))
 
-    def standing(self, standing: Standing) -> None:
+    def study_progress(self, progress: StudyProgress) -> None:
         if self._standing is None:
-            self._standing, self._over = standing, False
-            self._began, self._first = time.monotonic(), standing.ended
-            self.start_live(self._live_line, standing.total, standing.ended)
-        self._standing = standing
+            self._standing, self._over = progress, False
+            self._began, self._first = time.monotonic(), progress.ended
+            self.start_live(self._live_line, progress.total, progress.ended)
+        self._standing = progress
 
     def close(self) -> None:
         self._over = True
         super().close()
 
     def _live_line(self) -> _Line:
-        standing = self._standing
-        assert standing is not None
-        below = [self._running(standing)]
-        if standing.best is not None and standing.best.score is not None:
-            best = f"best {standing.metric} {standing.best.score:.4f} (trial {standing.best.number})"
-            below.append([best, *value_texts(standing.best.values)])
-        parts = [Part("trials"), *self._summary(standing)]
-        return _Line(standing.ended, parts, " · ", bar=20, below=[each for each in below if each])
+        progress = self._standing
+        assert progress is not None
+        below = [self._running(progress)]
+        if progress.best is not None and progress.best.score is not None:
+            best = f"best {progress.metric} {progress.best.score:.4f} (trial {progress.best.number})"
+            below.append([best, *value_texts(progress.best.values)])
+        parts = [Part("trials"), *self._summary(progress)]
+        return _Line(progress.ended, parts, " · ", bar=20, below=[each for each in below if each])
 
-    def _running(self, standing: Standing) -> list[str]:
+    def _running(self, progress: StudyProgress) -> list[str]:
         """What is being trained: its epoch, its last score, how fast."""
         training, report = self._training, self._report
         if training is None:
             return [
                 f"trial {one.number} epoch {min(one.epoch + 1, one.epochs)}/{one.epochs}"
-                + ("" if one.score is None else f" {standing.metric} {one.score:.4f}")
-                for one in standing.working
+                + ("" if one.score is None else f" {progress.metric} {one.score:.4f}")
+                for one in progress.working
             ]
         epochs = training.experiment.train.epochs
         doing = training.epoch if self._stage else training.epoch + 1
@@ -282,35 +282,35 @@ class StudyTerminal(_Screen):
             said.append(_speed(report))
         return said
 
-    def _summary(self, standing: Standing, *, best: bool = False) -> list[Part]:
+    def _summary(self, progress: StudyProgress, *, best: bool = False) -> list[Part]:
         """Trials that have ended, are running, were pruned, have failed; with the best so far; time left."""
-        running = max(standing.running, int(self._training is not None))
-        parts = [Part(f"{standing.ended}/{standing.total} ended")]
+        running = max(progress.running, int(self._training is not None))
+        parts = [Part(f"{progress.ended}/{progress.total} ended")]
         if running:
             parts.append(Part(f"{running} running", 4))
-        parts.append(Part(f"{standing.pruned} pruned", 5))
-        if standing.failed:
-            parts.append(Part(f"{standing.failed} failed", 2))
-        if best and standing.best is not None and standing.best.score is not None:
-            parts.append(Part(f"best {standing.metric} {standing.best.score:.4f} (trial {standing.best.number})", 1))
-        if not self._over and (left := _time_left(self._seconds_left(standing))):
+        parts.append(Part(f"{progress.pruned} pruned", 5))
+        if progress.failed:
+            parts.append(Part(f"{progress.failed} failed", 2))
+        if best and progress.best is not None and progress.best.score is not None:
+            parts.append(Part(f"best {progress.metric} {progress.best.score:.4f} (trial {progress.best.number})", 1))
+        if not self._over and (left := _time_left(self._seconds_left(progress))):
             parts.append(Part(left, 3))
         return parts
 
-    def _seconds_left(self, standing: Standing) -> float | None:
+    def _seconds_left(self, progress: StudyProgress) -> float | None:
         """Of the study: what is left of the trials that are being trained, and the others at the pace so far."""
-        done, left = standing.ended - self._first, standing.total - standing.ended
+        done, left = progress.ended - self._first, progress.total - progress.ended
         if left <= 0:
             return None
         elapsed = time.monotonic() - self._began
         current = None if self._training is None else self._remaining.seconds_left()
         if self._training is not None and current is not None:
-            members = max(1, min(standing.running, left))
+            members = max(1, min(progress.running, left))
             each = (self._remaining.elapsed() + current) / members
             if done:
                 each = (elapsed - self._remaining.elapsed()) / done
             return current + each * (left - members)
-        parts = sum(one.epoch / one.epochs for one in standing.working)
+        parts = sum(one.epoch / one.epochs for one in progress.working)
         if self._training is not None or not done + parts:
             return None
         return elapsed / (done + parts) * max(0.0, left - parts)

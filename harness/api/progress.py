@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.media.pictures import Picture
     from harness.runs.session import Display, Stage
-    from harness.tuning.progress import Standing, StudyDisplay, Tried
+    from harness.tuning.progress import StudyDisplay, StudyProgress, TrialSummary
 
 Progress: TypeAlias = "bool | Display"
 REFRESH = 0.5  # seconds between two updates of a notebook's line
@@ -33,7 +33,7 @@ def study_display(progress: Progress) -> StudyDisplay:
 
 def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
     if progress is False:
-        return QuietStudy()
+        return NullStudyDisplay()
     if progress is not True:
         return progress
     if in_notebook():
@@ -48,7 +48,7 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
 
 def say(display: Display, text: str) -> None:
     """A line that stays: a notice may be replaced by the next one."""
-    getattr(display, "line", display.notice)(text)
+    getattr(display, "line", display.message)(text)
 
 
 def replaces_notices(display: Display) -> bool:
@@ -85,10 +85,10 @@ def in_notebook() -> bool:
     return ipython is not None and hasattr(ipython, "kernel")
 
 
-class QuietStudy:
+class NullStudyDisplay:
     """A display of runs and studies that shows nothing."""
 
-    def notice(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
     def started(self, training: Training, name: str) -> None: ...
 
@@ -100,9 +100,9 @@ class QuietStudy:
 
     def ended(self) -> None: ...
 
-    def trial(self, tried: Tried, standing: Standing) -> None: ...
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None: ...
 
-    def standing(self, standing: Standing) -> None: ...
+    def study_progress(self, progress: StudyProgress) -> None: ...
 
     def close(self) -> None: ...
 
@@ -117,10 +117,10 @@ class Notebook:
         self._report: Report | None = None
         self._name, self._notice, self._picture = "", "", ""
         self._started, self._first_step = 0.0, 0
-        self._standing: Standing | None = None
+        self._standing: StudyProgress | None = None
         self._stop: threading.Event | None = None
 
-    def notice(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._notice = text
         self._update()
 
@@ -154,11 +154,11 @@ class Notebook:
         self._update()
         self._training = None
 
-    def trial(self, tried: Tried, standing: Standing) -> None:
-        self.standing(standing)
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        self.study_progress(progress)
 
-    def standing(self, standing: Standing) -> None:
-        self._standing = standing
+    def study_progress(self, progress: StudyProgress) -> None:
+        self._standing = progress
         self._update()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.experiment import Experiment
     from harness.runs.seeds import Replicates
-    from harness.runs.session import Outcome
+    from harness.runs.session import RunResult
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 
@@ -38,7 +38,7 @@ class Run:
     """
 
     def __init__(
-        self, store: Store, run_id: str, *, outcome: Outcome | Replicates | None = None, trusted: bool = False
+        self, store: Store, run_id: str, *, outcome: RunResult | Replicates | None = None, trusted: bool = False
     ) -> None:
         self.store, self.id, self.outcome = store, run_id, outcome
         self._trusted = trusted
@@ -113,7 +113,7 @@ class Run:
         from harness.results import load as recall
 
         with session(trusted=self._trusted):
-            return recall.generator(self.store, self._single(), notice=to_stderr).generator
+            return recall.generator(self.store, self._single(), message=to_stderr).generator
 
     def samples(
         self,
@@ -143,7 +143,7 @@ class Run:
                 digits=None if digits is None else str(digits),
                 weights=weights,
                 raw=raw,
-                notice=to_stderr,
+                message=to_stderr,
             )
         return Samples(images.squeeze(1).numpy() if images.shape[1] == 1 else images.numpy())
 

@@ -28,7 +28,7 @@ from harness.interrupts import Deadline
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.runs.seeds import Replicates
-    from harness.runs.session import Display, Outcome
+    from harness.runs.session import Display, RunResult
     from harness.tracking import Store
 
 LOADING = "loading PyTorch and MLflow ..."
@@ -43,7 +43,7 @@ def run(
     device: str | None = None,
     set: Overrides | None = None,
     seeds: int | None = None,
-    together: int | None = None,
+    batch_runs: int | None = None,
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
     note: str | None = None,
@@ -69,9 +69,9 @@ def run(
     Raises HarnessError, before a run is created, for what cannot be trained.
     """
     deadline = _deadline(max_time)
-    if together is not None and (seeds is None or not 1 <= together <= seeds):
+    if batch_runs is not None and (seeds is None or not 1 <= batch_runs <= seeds):
         expected = "it goes with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
-        raise HarnessError(f"--together is {together}; {expected}")
+        raise HarnessError(f"--batch-runs is {batch_runs}; {expected}")
     display = run_display(progress)
     with session(trusted=trust), closing(display), as_file(experiment) as source:
         from harness import experiment as experiments
@@ -80,7 +80,7 @@ def run(
         experiments.parse_overrides(changes)
         experiments.read(source)  # a name that is not known is refused at once
         labels = checked_labels(name, [f"{key}={value}" for key, value in (tags or {}).items()], note)
-        display.notice(LOADING)
+        display.message(LOADING)
         from harness.runs import small_data
 
         resolved, fit = small_data.load(source, changes)
@@ -93,7 +93,7 @@ def run(
         from harness.runs import train
 
         resolved_device(resolved.train.device)  # refused before a store is created
-        options = course.Options(
+        options = course.RunOptions(
             name=name,
             tags=labels,
             note=note,
@@ -101,10 +101,10 @@ def run(
             system_metrics=system_metrics,
             allow_changes=allow_changes,
         )
-        store = store_at(tracking_uri, create=True, notice=display.notice)
-        tidy(store, display.notice)
+        store = store_at(tracking_uri, create=True, message=display.message)
+        tidy(store, display.message)
         if seeds is not None:
-            replicates = replicating.replicate(resolved, seeds, store, options, display, together=together)
+            replicates = replicating.replicate(resolved, seeds, store, options, display, batch_runs=batch_runs)
             return _ended(store, replicates, display, trusted=trust)
         outcome = train.run(resolved, store, options, display)
         return _ended(store, outcome, display, trusted=trust)
@@ -137,14 +137,14 @@ def resume(
         values = experiments.parse_overrides(overrides_of(set, epochs=epochs))
         if isinstance(run, str):
             refuse_silent_store(tracking_uri)
-        display.notice(LOADING)
+        display.message(LOADING)
         from harness.runs import seeds as replicating
         from harness.runs import session as course
         from harness.runs import train
 
-        options = course.Options(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
-        store = store_at(tracking_uri, notice=display.notice) if isinstance(run, str) else run.store
-        tidy(store, display.notice)
+        options = course.RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
+        store = store_at(tracking_uri, message=display.message) if isinstance(run, str) else run.store
+        tidy(store, display.message)
         found = store.find(run if isinstance(run, str) else run.id)
         kind = found.data.tags.get("harness.kind")
         if kind == "study":
@@ -162,7 +162,7 @@ def resume(
         return _ended(store, outcome, display, trusted=trust)
 
 
-def _ended(store: Store, outcome: Outcome | Replicates, display: Display, *, trusted: bool) -> Run:
+def _ended(store: Store, outcome: RunResult | Replicates, display: Display, *, trusted: bool) -> Run:
     close(display)
     status = "stopped" if outcome.stopped else outcome.status.lower()
     finish(display, f"{status}: run {outcome.name} ({outcome.run_id[:8]})")

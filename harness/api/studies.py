@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from harness.runs.session import Display
     from harness.tracking import Store
     from harness.tuning.confirm import Confirmed
-    from harness.tuning.progress import Standing, Tried
-    from harness.tuning.request import Wish
+    from harness.tuning.progress import StudyProgress, TrialSummary
+    from harness.tuning.request import TuneRequest
     from harness.tuning.trials import Trials
     from harness.tuning.tune import Result
 
@@ -42,7 +42,7 @@ class Study:
         *,
         storage: str | None = None,
         result: Result | None = None,
-        request: Wish | None = None,
+        request: TuneRequest | None = None,
         trusted: bool = False,
     ) -> None:
         self.store, self.name, self.storage, self.result = store, name, storage, result
@@ -50,7 +50,7 @@ class Study:
         self._found: Trials | None = None
 
     def __repr__(self) -> str:
-        now = self._standing
+        now = self._progress
         best = "" if now.best is None else f", best {now.metric} {now.best.score:.4f}"
         return f"Study({self.name!r}, {now.ended} of {now.asked} trials{best})"
 
@@ -73,12 +73,12 @@ class Study:
         return self._trials.study
 
     @property
-    def best(self) -> Tried:
+    def best(self) -> TrialSummary:
         """The best complete trial: `number`, `values` by dotted path, `score`, `seconds`, `run_id`.
 
         Raises HarnessError where no trial is complete yet.
         """
-        found = self._standing.best
+        found = self._progress.best
         if found is None:
             raise HarnessError(f"study {self.name} has no complete trial yet")
         return found
@@ -145,7 +145,7 @@ class Study:
         if seeds < 2:
             raise HarnessError(f"seeds is {seeds}; expected 2 or more")
         display = study_display(progress)
-        now = self._standing
+        now = self._progress
         if now.own is not None and self.best.number == now.own.number:
             raise HarnessError("the experiment's own values are the best of the study: there is nothing to confirm")
         if self._request is not None:  # its time limit was that of the search
@@ -158,7 +158,7 @@ class Study:
     def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
         """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""
         from harness.tuning.confirm import confirm
-        from harness.tuning.request import Wish
+        from harness.tuning.request import TuneRequest
         from harness.tuning.tune import Result
 
         with session(trusted=self._trusted):
@@ -167,8 +167,8 @@ class Study:
                 trials = self._trials
                 if trials.parent is None:
                     raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
-                result = Result(self.name, trials.parent, trials.settings, self._standing, None, None, [], None)
-            request = self._request or Wish(study=self.name, storage=self.storage)
+                result = Result(self.name, trials.parent, trials.settings, self._progress, None, None, [], None)
+            request = self._request or TuneRequest(study=self.name, storage=self.storage)
             return confirm(result, seeds, budget, self.store, request, display)
 
     def resume(self, *, trials: int | None = None, progress: Progress = True) -> Study:
@@ -191,7 +191,7 @@ class Study:
             from harness.tuning.trials import Trials
 
             opened = storages.open_existing(self.storage, self.store.root)
-            folder = storages.meeting_place(self.storage, self.store.root)
+            folder = storages.lock_dir(self.storage, self.store.root)
             self._found = None if opened is None else Trials.find(opened, self.name, folder)
             if self._found is None:
                 raise HarnessError(
@@ -200,23 +200,25 @@ class Study:
         return self._found
 
     @property
-    def _standing(self) -> Standing:
-        from harness.tuning.progress import standing
+    def _progress(self) -> StudyProgress:
+        from harness.tuning.progress import study_progress
 
-        return standing(self._trials, self._trials.total or 0)
+        return study_progress(self._trials, self._trials.total or 0)
 
-    def _ended(self) -> list[Tried]:
-        from harness.tuning.progress import tried
-        from harness.tuning.trials import counts
+    def _ended(self) -> list[TrialSummary]:
+        from harness.tuning.progress import summarize_trial
+        from harness.tuning.trials import is_counted
 
-        return [tried(trial) for trial in self._trials.all() if trial.state.is_finished() and counts(trial)]
+        return [
+            summarize_trial(trial) for trial in self._trials.all() if trial.state.is_finished() and is_counted(trial)
+        ]
 
     def _repr_html_(self) -> str:
         from harness.formatting import duration
 
         minimized = self._trials.settings.direction == "minimize"
 
-        def rank(trial: Tried) -> tuple[bool, float]:
+        def rank(trial: TrialSummary) -> tuple[bool, float]:
             score = trial.score or 0.0
             return trial.score is None or trial.on_the_way, score if minimized else -score
 
@@ -231,7 +233,7 @@ class Study:
             ]
             for trial in sorted(self._ended(), key=rank)
         ]
-        now = self._standing
+        now = self._progress
         title = f"study {self.name}: {now.ended} of {now.asked} trials, {now.pruned} pruned"
         header = ["trial", "state", self.metric, *searched, "time"]
         return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"

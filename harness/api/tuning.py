@@ -51,8 +51,8 @@ def tune(
     metric: str | None = None,
     direction: Direction | None = None,
     workers: int = 1,
-    fuse: int | None = None,
-    timeout: str | None = None,
+    batch_runs: int | None = None,
+    max_time: str | None = None,
     storage: str | None = None,
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -73,13 +73,13 @@ def tune(
     sampler: tpe, random, qmc, grid, gp or cmaes. pruner: halving or none. prune_from: epoch of the first comparison.
     metric: kid, frechet, density, coverage or class_kl (mode_kl or modes of stacked-mnist), on validation images.
     workers: processes. fuse: trials trained at once as one program; None chooses by a timing.
-    timeout: end cleanly before that, for example "2h".
+    max_time: end cleanly before that, for example "2h".
     storage: an Optuna database; else $HARNESS_STORAGE, else mlruns/optuna.journal.
     The other arguments are those of `harness.run`.
     Raises HarnessError, before anything is trained, for a search that cannot be, and for a study of that name that
     searches otherwise.
     """
-    limit = seconds_of(timeout, "--timeout")
+    limit = seconds_of(max_time, "--max-time")
     deadline = Deadline(None if limit is None else time.monotonic() + limit)
     display = study_display(progress)
     storage = storage or os.environ.get(formatting.STORAGE) or None
@@ -89,9 +89,9 @@ def tune(
         refuse_silent_store(tracking_uri)
         found = None
         if study is None or experiment is not None or changes:
-            found = _find(experiment, changes, prune_from, workers, fuse, display)
+            found = _find(experiment, changes, prune_from, workers, batch_runs, display)
             prune_from = found.prune_from
-        display.notice(LOADING)
+        display.message(LOADING)
         from harness.gan.auto import resolved_device
         from harness.runs import small_data
         from harness.tuning import request as requests
@@ -102,16 +102,16 @@ def tune(
             with as_file(experiment or "default") as source:
                 small_data.fit(source, changes, searched=True)  # refuses what nothing can be trained on
             resolved_device(found.experiment.train.device)
-        request = requests.Wish(
+        request = requests.TuneRequest(
             trials=trials,
             study=study,
             storage=storage,
             sampler=sampler,
             pruner=pruner,
-            rung=prune_from,
+            min_resource=prune_from,
             metric=metric,
             direction=direction,
-            fuse=fuse,
+            batch_runs=batch_runs,
             workers=workers,
             deadline=deadline,
             name=name,
@@ -122,8 +122,8 @@ def tune(
         )
         address = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
         requests.check(request, address, found.experiment if found else None)
-        store = store_at(tracking_uri, create=True, notice=display.notice)
-        tidy(store, display.notice)
+        store = store_at(tracking_uri, create=True, message=display.message)
+        tidy(store, display.message)
         described, search = (found.experiment, found.search) if found else (None, None)
         result = tuning.tune(described, search, request, store, display)
         close(display)
@@ -146,7 +146,7 @@ def plan(
     metric: str | None = None,
     direction: Direction | None = None,
     workers: int = 1,
-    fuse: int | None = None,
+    batch_runs: int | None = None,
     progress: Progress = True,
 ) -> list[tuple[str, str]]:
     """What `tune` with these arguments would search, and what a trial costs: rows of a label and a text.
@@ -157,22 +157,22 @@ def plan(
     if study is not None and experiment is None and not changes:
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with session(), closing(display):
-        found = _find(experiment, changes, prune_from, workers, fuse, display)
+        found = _find(experiment, changes, prune_from, workers, batch_runs, display)
         from harness.runs import small_data
         from harness.tuning import plan as planning
         from harness.tuning import request as requests
 
         with as_file(experiment or "default") as source:
             small_data.fit(source, changes, searched=True)
-        request = requests.Wish(
+        request = requests.TuneRequest(
             trials=trials,
             study=study,
             sampler=sampler,
             pruner=pruner,
-            rung=found.prune_from,
+            min_resource=found.prune_from,
             metric=metric,
             direction=direction,
-            fuse=fuse,
+            batch_runs=batch_runs,
             workers=workers,
         )
         requests.check(request, "", found.experiment)
@@ -195,7 +195,7 @@ def _find(
     changes: Sequence[str],
     prune_from: int | None,
     workers: int,
-    fuse: int | None,
+    batch_runs: int | None,
     display: StudyDisplay,
 ) -> _Found:
     """The experiment and its search, with a line that says what a trial is.
@@ -211,13 +211,15 @@ def _find(
             images, line = None, None
         else:
             if replaces_notices(display):  # elsewhere the line that says what a trial is comes first
-                display.notice(LOADING)
+                display.message(LOADING)
             from harness.runs import small_data
 
             fit = small_data.fit(source, changes, searched=True)
             found, search = searches.load(source, changes, fit.values, fit.images)
             images, line = fit.images, fit.line
-    kind = trial_times.kind_of(found, search, workers=workers, fuse="auto" if fuse is None else str(fuse))
+    kind = trial_times.kind_of(
+        found, search, workers=workers, batch_runs="auto" if batch_runs is None else str(batch_runs)
+    )
     say(display, _trial(search, found, images, trial_times.recall(kind)))
     if line:
         say(display, line)

@@ -20,7 +20,7 @@ from harness.experiment import trust
 from harness.interrupts import on_hangup, terminate
 
 if TYPE_CHECKING:
-    from harness.runs.session import Outcome
+    from harness.runs.session import RunResult
     from harness.tracking import Store
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
@@ -120,7 +120,7 @@ def seconds_so_far() -> float:
     return time.monotonic() - _STARTED
 
 
-def exit_code(outcome: Outcome) -> int:
+def exit_code(outcome: RunResult) -> int:
     if outcome.stopped:
         return EXIT_OF_SIGNAL.get(outcome.stopped, EXIT_OUT_OF_TIME)
     return 0 if outcome.status == "FINISHED" else EXIT_FAILED

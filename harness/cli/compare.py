@@ -93,8 +93,8 @@ def _print(found: Comparison, notices: Sequence[str]) -> None:
     from harness.cli.tables import print_table, table_count, wrapped
     from harness.results import compare as comparing
 
-    for notice in notices:
-        click.echo(notice, err=True)
+    for message in notices:
+        click.echo(message, err=True)
     params = list(found.params)
     # Those that would only make further tables are named below.
     fewest = table_count(*_table(found, []))

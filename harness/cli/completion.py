@@ -180,7 +180,7 @@ def _leaves(ctx: click.Context) -> dict[str, Any] | None:
     name = ctx.params.get("experiment") or next(iter(ctx.args), "default")
     kept = [text for text in ctx.params.get("overrides") or () if not text.startswith(_SEARCHED)]
     try:
-        return experiments.load(name, kept).leaves()
+        return experiments.load(name, kept).flatten()
     except HarnessError:
         return None
 

@@ -135,18 +135,18 @@ def evaluate(
     trust.give([judge])
     from harness.results import evaluate as evaluating
 
-    def notice(text: str) -> None:
+    def message(text: str) -> None:
         click.echo(text, err=True)
 
     if images:
         rows = evaluating.evaluate_images(
-            images, name=data_name or "mnist", judge=judge or "first", samples=samples, notice=notice
+            images, name=data_name or "mnist", judge=judge or "first", samples=samples, message=message
         )
     else:
         store = store_at(tracking_uri)
         runs = [store.find(text) for text in wanted]
         rows = evaluating.evaluate(
-            store, runs, judge=judge, split=split, samples=samples, allow_changes=allow_changes, notice=notice
+            store, runs, judge=judge, split=split, samples=samples, allow_changes=allow_changes, message=message
         )
     if as_json:
         click.echo(json.dumps(evaluating.as_json(rows), indent=2))

@@ -40,9 +40,9 @@ def doctor(tracking_uri: str | None) -> int:
     Exit code 1 if something is wrong.
     """
     from harness.cli.tables import wrapped
-    from harness.runs.doctor import examine
+    from harness.runs.doctor import run_checks
 
-    findings = examine(tracking_uri)
+    findings = run_checks(tracking_uri)
     for finding in findings:
         mark = click.style("ok  ", fg="green") if finding.well else click.style("bad ", fg="red")
         click.echo(wrapped(finding.text, indent=14, start=f"{mark}{finding.subject:10}"))

@@ -32,7 +32,7 @@ from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
     from harness.runs.seeds import Replicates
-    from harness.runs.session import Outcome
+    from harness.runs.session import RunResult
     from harness.tracking import Store
 
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     "--seeds", type=int, help="Train under N seeds. A parent run holds mean and standard deviation of the scores."
 )
 @click.option(
-    "--together", type=int, help="With --seeds: number of seeds that are trained at once.  [default: the fastest]"
+    "--batch-runs", type=int, help="With --seeds: number of seeds that are trained at once.  [default: the fastest]"
 )
 @click.option("--preview", is_flag=True, help="Show the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the experiment with all its values, without training.")
@@ -70,7 +70,7 @@ def run(
     resume: str | None,
     max_time: str | None,
     seeds: int | None,
-    together: int | None,
+    batch_runs: int | None,
     preview: bool,
     dry_run: bool,
     allow_changes: bool,
@@ -116,7 +116,7 @@ def run(
         ended = api.resume(resume, **shared)
     else:
         ended = api.run(
-            experiment or "default", seeds=seeds, together=together, name=name, tags=labels, note=note, **shared
+            experiment or "default", seeds=seeds, batch_runs=batch_runs, name=name, tags=labels, note=note, **shared
         )
     from harness.runs.seeds import Replicates
 
@@ -139,7 +139,7 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
     from harness.runs import session, train
 
     resolved_device(resolved.train.device)
-    training, _ = train.prepare(resolved, session.Quiet(), timed=False)
+    training, _ = train.prepare(resolved, session.NullDisplay(), timed=False)
     precision = resolve_untimed(resolved, training.images)[1]
     weights = {
         name: sum(weight.numel() for weight in network.parameters())
@@ -154,7 +154,7 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
         click.echo(f"# train.precision {training.experiment.train.precision}: {precision}")
 
 
-def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
+def _print_outcome(store: Store, outcome: RunResult, seconds: float) -> None:
     from harness.formatting import brief_number, duration
     from harness.results import summary
 
@@ -187,7 +187,7 @@ def _print_outcome(store: Store, outcome: Outcome, seconds: float) -> None:
     print_rows(rows)
 
 
-def _said(outcome: Outcome) -> str:
+def _said(outcome: RunResult) -> str:
     return "STOPPED" if outcome.stopped else outcome.status
 
 
@@ -239,7 +239,7 @@ def check(experiments: Sequence[str], tracking_uri: str | None, device: str | No
 
     store = store_at(tracking_uri, create=True)
     tidy(store, lambda text: click.echo(text, err=True))
-    results = check_all(experiments, store, device=device, notice=lambda text: click.echo(text, err=True))
+    results = check_all(experiments, store, device=device, message=lambda text: click.echo(text, err=True))
     lines = [
         [result.name, result.result, f"{result.seconds:.1f}", (result.run_id or "")[:8], result.reason or ""]
         for result in results

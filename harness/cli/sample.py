@@ -81,17 +81,17 @@ def sample(
         name = safe_file_name(str(found.info.run_name), unique=False)
         out = Path(f"{name}-{'walk.webp' if interpolate else 'samples.png'}")
 
-    def notice(text: str) -> None:
+    def message(text: str) -> None:
         click.echo(text, err=True)
 
     if interpolate:
         recall.walk_to(
-            out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, notice=notice
+            out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, message=message
         )
         click.echo(f"{count:,} walks of {frames:,} images each in {out}")
     else:
         recall.sample_to(
-            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice
+            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message
         )
         click.echo(f"{count:,} images in {out}")
 
@@ -162,7 +162,7 @@ def write(
         scale=scale,
         weights=weights,
         raw=raw,
-        notice=lambda text: click.echo(text, err=True),
+        message=lambda text: click.echo(text, err=True),
     )
     once = " / ".join(lines[: len(lines) // rows])
     click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")
@@ -193,6 +193,6 @@ def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | N
     from harness.results import load as recall
 
     written, grids = recall.history_to(
-        out, store, store.find(run), fps=fps, notice=lambda text: click.echo(text, err=True)
+        out, store, store.find(run), fps=fps, message=lambda text: click.echo(text, err=True)
     )
     click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {written}")

@@ -26,7 +26,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     from harness.servers.model_server import serve as serve_run
 
     ended = serve_run(
-        store, run, port=port, say=lambda text: click.echo(text), notice=lambda text: click.echo(text, err=True)
+        store, run, port=port, say=lambda text: click.echo(text), message=lambda text: click.echo(text, err=True)
     )
     return 0 if ended == "SIGINT" else EXIT_OF_SIGNAL[ended]
 

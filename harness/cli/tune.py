@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of processes. They share the CPU cores.",
 )
-@click.option("--fuse", metavar="K", help="Number of trials that one process trains at once.  [default: auto]")
-@click.option("--timeout", metavar="TIME", help="Stop cleanly before this time is over: 30m, 2h, 1h30m.")
+@click.option("--batch-runs", metavar="K", help="Number of trials that one process trains at once.  [default: auto]")
+@click.option("--max-time", metavar="TIME", help="Stop cleanly before this time is over: 30m, 2h, 1h30m.")
 @click.option(
     "--confirm",
     type=click.IntRange(2),
@@ -104,8 +104,8 @@ def tune(
     metric: str | None,
     direction: Any,
     workers: int,
-    fuse: str | None,
-    timeout: str | None,
+    batch_runs: str | None,
+    max_time: str | None,
     confirm: int | None,
     budget: Any,
     storage: str | None,
@@ -131,7 +131,7 @@ def tune(
     describes a trial, and how long one took in an earlier study.
 
     The same command continues a study that was stopped or killed. Exit code: 0 all trials have ended, 2 bad input,
-    3 stopped by --timeout, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    3 stopped by --max-time, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     if dashboard:
         from harness.tuning.dashboard import serve
@@ -142,8 +142,8 @@ def tune(
             study = experiments.load(experiment).name
         serve(storage, Path("mlruns").absolute(), lambda text: click.echo(text), study)
         return 0
-    if fuse not in (None, "auto") and not (fuse.isdecimal() and int(fuse) > 0):
-        raise HarnessError(f"--fuse {fuse}: expected a number of trials, or auto")
+    if batch_runs not in (None, "auto") and not (batch_runs.isdecimal() and int(batch_runs) > 0):
+        raise HarnessError(f"--batch-runs {batch_runs}: expected a number of trials, or auto")
     if budget and not confirm:
         raise HarnessError(f"--budget {budget} says how --confirm trains: add --confirm N, or leave it out")
     changes = overrides_of(overrides, seed=seed, device=device, epochs=epochs, subset=subset)
@@ -163,7 +163,7 @@ def tune(
         "metric": metric,
         "direction": direction,
         "workers": workers,
-        "fuse": None if fuse in (None, "auto") else int(fuse),
+        "batch_runs": None if batch_runs in (None, "auto") else int(batch_runs),
         "progress": display,
     }
     if dry_run:
@@ -172,7 +172,7 @@ def tune(
     ended = api.tune(
         experiment,
         **search,
-        timeout=timeout,
+        max_time=max_time,
         storage=storage,
         name=name,
         tags=checked_labels(name, tags, note),
@@ -187,7 +187,7 @@ def tune(
     _print_study(store, result, searched_file, changes, storage, seconds_so_far())
     if result.stopped:
         return EXIT_OF_SIGNAL.get(result.stopped, EXIT_OUT_OF_TIME)
-    if confirm and result.standing.own and result.standing.best == result.standing.own:
+    if confirm and result.progress.own and result.progress.best == result.progress.own:
         click.echo("the experiment's own values are the best of the study: there is nothing to confirm")
     elif confirm:
         runs = Terminal(display.console)
@@ -203,7 +203,7 @@ def _print_study(
 ) -> None:
     from harness.formatting import duration, shown_values
 
-    now, metric = result.standing, result.settings.metric
+    now, metric = result.progress, result.settings.metric
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
     if now.ended > now.asked:
         said = f"{now.ended} trials ({now.asked} {'was' if now.asked == 1 else 'were'} asked for; {counts})"
@@ -260,7 +260,7 @@ def _wider(store: Store, result: Any, experiment: str | None, changes: Sequence[
         return " ".join(f"--set {shlex.quote(value)}" for value in wider) + "  (in a new study)"
     options: dict[str, Any] = {
         "study": f"{result.name}-wider",
-        "trials": result.standing.total,
+        "trials": result.progress.total,
         "set": [*changes, *wider],
     }
     return formatting.harness_command("tune", experiment, store=store.uri, storage=storage, **options)

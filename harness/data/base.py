@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 
 TEST_SEED = 30_000  # where a data set has no test split of its own, the same images are always its test split
 
-Notice = Callable[[str], None]
+Message = Callable[[str], None]
 
 
 def silent(text: str) -> None:
@@ -49,8 +49,8 @@ class Source:
     options: ClassVar[tuple[str, ...]] = ()
     title: str | None = None
 
-    def prepare(self, notice: Notice = silent) -> None:
-        """Have everything here that `read` reads: downloaded, unpacked, decoded. `notice` is told what takes a while.
+    def prepare(self, message: Message = silent) -> None:
+        """Have everything here that `read` reads: downloaded, unpacked, decoded. `message` is told what takes a while.
 
         Does nothing where that is done already. Raises HarnessError saying why it cannot be done and what to do.
         """
@@ -80,7 +80,7 @@ def own_test_split(images: int, share: int, most: int | None = None, wanted: int
 
 
 @contextmanager
-def alone(folder: Path, name: str, notice: Notice) -> Iterator[None]:
+def alone(folder: Path, name: str, message: Message) -> Iterator[None]:
     """Of several processes that start together, one makes `name` in `folder`; the others wait, and find it made.
 
     Raises HarnessError where the folder cannot be written to.
@@ -91,7 +91,7 @@ def alone(folder: Path, name: str, notice: Notice) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            notice(f"another process is making {name} ready: waiting for it")
+            message(f"another process is making {name} ready: waiting for it")
             lock.acquire()
     except OSError as error:
         raise unwritable(folder, error) from error

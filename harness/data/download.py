@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from harness.data.base import Notice, unwritable
+from harness.data.base import Message, unwritable
 from harness.data.progress import tenths
 from harness.errors import HarnessError
 
@@ -56,7 +56,7 @@ def mirror() -> str | None:
     return chosen.rstrip("/") if chosen else None
 
 
-def fetch(remote: Remote, cache: Path, notice: Notice) -> Path:
+def fetch(remote: Remote, cache: Path, message: Message) -> Path:
     """The file in its place below `cache`: what lies there already, else downloaded. One process at a time.
 
     What has come of a file that broke off is kept beside it as `.part`, and gone on with next time. Raises
@@ -76,7 +76,7 @@ def fetch(remote: Remote, cache: Path, notice: Notice) -> Path:
     try:
         for url in (*([f"{base}/{remote.place}"] if base else []), *remote.urls):
             try:
-                _download(url, part, remote.md5, notice)
+                _download(url, part, remote.md5, message)
                 part.replace(target)
                 return target
             except _Fault as fault:
@@ -90,14 +90,14 @@ def fetch(remote: Remote, cache: Path, notice: Notice) -> Path:
     )
 
 
-def _download(url: str, part: Path, md5: str, notice: Notice) -> None:
+def _download(url: str, part: Path, md5: str, message: Message) -> None:
     """Fill `part` from one host, beginning where it ends. Raises _Fault; a file with a wrong checksum is not kept."""
-    notice(f"downloading {url.rpartition('/')[2]} from {urlsplit(url).hostname}")
+    message(f"downloading {url.rpartition('/')[2]} from {urlsplit(url).hostname}")
     attempts = 0
     while True:
         kept = _size(part)
         try:
-            _transfer(url, part, kept, notice)
+            _transfer(url, part, kept, message)
         except _Fault:
             attempts += 1
             if attempts == ATTEMPTS or _size(part) <= kept:
@@ -112,7 +112,7 @@ def _download(url: str, part: Path, md5: str, notice: Notice) -> None:
         # What was kept may be of another file, or of another host's: once more, from its beginning.
 
 
-def _transfer(url: str, part: Path, start: int, notice: Notice) -> None:
+def _transfer(url: str, part: Path, start: int, message: Message) -> None:
     """Append to `part` what follows its first `start` bytes, or write it anew where the host sends all of it."""
     headers = {"User-Agent": "harness", "Accept-Encoding": "identity"}
     if start:
@@ -134,7 +134,7 @@ def _transfer(url: str, part: Path, start: int, notice: Notice) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        told = tenths(notice, f"downloading {url.rpartition('/')[2]}")
+        told = tenths(message, f"downloading {url.rpartition('/')[2]}")
         done = start
         with part.open("ab" if start else "wb") as file:
             while True:

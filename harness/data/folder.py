@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.data.base import Counts, Notice, Source, alone, cache_folder, own_test_split, silent, unwritable, writing
+from harness.data.base import Counts, Message, Source, alone, cache_folder, own_test_split, silent, unwritable, writing
 from harness.data.progress import tenths
 from harness.errors import HarnessError
 
@@ -67,11 +67,11 @@ class Folder(Source):
             )
         self.classes = len(self._listing.classes)
 
-    def prepare(self, notice: Notice = silent) -> None:
+    def prepare(self, message: Message = silent) -> None:
         if not self._file.is_file():
-            with alone(self._file.parent, self._file.stem, notice):
+            with alone(self._file.parent, self._file.stem, message):
                 if not self._file.is_file():
-                    self._decode(notice)
+                    self._decode(message)
         facts = self._facts
         skipped, resized, converted = facts["skipped"], facts["resized"], facts["converted"]
         if skipped and self.unreadable == "refuse":
@@ -79,9 +79,9 @@ class Folder(Source):
         total = len(self._listing.files)
         if skipped:
             named = ", ".join(each["file"] for each in skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-            notice(f"{len(skipped):,} of {total:,} images in {self.path} are unreadable and were skipped: {named}")
+            message(f"{len(skipped):,} of {total:,} images in {self.path} are unreadable and were skipped: {named}")
         if resized or converted:
-            notice(
+            message(
                 f"{self.path}: of {total:,} images {resized:,} were cropped and resized to "
                 f"{self.size}x{self.size}, {converted:,} converted to {'grey' if self.channels == 1 else 'colour'}"
             )
@@ -138,12 +138,12 @@ class Folder(Source):
                 f"cannot read {file} ({error}); delete {self._file}, and the images are decoded anew"
             ) from error
 
-    def _decode(self, notice: Notice) -> None:
+    def _decode(self, message: Message) -> None:
         """Write the array, and beside it what happened. Raises HarnessError for an unreadable image, if so wished."""
         files = self._listing.files
         if len(files) >= MANY:
-            notice(f"decoding {len(files):,} images in {self.path} (once; they are kept in {self._file.parent})")
-        told = tenths(notice, "decoding")
+            message(f"decoding {len(files):,} images in {self.path} (once; they are kept in {self._file.parent})")
+        told = tenths(message, "decoding")
         skipped, resized, converted = [], 0, 0
         scratch = self._file.with_name(f".{self._file.stem}.decoding")  # one process at a time
         executor = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))  # Pillow lets go of Python while it decodes

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.data.base import Notice, Source, silent
+from harness.data.base import Message, Source, silent
 from harness.data.sources import DATASETS
 from harness.errors import HarnessError
 
@@ -121,9 +121,9 @@ def use_images(
     return images, held_out
 
 
-def load_split(name: str, split: str, *, notice: Notice = silent, **options: Any) -> Images:
+def load_split(name: str, split: str, *, message: Message = silent, **options: Any) -> Images:
     """One whole split, `train` or `test`, of a data set of the registry."""
-    return _read(prepared(name, notice, options), name, split)
+    return _read(prepared(name, message, options), name, split)
 
 
 def load(
@@ -132,7 +132,7 @@ def load(
     validation: int = 0,
     subset: int | None = None,
     seed: int = 0,
-    notice: Notice = silent,
+    message: Message = silent,
     **options: Any,
 ) -> Splits:
     """The splits of a data set, on the CPU: what the leaves of an experiment's `data` section ask for.
@@ -141,7 +141,7 @@ def load(
     download, and what became of images that had to be changed. Raises HarnessError when the data is absent, damaged, or
     smaller than what is asked of it.
     """
-    origin = prepared(name, notice, options)
+    origin = prepared(name, message, options)
     train, held_out = use_images(_read(origin, name, "train"), validation=validation, subset=subset, seed=seed)
     return Splits(train, held_out, _read(origin, name, "test"))
 
@@ -165,10 +165,10 @@ def source(name: str, **options: Any) -> Source:
     return kind(**given)
 
 
-def prepared(name: str, notice: Notice, options: dict[str, Any]) -> Source:
+def prepared(name: str, message: Message, options: dict[str, Any]) -> Source:
     """`source`, with everything here that it reads."""
     origin = source(name, **options)
-    origin.prepare(notice)
+    origin.prepare(message)
     return origin
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-def tenths(notice: Callable[[str], None], what: str) -> Callable[[float], None]:
+def tenths(message: Callable[[str], None], what: str) -> Callable[[float], None]:
     """Turns the share of a work that is done, in [0, 1], into a line every tenth: `training the judge: 30 %`."""
     said = 0
 
@@ -13,6 +13,6 @@ def tenths(notice: Callable[[str], None], what: str) -> Callable[[float], None]:
         nonlocal said
         if int(share * 10) > said:
             said = int(share * 10)
-            notice(f"{what}: {said * 10} %")
+            message(f"{what}: {said * 10} %")
 
     return progress

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.data.base import Counts, Notice, Source, alone, cache_folder, silent, unwritable, writing
+from harness.data.base import Counts, Message, Source, alone, cache_folder, silent, unwritable, writing
 from harness.data.download import Remote, fetch
 from harness.errors import HarnessError
 
@@ -35,17 +35,17 @@ class Published(Source):
             return None
         return f"{self.name} is not in {cache_folder()} yet; it is downloaded when a run first needs it"
 
-    def prepare(self, notice: Notice = silent) -> None:
+    def prepare(self, message: Message = silent) -> None:
         if self._sums.is_file():
             return
         cache = cache_folder()
         folder = cache / self.place
-        with alone(folder, self.name, notice):
+        with alone(folder, self.name, message):
             if self._sums.is_file():  # another process has been here
                 return
             for remote in self._remotes():
-                fetch(remote, cache, notice)
-            notice(f"unpacking {self.name}")
+                fetch(remote, cache, message)
+            message(f"unpacking {self.name}")
             lines = []
             try:
                 for name in [*self._files("train"), *self._files("test")]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.data.base import Notice, Source, cache_folder, silent
+from harness.data.base import Message, Source, cache_folder, silent
 from harness.data.digits import Digits
 from harness.data.folder import Folder
 from harness.data.published import PUBLISHED
@@ -31,10 +31,10 @@ class MNIST(Source):
 
     classes = 10
 
-    def prepare(self, notice: Notice = silent) -> None:
+    def prepare(self, message: Message = silent) -> None:
         raw = _raw()
         if not raw.exists():
-            notice(f"unpacking mnist into {raw} (once)")
+            message(f"unpacking mnist into {raw} (once)")
             _unpack(_packed(), _sums(), raw)
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:

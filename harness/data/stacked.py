@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.data.base import Notice, Source, silent
+from harness.data.base import Message, Source, silent
 
 TRAINING, TEST = 128_000, 26_000  # images: as PacGAN (Lin et al. 2018) and R3GAN (Huang et al. 2024) have it
 SEEDS = {"train": 40_000, "test": 40_001}  # which digits are stacked: the same ones for everybody
@@ -20,8 +20,8 @@ class StackedMNIST(Source):
 
     classes = 0
 
-    def prepare(self, notice: Notice = silent) -> None:
-        _mnist().prepare(notice)
+    def prepare(self, message: Message = silent) -> None:
+        _mnist().prepare(message)
 
     def read(self, split: str) -> tuple[Tensor, None]:
         digits, _ = _mnist().read(split)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from harness.experiment.base import Section, shown
     from harness.experiment.experiment import (
         Experiment,
+        field_type,
         from_mapping,
-        leaf_type,
         scalar_types,
         unknown,
         with_overrides,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "base": "Section shown",
-    "experiment": "Experiment from_mapping leaf_type scalar_types unknown with_overrides",
+    "experiment": "Experiment from_mapping field_type scalar_types unknown with_overrides",
     "loading": "SEARCH find folders from_store from_yaml known load parse_override parse_overrides parse_yaml read "
     "schema",
     "sections": "PENALTIES Augment Data Objective Optimizer Quality Track Train",
@@ -57,13 +57,13 @@ __all__ = [
     "Section",
     "Track",
     "Train",
+    "field_type",
     "find",
     "folders",
     "from_mapping",
     "from_store",
     "from_yaml",
     "known",
-    "leaf_type",
     "load",
     "parse_override",
     "parse_overrides",

@@ -49,7 +49,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    def leaves(self) -> dict[str, Any]:
+    def flatten(self) -> dict[str, Any]:
         """Every leaf by its dotted path, in the order of declaration."""
         return _leaves(self.model_dump(mode="json"))
 

@@ -60,7 +60,7 @@ def using(sources: Mapping[str, Source]) -> Iterator[None]:
         _in_use = before
 
 
-def find_module(path: str, where: str) -> type[nn.Module]:
+def import_class(path: str, where: str) -> type[nn.Module]:
     """The torch module `package.module:Class`, found on Python's path or from the working directory.
 
     where: the leaf that names it, for messages. Raises HarnessError where it cannot be imported, is no torch module, or

@@ -135,7 +135,7 @@ class Experiment(Section):
 
     def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
         """Leaves in which two experiments differ: path -> (here, there); None where one has no such leaf."""
-        here, there = self.leaves(), other.leaves()
+        here, there = self.flatten(), other.flatten()
         return {
             path: (here.get(path), there.get(path))
             for path in {**here, **there}
@@ -203,7 +203,7 @@ def _scalars(annotation: Any) -> set[type]:
     return {found for part in parts for found in _scalars(part)}
 
 
-def leaf_type(path: str) -> yaml_text.LeafType | None:
+def field_type(path: str) -> yaml_text.LeafType | None:
     """How a value of the leaf is read; None for switches, which need no care, and for paths that are not declared.
 
     Where several kinds of a section have the leaf, it has the same type in all of them.

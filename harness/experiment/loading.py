@@ -12,7 +12,7 @@ import yaml
 from harness.errors import HarnessError
 from harness.experiment import trust, yaml_text
 from harness.experiment.base import shown
-from harness.experiment.experiment import NETWORKS, Experiment, from_mapping, leaf_type, with_overrides
+from harness.experiment.experiment import NETWORKS, Experiment, field_type, from_mapping, with_overrides
 from harness.experiment.param_names import LONGEST_PARAM, why_not_a_key
 
 SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
@@ -43,7 +43,7 @@ def load(name: str | Path, overrides: Sequence[str] = (), fitted: Mapping[str, A
 
 def _can_be_params(experiment: Experiment) -> None:
     """Raise HarnessError where the store would refuse a leaf, or cut it. What runs have stored is read all the same."""
-    for path, value in experiment.leaves().items():
+    for path, value in experiment.flatten().items():
         if reason := "a name was expected after the dot" if path.endswith(".") else why_not_a_key(path):
             raise HarnessError(f"{path}: every leaf is a param of the run; {reason}")
         if len(str(value)) > LONGEST_PARAM:
@@ -176,4 +176,4 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _leaf_type(path: str) -> yaml_text.LeafType | None:
-    return "number" if path == "search_prune_from" else leaf_type(path)
+    return "number" if path == "search_prune_from" else field_type(path)

@@ -55,13 +55,13 @@ class ResidualGenerator(Section):
     slope: Slope = 0.2
 
 
-class _Own(Section):
+class _Custom(Section):
     """A network of the user's own: what is not declared here is handed to its class by name."""
 
     model_config = ConfigDict(extra="allow")
 
     @model_validator(mode="after")
-    def _options_are_plain(self) -> _Own:
+    def _options_are_plain(self) -> _Custom:
         for name, value in (self.model_extra or {}).items():
             if name in ("shape", "inputs", "classes"):
                 raise ValueError(f"{name} is {shown(value)}, but harness itself tells a network its {name}: rename it")
@@ -77,7 +77,7 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
 
 
-class OwnGenerator(_Own):
+class CustomGenerator(_Custom):
     """A generator of the user's own, by its dotted path (docs/networks.md); options of its own stand beside it."""
 
     kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
@@ -118,7 +118,7 @@ class ResidualDiscriminator(Section):
     pack: Pack = 1
 
 
-class OwnDiscriminator(_Own):
+class CustomDiscriminator(_Custom):
     """A discriminator of the user's own, by its dotted path (docs/networks.md)."""
 
     kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
@@ -145,13 +145,13 @@ Generators = Annotated[
     Annotated[MLPGenerator, Tag("mlp")]
     | Annotated[ConvGenerator, Tag("conv")]
     | Annotated[ResidualGenerator, Tag("residual")]
-    | Annotated[OwnGenerator, Tag("own")],
+    | Annotated[CustomGenerator, Tag("own")],
     Discriminator(kind_of),
 ]
 Discriminators = Annotated[
     Annotated[MLPDiscriminator, Tag("mlp")]
     | Annotated[ConvDiscriminator, Tag("conv")]
     | Annotated[ResidualDiscriminator, Tag("residual")]
-    | Annotated[OwnDiscriminator, Tag("own")],
+    | Annotated[CustomDiscriminator, Tag("own")],
     Discriminator(kind_of),
 ]

@@ -65,7 +65,7 @@ class Search:
 
         experiment: in full. images: how many it trains on where its subset is null, if that is known.
         """
-        leaves = {**experiment.leaves(), **self.budget}
+        leaves = {**experiment.flatten(), **self.budget}
         subset, epochs = leaves["data.subset"], leaves["train.epochs"]
         everything = "all training images" if images is None else f"all {images:,} training images"
         words = {
@@ -90,7 +90,7 @@ class Search:
 
     def own(self, base: Experiment) -> dict[str, Value]:
         """The experiment's own values, as close as the space has them; leaves that are null are left out."""
-        leaves = base.leaves()
+        leaves = base.flatten()
         own = {path: leaves[path] for path in self.space if leaves[path] is not None or self._knows(path, None)}
         return {path: self.space[path].nearest(_encoded(value)) for path, value in own.items()}  # type: ignore[arg-type]
 
@@ -142,7 +142,7 @@ def load(
     if fixed and not space:
         raise HarnessError(f"nothing is left to search: {', '.join(fixed)} have one value each on the command line")
     _trials_can_be_scored(experiment, typed.plain)
-    leaves = experiment.leaves()
+    leaves = experiment.flatten()
     unchanged = {path for path, value in cheap.items() if path not in budget and value == leaves.get(path, ...)}
     budget |= {path: value for path, value in cheap.items() if path not in unchanged}
     if typed.plain.get("track.score_every", 1) is None:
@@ -204,7 +204,7 @@ def _trials_can_be_scored(experiment: Experiment, typed: Mapping[str, Any]) -> N
 
 def _default(experiment: Experiment) -> dict[str, Any]:
     """Of DEFAULT what the experiment can be searched by: penalties refuse dropout, and so may one's own networks."""
-    leaves = experiment.leaves()
+    leaves = experiment.flatten()
     refused = set()
     if experiment.objective.penalties or (
         ":" in experiment.discriminator.kind and not experiment.discriminator.dropout
@@ -241,7 +241,7 @@ def _check_prune_from(epoch: Any) -> None:
 
 def _dimension(experiment: Experiment, full: Experiment, path: str, told: Any) -> Dimension:
     """experiment: with the budget of a trial. full: as `best.yaml` will have it."""
-    leaves = experiment.leaves()
+    leaves = experiment.flatten()
     if path not in leaves:
         inside = [leaf for leaf in leaves if leaf.startswith(f"{path}.")]
         if inside:

@@ -13,7 +13,7 @@ from harness.experiment import Augment
 BLACK = -1.0
 
 
-def augmented(images: Tensor, draws: Tensor | None, options: Augment) -> Tensor:
+def augment(images: Tensor, draws: Tensor | None, options: Augment) -> Tensor:
     """Images [N, C, H, W] in [-1, 1], each distorted as its row of draws [N, 6], uniform in [0, 1), says.
 
     In the paper's order: brightness, contrast, translation, cutout. What is off changes no bit. It is differentiable in

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 
 from harness.data import Images
-from harness.data.base import Notice, silent
+from harness.data.base import Message, silent
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import auto_cache
+from harness.gan.batched import BatchedTraining
 from harness.gan.hardware import has_bf16
-from harness.gan.population import Population
-from harness.gan.timing import MOST, STEPS, Turn, is_faster, turn_of
+from harness.gan.timing import MOST, STEPS, Turn, is_faster, time_turn
 from harness.gan.training import Training
 
 MEMBERS_TIMED = 4  # on a CPU, where a few members show what many gain
@@ -26,7 +26,7 @@ Compare = Callable[[Turn, Turn], bool]
 
 
 def resolve(
-    experiment: Experiment, images: Images, notice: Notice = silent, *, compare: Compare | None = None
+    experiment: Experiment, images: Images, message: Message = silent, *, compare: Compare | None = None
 ) -> Experiment:
     """The experiment with `train.device` and `train.precision` settled for training on these images.
 
@@ -36,7 +36,7 @@ def resolve(
     experiment = _on_device(experiment)
     if experiment.train.precision == "auto":
         known = _known_precision(experiment, images)
-        precision = known[0] if known else _timed_precision(experiment, images, notice, compare or is_faster)
+        precision = known[0] if known else _timed_precision(experiment, images, message, compare or is_faster)
         experiment = experiment.with_values({"train.precision": precision})
     return experiment
 
@@ -67,8 +67,8 @@ def resolved_device(wanted: str) -> str:
     return wanted
 
 
-def resolved_population(
-    experiment: Experiment, images: Images, count: int, notice: Notice = silent, *, compare: Compare | None = None
+def resolve_batch_runs(
+    experiment: Experiment, images: Images, count: int, message: Message = silent, *, compare: Compare | None = None
 ) -> int:
     """How many of `count` trainings like this one to train at once: all of them where that is faster here, else 1.
 
@@ -78,17 +78,17 @@ def resolved_population(
         return 1
     size = min(count, MEMBERS_TIMED) if experiment.train.device == "cpu" else count
     facts = auto_cache.facts("population", experiment, images, precision=experiment.train.precision, members=size)
-    answer = auto_cache.recall(facts, (_TOGETHER, _ALONE))
+    answer = auto_cache.load_answer(facts, (_TOGETHER, _ALONE))
     if answer is None:
-        notice(f"timing {size} trainings at once against one after the other ...")
+        message(f"timing {size} trainings at once against one after the other ...")
         try:
-            faster = _population_is_faster(experiment, images, size, compare or is_faster)
+            faster = _batching_is_faster(experiment, images, size, compare or is_faster)
         except (torch.OutOfMemoryError, HarnessError):  # too many, or networks that cannot be vectorised
             return 1
         finally:
             gc.collect()  # recorded steps and their trainings hold on to each other
         answer = _TOGETHER if faster else _ALONE
-        auto_cache.keep(facts, answer)
+        auto_cache.save_answer(facts, answer)
     return count if answer == _TOGETHER else 1
 
 
@@ -100,7 +100,7 @@ def _known_precision(experiment: Experiment, images: Images) -> tuple[str, str] 
     """The precision, and how it is known without timing anything. None where it is not."""
     if not has_bf16(experiment.train.device):
         return "fp32", f"this {experiment.train.device} has no bf16 instructions"
-    remembered = auto_cache.recall(_precision_facts(experiment, images), _PRECISIONS)
+    remembered = auto_cache.load_answer(_precision_facts(experiment, images), _PRECISIONS)
     return (remembered, f"remembered from a timing, in {auto_cache.file()}") if remembered else None
 
 
@@ -108,22 +108,22 @@ def _precision_facts(experiment: Experiment, images: Images) -> auto_cache.Facts
     return auto_cache.facts("precision", experiment, images)
 
 
-def _timed_precision(experiment: Experiment, images: Images, notice: Notice, compare: Compare) -> str:
+def _timed_precision(experiment: Experiment, images: Images, message: Message, compare: Compare) -> str:
     """Time steps of both on this machine: a CPU that lists bf16 instructions may still be slower with them."""
-    notice("timing fp32 against bf16 ...")
+    message("timing fp32 against bf16 ...")
     some = _images_of_a_turn(experiment, images)
     fp32, bf16 = (Training(_plan(experiment, precision), some) for precision in _PRECISIONS)
-    answer = "bf16" if compare(turn_of(bf16), turn_of(fp32)) else "fp32"
+    answer = "bf16" if compare(time_turn(bf16), time_turn(fp32)) else "fp32"
     for training in (fp32, bf16):
         training.forget_recording()
-    auto_cache.keep(_precision_facts(experiment, images), answer)
+    auto_cache.save_answer(_precision_facts(experiment, images), answer)
     return answer
 
 
-def _population_is_faster(experiment: Experiment, images: Images, size: int, compare: Compare) -> bool:
+def _batching_is_faster(experiment: Experiment, images: Images, size: int, compare: Compare) -> bool:
     some, plan = _images_of_a_turn(experiment, images), _plan(experiment, experiment.train.precision)
-    alone = turn_of(Training(plan, some))
-    together = turn_of(Population([Training(plan, some) for _ in range(size)]))
+    alone = time_turn(Training(plan, some))
+    together = time_turn(BatchedTraining([Training(plan, some) for _ in range(size)]))
     return compare(together, lambda: size * alone())
 
 

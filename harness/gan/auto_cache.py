@@ -30,8 +30,8 @@ def facts(question: str, experiment: Experiment, images: Images, **more: object)
     """
     if ":" in experiment.generator.kind or ":" in experiment.discriminator.kind:
         return None
-    leaves = {path: value for path, value in experiment.leaves().items() if path in _LEAVES}
-    leaves |= {path: value for path, value in experiment.leaves().items() if path.startswith(_SECTIONS)}
+    leaves = {path: value for path, value in experiment.flatten().items() if path in _LEAVES}
+    leaves |= {path: value for path, value in experiment.flatten().items() if path.startswith(_SECTIONS)}
     return {
         "question": question,
         "hardware": device_name(experiment.train.device),
@@ -45,7 +45,7 @@ def facts(question: str, experiment: Experiment, images: Images, **more: object)
     }
 
 
-def recall(facts: Facts | None, possible: Sequence[str]) -> str | None:
+def load_answer(facts: Facts | None, possible: Sequence[str]) -> str | None:
     """The answer that was kept for these facts. None where there is none that is possible.
 
     An answer that was found while the machine was busy holds until it no longer is.
@@ -56,7 +56,7 @@ def recall(facts: Facts | None, possible: Sequence[str]) -> str | None:
     return None
 
 
-def keep(facts: Facts | None, answer: str) -> None:
+def save_answer(facts: Facts | None, answer: str) -> None:
     """Keep an answer for later. Does nothing where the cache folder cannot be written to."""
     if facts is None:
         return

@@ -17,7 +17,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def load(path: Path, origin: str | None = None) -> Checkpoint:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
             raise HarnessError(
-                f"{path} has checkpoint format {state['format']}; this version of harness reads {FORMAT}"
+                f"{path} was written by another version of harness (format {state['format']}, expected {FORMAT}): "
+                "train the run again, or use that version"
             )
         return Checkpoint(
             experiments.from_store(state["experiment"], origin or f"the experiment in {path}"),

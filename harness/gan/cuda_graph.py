@@ -42,7 +42,7 @@ def record_cuda_graph(function: Step, generators: Sequence[torch.Generator]) -> 
     return graph.replay
 
 
-class Captured:
+class CudaGraphStep:
     """A function of no arguments: called, it does what the function does, out of a recording made at the first call.
 
     The function must never wait for the device, and change only what its owner's `tensors` names. Warming up leaves no

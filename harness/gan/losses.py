@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from harness.experiment import PENALTIES, Experiment
-from harness.gan.augment import augmented
+from harness.gan.augment import augment
 from harness.gan.objectives import OBJECTIVES
-from harness.gan.penalties import logits_and_slopes, penalty
-from harness.gan.randomness import StepDraws
+from harness.gan.penalties import logits_and_input_gradients, penalty
+from harness.gan.randomness import StepNoise
 
 Network = Callable[..., Tensor]
 
@@ -41,7 +41,7 @@ class Losses:
         discriminator: Network,
         real: Tensor,
         labels: Tensor | None,
-        draws: StepDraws,
+        draws: StepNoise,
         weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """D's loss on real images [B, C, H, W] and generated ones, and its penalty; nothing flows back into G."""
@@ -53,16 +53,16 @@ class Losses:
             self.logits, discriminator, masks=draws.discriminator_masks, labels=asked, distortions=distortions
         )
         if {"r1", "r2"} & set(self.penalties):
-            logits, slopes = logits_and_slopes(judge, images)
+            logits, input_gradients = logits_and_input_gradients(judge, images)
         else:
-            logits, slopes = judge(images), None
+            logits, input_gradients = judge(images), None
         loss = self.objective.discriminator(*logits.chunk(2))
         of_real = None if distortions is None else distortions[: len(real)]
         judge_as_real = partial(self.logits, discriminator, labels=labels, distortions=of_real)
-        return loss, penalty(self.penalties, weights, real, fake, draws, slopes, judge_as_real)
+        return loss, penalty(self.penalties, weights, real, fake, draws, input_gradients, judge_as_real)
 
     def generator(
-        self, generator: Network, discriminator: Network, real: Tensor, labels: Tensor | None, draws: StepDraws
+        self, generator: Network, discriminator: Network, real: Tensor, labels: Tensor | None, draws: StepNoise
     ) -> Tensor:
         """G's loss, on noise of its own; beside the real images, where the objective compares."""
         images, asked = generator(draws.generator_noise), draws.generator_labels
@@ -84,7 +84,7 @@ class Losses:
         distortions: Tensor | None = None,
     ) -> Tensor:
         """Logits [N / pack] of images [N, C, H, W] in [-1, 1], as D gets to see them."""
-        seen, pack = augmented(images, distortions, self._augment), self._pack
+        seen, pack = augment(images, distortions, self._augment), self._pack
         if pack > 1:
             seen = seen.reshape(-1, pack * seen.shape[1], *seen.shape[2:])
         return discriminator(seen, masks, labels).to(self._dtype)

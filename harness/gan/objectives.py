@@ -21,7 +21,7 @@ class Objective:
     def __init__(self, smoothing: float = 0.0) -> None:
         self.real_target = 1 - smoothing
 
-    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+    def decision_threshold(self, real: Tensor, fake: Tensor) -> Tensor:
         """The logit above which D takes an image for real."""
         return torch.zeros_like(real[0])
 
@@ -57,7 +57,7 @@ class Minimax(NonSaturating):
 class LeastSquares(Objective):
     """Mao et al. 2017, LSGAN, eq. 9: targets 1 for real, 0 for generated and 1 for G, a half before every square."""
 
-    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+    def decision_threshold(self, real: Tensor, fake: Tensor) -> Tensor:
         return torch.full_like(real[0], self.real_target / 2)
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Hinge(Objective):
 class _Difference(Objective):
     """Only the difference of logits counts: where one stands means nothing, and the boundary is halfway."""
 
-    def boundary(self, real: Tensor, fake: Tensor) -> Tensor:
+    def decision_threshold(self, real: Tensor, fake: Tensor) -> Tensor:
         return (real.mean() + fake.mean()) / 2
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from harness.experiment import PENALTIES
-from harness.gan.randomness import StepDraws
+from harness.gan.randomness import StepNoise
 
 Judge = Callable[[Tensor], Tensor]
 
 
-def logits_and_slopes(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+def logits_and_input_gradients(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [packs] of images [N, ...], and each one's gradient with respect to its images [packs, values].
 
     In one pass, and differentiable again.
@@ -27,8 +27,8 @@ def logits_and_slopes(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = judge(images)
         return logits.sum(), logits
 
-    slopes, logits = torch.func.grad(summed, has_aux=True)(images)
-    return logits, slopes.reshape(len(logits), -1)
+    input_gradients, logits = torch.func.grad(summed, has_aux=True)(images)
+    return logits, input_gradients.reshape(len(logits), -1)
 
 
 def penalty(
@@ -36,8 +36,8 @@ def penalty(
     weights: Tensor,
     real: Tensor,
     fake: Tensor,
-    draws: StepDraws,
-    slopes: Tensor | None,
+    draws: StepNoise,
+    input_gradients: Tensor | None,
     judge: Judge,
 ) -> Tensor:
     """The weighted sum of the penalties that are on; weights are in the order of PENALTIES.
@@ -50,39 +50,39 @@ def penalty(
         if name not in on:
             continue
         if name == "gradient_penalty" and draws.blend is not None:
-            term = one_centred(logits_and_slopes(judge, between(real, fake, draws.blend))[1])
+            term = one_centered_penalty(logits_and_input_gradients(judge, interpolate(real, fake, draws.blend))[1])
         elif name == "dragan" and draws.blend is not None and draws.jitter is not None:
-            near = between(real, around(real, draws.jitter), draws.blend)
-            term = one_centred(logits_and_slopes(judge, near)[1])
-        elif slopes is not None:
-            term = zero_centred(slopes.chunk(2)[0 if name == "r1" else 1])
+            near = interpolate(real, perturb(real, draws.jitter), draws.blend)
+            term = one_centered_penalty(logits_and_input_gradients(judge, near)[1])
+        elif input_gradients is not None:
+            term = zero_centered_penalty(input_gradients.chunk(2)[0 if name == "r1" else 1])
         else:
             raise ValueError(f"the penalty {name} has nothing to look at")
         total = total + weight * term
     return total
 
 
-def zero_centred(slopes: Tensor) -> Tensor:
+def zero_centered_penalty(input_gradients: Tensor) -> Tensor:
     """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated ones.
 
     Mescheder et al. 2018, eqs. 9 and 10.
     """
-    return slopes.square().sum(1).mean() / 2
+    return input_gradients.square().sum(1).mean() / 2
 
 
-def one_centred(slopes: Tensor) -> Tensor:
+def one_centered_penalty(input_gradients: Tensor) -> Tensor:
     """E (|grad D| - 1)^2 over slopes [N, values] (Gulrajani et al. 2017, eq. 3)."""
-    norms = (slopes.square().sum(1) + 1e-12).sqrt()  # a slope of zero has a gradient too
+    norms = (input_gradients.square().sum(1) + 1e-12).sqrt()  # a slope of zero has a gradient too
     return (norms - 1).square().mean()
 
 
-def between(real: Tensor, other: Tensor, blend: Tensor) -> Tensor:
+def interpolate(real: Tensor, other: Tensor, blend: Tensor) -> Tensor:
     """Points [N, ...] on the lines from other to real images, at the share `blend` [N] (Gulrajani et al. 2017)."""
     share = blend.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
     return other + share * (real - other)
 
 
-def around(real: Tensor, jitter: Tensor) -> Tensor:
+def perturb(real: Tensor, jitter: Tensor) -> Tensor:
     """Real images [N, ...], up to half of the batch's standard deviation brighter, each pixel by itself.
 
     Kodali et al. 2017, DRAGAN, with the noise of its authors' code, which looks between these and the real images;

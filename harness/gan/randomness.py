@@ -39,7 +39,7 @@ def sample_noise(seed: int, count: int, latent: int, part: int = 0) -> Tensor:
     return torch.randn(count, latent, generator=stream_generator(seed, "samples", part))
 
 
-class StepDraws(NamedTuple):
+class StepNoise(NamedTuple):
     """What one training step leaves to chance; with several updates of D for one of G, what one of these does.
 
     indices: int64 [B], which images are the real ones.
@@ -69,8 +69,8 @@ class StepDraws(NamedTuple):
     jitter: Tensor | None = None
 
 
-class RawDraws(NamedTuple):
-    """What comes out of the random generators for one step, before it is made into `StepDraws`.
+class RandomNumbers(NamedTuple):
+    """What comes out of the random generators for one step, before it is made into `StepNoise`.
 
     noise: [2, B, latent]. bits: int64, 64 random bits each, enough for 16 a unit of all masks; None without dropout.
     classes: int64 [2, B]; None where the networks are not told. augment: [images, 6], of D's update, then of G's.
@@ -85,7 +85,7 @@ class RawDraws(NamedTuple):
     jitter: Tensor | None = None
 
 
-class Draws:
+class Randomness:
     """All draws of one training, step by step: `begin` an epoch, then ask for each of its steps in turn.
 
     The generators are seeded anew for every epoch, and neither they nor the order's memory ever move, so that a CUDA
@@ -97,7 +97,7 @@ class Draws:
         *,
         seed: int,
         images: int,
-        shape: DrawShape,
+        shape: NoiseShape,
         labels: Tensor | None = None,
         paired: bool = False,
         device: torch.device,
@@ -141,7 +141,7 @@ class Draws:
         self._order.copy_(shuffled[: self._order.numel()].view_as(self._order))
         self._step.zero_()
 
-    def raw(self) -> RawDraws:
+    def raw(self) -> RandomNumbers:
         """The next step's random numbers."""
         indices = self._order.index_select(0, self._step).squeeze(0)
         self._step += 1
@@ -156,7 +156,7 @@ class Draws:
         if shape.dropout:
             bits = torch.empty(shape.words, dtype=torch.int64, device=source)
             bits = bits.random_(-(2**63), None, generator=self._streams["dropout"]).to(self._device)
-        return RawDraws(
+        return RandomNumbers(
             indices,
             noise.to(self._device),
             bits,
@@ -169,13 +169,13 @@ class Draws:
     def _uniform(self, stream: Stream, *size: int) -> Tensor:
         return torch.rand(size, generator=self._streams[stream], device=self._source).to(self._device)
 
-    def step(self) -> StepDraws:
+    def step(self) -> StepNoise:
         """The next step's draws."""
-        return made(self.raw(), self.shape, self.shape.latent, self.shape.dropout)
+        return build_step_noise(self.raw(), self.shape, self.shape.latent, self.shape.dropout)
 
 
 @dataclass(frozen=True)
-class DrawShape:
+class NoiseShape:
     """How large a step's draws are, and which there are.
 
     masks: shape of each dropout mask of one pack. dropout: a rate.
@@ -208,7 +208,7 @@ class DrawShape:
         return (rows * sum(math.prod(mask) for mask in self.masks) + 3) // 4
 
 
-def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | Tensor) -> StepDraws:
+def build_step_noise(raw: RandomNumbers, shape: NoiseShape, latents: int | Tensor, rates: float | Tensor) -> StepNoise:
     """A step's draws out of its random numbers.
 
     Those of a population [K, ...] come with `latents` int64 [K] and `rates` float64 [K], its members' own.
@@ -216,14 +216,16 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
     noise = raw.noise.to(shape.dtype)
     asked: tuple[Tensor | None, ...] = (None, None)
     if raw.classes is not None:
-        noise = told(noise, raw.classes, shape.classes, latents if isinstance(latents, int) else latents.view(-1, 1, 1))
+        noise = concat_onehot(
+            noise, raw.classes, shape.classes, latents if isinstance(latents, int) else latents.view(-1, 1, 1)
+        )
         asked = raw.classes.unbind(-2)
     rows = [images // shape.pack for images in shape.seen]
     masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, sum(rows), rates, shape.dtype)
     split = [torch.split(mask, rows, dim=-1 - len(units)) for mask, units in zip(masks, shape.masks, strict=False)]
     of_discriminator, of_generator = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
     augment = (None, None) if raw.augment is None else torch.split(raw.augment, list(shape.seen), dim=-2)
-    return StepDraws(
+    return StepNoise(
         raw.indices,
         discriminator_noise=noise.select(-3, 0),
         generator_noise=noise.select(-3, 1),
@@ -238,7 +240,7 @@ def made(raw: RawDraws, shape: DrawShape, latents: int | Tensor, rates: float | 
     )
 
 
-def told(noise: Tensor, labels: Tensor, classes: int, latents: int | Tensor) -> Tensor:
+def concat_onehot(noise: Tensor, labels: Tensor, classes: int, latents: int | Tensor) -> Tensor:
     """Noise [..., latent] with the one-hot label, int64 [...], joined to it: [..., latent + classes].
 
     The label's one is at `latents` + label: right after the noise, also where zeros have made that wider.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-WORTH = 1.15  # how many times as fast the other way has to be
+MIN_GAIN = 1.15  # how many times as fast the other way has to be
 FEWEST, MOST = 3, 6  # counted turns of the other way; the current one has at least as many
 BUDGET = 2.0  # seconds of training after which the turns so far decide
 STEPS = {"cpu": 1, "mps": 10, "cuda": 20}  # of a turn: the host waits for the device before and after it
@@ -31,7 +31,7 @@ class Steps(Protocol):
     def train_step(self) -> None: ...
 
 
-def turn_of(training: Steps) -> Turn:
+def time_turn(training: Steps) -> Turn:
     """A turn is all steps of an epoch. What comes before and after them is not timed."""
 
     def turn() -> float:
@@ -47,7 +47,7 @@ def turn_of(training: Steps) -> Turn:
 
 
 def is_faster(other: Turn, current: Turn) -> bool:
-    """Whether `other` is at least `WORTH` times as fast as `current`.
+    """Whether `other` is at least `MIN_GAIN` times as fast as `current`.
 
     The least of several turns decides, because other work on the machine only adds to them. Both have a turn to warm
     up. The timing ends early when every turn of one side is faster than every turn of the other.
@@ -68,13 +68,13 @@ def is_faster(other: Turn, current: Turn) -> bool:
         if len(others) >= FEWEST:  # a slow turn or two may be the fault of other work
             if min(others) > max(known):
                 return False
-            if min(known) > WORTH * max(others):
+            if min(known) > MIN_GAIN * max(others):
                 return True
         if spent > BUDGET:
             break
         known.append(current())
         spent += known[-1]
-    return min(known) > WORTH * min(others)
+    return min(known) > MIN_GAIN * min(others)
 
 
 def _wait(device: torch.device) -> None:

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan.cuda_graph import Captured, can_capture
+from harness.gan.cuda_graph import CudaGraphStep, can_capture
 from harness.gan.losses import Losses
-from harness.gan.networks import build, mask_shapes, recordable
-from harness.gan.networks.layers import buffers_kept
-from harness.gan.networks.spectral import Iterations
-from harness.gan.randomness import Draws, DrawShape, StepDraws, sample_noise, stream_generator, told
+from harness.gan.networks import build, can_be_recorded, mask_shapes
+from harness.gan.networks.layers import preserve_buffers
+from harness.gan.networks.spectral import SpectralNorms
+from harness.gan.randomness import NoiseShape, Randomness, StepNoise, concat_onehot, sample_noise, stream_generator
 
-PROBES = 1_000  # images of each sort whose logits are looked at when an epoch ends
+LOGIT_IMAGES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000
 
 # What is summed over the steps of an epoch; losses as their objective has them, norms of gradients over all weights.
@@ -84,16 +84,18 @@ class Training:
         self.device = torch.device(experiment.train.device)
         self.dtype = dtype
         self.images = images.to(self.device)
-        some = None if held_out is None else held_out.take(torch.arange(min(PROBES, len(held_out))))
+        some = None if held_out is None else held_out.take(torch.arange(min(LOGIT_IMAGES, len(held_out))))
         self.held_out = None if some is None else some.to(self.device)
         generator, discriminator = build(experiment, images)
-        self.capture = capture and can_capture(self.device) and recordable(experiment, images, generator, discriminator)
-        self.generator = self._placed(generator, experiment.generator.kind)
-        self.discriminator = self._placed(discriminator, experiment.discriminator.kind)
+        self.capture = (
+            capture and can_capture(self.device) and can_be_recorded(experiment, images, generator, discriminator)
+        )
+        self.generator = self._to_device(generator, experiment.generator.kind)
+        self.discriminator = self._to_device(discriminator, experiment.discriminator.kind)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
         self.losses = Losses(experiment, dtype)
         self.penalty_weights = self.losses.weights(experiment).to(self.device)
-        self.iterations = Iterations(self.discriminator)
+        self.spectral_norms = SpectralNorms(self.discriminator)
         options = experiment.optimizer
         self.generator_optimizer = self._adam(self.generator, options.lr)
         self.discriminator_optimizer = self._adam(self.discriminator, options.discriminator_lr or options.lr)
@@ -102,10 +104,10 @@ class Training:
         self.steps = 0
         self.images_per_step = needed
         self.steps_per_epoch = len(images) // needed
-        self.draws = Draws(
+        self.draws = Randomness(
             seed=experiment.train.seed,
             images=len(images),
-            shape=DrawShape(
+            shape=NoiseShape(
                 latent=experiment.generator.latent,
                 batch=batch,
                 classes=images.classes if experiment.conditional else 0,
@@ -125,7 +127,7 @@ class Training:
         self._totals = torch.zeros(len(TOTALS), device=self.device, dtype=dtype)
         self._work: Callable[[], None] | None = None
 
-    def _placed(self, network: nn.Module, kind: str) -> nn.Module:
+    def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
         network = network.to(self.device, self.dtype)
         # Convolutions are faster with the channels last; other weights are left as they are. A network of the user's
         # own may take views that this would break.
@@ -145,7 +147,7 @@ class Training:
 
     # One step ----------------------------------------------------------------------------------------------------
 
-    def step(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def step(self, real: Tensor, draws: StepNoise) -> Tensor:
         """Update D once, whatever `train.discriminator_steps` is, update G, keep the average.
 
         `real` is uint8 [B, C, H, W]. Returns `TOTALS` of the step.
@@ -153,7 +155,7 @@ class Training:
         self.schedule()
         labels = None if self.labels is None else self.labels[draws.indices]
         numbers = self.update_discriminator(real, labels, draws) + self.update_generator(real, labels, draws)
-        self.keep_average()
+        self.update_average()
         return numbers
 
     def _draw_and_update(self) -> None:
@@ -166,22 +168,22 @@ class Training:
             self._totals += self.update_discriminator(real, labels, draws) / several
         self._totals += self.update_generator(real, labels, draws)
 
-    def update_discriminator(self, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+    def update_discriminator(self, real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
         """Returns its part of `TOTALS`; the rest is 0."""
         inputs = from_uint8(real, self.dtype), labels, draws
         with self.autocast():
             loss, penalty = self.losses.discriminator(self.generator, self.discriminator, *inputs, self.penalty_weights)
-        norm = _descend(self.discriminator_optimizer, loss + penalty)
-        self.iterations.advance()
+        norm = optimizer_step(self.discriminator_optimizer, loss + penalty)
+        self.spectral_norms.power_iteration()
         nothing = torch.zeros_like(norm)
         return torch.stack([loss.detach(), nothing, norm, nothing, penalty.detach()])
 
-    def update_generator(self, real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+    def update_generator(self, real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
         """Through the D just updated, whose weights get no gradient. Returns its part of `TOTALS`; the rest is 0."""
         inputs = from_uint8(real, self.dtype), labels, draws
         with self.autocast():
             loss = self.losses.generator(self.generator, self.discriminator, *inputs)
-        norm = _descend(self.generator_optimizer, loss)
+        norm = optimizer_step(self.generator_optimizer, loss)
         nothing = torch.zeros_like(norm)
         return torch.stack([nothing, loss.detach(), nothing, norm, nothing])
 
@@ -192,11 +194,11 @@ class Training:
             return
         share_done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
         share_left = 1 - share_done if options.schedule == "linear" else (1 + math.cos(math.pi * share_done)) / 2
-        _set_rate(self.generator_optimizer, options.lr * share_left)
-        _set_rate(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * share_left)
+        _set_lr(self.generator_optimizer, options.lr * share_left)
+        _set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * share_left)
 
     @torch.no_grad()
-    def keep_average(self) -> None:
+    def update_average(self) -> None:
         """Move the average towards the generator; a difference halves in `ema_half_life` images.
 
         While few images were seen the half-life is 5 % of them, so that the first weights are soon forgotten
@@ -235,10 +237,10 @@ class Training:
     def train_step(self) -> None:
         """The next step of an epoch that has begun. The host does not wait for the device."""
         if self._work is None:
-            self._work = Captured(self._draw_and_update, self) if self.capture else self._draw_and_update
+            self._work = CudaGraphStep(self._draw_and_update, self) if self.capture else self._draw_and_update
         self.schedule()
         self._work()
-        self.keep_average()
+        self.update_average()
         self.steps += 1
 
     def begin_epoch(self) -> None:
@@ -254,7 +256,7 @@ class Training:
             del means["loss/penalty"]
         metrics = {
             **means,
-            **self._probe(),
+            **self.evaluate_logits(),
             "speed/images_per_second": seen / seconds,
         }
         return Report(self.epoch, metrics, seconds, self._diverged(metrics))
@@ -280,33 +282,33 @@ class Training:
         return self.draws.generators
 
     @torch.no_grad()
-    def _probe(self) -> dict[str, float]:
+    def evaluate_logits(self) -> dict[str, float]:
         """D's mean logits, and its share on the right side, of 1,000 images of each sort: real, generated, held out."""
-        count = self._probed(self.images)
+        count = self._logit_count(self.images)
         inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
         asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
-        with self.autocast(), buffers_kept(self.generator), buffers_kept(self.discriminator):
+        with self.autocast(), preserve_buffers(self.generator), preserve_buffers(self.discriminator):
             logits = {"real": self._logits(self.images)}
             logits["fake"] = self.losses.logits(self.discriminator, self.generator(inputs), labels=asked)
-            if self.held_out is not None and self._probed(self.held_out):
+            if self.held_out is not None and self._logit_count(self.held_out):
                 logits["held_out"] = self._logits(self.held_out)
-        boundary = self.losses.objective.boundary(logits["real"], logits["fake"])
+        decision_threshold = self.losses.objective.decision_threshold(logits["real"], logits["fake"])
         numbers = {f"logit/{sort}": values.mean() for sort, values in logits.items()}
         for sort, values in logits.items():
-            right = values < boundary if sort == "fake" else values > boundary
+            right = values < decision_threshold if sort == "fake" else values > decision_threshold
             numbers[f"accuracy/{sort}"] = right.to(self.dtype).mean()
         return dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
 
     def _logits(self, images: Images) -> Tensor:
         """D's logits of the first of these images, dropout off."""
-        count = self._probed(images)
+        count = self._logit_count(images)
         told = images.labels if self.experiment.conditional else None
         pixels = from_uint8(images.pixels[:count], self.dtype)
         return self.losses.logits(self.discriminator, pixels, labels=None if told is None else told[:count])
 
-    def _probed(self, images: Images) -> int:
+    def _logit_count(self, images: Images) -> int:
         """How many of these images D is asked about: whole packs."""
-        count = min(PROBES, len(images))
+        count = min(LOGIT_IMAGES, len(images))
         return count - count % self.experiment.discriminator.pack
 
     def _diverged(self, metrics: Mapping[str, float]) -> str | None:
@@ -323,13 +325,13 @@ class Training:
     # Between epochs ----------------------------------------------------------------------------------------------
 
     @property
-    def sampler(self) -> nn.Module:
+    def generator_ema(self) -> nn.Module:
         """The generator that samples are drawn with: the average, where one is kept."""
         return self.generator if self.average is None else self.average
 
     def sample(self, count: int) -> Tensor:
         """Images uint8 [count, C, H, W], on the CPU, from the same noise every time; a class a column of ten."""
-        return generate(self.sampler, sample_inputs(self.experiment, self.images, count))
+        return generate(self.generator_ema, sample_inputs(self.experiment, self.images, count))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, besides the experiment and the images."""
@@ -366,27 +368,27 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
     """One optimiser step on `loss`; gradients of its own weights only. Returns their global L2 norm."""
-    gradients = torch.autograd.grad(loss, _trained(optimizer))
+    gradients = torch.autograd.grad(loss, _parameters(optimizer))
     apply_gradients(optimizer, gradients)
     return torch.nn.utils.get_total_norm(gradients)
 
 
 def apply_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
     """One optimiser step; `gradients` in the order of the optimiser's weights."""
-    for weight, gradient in zip(_trained(optimizer), gradients, strict=True):
+    for weight, gradient in zip(_parameters(optimizer), gradients, strict=True):
         # Fused Adam walks through memory, so a gradient must lie there as its weight does.
         alike = gradient.stride() == weight.stride()
         weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
     optimizer.step()
 
 
-def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
     (group,) = optimizer.param_groups
     if isinstance(group["lr"], Tensor):
         group["lr"].fill_(rate)
@@ -410,7 +412,7 @@ def sample_inputs(
     if not columns:
         drawn = torch.randint(len(images), (count,), generator=stream_generator(seed, "samples", -1 - part))
         labels = images.labels.cpu()[drawn]
-    return told(noise, labels, images.classes, experiment.generator.latent)
+    return concat_onehot(noise, labels, images.classes, experiment.generator.latent)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from harness.quality.judge import Judge, has_judge, load_judge
 from harness.quality.modes import ModeScorer, ModeScores
-from harness.quality.ranked import Ranked
+from harness.quality.ranked import ScoreSet
 from harness.quality.scorer import FEWEST, Scorer, Scores
 
-__all__ = ["FEWEST", "Judge", "ModeScorer", "ModeScores", "Ranked", "Scorer", "Scores", "has_judge", "load_judge"]
+__all__ = ["FEWEST", "Judge", "ModeScorer", "ModeScores", "ScoreSet", "Scorer", "Scores", "has_judge", "load_judge"]

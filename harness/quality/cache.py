@@ -15,13 +15,13 @@ from harness.data import cache_folder
 from harness.data.base import writing
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename: a reader sees the old file or the new one. Raises OSError."""
     with writing(path) as file:
         file.write(content)
 
 
-def remembered(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What compute() returns, from the cache folder where it was computed before.
 
     The cache only saves time: a damaged file (its first 32 bytes are the SHA-256 of the rest) is computed anew, and a
@@ -38,5 +38,5 @@ def remembered(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}
     content = save(tensors)
     with contextlib.suppress(OSError):
-        write_whole(path, hashlib.sha256(content).digest() + content)
+        atomic_write(path, hashlib.sha256(content).digest() + content)
     return tensors

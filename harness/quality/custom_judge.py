@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.experiment.custom import find_module
+from harness.experiment.custom import import_class
 from harness.quality.judge import Judge
 
 
-def own_judge(which: str, weights: Path | None, device: str | torch.device = "cpu") -> Judge:
+def load_custom_judge(which: str, weights: Path | None, device: str | torch.device = "cpu") -> Judge:
     """The judge `package.module:Class`, found on Python's path or from the current folder.
 
     The class is a torch module that is made without arguments, takes uint8 [N, C, H, W] and returns features [N, d], or
@@ -25,7 +25,7 @@ def own_judge(which: str, weights: Path | None, device: str | torch.device = "cp
     its precision is its own affair. weights: a state dict as .safetensors or as torch.save wrote it (read without
     running pickled code). Raises HarnessError naming what is missing or does not fit.
     """
-    kind = find_module(which, "quality.judge")
+    kind = import_class(which, "quality.judge")
     try:
         with torch.random.fork_rng(devices=[]):  # the same network every time, and the caller's draws are left alone
             torch.default_generator.manual_seed(0)

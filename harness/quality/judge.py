@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.data import Images, cache_folder
 from harness.errors import HarnessError
-from harness.quality.cache import write_whole
+from harness.quality.cache import atomic_write
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
 
@@ -107,21 +107,21 @@ def load_judge(
     which: str,
     images: Images,
     device: str | torch.device = "cpu",
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
     progress: Callable[[float], None] | None = None,
     weights: Path | None = None,
 ) -> Judge:
     """The judge `first`, `second`, or `package.module:Class` (a feature network of the user's, with its `weights`).
 
     images: the training split, without the validation images. The shipped judges go by its name's part before the
-    slash. For another data set a judge is trained on it once (`notice` says so, `progress` is told the share done) and
+    slash. For another data set a judge is trained on it once (`message` says so, `progress` is told the share done) and
     kept in the cache folder under the images' fingerprint. Raises HarnessError for an unknown judge, for weights with a
     wrong hash, and where there are no labels to train on.
     """
     if ":" in which:
-        from harness.quality.custom_judge import own_judge
+        from harness.quality.custom_judge import load_custom_judge
 
-        return own_judge(which, weights, device)
+        return load_custom_judge(which, weights, device)
     if which not in NETWORKS:
         raise HarnessError(f"quality.judge is {which!r}; expected {', '.join(NETWORKS)}, or package.module:Class")
     name, shipped = _name(which, images), _shipped(which, images)
@@ -135,7 +135,7 @@ def load_judge(
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
                 if not path.exists():
-                    _train_once(which, images, device, path, name, notice, progress)
+                    _train_once(which, images, device, path, name, message, progress)
     except OSError as error:
         raise HarnessError(
             f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
@@ -163,15 +163,15 @@ def _train_once(
     device: str | torch.device,
     path: Path,
     name: str,
-    notice: Callable[[str], None],
+    message: Callable[[str], None],
     progress: Callable[[float], None] | None,
 ) -> None:
     from harness.quality.train_judge import accuracy, train_judge
 
-    notice(f"training the judge {name} on {len(images):,} images (once; it is kept in {path.parent})")
+    message(f"training the judge {name} on {len(images):,} images (once; it is kept in {path.parent})")
     network = train_judge(which, images, device=device, progress=progress)
     right = accuracy(network, images)
-    notice(f"the judge {name} is right on {right:.1%} of the images that it was trained on")
+    message(f"the judge {name} is right on {right:.1%} of the images that it was trained on")
     facts = {"shape": list(images.pixels.shape[1:]), "classes": images.classes, "training_accuracy": right}
     save_judge(network, path, facts)
 
@@ -183,8 +183,8 @@ def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
-    write_whole(path.with_suffix(".json"), (json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
-    write_whole(path, content)
+    atomic_write(path.with_suffix(".json"), (json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
+    atomic_write(path, content)
     return sha256
 
 

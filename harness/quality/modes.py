@@ -14,7 +14,7 @@ from harness.data import digit_frequencies
 from harness.errors import HarnessError
 from harness.experiment.scores import MODE_KL, Ranking
 from harness.quality.judge import Judge, by
-from harness.quality.ranked import Ranked
+from harness.quality.ranked import ScoreSet
 from harness.quality.scorer import some_of
 
 DIGITS, CHANNELS = 10, 3
@@ -23,7 +23,7 @@ SIMULATED = 1_000  # sets, for a floor: its mean is then known to 0.00003 at 26,
 
 
 @dataclass(frozen=True)
-class ModeScores(Ranked):
+class ModeScores(ScoreSet):
     """How many modes a set of images hits, and how evenly."""
 
     ranked_by: ClassVar[Ranking] = MODE_KL

@@ -9,7 +9,7 @@ from harness.experiment.scores import Ranking
 
 
 @dataclass(frozen=True)
-class Ranked:
+class ScoreSet:
     """Scores of one set of images. ranked_by: which of them ranks, and how it is spoken of."""
 
     ranked_by: ClassVar[Ranking]

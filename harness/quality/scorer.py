@@ -15,9 +15,9 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment.scores import KID, Ranking
 from harness.quality import scores
-from harness.quality.cache import remembered
+from harness.quality.cache import cached
 from harness.quality.judge import Judge, by
-from harness.quality.ranked import Ranked
+from harness.quality.ranked import ScoreSet
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
 MANY = 20_000  # images to look at: more than these take long enough for a word about it
@@ -26,7 +26,7 @@ VERSION = 1  # of what is kept on disk: raised when networks or statistics chang
 
 
 @dataclass(frozen=True)
-class Scores(Ranked):
+class Scores(ScoreSet):
     """How good one set of images is (docs/metrics.md says how to read it); None where not asked for, or not known."""
 
     ranked_by: ClassVar[Ranking] = KID
@@ -62,7 +62,7 @@ class Scorer:
         samples: int = 10_000,
         seed: int = 0,
         device: str | torch.device | None = None,
-        notice: Callable[[str], None] = lambda _: None,
+        message: Callable[[str], None] = lambda _: None,
     ) -> None:
         if samples < FEWEST:
             raise HarnessError(f"quality.samples is {samples}; expected at least {FEWEST}")
@@ -75,7 +75,7 @@ class Scorer:
         self.samples = samples
         self._seed = seed
         self._device = torch.device("cpu") if device.type == "mps" else device
-        self._notice = notice
+        self._notice = message
         self._real = self._some(real)
         self._all_training = training
         self._training = None if training is None else self._some(training)
@@ -168,7 +168,7 @@ class Scorer:
             features, classes = self.judge.judge(images.pixels)
             return {"features": features} if classes is None else {"features": features, "classes": classes}
 
-        return remembered(self._key(images, "features"), compute)
+        return cached(self._key(images, "features"), compute)
 
     def _key(self, images: Images, what: str) -> str:
         judge = hashlib.sha256(f"{self.judge.sha256} {self.judge.code} {self.judge.device.type}".encode()).hexdigest()
@@ -189,7 +189,7 @@ class Scorer:
         def compute() -> dict[str, Tensor]:
             return {"kernel_sums": scores.kernel_sums(real), "radii": scores.radii(real)}
 
-        kept = remembered(self._key(self._real, "statistics"), compute)
+        kept = cached(self._key(self._real, "statistics"), compute)
         return {name: value.to(self._device) for name, value in kept.items()}
 
     @cached_property

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import CHANNELS
 from harness.gan import generate, generate_all, sample_inputs
-from harness.quality import FEWEST, Judge, ModeScorer, Ranked, Scorer, load_judge
+from harness.quality import FEWEST, Judge, ModeScorer, Scorer, ScoreSet, load_judge
 
 Split = Literal["validation", "test"]
 _NOISE = {"validation": 1, "test": 2}  # parts of the stream `samples`: what was chosen on one is not scored on it
@@ -33,14 +33,14 @@ class Scoring:
         splits: Splits,
         *,
         judge: str | None = None,
-        notice: Callable[[str], None] = lambda _: None,
+        message: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.experiment = experiment
         self.splits = splits
         self._which = judge or experiment.quality.judge or "first"
         own = self._which == experiment.quality.judge
         self._weights = experiment.quality.judge_weights if own and ":" in self._which else None
-        self._notice = notice
+        self._notice = message
 
     @cached_property
     def judge(self) -> Judge:
@@ -86,7 +86,7 @@ class Scoring:
     def validation(self) -> Scorer | ModeScorer:
         return self._scorer("validation", self.experiment.quality.samples)
 
-    def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> Sequence[Ranked]:
+    def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> Sequence[ScoreSet]:
         """Few samples of each, as `while_training` scores them, for the curve and for choosing the best epoch.
 
         The experiments are this one, or its like: trained on the same images, with the same scores.
@@ -95,7 +95,7 @@ class Scoring:
         inputs = [self._inputs(experiment, scorer, "validation") for experiment in experiments]
         return scorer.score_all(generate_all(generators, inputs))
 
-    def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> Ranked:
+    def of(self, experiment: Experiment, generator: nn.Module, split: Split) -> ScoreSet:
         """`quality.samples` of the generator of an experiment that is trained on the same images, against a split.
 
         Where nothing is compared with real images, the split only says from which noise the samples are drawn.
@@ -121,7 +121,7 @@ class Scoring:
                 f"{real.name} has {len(real)} images, and scores take {FEWEST} or more: train on more images, or score "
                 "another run"
             )
-        return Scorer(self.judge, real, self.splits.train, samples=samples, notice=self._notice)
+        return Scorer(self.judge, real, self.splits.train, samples=samples, message=self._notice)
 
     def _inputs(self, experiment: Experiment, scorer: Scorer | ModeScorer, split: Split) -> Tensor:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)

@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     arguments = parser.parse_args()
     try:
-        splits = load(arguments.data, validation=VALIDATION, notice=to_stderr)
+        splits = load(arguments.data, validation=VALIDATION, message=to_stderr)
         told = tenths(to_stderr, "training the judge")
         started = time.perf_counter()
         network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.data import Images, Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.experiment.custom import Source, find_module, source_of
+from harness.experiment.custom import Source, import_class, source_of
 
 DATASET, JUDGE, CHANGED = "harness.dataset", "harness.judge", "harness.changed"
 _DATA, _CODE = "harness.data.", "harness.code."
@@ -38,7 +38,7 @@ def describe(images: Images) -> str:
 def sources(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, Source]:
     """The sources of the classes of the user's own, by the leaf that names each; without those that have no file."""
     named = {leaf: name for leaf, name in experiment.imports.items() if leaf in leaves}
-    found = {leaf: source_of(find_module(name, leaf)) for leaf, name in named.items()}
+    found = {leaf: source_of(import_class(name, leaf)) for leaf, name in named.items()}
     return {leaf: source for leaf, source in found.items() if source is not None}
 
 
@@ -85,7 +85,7 @@ class Recorded:
     kept: Callable[[], Mapping[str, Source]] = dict
     allowed: bool = False
 
-    def check_data(self, now: Mapping[str, str], notice: Callable[[str], None]) -> None:
+    def check_data(self, now: Mapping[str, str], message: Callable[[str], None]) -> None:
         """Images and judge. Raises HarnessError for a change that is not allowed, in one line."""
         if not (changed := differences(self.tags, now)):
             return
@@ -97,15 +97,15 @@ class Recorded:
                 f"{line}, so its scores before and after would not compare: {restore}, start anew under another name, "
                 f"or continue with --allow-changes, which marks that (tag {CHANGED})"
             )
-        notice(f"{line}: continued because of --allow-changes (tag {CHANGED})")
+        message(f"{line}: continued because of --allow-changes (tag {CHANGED})")
 
-    def check_code(self, experiment: Experiment, notice: Callable[[str], None]) -> None:
+    def check_code(self, experiment: Experiment, message: Callable[[str], None]) -> None:
         """The source of classes of the user's own. Raises HarnessError for a change that is not allowed."""
         if (line := self.code_line(experiment)) is None:
             return
         if not self.allowed:
             raise HarnessError(f"{line}; --allow-changes continues with the source found here (tag {CHANGED})")
-        notice(f"{line}: continued with the source found here because of --allow-changes (tag {CHANGED})")
+        message(f"{line}: continued with the source found here because of --allow-changes (tag {CHANGED})")
 
     def code_line(self, experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> str | None:
         """What to say of sources that have changed, and of what is kept; None where none has."""

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
 from harness.media import pictures
-from harness.quality import Ranked
+from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring, Split
 from harness.results import changes, summary
 from harness.results import load as recall
@@ -46,13 +46,13 @@ class Row:
     """
 
     name: str
-    scores: Ranked
+    scores: ScoreSet
     judge: str
     split: Split
     samples: int
     run_id: str | None = None
     epoch: int | None = None
-    spread: Ranked | None = None
+    spread: ScoreSet | None = None
     seeds: int = 1
 
 
@@ -64,7 +64,7 @@ def evaluate(
     split: Split = "test",
     samples: int | None = None,
     allow_changes: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Score the best generator of each run, and write the scores back to it; the floor comes first, or its floors.
 
@@ -81,23 +81,23 @@ def evaluate(
         rows = []
         changed: dict[str, Mapping[str, str]] = {}
         for child in _leaves(store, run):
-            described, generator, epoch, like = recall.generator(store, child, "end", notice=notice)
+            described, generator, epoch, like = recall.generator(store, child, "end", message=message)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
             with recall.code_of(store, child, described):
                 if key not in protocols:
-                    protocols[key] = _Protocol(key, judge, split, notice)
+                    protocols[key] = _Protocol(key, judge, split, message)
                 tags = _changes(store, child, described, protocols[key], judge in {None, own})
             if tags:
                 changed[child.info.run_id] = changed[run.info.run_id] = tags
                 what = tags[changes.CHANGED].rpartition("evaluated: ")[2]
                 written = "written back (--allow-changes)" if allow_changes else "shown, not written back"
-                notice(
+                message(
                     f"run {child.info.run_name} is scored with what is here now, which is not what it was trained on "
                     f"and with ({what}): its scores are {written}"
                 )
             _refuse_other_classes(child, described, like, protocols[key])
-            notice(f"scoring {child.info.run_name}, epoch {epoch} ...")
+            message(f"scoring {child.info.run_name}, epoch {epoch} ...")
             scores = protocols[key].scoring.of(described, generator, split)
             row = protocols[key].row(str(child.info.run_name), scores)
             rows.append(replace(row, run_id=child.info.run_id, epoch=epoch))
@@ -113,11 +113,13 @@ def evaluate(
     return [row for protocol in protocols.values() for row in (*protocol.floors, *protocol.rows)]
 
 
-def _changes(store: Store, run: Run, described: Experiment, protocol: _Protocol, own_judge: bool) -> Mapping[str, str]:
+def _changes(
+    store: Store, run: Run, described: Experiment, protocol: _Protocol, load_custom_judge: bool
+) -> Mapping[str, str]:
     """What is not as it was when the run was trained: the tags that say so, or none."""
     now = changes.of_images(protocol.scoring.splits)
     leaves = ["generator.kind"]
-    if own_judge:  # another one is asked for, and named
+    if load_custom_judge:  # another one is asked for, and named
         now[changes.JUDGE] = protocol.scoring.identity
         leaves.append("quality.judge")
     return recall.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
@@ -144,15 +146,15 @@ def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
 class _Protocol:
     """Runs, or images, that are scored in the same way, below the floors of that way."""
 
-    def __init__(self, described: Experiment, judge: str | None, split: Split, notice: Callable[[str], None]) -> None:
-        splits = data.load(**described.data.model_dump(), notice=notice)
-        self.scoring = Scoring(described, splits, judge=judge, notice=notice)
+    def __init__(self, described: Experiment, judge: str | None, split: Split, message: Callable[[str], None]) -> None:
+        splits = data.load(**described.data.model_dump(), message=message)
+        self.scoring = Scoring(described, splits, judge=judge, message=message)
         self.split = split
         self.scorer = self.scoring.test if split == "test" else self.scoring.validation
         self.floors = [self.row(name, *found) for name, found in self.scorer.floors().items()]
         self.rows: list[Row] = []
 
-    def row(self, name: str, scores: Ranked, spread: Ranked | None = None) -> Row:
+    def row(self, name: str, scores: ScoreSet, spread: ScoreSet | None = None) -> Row:
         return Row(name, scores, self.scoring.identity, self.split, self.scorer.samples, spread=spread)
 
 
@@ -162,7 +164,7 @@ def evaluate_images(
     name: str = "mnist",
     judge: str = "first",
     samples: int | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Score the images of an NPZ file as those of a data set are, on its test split; its floors come first.
 
@@ -175,19 +177,19 @@ def evaluate_images(
             f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
             "(comparable only to figures with as many)"
         )
-    held_out = _held_out(name, notice) if ranking_of(name).against_real else 0
+    held_out = _held_out(name, message) if ranking_of(name).against_real else 0
     wanted = Experiment(
         name="images",
         data=Data(name=name, validation=held_out),
         quality=Quality(judge=judge, samples=samples),
     )
-    protocol = _Protocol(_what_counts(wanted, None), judge, "test", notice)
+    protocol = _Protocol(_what_counts(wanted, None), judge, "test", message)
     return [*protocol.floors, protocol.row(file.name, protocol.scorer.score(pixels))]
 
 
-def _held_out(name: str, notice: Callable[[str], None]) -> int:
+def _held_out(name: str, message: Callable[[str], None]) -> int:
     """As many training images as runs hold out, so that what is compared with is the same; a tenth of a small set."""
-    there = len(data.load_split(name, "train", notice=notice))
+    there = len(data.load_split(name, "train", message=message))
     return VALIDATION if there > 2 * VALIDATION else there // 10
 
 
@@ -222,7 +224,7 @@ def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, f
     return means, {name: statistics.stdev(row[name] for row in rows) for name in shared}
 
 
-def _scores(like: Row, values: Mapping[str, float]) -> Ranked:
+def _scores(like: Row, values: Mapping[str, float]) -> ScoreSet:
     kind = type(like.scores)
     return kind(**{field.name: values.get(f"/{field.name}") for field in fields(kind)})
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
-from harness.gan.randomness import sample_noise, told
+from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
 from harness.media.typesetting import DIGITS, page
 from harness.results import load as recall
@@ -43,7 +43,7 @@ def digits(
     labels = torch.tensor([digit for line in lines for digit in line], dtype=torch.int64)
     if not len(labels):
         return [torch.zeros(0, 28, 28, dtype=torch.uint8) for _ in lines]
-    images = generate(drawer, told(noise, labels, len(DIGITS), latent))
+    images = generate(drawer, concat_onehot(noise, labels, len(DIGITS), latent))
     return list(torch.split(images.squeeze(1), lengths))
 
 
@@ -53,10 +53,10 @@ def writer(
     weights: str = "best",
     *,
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> tuple[Experiment, nn.Module]:
     """A run's experiment and its generator. Raises HarnessError for one that cannot be asked for a digit."""
-    described, drawer, *_ = recall.generator(store, run, weights, raw=raw, notice=notice)
+    described, drawer, *_ = recall.generator(store, run, weights, raw=raw, message=message)
     name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
     if described.data.name not in OF_DIGITS:
         raise HarnessError(f"{name} draws {described.data.name}, not the digits 0 to 9: write with a run on mnist")
@@ -80,14 +80,14 @@ def write_to(
     scale: int = 4,
     weights: str = "best",
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
 
     style: see `digits`. paper, scale, seed: see `harness.media.typesetting`. An animation takes 0.3 s a sign, ten
     seconds at the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
     """
-    described, drawer = writer(store, run, weights, raw=raw, notice=notice)
+    described, drawer = writer(store, run, weights, raw=raw, message=message)
     wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
     drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())
     written = page([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)

@@ -21,8 +21,8 @@ from harness.experiment.custom import Source, using
 from harness.files import safe_file_name
 from harness.gan import checkpoints, generate, sample_inputs, walk
 from harness.gan.checkpoints import Checkpoint
-from harness.gan.networks import build_generator, fitting
-from harness.gan.randomness import sample_noise, told
+from harness.gan.networks import build_generator, readable_load_errors
+from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
 from harness.results import changes
 from harness.results.changes import Recorded
@@ -128,7 +128,7 @@ def generator(
     weights: str = "best",
     *,
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> Recalled:
     """A run's generator. The data set need not be here, unless the checkpoint is of a version that did not keep `like`.
 
@@ -156,7 +156,7 @@ def generator(
         except HarnessError as error:
             raise HarnessError(f"{line}: {error}" if line else str(error)) from error
     if line:
-        notice(f"{line}; drawn with the source found here")
+        message(f"{line}; drawn with the source found here")
     return Recalled(described, drawer, found.epoch, like)
 
 
@@ -166,7 +166,7 @@ def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]
     Raises HarnessError where they do not fit.
     """
     built = build_generator(described, images)
-    with fitting("the weights of the generator"):
+    with readable_load_errors("the weights of the generator"):
         built.load_state_dict(weights)
     return built.eval()
 
@@ -180,14 +180,14 @@ def draw(
     digits: str | None = None,
     weights: str = "best",
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> Tensor:
     """Draw images uint8 [count, C, H, W] with a run's generator. weights, raw, notice: see `generator`.
 
     digits: the classes to draw in turn; None for all of them. Raises HarnessError where the generator has no such
     class, or is not conditional.
     """
-    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
+    described, drawer, _, like = generator(store, run, weights, raw=raw, message=message)
     if digits is None:
         inputs = sample_inputs(described, like, count, seed=seed)
     else:
@@ -205,10 +205,10 @@ def sample_to(
     digits: str | None = None,
     weights: str = "best",
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write what `draw` draws to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
-    images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, notice=notice)
+    images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message)
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
@@ -227,7 +227,7 @@ def _inputs_of(digits: str, described: Experiment, like: Images, count: int, see
         raise HarnessError(f"--digits {digits!r}: expected some of {known}")
     turn = torch.tensor([int(digit) for digit in digits])
     latent = described.generator.latent
-    return told(sample_noise(seed, count, latent), turn[torch.arange(count) % len(turn)], like.classes, latent)
+    return concat_onehot(sample_noise(seed, count, latent), turn[torch.arange(count) % len(turn)], like.classes, latent)
 
 
 def walk_to(
@@ -240,14 +240,14 @@ def walk_to(
     seed: int,
     weights: str = "best",
     raw: bool = False,
-    notice: Callable[[str], None] = lambda _: None,
+    message: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write `count` closed walks through latent space, begun where `sample_to` would draw with the same count and seed.
 
     A PNG has a row a walk and a column a frame, a GIF or WebP all walks moving at once, 20 frames a second. An NPZ file
     has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
     """
-    described, drawer, _, like = generator(store, run, weights, raw=raw, notice=notice)
+    described, drawer, _, like = generator(store, run, weights, raw=raw, message=message)
     steps = walk(drawer, described, like, count, frames, seed=seed)
     with pictures.writing(out, "--out"):
         if out.suffix in animations.SUFFIXES:
@@ -262,11 +262,11 @@ def walk_to(
 
 
 def history_to(
-    out: Path | None, store: Store, run: Run, *, fps: float | None = None, notice: Callable[[str], None]
+    out: Path | None, store: Store, run: Run, *, fps: float | None = None, message: Callable[[str], None]
 ) -> tuple[Path, list[Grid]]:
     """Write a run's sample grids, captioned with epoch and score: a GIF or WebP of all, or a PNG sheet of at most 24.
 
-    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `notice` is given one line when
+    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `message` is given one line when
     the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.
     """
     run = single(store, run)
@@ -282,7 +282,7 @@ def history_to(
             f"with --out FILE.png, or train on with `{longer}`"
         )
     if run.info.status == "RUNNING":
-        notice(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
+        message(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
     with pictures.writing(out, "--out"):
         if out.suffix == ".png":
             columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length

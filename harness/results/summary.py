@@ -28,14 +28,14 @@ _STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "runnin
 _GRID = re.compile(r"epoch-(\d+)\.png")
 
 
-def single(store: Store, run: Run, notice: Callable[[str], None] = to_stderr) -> Run:
+def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
     """The run itself; below a study its best trial, and below replicates the one that ranks first while training.
 
     Of replicates where nothing was scored on the validation split, it is the first that finished.
     notice: is given one line where a study's best trial is deleted, and the next best is taken.
     """
     if run.data.tags.get("harness.kind") == "study":
-        return _best_trial(store, run, notice)
+        return _best_trial(store, run, message)
     if run.data.tags.get("harness.kind") != "replicates":
         return run
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
@@ -45,7 +45,7 @@ def single(store: Store, run: Run, notice: Callable[[str], None] = to_stderr) ->
     return min(finished, key=lambda child: float(child.data.tags.get(tag, "inf")))
 
 
-def _best_trial(store: Store, study: Run, notice: Callable[[str], None]) -> Run:
+def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run:
     """The study's best trial, or the best of those whose runs are still there."""
     name, run_id = study.info.run_name, study.info.run_id
     best = study.data.tags.get("harness.best_trial")
@@ -69,9 +69,9 @@ def _best_trial(store: Store, study: Run, notice: Callable[[str], None]) -> Run:
     chosen = min(complete, key=lambda run: (sign * scores[run.info.run_id], int(run.data.tags["harness.trial"])))
     number = chosen.data.tags["harness.trial"]
     if best is not None:
-        notice(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is taken{restore}")
+        message(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is taken{restore}")
     else:
-        notice(f"study {name} has not ended: trial {number}, the best so far, is taken")
+        message(f"study {name} has not ended: trial {number}, the best so far, is taken")
     return chosen
 
 

@@ -25,7 +25,7 @@ class Finding:
     text: str
 
 
-def examine(tracking_uri: str | None = None) -> list[Finding]:
+def run_checks(tracking_uri: str | None = None) -> list[Finding]:
     """Every finding, good or bad. Only the data cache is written to, and the locations in a store that was moved."""
     sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("versions", _versions),
@@ -69,8 +69,8 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
         yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
         return
     notices: list[str] = []
-    store = Store.open(uri, create=False, notice=notices.append)
-    yield from (Finding("tracking", True, notice) for notice in notices)
+    store = Store.open(uri, create=False, message=notices.append)
+    yield from (Finding("tracking", True, message) for message in notices)
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"

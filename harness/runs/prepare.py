@@ -31,18 +31,18 @@ def prepare(
     serves = ready is not None and ready.serves(experiment)
     splits = ready.splits if ready is not None and serves else _splits(experiment, display)
     if recorded is not None:
-        recorded.check_data(changes.of_images(splits), display.notice)
-        recorded.check_code(experiment, display.notice)
+        recorded.check_data(changes.of_images(splits), display.message)
+        recorded.check_code(experiment, display.message)
     training = _training(experiment, splits, display, timed)
     scoring = ready if serves else _scoring(training.experiment, splits, display)
     if recorded is not None and scoring is not None:
-        recorded.check_data({changes.JUDGE: scoring.identity}, display.notice)
+        recorded.check_data({changes.JUDGE: scoring.identity}, display.message)
     return training, scoring
 
 
 def _splits(experiment: Experiment, display: Display) -> data.Splits:
-    display.notice(f"loading the images of {experiment.data.name} ...")
-    return data.load(**experiment.data.model_dump(), notice=display.notice)
+    display.message(f"loading the images of {experiment.data.name} ...")
+    return data.load(**experiment.data.model_dump(), message=display.message)
 
 
 def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> Scoring | None:
@@ -51,27 +51,29 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
     if judge is None:
         return None
     if not has_judge(judge, judged(experiment, splits.train)):
-        display.notice(
+        display.message(
             f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"
         )
         return None
-    display.notice("preparing scores ...")
-    scoring = Scoring(experiment, splits, notice=display.notice)
+    display.message("preparing scores ...")
+    scoring = Scoring(experiment, splits, message=display.message)
     scoring.prepare()
     if not experiment.ranking.against_real:
-        display.notice(
+        display.message(
             f"{experiment.data.name} is scored by the modes that are hit: no image is compared with real ones, so "
             "there are no distances, no memorisation and no picture of neighbours"
         )
     elif not experiment.data.validation:
-        display.notice("no validation images are held out (data.validation is 0): scored on the test split, at the end")
+        display.message(
+            "no validation images are held out (data.validation is 0): scored on the test split, at the end"
+        )
     return scoring
 
 
 def _training(experiment: Experiment, splits: data.Splits, display: Display, timed: bool) -> Training:
     if timed:
-        experiment = resolve(experiment, splits.train, display.notice)
+        experiment = resolve(experiment, splits.train, display.message)
     else:
         experiment, _ = resolve_untimed(experiment, splits.train)
     return Training(experiment, splits.train, splits.validation)

@@ -14,16 +14,16 @@ import numpy as np
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
 from harness.experiment.scores import Ranking
-from harness.gan import generate, resolved_population, sample_inputs
-from harness.interrupts import interruptions
+from harness.gan import generate, resolve_batch_runs, sample_inputs
+from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import changes, summary
 from harness.results import load as recall
 from harness.results.changes import Recorded
 from harness.results.evaluate import mean_and_deviation
 from harness.runs import provenance, train
-from harness.runs.batched import Plan, run_together
-from harness.runs.session import GRID, Display, Options, Outcome, Status, truthful
+from harness.runs.batched import RunSpec, run_batched
+from harness.runs.session import GRID, Display, RunOptions, RunResult, Status, ensure_final_status
 from harness.tracking import RunLog, Store, notes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Replicates:
     run_id: str
     name: str
     seeds: int
-    outcomes: Mapping[int, Outcome]
+    outcomes: Mapping[int, RunResult]
     means: Mapping[str, float]
     deviations: Mapping[str, float]
     status: Status
@@ -57,10 +57,10 @@ def replicate(
     experiment: Experiment,
     seeds: int,
     store: Store,
-    options: Options,
+    options: RunOptions,
     display: Display,
     *,
-    together: int | None = None,
+    batch_runs: int | None = None,
 ) -> Replicates:
     """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `train.run` does.
 
@@ -71,21 +71,21 @@ def replicate(
     training, scoring = train.prepare(experiment, display)
     identity = provenance.identity(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
-    if together is None:
-        together = resolved_population(experiment, training.images, seeds, display.notice)
+    if batch_runs is None:
+        batch_runs = resolve_batch_runs(experiment, training.images, seeds, display.message)
     tags = provenance.tags(training, scoring)  # what they share: data, judge, device
     del training, scoring  # their memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
-    with interruptions():
+    with handle_signals():
         log = store.start_run(
             project=experiment.project,
             name=name,
             kind="replicates",
-            params=experiment.leaves(),
+            params=experiment.flatten(),
             tags={
                 **tags,
                 "harness.seeds": str(seeds),
-                "harness.population": str(together),
+                "harness.batch_runs": str(batch_runs),
                 **identity,
                 **changes.of_code(experiment),
                 **options.tags,
@@ -93,24 +93,24 @@ def replicate(
             parent=options.parent,
             note=options.note,
         )
-        with truthful(log):
+        with ensure_final_status(log):
             provenance.keep_sources(log, experiment)
-            return _replicate(experiment, seeds, together, name, {}, store, log, options, display)
+            return _replicate(experiment, seeds, batch_runs, name, {}, store, log, options, display)
 
 
-def resume(parent: Run, store: Store, options: Options, display: Display) -> Replicates:
+def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> Replicates:
     """Go on with replicates that were stopped: finish the seed that was running, then train those that are missing.
 
     Raises HarnessError, before any run is RUNNING again, where images, judge or code have changed since.
     """
     experiment = recall.experiment(store, parent)
-    seeds, together = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.population", 1))
+    seeds, batch_runs = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.batch_runs", 1))
     children = {
         int(child.data.params["train.seed"]): child
         for child in reversed(store.children(parent.info.run_id))
         if "train.seed" in child.data.params
     }
-    with interruptions(), recall.code_of(store, next(iter(children.values()), parent), experiment):
+    with handle_signals(), recall.code_of(store, next(iter(children.values()), parent), experiment):
         recorded = recall.recorded(store, parent, experiment, allowed=options.allow_changes)
         tags = _recheck(experiment, recorded, [*children.values()], store, options, display)
         log = store.resume_run(parent.info.run_id)
@@ -121,14 +121,14 @@ def resume(parent: Run, store: Store, options: Options, display: Display) -> Rep
 
         marked = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}  # of the seeds that begin now
         options = replace(options, tags={**options.tags, **marked}, progressed=progressed)
-        with truthful(log):
+        with ensure_final_status(log):
             return _replicate(
-                experiment, seeds, together, str(parent.info.run_name), children, store, log, options, display
+                experiment, seeds, batch_runs, str(parent.info.run_name), children, store, log, options, display
             )
 
 
 def _recheck(
-    experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: Options, display: Display
+    experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: RunOptions, display: Display
 ) -> dict[str, str]:
     """Compare what parent and seeds were trained on and with to what is here; the tags that mark what has changed."""
     training, scoring = train.prepare(experiment, display, recorded=parent)
@@ -136,35 +136,35 @@ def _recheck(
     for child in children:
         known = recall.recorded(store, child, experiment, allowed=options.allow_changes)
         if not options.allow_changes:
-            known.check_data(now, display.notice)
-            known.check_code(experiment, display.notice)
+            known.check_data(now, display.message)
+            known.check_code(experiment, display.message)
     return parent.changed_tags(experiment, now, f"after {len(children)} seeds were begun")
 
 
 def _replicate(
     experiment: Experiment,
     seeds: int,
-    together: int,
+    batch_runs: int,
     name: str,
     known: Mapping[int, Run],
     store: Store,
     log: RunLog,
-    options: Options,
+    options: RunOptions,
     display: Display,
 ) -> Replicates:
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, RunResult] = {}
     stopped = None
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
     began = time.monotonic()
     options.deadline.reserve("seeds")
     wanted = range(experiment.train.seed, experiment.train.seed + seeds)
-    with interruptions() as stop:
+    with handle_signals() as stop:
         if not log.resumed:
             log.text(experiment.to_yaml(), "experiment.yaml")
-        for group in batched(wanted, together):
+        for group in batched(wanted, batch_runs):
             plans = {
-                seed: Plan(
+                seed: RunSpec(
                     experiment.with_values({"train.seed": seed}),
                     replace(options, name=f"{name}-seed{seed}", parent=log.run_id, note=None),
                 )
@@ -175,7 +175,7 @@ def _replicate(
                 log.tags(_ended_tag(outcomes))
             # A signal in the last epoch lets what is trained finish, and nobody else start.
             stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
-            if stopped is None and options.deadline.near("prepare", "epoch", *together * ["stop", "finish"]):
+            if stopped is None and options.deadline.near("prepare", "epoch", *batch_runs * ["stop", "finish"]):
                 stopped = "max-time"
             if stopped:
                 break
@@ -193,12 +193,12 @@ def _replicate(
     return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped, seconds)
 
 
-def _ended_tag(outcomes: Mapping[int, Outcome]) -> dict[str, str]:
+def _ended_tag(outcomes: Mapping[int, RunResult]) -> dict[str, str]:
     return {"harness.seeds.ended": str(sum(outcome.stopped is None for outcome in outcomes.values()))}
 
 
 def _summarise(
-    store: Store, log: RunLog, experiment: Experiment, outcomes: list[Outcome], display: Display
+    store: Store, log: RunLog, experiment: Experiment, outcomes: list[RunResult], display: Display
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Give the parent numbers, curves and a picture of its own; returns means and deviations of the test scores."""
     last = experiment.train.epochs
@@ -213,7 +213,7 @@ def _summarise(
     try:
         _log_curves(store, log, experiment.ranking, [outcome.run_id for outcome in outcomes])
     except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
-        display.notice(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
+        display.message(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
     return means, deviations
 
 
@@ -228,24 +228,24 @@ def _show_best(
     """Give the parent the grids of its best seed, at the epochs that all runs have, and its description."""
     picture = None
     try:
-        best = summary.single(store, store.client.get_run(log.run_id), display.notice)
+        best = summary.single(store, store.client.get_run(log.run_id), display.message)
         for grid in summary.grids(store, best):
             log.image("samples", grid.epoch, grid.picture)
             path = f"samples/epoch-{grid.epoch:04d}.png"
             picture = notes.picture(best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}")
     except Exception as error:  # the seeds are trained and kept; their pictures are there
-        display.notice(f"no pictures of the best seed: {redact(str(error))[:200]}")
+        display.message(f"no pictures of the best seed: {redact(str(error))[:200]}")
     name = f"test/{experiment.ranking.metric}"
     said = f"mean test {experiment.ranking.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
     log.describe(provenance.description(experiment, said, picture=picture))
 
 
 def _some(
-    plans: Mapping[int, Plan], known: Mapping[int, Run], seeds: int, store: Store, display: Display
-) -> dict[int, Outcome]:
+    plans: Mapping[int, RunSpec], known: Mapping[int, Run], seeds: int, store: Store, display: Display
+) -> dict[int, RunResult]:
     """Train a few seeds at once, go on with them, or take them as they ended."""
     outcomes = {}
-    todo: dict[int, Plan] = {}
+    todo: dict[int, RunSpec] = {}
     for seed, plan in plans.items():
         found = known.get(seed)
         if found is not None and _ended(found):
@@ -253,20 +253,20 @@ def _some(
             continue
         if found is not None:
             try:
-                plan = replace(plan, known=train.interrupted(store, found.info.run_id))
+                plan = replace(plan, known=train.find_resumable(store, found.info.run_id))
             except UnreachableError:
                 raise
             except HarnessError as error:
-                display.notice(f"seed {seed} is trained anew: {error}")
+                display.message(f"seed {seed} is trained anew: {error}")
         todo[seed] = plan
     if len(todo) > 1:
-        display.notice(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
+        display.message(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
         training, scoring = train.prepare(next(iter(todo.values())).experiment, display)
         trained_on = training.images, training.held_out
-        together = run_together(list(todo.values()), *trained_on, scoring, store, display)
-        return outcomes | dict(zip(todo, together, strict=True))
+        batch_runs = run_batched(list(todo.values()), *trained_on, scoring, store, display)
+        return outcomes | dict(zip(todo, batch_runs, strict=True))
     for seed, plan in todo.items():
-        display.notice(f"seed {seed} (of {seeds})")
+        display.message(f"seed {seed} (of {seeds})")
         if plan.known:
             outcomes[seed] = train.go_on(plan.known, store, {}, plan.options, display)
         else:
@@ -279,13 +279,13 @@ def _ended(run: Run) -> bool:
     return run.info.status == "FINISHED" or (run.info.status == "FAILED" and "harness.diverged" in run.data.tags)
 
 
-def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> Outcome:
+def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
     _, generator, epoch, like = recall.generator(store, found, "end")
     grid = pictures.grid(generate(generator, sample_inputs(experiment, like, GRID)))
     status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
-    return Outcome(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
+    return RunResult(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
 
 
 def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:

@@ -18,7 +18,7 @@ from harness.gan import Report, Training, checkpoints
 from harness.gan.checkpoints import Checkpoint
 from harness.interrupts import Deadline, stopped_by
 from harness.media import pictures
-from harness.quality import Ranked
+from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring, Split
 from harness.results import load as recall
 from harness.results.export import NoModelError, save_models
@@ -33,7 +33,7 @@ Stage = Literal["scoring", "drawing", "saving", "exporting", "final scoring", "f
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """How a run is carried out and kept; nothing here changes its numbers.
 
     deadline: when the command has to have ended; the run ends at an epoch boundary before it.
@@ -59,7 +59,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How a run ended.
 
     reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM, max-time
@@ -106,7 +106,7 @@ class Display(Protocol):
     stage: what the run does from now on beside training (one of Stage), or None when it trains again.
     """
 
-    def notice(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
     def started(self, training: Training, name: str) -> None: ...
 
@@ -119,10 +119,10 @@ class Display(Protocol):
     def ended(self) -> None: ...
 
 
-class Quiet:
+class NullDisplay:
     """A display that shows nothing."""
 
-    def notice(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
     def started(self, training: Training, name: str) -> None: ...
 
@@ -146,7 +146,7 @@ def staged(display: Display, stage: Stage) -> Iterator[None]:
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """The best epoch so far: the score that ranks and its generator's weights; None where nothing was scored."""
 
     score: float | None = None
@@ -162,22 +162,22 @@ class Best:
         return True
 
 
-class Course:
+class RunSession:
     """A run under way: what happens to it when an epoch has ended, and at its end.
 
     outcome: how it stands. first: called when the first epoch has been logged, or the end reached without one: until
-    then a resumed run can be put back to how it stood (`truthful`).
+    then a resumed run can be put back to how it stood (`ensure_final_status`).
     """
 
     def __init__(
         self,
-        outcome: Outcome,
+        outcome: RunResult,
         training: Training,
         scoring: Scoring | None,
-        best: Best,
+        best: BestEpoch,
         log: RunLog,
         display: Display,
-        options: Options,
+        options: RunOptions,
         first: Callable[[], None] = lambda: None,
     ) -> None:
         self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
@@ -195,7 +195,7 @@ class Course:
         every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
         return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
 
-    def after(self, report: Report, scores: Ranked | None) -> bool:
+    def after(self, report: Report, scores: ScoreSet | None) -> bool:
         """Log, draw and save what an epoch has brought. True when the run ends with it.
 
         scores: where they were due.
@@ -212,7 +212,7 @@ class Course:
             pruned = pruned and not last
             if pruned:
                 log.tags({"harness.pruned": str(epoch)})
-        if scores is not None and self._best.offer(scores.ranking, epoch, training.sampler):
+        if scores is not None and self._best.offer(scores.ranking, epoch, training.generator_ema):
             with staged(self.display, "saving"):
                 save(log, training, self._best, name="best")
         best = scores is not None and self._best.epoch == epoch  # known already where a crash made it train again
@@ -322,7 +322,7 @@ class Course:
                 _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
         self.display.grid(grid, epoch)
 
-    def conclude(self) -> Outcome:
+    def conclude(self) -> RunResult:
         """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
         self.log.tags({"harness.epoch": str(self.outcome.epoch)})
         deadline = self.options.deadline
@@ -345,13 +345,13 @@ class Course:
         return provenance.description(experiment, outcome.reason, said, epochs, picture=grid)
 
 
-def _conclude(course: Course, best: Best) -> Outcome:
+def _conclude(course: RunSession, best: BestEpoch) -> RunResult:
     """Score the best generator once more, on the split for that, and keep it as a model.
 
     A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
     """
     outcome, training, scoring, log = course.outcome, course.training, course.scoring, course.log
-    generator, epoch = training.sampler, training.epoch
+    generator, epoch = training.generator_ema, training.epoch
     if best.weights is not None and outcome.status == "FINISHED":
         generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
         generator = generator.to(training.device)
@@ -363,7 +363,7 @@ def _conclude(course: Course, best: Best) -> Outcome:
     samples, split = training.experiment.quality.samples, course.options.final
     ranking = training.experiment.ranking
     where = f" on the {split} split" if ranking.against_real else ""
-    course.display.notice(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
+    course.display.message(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
     # Once, and never on the test split where something is yet to be chosen by it.
     with staged(course.display, "final scoring"):
         scores = scoring.of(training.experiment, generator, split).metrics(split)
@@ -373,7 +373,7 @@ def _conclude(course: Course, best: Best) -> Outcome:
 
 
 @contextmanager
-def truthful(log: RunLog) -> Iterator[None]:
+def ensure_final_status(log: RunLog) -> Iterator[None]:
     """Whatever ends a run, its status says so. A resumed one that has not changed yet is put back to how it stood."""
     try:
         yield
@@ -395,7 +395,7 @@ def truthful(log: RunLog) -> Iterator[None]:
 # What is kept ---------------------------------------------------------------------------------------------------------
 
 
-def save(log: RunLog, training: Training, best: Best, *, name: str = "last", ship: bool = True) -> None:
+def save(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
     threads, like = torch.get_num_threads(), training.images.like
     keep(log, name, Checkpoint(training.experiment, training.state_dict(), threads, best.score, like), ship=ship)
 
@@ -441,7 +441,7 @@ def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, epo
     try:
         save_models(training.experiment, training.images, generator, folder)
     except NoModelError as error:
-        display.notice(f"no models are logged, the checkpoints hold what was trained: {error}")
+        display.message(f"no models are logged, the checkpoints hold what was trained: {error}")
         return
     for name, key in keys.items():
         log.model(name, folder / name, epoch, key)

@@ -88,7 +88,7 @@ def _leaves(raw: Mapping[str, Any]) -> dict[str, Any]:
     discriminator = raw.get("discriminator") if isinstance(raw.get("discriminator"), dict) else {}
     found: dict[str, Any] = {"conditional": False, "discriminator.pack": (discriminator or {}).get("pack", 1)}
     for name, defaults in {"data": Data(), "quality": Quality(), "track": Track(), "train": Train()}.items():
-        found |= {f"{name}.{leaf}": value for leaf, value in defaults.leaves().items()}
+        found |= {f"{name}.{leaf}": value for leaf, value in defaults.flatten().items()}
     return found | dict(_flat(raw))
 
 

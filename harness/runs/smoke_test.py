@@ -15,11 +15,11 @@ from harness import experiment as experiments
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan.auto import resolved_device
-from harness.interrupts import interruptions
+from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import load as recall
 from harness.runs import small_data, train
-from harness.runs.session import GRID, Options, Outcome, Quiet, truthful
+from harness.runs.session import GRID, NullDisplay, RunOptions, RunResult, ensure_final_status
 from harness.tracking import Store
 
 IMAGES = 500  # trained on, or two steps' batches where those are more
@@ -42,7 +42,7 @@ def check(
     store: Store,
     *,
     device: str | None = None,
-    notice: Callable[[str], None] = lambda text: None,
+    message: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
     """Check these experiments, or all known ones, on their own device or on this one.
 
@@ -54,10 +54,10 @@ def check(
         resolved_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
     results: list[Result] = []
-    with interruptions() as stop, truthful(parent):
+    with handle_signals() as stop, ensure_final_status(parent):
         for experiment in chosen:
-            notice(f"checking {experiment.name} ...")
-            results.append(_check_one(experiment, store, parent.run_id, notice))
+            message(f"checking {experiment.name} ...")
+            results.append(_check_one(experiment, store, parent.run_id, message))
             parent.tags({f"check.{experiment.name}": results[-1].result})
             if stop.signal:
                 raise KeyboardInterrupt
@@ -78,25 +78,25 @@ def _tiny(experiment: Experiment, device: str | None) -> Experiment:
     return experiment.with_values(tiny)
 
 
-def _fitting(experiment: Experiment, notice: Callable[[str], None]) -> Experiment:
-    """With a subset that a small data set has too; downloaded first where it has to be, of which `notice` is told."""
-    images = data.load_split(split="train", notice=notice, **experiment.data.origin())
+def _fitting(experiment: Experiment, message: Callable[[str], None]) -> Experiment:
+    """With a subset that a small data set has too; downloaded first where it has to be, of which `message` is told."""
+    images = data.load_split(split="train", message=message, **experiment.data.origin())
     there = len(images) - experiment.data.validation
     subset = experiment.data.subset
     fewer = subset is not None and experiment.train.batch_size <= there < subset
     return experiment.with_values({"data.subset": there}) if fewer else experiment
 
 
-def _check_one(experiment: Experiment, store: Store, parent: str, notice: Callable[[str], None]) -> Result:
+def _check_one(experiment: Experiment, store: Store, parent: str, message: Callable[[str], None]) -> Result:
     began = time.monotonic()
     missing = data.source(**experiment.data.origin()).missing()
     if missing and not data.mirror():  # a mirror is there to be asked
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None
     try:
-        options = Options(name=experiment.name, kind="check", parent=parent, system_metrics=False)
-        training, scoring = train.prepare(_fitting(experiment, notice), Quiet())
-        outcome = train.carry_out(training, scoring, store, options, Quiet())
+        options = RunOptions(name=experiment.name, kind="check", parent=parent, system_metrics=False)
+        training, scoring = train.prepare(_fitting(experiment, message), NullDisplay())
+        outcome = train.carry_out(training, scoring, store, options, NullDisplay())
         run_id = outcome.run_id
         fault = _fault(outcome, store, scored=scoring is not None)
     except HarnessError as error:
@@ -107,7 +107,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str, notice: Callab
     return Result(experiment.name, "failed" if fault else "passed", seconds, run_id, fault)
 
 
-def _fault(outcome: Outcome, store: Store, *, scored: bool) -> str | None:
+def _fault(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
     """The first thing about a finished run that is not as it should be, or None."""
     if outcome.status != "FINISHED":
         return outcome.reason or f"the run ended {outcome.status}"
@@ -124,7 +124,7 @@ def _fault(outcome: Outcome, store: Store, *, scored: bool) -> str | None:
         history = [(point.step, point.value) for point in store.client.get_metric_history(outcome.run_id, name)]
         if history != [(1, value)]:
             return f"{name} was logged as {value} at step 1 and read back as {history}"
-    for path, value in outcome.experiment.leaves().items():
+    for path, value in outcome.experiment.flatten().items():
         if run.data.params.get(path) != str(value):
             return f"param {path} was logged as {value} and read back as {run.data.params.get(path)}"
     images = [item.path for item in store.client.list_artifacts(outcome.run_id, "images")]
@@ -135,12 +135,12 @@ def _fault(outcome: Outcome, store: Store, *, scored: bool) -> str | None:
     return _reloaded(outcome, store)
 
 
-def _reloaded(outcome: Outcome, store: Store) -> str | None:
+def _reloaded(outcome: RunResult, store: Store) -> str | None:
     """Fresh objects, filled from what MLflow holds, must draw the very same grid."""
     run = store.client.get_run(outcome.run_id)
     if recall.experiment(store, run) != outcome.experiment:
         return "experiment.yaml read back is another experiment"
-    training, _ = train.prepare(outcome.experiment, Quiet())
+    training, _ = train.prepare(outcome.experiment, NullDisplay())
     training.load_state_dict(recall.checkpoint(store, run).training)
     if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(GRID)), outcome.grid):
         return "the checkpoint, loaded into fresh objects, draws other samples"

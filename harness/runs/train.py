@@ -16,8 +16,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
-from harness.gan.networks import fitting
-from harness.interrupts import interruptions
+from harness.gan.networks import readable_load_errors
+from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.quality.scoring import Scoring
 from harness.results import load as recall
@@ -25,7 +25,18 @@ from harness.results import summary
 from harness.results.changes import Recorded
 from harness.runs import provenance
 from harness.runs.prepare import prepare as prepare
-from harness.runs.session import GRID, Best, Course, Display, Options, Outcome, keep, save, staged, truthful
+from harness.runs.session import (
+    GRID,
+    BestEpoch,
+    Display,
+    RunOptions,
+    RunResult,
+    RunSession,
+    ensure_final_status,
+    keep,
+    save,
+    staged,
+)
 from harness.tracking import RunLog, Store
 
 if TYPE_CHECKING:
@@ -33,8 +44,8 @@ if TYPE_CHECKING:
 
 
 def run(
-    experiment: Experiment, store: Store, options: Options, display: Display, ready: Scoring | None = None
-) -> Outcome:
+    experiment: Experiment, store: Store, options: RunOptions, display: Display, ready: Scoring | None = None
+) -> RunResult:
     """Train an experiment from its first epoch, as one new MLflow run.
 
     ready: images and judge of a run like this one, to be used again.
@@ -45,31 +56,33 @@ def run(
     return carry_out(*prepared, store, options, display)
 
 
-def carry_out(training: Training, scoring: Scoring | None, store: Store, options: Options, display: Display) -> Outcome:
+def carry_out(
+    training: Training, scoring: Scoring | None, store: Store, options: RunOptions, display: Display
+) -> RunResult:
     """`run` of what is prepared."""
-    with interruptions():
+    with handle_signals():
         log = start(training, scoring, store, options)
-        with truthful(log):
+        with ensure_final_status(log):
             return _drive(begun(log, training, scoring, display, options))
 
 
-def resume(wanted: str, store: Store, values: Mapping[str, Any], options: Options, display: Display) -> Outcome:
+def resume(wanted: str, store: Store, values: Mapping[str, Any], options: RunOptions, display: Display) -> RunResult:
     """Go on with a run where its last checkpoint left it, in the same MLflow run.
 
     `values` are leaves by dotted path; only `train.epochs` may differ, to extend the run.
     Raises HarnessError for an unknown run, one that still runs, one without a checkpoint, or any other change.
     """
-    return go_on(interrupted(store, wanted), store, values, options, display)
+    return go_on(find_resumable(store, wanted), store, values, options, display)
 
 
 def go_on(
-    known: Interrupted,
+    known: ResumableRun,
     store: Store,
     values: Mapping[str, Any],
-    options: Options,
+    options: RunOptions,
     display: Display,
     ready: Scoring | None = None,
-) -> Outcome:
+) -> RunResult:
     """`resume` of a run that was looked up already.
 
     Whatever can be refused is found before the run is RUNNING again; what fails between that and the first new epoch
@@ -81,17 +94,17 @@ def go_on(
             f"run {known.name} is complete: {known.checkpoint.epoch} of {experiment.train.epochs} epochs; "
             f"give more with --epochs to extend it"
         )
-    with interruptions(), threads_kept(), recall.code_of(store, known.run, known.checkpoint.experiment):
+    with handle_signals(), restore_threads(), recall.code_of(store, known.run, known.checkpoint.experiment):
         recorded = known.recorded(store, options)
         training, scoring = prepare(experiment, display, ready, recorded)
         load(training, known, display)
         log = store.resume_run(known.run_id, claimed=known.claimed)
-        with truthful(log):
+        with ensure_final_status(log):
             return _drive(reopened(log, known, recorded, training, scoring, display, options))
 
 
 @dataclass(frozen=True)
-class Interrupted:
+class ResumableRun:
     """A run that can be gone on with: how it stands in the store, and where its last checkpoint left it.
 
     planned: the epochs that it was started with. kept: the checkpoint of its best epoch, if one was scored.
@@ -100,7 +113,7 @@ class Interrupted:
 
     run: Run
     checkpoint: Checkpoint
-    best: Best
+    best: BestEpoch
     planned: int
     kept: Checkpoint | None = None
     claimed: bool = False
@@ -117,61 +130,63 @@ class Interrupted:
     def status(self) -> str:
         return str(self.run.info.status)
 
-    def recorded(self, store: Store, options: Options) -> Recorded:
+    def recorded(self, store: Store, options: RunOptions) -> Recorded:
         """What it was trained on and with, to be compared with what is here now."""
         return recall.recorded(store, self.run, self.checkpoint.experiment, allowed=options.allow_changes)
 
 
-def interrupted(store: Store, wanted: str) -> Interrupted:
+def find_resumable(store: Store, wanted: str) -> ResumableRun:
     """Look a run up to go on with it. Raises HarnessError for an unknown run, or one without a checkpoint."""
     found = summary.single(store, store.find(wanted))
     checkpoint = recall.checkpoint(store, found)
-    best, chosen = Best(), None
+    best, chosen = BestEpoch(), None
     if checkpoint.score is not None:
         chosen = recall.checkpoint(store, found, "best")
-        best = Best(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
+        best = BestEpoch(chosen.score, chosen.epoch, chosen.training["average"] or chosen.training["generator"])
     planned = int(found.data.params.get("train.epochs", checkpoint.experiment.train.epochs))
-    return Interrupted(found, checkpoint, best, planned, chosen)
+    return ResumableRun(found, checkpoint, best, planned, chosen)
 
 
-def start(training: Training, scoring: Scoring | None, store: Store, options: Options) -> RunLog:
+def start(training: Training, scoring: Scoring | None, store: Store, options: RunOptions) -> RunLog:
     """A new MLflow run for a training that is about to begin."""
     experiment = training.experiment
     return store.start_run(
         project=experiment.project,
         name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
         kind=options.kind,
-        params=experiment.leaves(),
+        params=experiment.flatten(),
         tags={**provenance.tags(training, scoring), **options.tags},
         parent=options.parent,
         note=options.note,
     )
 
 
-def begun(log: RunLog, training: Training, scoring: Scoring | None, display: Display, options: Options) -> Course:
+def begun(
+    log: RunLog, training: Training, scoring: Scoring | None, display: Display, options: RunOptions
+) -> RunSession:
     """The course of a new run."""
     provenance.describe(log, training)
-    save(log, training, Best(), ship=False)  # a run killed in its first epoch can be resumed too
-    outcome = Outcome(log.run_id, log.name, training.experiment, "FINISHED", 0, {})
-    return Course(outcome, training, scoring, Best(), log, display, options)
+    save(log, training, BestEpoch(), ship=False)  # a run killed in its first epoch can be resumed too
+    outcome = RunResult(log.run_id, log.name, training.experiment, "FINISHED", 0, {})
+    return RunSession(outcome, training, scoring, BestEpoch(), log, display, options)
 
 
-def load(training: Training, known: Interrupted, display: Display) -> None:
+def load(training: Training, known: ResumableRun, display: Display) -> None:
     """Put a training where the run's checkpoint left it. Raises HarnessError where the checkpoint does not fit."""
     _use_threads(known.checkpoint.threads, display)
-    with fitting(f"the weights of run {known.name}"):
+    with readable_load_errors(f"the weights of run {known.name}"):
         training.load_state_dict(known.checkpoint.training)
 
 
 def reopened(
     log: RunLog,
-    known: Interrupted,
+    known: ResumableRun,
     recorded: Recorded,
     training: Training,
     scoring: Scoring | None,
     display: Display,
-    options: Options,
-) -> Course:
+    options: RunOptions,
+) -> RunSession:
     """The course of a run that goes on where its checkpoint left it, which `load` has put into the training."""
     checkpoint, experiment = known.checkpoint, training.experiment
     # Who wrote these files may have been killed before they were logged, or have been on another machine.
@@ -180,8 +195,8 @@ def reopened(
         keep(log, "best", known.kept)
     before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
     if experiment != checkpoint.experiment:
-        display.notice(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
-    display.notice(f"resuming {known.name} after epoch {checkpoint.epoch}")
+        display.message(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
+    display.message(f"resuming {known.name} after epoch {checkpoint.epoch}")
 
     def first() -> None:
         """What changes in the run, once it is certain that it changes."""
@@ -200,8 +215,8 @@ def reopened(
     # Where only the end is missing, this is what there is to report.
     grid = pictures.grid(training.sample(GRID))
     metrics, done = dict(known.run.data.metrics), checkpoint.epoch
-    outcome = Outcome(log.run_id, known.name, experiment, "FINISHED", done, metrics, grid=grid, first=done)
-    course = Course(outcome, training, scoring, known.best, log, display, options, first)
+    outcome = RunResult(log.run_id, known.name, experiment, "FINISHED", done, metrics, grid=grid, first=done)
+    course = RunSession(outcome, training, scoring, known.best, log, display, options, first)
     course.catch_up(checkpoint.epoch)
     return course
 
@@ -209,13 +224,13 @@ def reopened(
 # The loop ------------------------------------------------------------------------------------------------------------
 
 
-def _drive(course: Course) -> Outcome:
+def _drive(course: RunSession) -> RunResult:
     """Train to the end, or until a signal, the deadline or a divergence; what was done is saved and logged."""
     training, display, options = course.training, course.display, course.options
     if course.stopped:
         return course.conclude()
-    with shown(display, training, course.outcome.name):
-        with interruptions() as stop, watched(course.log, options.system_metrics):
+    with show_progress(display, training, course.outcome.name):
+        with handle_signals() as stop, system_metrics(course.log, options.system_metrics):
             options.deadline.start_lap()
             late = course.out_of_time() and not course.complete
             if late:
@@ -224,7 +239,7 @@ def _drive(course: Course) -> Outcome:
                 scores = None
                 if course.scoring and course.due(report):
                     with staged(display, "scoring"):
-                        (scores,) = course.scoring.between_epochs([training.experiment], [training.sampler])
+                        (scores,) = course.scoring.between_epochs([training.experiment], [training.generator_ema])
                 if course.after(report, scores):
                     break
                 options.deadline.end_lap()
@@ -237,7 +252,7 @@ def _drive(course: Course) -> Outcome:
 
 
 @contextmanager
-def shown(display: Display, training: Training, name: str) -> Iterator[None]:
+def show_progress(display: Display, training: Training, name: str) -> Iterator[None]:
     display.started(training, name)
     try:
         yield
@@ -246,7 +261,7 @@ def shown(display: Display, training: Training, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def watched(log: RunLog, wanted: bool) -> Iterator[None]:
+def system_metrics(log: RunLog, wanted: bool) -> Iterator[None]:
     with log.watch_system() if wanted else contextlib.nullcontext():
         yield
 
@@ -277,7 +292,7 @@ def _extended(checkpoint: Checkpoint, values: Mapping[str, Any]) -> Experiment:
 
 
 @contextmanager
-def threads_kept() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     """A run that is gone on with may need another number of threads; what comes after it does not."""
     before = torch.get_num_threads()
     try:
@@ -296,7 +311,7 @@ def _use_threads(threads: int, display: Display) -> None:
     if threads <= share:
         torch.set_num_threads(threads)
     else:
-        display.notice(
+        display.message(
             f"the run was started with {threads} threads, this machine has {torch.get_num_threads()}: "
             "it goes on, but not to the same bits"
         )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
-from harness.interrupts import hangups, interruptions
+from harness.interrupts import handle_signals, hangups
 
 PATIENCE = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
 GRACE = 5.0  # seconds that it has to end by itself
@@ -34,7 +34,7 @@ class Child:
         A signal in the meantime raises KeyboardInterrupt.
         """
         deadline = time.monotonic() + patience
-        with interruptions() as stop:
+        with handle_signals() as stop:
             while not _answers(address):
                 if stop.signal:
                     raise KeyboardInterrupt
@@ -46,7 +46,7 @@ class Child:
 
     def serve(self) -> str:
         """Wait for Ctrl-C or SIGTERM, whose name is returned. Raises HarnessError where the server ends by itself."""
-        with interruptions() as stop:
+        with handle_signals() as stop:
             while not stop.signal:
                 if self._process.poll() is not None:
                     raise HarnessError(f"{self._what} ended: {self._last_words()}")
@@ -97,7 +97,7 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
             )
         child = Child(process, log, what)
         try:
-            with hangups(), interruptions():  # whenever a signal comes, it is seen, and the server ended
+            with hangups(), handle_signals():  # whenever a signal comes, it is seen, and the server ended
                 yield child
         finally:
             child.end()

@@ -26,7 +26,7 @@ REGISTERED = "models:/"
 
 
 def serve(
-    store: Store, wanted: str, *, port: int | None, say: Callable[[str], None], notice: Callable[[str], None]
+    store: Store, wanted: str, *, port: int | None, say: Callable[[str], None], message: Callable[[str], None]
 ) -> str:
     """Serve the sampler of a run, or models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
 
@@ -40,7 +40,7 @@ def serve(
             title, model = wanted, store.download_registered(wanted, Path(folder) / "sampler")
         else:
             run = summary.single(store, store.find(wanted))
-            title, model = f"run {run.info.run_name}", _model(store, run, Path(folder), notice)
+            title, model = f"run {run.info.run_name}", _model(store, run, Path(folder), message)
         chosen = port or free_port(PORT)
         address = f"http://127.0.0.1:{chosen}"
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
@@ -71,7 +71,7 @@ def examples(address: str, *, conditional: bool) -> list[str]:
     ]
 
 
-def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) -> Path:
+def _model(store: Store, run: Run, folder: Path, message: Callable[[str], None]) -> Path:
     """The sampler that a run has logged, or one that is made of its checkpoint.
 
     A run that was gone on with may have one from before: unless it is FINISHED again, that is not its best generator.
@@ -82,9 +82,9 @@ def _model(store: Store, run: Run, folder: Path, notice: Callable[[str], None]) 
     from harness.results import load as recall
     from harness.results.export import save_models
 
-    described, generator, epoch, like = recall.generator(store, run, notice=notice)
+    described, generator, epoch, like = recall.generator(store, run, message=message)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
-    notice(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
+    message(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
     made = folder / "made"
     made.mkdir()
     save_models(described, like, generator, made)

@@ -104,8 +104,8 @@ def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Ca
 
 
 def _show(address: str, opened: Page, browse: bool, say: Callable[[str], None]) -> None:
-    for notice in opened.notices:
-        say(notice)
+    for message in opened.notices:
+        say(message)
     say(f"{opened.title}: {address}")
     if browse and _has_screen():
         webbrowser.open(address)

@@ -68,7 +68,7 @@ def resolve(uri: str | None, root: Path) -> str:
     )
 
 
-def connect(uri: str, spools: Path, notice: Callable[[str], None], *, create: bool) -> "MlflowClient":
+def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: bool) -> "MlflowClient":
     """A client of the store at `uri` (from resolve), which is made sure to be there. Imports MLflow (2.4 s).
 
     A missing sqlite database is made if `create` says so. One that was moved is put right (see `relocation`).
@@ -85,9 +85,9 @@ def connect(uri: str, spools: Path, notice: Callable[[str], None], *, create: bo
     _hush()
     if uri.startswith("sqlite:"):
         if create:
-            _prepare_sqlite(uri, notice)
+            _prepare_sqlite(uri, message)
         _check_sqlite(uri, database_of(uri))
-        relocate(database_of(uri), spools, notice)
+        relocate(database_of(uri), spools, message)
     elif uri.startswith("http"):
         _probe_server(uri)
     else:
@@ -201,7 +201,7 @@ def _probe_database(uri: str) -> None:
         raise HarnessError(f"the tracking database {uri} does not answer: {reason(error)}") from error
 
 
-def _prepare_sqlite(uri: str, notice: Callable[[str], None]) -> None:
+def _prepare_sqlite(uri: str, message: Callable[[str], None]) -> None:
     path = database_of(uri)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def _prepare_sqlite(uri: str, notice: Callable[[str], None]) -> None:
         # Processes that start at once on an empty store must not all create it.
         with FileLock(path.with_name(path.name + ".lock")):
             if not path.exists() or path.stat().st_size == 0:
-                notice(f"creating the tracking store {path} (a few seconds, once)")
+                message(f"creating the tracking store {path} (a few seconds, once)")
                 _create_sqlite(path)
     except (OSError, NotImplementedError) as error:
         raise HarnessError(

@@ -45,10 +45,10 @@ def artifacts_of(database: Path) -> Path:
     return database.parent / "artifacts"
 
 
-def relocate(database: Path, spools: Path, notice: Callable[[str], None]) -> None:
+def relocate(database: Path, spools: Path, message: Callable[[str], None]) -> None:
     """Rewrite the artifact locations of a store that was moved or copied since it was last opened, all or none.
 
-    spools: the folder of spools that is used with it. `notice` gets one line where runs are affected.
+    spools: the folder of spools that is used with it. `message` gets one line where runs are affected.
     Raises HarnessError where a process is still writing one of these runs through this folder.
     """
     with contextlib.closing(sqlite3.connect(database, timeout=20, isolation_level=None)) as connection:
@@ -72,7 +72,7 @@ def relocate(database: Path, spools: Path, notice: Callable[[str], None]) -> Non
             ) from error
     if runs:
         folders = ", ".join(sorted({str(move.old_folder) for move in moves}))
-        notice(
+        message(
             f"the tracking store was moved or copied from {folders}: the artifact locations of {runs} runs are "
             f"rewritten to {database.parent}"
         )

@@ -67,17 +67,17 @@ class Store:
         uri: str | None = None,
         *,
         root: Path | None = None,
-        notice: Callable[[str], None] = _silent,
+        message: Callable[[str], None] = _silent,
         create: bool = True,
     ) -> "Store":
         """The store at `uri`, else at MLFLOW_TRACKING_URI, else the sqlite database in `root` (default: ./mlruns).
 
-        `notice` is given one line before something slow. Imports MLflow, which takes seconds. Without `create`, no
+        `message` is given one line before something slow. Imports MLflow, which takes seconds. Without `create`, no
         file or folder is made. Raises HarnessError when the store cannot be used, or is missing and not to be made.
         """
         root = (root or Path("mlruns")).absolute()
         uri = resolve(uri, root)
-        store = cls(uri, connect(uri, root / "spool", notice, create=create), root)
+        store = cls(uri, connect(uri, root / "spool", message, create=create), root)
         try:
             if create:
                 store.spool.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.runs import seeds as replicating
 from harness.runs.seeds import Replicates
-from harness.runs.session import Display, Options
+from harness.runs.session import Display, RunOptions
 from harness.tracking import Store
 from harness.tuning.open_study import code_of
-from harness.tuning.request import Wish
-from harness.tuning.storage import meeting_place, open_storage
+from harness.tuning.request import TuneRequest
+from harness.tuning.storage import lock_dir, open_storage
 from harness.tuning.study_run import best_experiment
 from harness.tuning.trials import Trials, best
 from harness.tuning.tune import Result
@@ -65,14 +65,16 @@ class Confirmed:
         return rows
 
 
-def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish, display: Display) -> Confirmed:
+def confirm(
+    result: Result, seeds: int, budget: Budget, store: Store, request: TuneRequest, display: Display
+) -> Confirmed:
     """Train the best values and the experiment's own under fresh seeds, as replicates below the study's run.
 
     budget: `full` is the experiment's, `tuning` that of the trials. What an earlier command has trained counts.
     Raises HarnessError where no trial has a score yet.
     """
-    storage = open_storage(wish.storage, store.root, store.uri)
-    trials = Trials.find(storage, result.name, meeting_place(wish.storage, store.root))
+    storage = open_storage(request.storage, store.root, store.uri)
+    trials = Trials.find(storage, result.name, lock_dir(request.storage, store.root))
     found = None if trials is None else best(trials.study)
     if trials is None or found is None:
         raise HarnessError(f"study {result.name} has no complete trial to confirm yet")
@@ -85,9 +87,9 @@ def confirm(result: Result, seeds: int, budget: Budget, store: Store, wish: Wish
     replicates: dict[str, Replicates] = {}
     scores: dict[str, list[float]] = {}
     for which, experiment in (("own", own), ("best", best_one)):
-        display.notice(f"confirming: {which} values under {seeds} fresh seeds, {budget} budget")
+        display.message(f"confirming: {which} values under {seeds} fresh seeds, {budget} budget")
         with code_of(trials, store):
-            done = _replicated(which, experiment, seeds, budget, found.number, result, store, wish, display)
+            done = _replicated(which, experiment, seeds, budget, found.number, result, store, request, display)
         replicates[which] = done
         scores[which] = [
             outcome.scores[f"test/{metric}"] for outcome in done.outcomes.values() if f"test/{metric}" in outcome.scores
@@ -132,27 +134,27 @@ def _replicated(
     trial: int,
     result: Result,
     store: Store,
-    wish: Wish,
+    request: TuneRequest,
     display: Display,
 ) -> Replicates:
     """The replicates of one side: those of an earlier command, gone on with where they were stopped; else new ones."""
     first = experiment.train.seed + FRESH
     tags = {
-        **wish.tags,
+        **request.tags,
         "harness.study": result.name,
         "harness.confirm": which,
         "harness.confirm.budget": budget,
         "harness.confirm.seeds": str(seeds),
         **({"harness.confirm.trial": str(trial)} if which == "best" else {}),
     }
-    options = Options(
+    options = RunOptions(
         name=f"{result.name}-{which}-{budget}",
         kind="confirm",
         parent=result.run_id,
         tags=tags,
-        deadline=wish.deadline,
-        system_metrics=wish.system_metrics,
-        allow_changes=wish.allow_changes,
+        deadline=request.deadline,
+        system_metrics=request.system_metrics,
+        allow_changes=request.allow_changes,
     )
     wanted = {key: value for key, value in tags.items() if key.startswith("harness.")}
     known = [run for run in store.children(result.run_id, wanted) if run.data.tags["harness.kind"] == "replicates"]

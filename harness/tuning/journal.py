@@ -29,7 +29,7 @@ _OPERATIONS = frozenset(int(operation) for operation in JournalOperation)
 _STUDY_ID = re.compile(rb'"study_id": ?([0-9]+)')
 
 Record = dict[str, Any]
-Notice = Callable[[str], None]
+Message = Callable[[str], None]
 
 
 class Span(NamedTuple):
@@ -42,11 +42,11 @@ class Span(NamedTuple):
 class JournalFile(BaseJournalBackend):  # type: ignore[misc]
     """Reads and appends records. damaged: what was left out so far."""
 
-    def __init__(self, path: Path, notice: Notice) -> None:
+    def __init__(self, path: Path, message: Message) -> None:
         """notice: is given one line when another process holds the lock for long."""
         self.path = path
         self.damaged: list[Span] = []
-        self._notice = notice
+        self._notice = message
         # The system releases this lock when its process ends, however it ends. Optuna's own lock is a file that
         # outlives a killed process, in a place of its own (optuna.journal.lock), and is not looked at.
         self._lock = FileLock(path.with_name(path.name + ".flock"))
@@ -132,9 +132,9 @@ class Journal(JournalStorage):  # type: ignore[misc]
                     raise
 
 
-def open_journal(path: Path, notice: Notice) -> Journal:
+def open_journal(path: Path, message: Message) -> Journal:
     """The studies in the journal at `path`, which is created where it is missing; damaged lines are mended."""
-    backend = JournalFile(path, notice)
+    backend = JournalFile(path, message)
     storage = Journal(backend)
     if not backend.damaged:
         return storage
@@ -142,24 +142,24 @@ def open_journal(path: Path, notice: Notice) -> Journal:
     what = f"left out {count} damaged line{'s' if count > 1 else ''} of {path}, and kept all others"
     try:
         with backend.locked():
-            backend = JournalFile(path, notice)
+            backend = JournalFile(path, message)
             storage = Journal(backend)
             if backend.damaged:  # no other process was quicker
                 copy = backend.mend()
-                notice(f"{what}; the file as it was: {copy.name}")
-                storage = Journal(JournalFile(path, notice))
+                message(f"{what}; the file as it was: {copy.name}")
+                storage = Journal(JournalFile(path, message))
     except OSError as error:  # the same lines are left out again next time
-        notice(f"{what}; the file cannot be mended: {error.strerror or error}")
+        message(f"{what}; the file cannot be mended: {error.strerror or error}")
     return storage
 
 
 @contextlib.contextmanager
-def waiting_for(lock: BaseFileLock, message: str, notice: Notice) -> Iterator[None]:
-    """Hold a lock. Whoever waits long for it is given the message."""
+def waiting_for(lock: BaseFileLock, text: str, message: Message) -> Iterator[None]:
+    """Hold a lock. Whoever waits long for it is told so with `text`."""
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        notice(message)
+        message(text)
         lock.acquire()
     try:
         yield

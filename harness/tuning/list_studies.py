@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from harness.errors import HarnessError
 from harness.tuning import storage as storages
-from harness.tuning.trials import Trials, best, counts, value_of
+from harness.tuning.trials import Trials, best, is_counted, value_of
 
 
 def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
     rows = []
     for name in [summary.study_name for summary in summaries(storage)]:
         try:
-            trials = Trials.find(storage, name, storages.meeting_place(url, root))
+            trials = Trials.find(storage, name, storages.lock_dir(url, root))
         except HarnessError:
             continue  # somebody else's study
         if trials is not None:
@@ -32,12 +32,12 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
 
 
 def summaries(storage: BaseStorage) -> list[StudySummary]:
-    with storages.asking():
+    with storages.storage_errors():
         return list(optuna.get_all_study_summaries(storage, include_best_trial=False))
 
 
 def _row(trials: Trials) -> dict[str, Any]:
-    every = [trial for trial in trials.all() if counts(trial)]
+    every = [trial for trial in trials.all() if is_counted(trial)]
     found = best(trials.study)
     started = min((trial.datetime_start for trial in every if trial.datetime_start), default=None)
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)

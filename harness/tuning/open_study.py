@@ -13,7 +13,7 @@ from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source
 from harness.experiment.search_space import Search
-from harness.gan import resolved_population
+from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.results import changes
 from harness.results import load as recall
@@ -24,29 +24,29 @@ from harness.tracking import RunLog, Store, notes
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
 from harness.tuning.list_studies import summaries
-from harness.tuning.request import Wish
-from harness.tuning.settings import METRICS, Settings, based, metric_of, resolved_like
-from harness.tuning.study_run import Parent
+from harness.tuning.request import TuneRequest
+from harness.tuning.settings import METRICS, Settings, metric_of, resolved_like, trial_base
+from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials
 
 TRIALS = 20  # where nobody has said how many
-TOGETHER = 20  # trials at most that are trained as one program where that pays
-REDUCTION = 3
+MAX_BATCH_RUNS = 20  # trials at most that are trained as one program where that pays
+REDUCTION_FACTOR = 3
 NEED_ENDS = ("gp", "cmaes")  # samplers that take no notice of pruned trials, and would propose them again
 
 
-def opened(
+def open_or_create_study(
     storage: Any,
     name: str,
     experiment: Experiment | None,
     search: Search | None,
-    wish: Wish,
+    request: TuneRequest,
     store: Store,
     display: Display,
     code: ExitStack,
 ) -> tuple[Trials, Scoring, bool]:
     """The study, its images and judge, and whether it is new. code: what `code_of` stays entered in."""
-    folder = storages.meeting_place(wish.storage, store.root)
+    folder = storages.lock_dir(request.storage, store.root)
     trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
         known = sorted(summary.study_name for summary in summaries(storage))
@@ -56,17 +56,17 @@ def opened(
     if trials is None:
         assert experiment is not None
         assert search is not None
-        settings, scoring = _settled(experiment, search, wish, display)
+        settings, scoring = _resolve_settings(experiment, search, request, display)
         trials = Trials.create(storage, name, settings, folder, identity_of(settings.base, scoring))
         new = trials is not None
         if trials is None:
             trials = Trials.find(storage, name, folder)
             assert trials is not None
     if not new:
-        _check_same(trials, experiment, search, wish, store)
-        _check_labels(trials, wish, store)
+        _check_same(trials, experiment, search, request, store)
+        _check_labels(trials, request, store)
         code.enter_context(code_of(trials, store))
-        scoring = scoring_of(trials, store, display, allowed=wish.allow_changes)
+        scoring = scoring_of(trials, store, display, allowed=request.allow_changes)
     return trials, scoring, new
 
 
@@ -75,10 +75,12 @@ def identity_of(base: Experiment, scoring: Scoring) -> dict[str, str]:
     return {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity, **changes.of_code(base)}
 
 
-def _settled(experiment: Experiment, search: Search, wish: Wish, display: Display) -> tuple[Settings, Scoring]:
+def _resolve_settings(
+    experiment: Experiment, search: Search, request: TuneRequest, display: Display
+) -> tuple[Settings, Scoring]:
     """The settings of a new study, with what `auto` stands for."""
-    metric = metric_of(experiment, wish.metric)
-    base = based(experiment, search)
+    metric = metric_of(experiment, request.metric)
+    base = trial_base(experiment, search)
     training, scoring = train.prepare(base, display)
     scoring = _needed(scoring, base)
     if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
@@ -87,50 +89,50 @@ def _settled(experiment: Experiment, search: Search, wish: Wish, display: Displa
             "search by kid or frechet"
         )
     if base.data.validation != experiment.with_values(search.budget).data.validation:
-        display.notice(
+        display.message(
             f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
             "images are held out for this study"
         )
     base = training.experiment
-    settled = {path: base.leaves()[path] for path in ("train.device", "train.precision")}
-    fuse, planned = wish.fuse, wish.trials or TRIALS
-    if fuse is None:
-        share = -(-planned // wish.workers)  # no process is to claim what the others are waiting for
-        fuse = resolved_population(base, training.images, min(TOGETHER, share), display.notice)
-    sampler, pruner, rung = how(search, wish, base.train.epochs)
+    settled = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
+    batch_runs, planned = request.batch_runs, request.trials or TRIALS
+    if batch_runs is None:
+        share = -(-planned // request.workers)  # no process is to claim what the others are waiting for
+        batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
+    sampler, pruner, min_resource = how(search, request, base.train.epochs)
     settings = Settings(
         experiment.with_values(settled),
         search,
         metric,
-        wish.direction or METRICS[metric],
+        request.direction or METRICS[metric],
         sampler,
         pruner,
-        rung,
-        REDUCTION,
-        fuse,
+        min_resource,
+        REDUCTION_FACTOR,
+        batch_runs,
         planned,
     )
     for path, value in search.own(base).items():
-        if search.plain(path, value) != base.leaves()[path]:
-            display.notice(f"{path} is {base.leaves()[path]}, outside of its search; the first trial takes {value}")
+        if search.plain(path, value) != base.flatten()[path]:
+            display.message(f"{path} is {base.flatten()[path]}, outside of its search; the first trial takes {value}")
     return settings, scoring
 
 
-def how(search: Search, wish: Wish, epochs: int) -> tuple[str, str, int]:
+def how(search: Search, request: TuneRequest, epochs: int) -> tuple[str, str, int]:
     """Sampler, pruner, and the epoch of the first comparison in a new study. epochs: of a trial.
 
     Raises HarnessError where they do not go together.
     """
-    sampler = wish.sampler or "tpe"
-    pruner = wish.pruner or ("none" if sampler in NEED_ENDS else "halving")
+    sampler = request.sampler or "tpe"
+    pruner = request.pruner or ("none" if sampler in NEED_ENDS else "halving")
     if sampler in NEED_ENDS and pruner != "none":
         raise HarnessError(f"--sampler {sampler} learns only from trials that reach their end: leave --pruner out")
     if sampler == "cmaes" and len(search.space) < 2:
         raise HarnessError("--sampler cmaes needs a search of two leaves or more; take tpe or gp for one")
-    return sampler, pruner, wish.rung or search.prune_from or first_rung(epochs)
+    return sampler, pruner, request.min_resource or search.prune_from or first_pruning_epoch(epochs)
 
 
-def first_rung(epochs: int) -> int:
+def first_pruning_epoch(epochs: int) -> int:
     """The epoch at which trials of so many epochs are first compared, where the experiment does not say.
 
     Three quarters: GANs that are to be the best may look the worst for long (docs/tuning.md).
@@ -180,39 +182,41 @@ def _needed(scoring: Scoring | None, base: Experiment) -> Scoring:
     return scoring
 
 
-def _check_same(trials: Trials, experiment: Experiment | None, search: Search | None, wish: Wish, store: Store) -> None:
+def _check_same(
+    trials: Trials, experiment: Experiment | None, search: Search | None, request: TuneRequest, store: Store
+) -> None:
     """Raise HarnessError where the study that exists is another one than what was asked for."""
     known = trials.settings
     given = Settings(
         known.experiment if experiment is None else resolved_like(experiment, known.experiment),
         search or known.search,
-        wish.metric or known.metric,
-        wish.direction or (METRICS[wish.metric] if wish.metric else known.direction),
-        wish.sampler or known.sampler,
-        wish.pruner or known.pruner,
-        wish.rung or known.rung,
-        known.reduction,
-        wish.fuse or known.fuse,
+        request.metric or known.metric,
+        request.direction or (METRICS[request.metric] if request.metric else known.direction),
+        request.sampler or known.sampler,
+        request.pruner or known.pruner,
+        request.min_resource or known.min_resource,
+        known.reduction_factor,
+        request.batch_runs or known.batch_runs,
         known.planned,
     )
     if differences := known.differences(given):
-        resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=wish.storage)
+        resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=request.storage)
         raise HarnessError(
             f"study {trials.name} exists and differs: {'; '.join(differences)}. Search anew with --study NEW, "
             f"or resume the old one as it is: `{resume}`"
         )
 
 
-def _check_labels(trials: Trials, wish: Wish, store: Store) -> None:
+def _check_labels(trials: Trials, request: TuneRequest, store: Store) -> None:
     """Raise HarnessError where the name or the note is not that of the study's run, which keeps what it has."""
-    if trials.parent is None or (wish.name is None and wish.note is None):
+    if trials.parent is None or (request.name is None and request.note is None):
         return
     try:
         run = store.client.get_run(trials.parent)
     except Exception:  # `reopened` says what is wrong with it
         return
     known = {"--name": run.info.run_name, "--note": notes.written(run.data.tags.get(notes.NOTE))}
-    for option, value in {"--name": wish.name, "--note": wish.note}.items():
+    for option, value in {"--name": request.name, "--note": request.note}.items():
         if value is not None and value != known[option]:
             has = f"has {known[option]!r}" if known[option] else "has none"
             raise HarnessError(
@@ -221,7 +225,7 @@ def _check_labels(trials: Trials, wish: Wish, store: Store) -> None:
             )
 
 
-def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new: bool) -> Parent | None:
+def parent_of(trials: Trials, request: TuneRequest, store: Store, display: Display, *, new: bool) -> StudyRun | None:
     """The study's own run, to be written by this process; None where another one is doing so."""
     settings = trials.settings
     if not new:
@@ -230,28 +234,28 @@ def parent_of(trials: Trials, wish: Wish, store: Store, display: Display, *, new
         if trials.parent is None:
             log = store.start_run(
                 project=settings.experiment.project,
-                name=wish.name or trials.name,
+                name=request.name or trials.name,
                 kind="study",
                 params=parents.params(settings),
                 tags={
                     "harness.experiment": settings.experiment.name,
                     "harness.study": trials.name,
-                    "harness.storage": storages.shown(wish.storage, store.root),
+                    "harness.storage": storages.shown(request.storage, store.root),
                     **trials.identity,
-                    **wish.tags,
+                    **request.tags,
                 },
-                note=wish.note,
+                note=request.note,
             )
             log.text(settings.experiment.to_yaml(), "experiment.yaml")
             log.describe(settings.experiment.description)
             provenance.keep_sources(log, settings.base)
             trials.parent = log.run_id
-            return Parent(log, trials, store, display)
+            return StudyRun(log, trials, store, display)
         kept = reopened(trials, store)
     if kept is None:
-        display.notice(f"another process keeps the record of study {trials.name}; this one trains with it")
+        display.message(f"another process keeps the record of study {trials.name}; this one trains with it")
         return None
-    return Parent(kept, trials, store, display)
+    return StudyRun(kept, trials, store, display)
 
 
 def reopened(trials: Trials, store: Store) -> RunLog | None:

@@ -9,14 +9,14 @@ from typing import Any, Literal, Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.runs.session import Display
-from harness.tuning.study_run import Parent
-from harness.tuning.trials import Trials, best, counts, value_of
+from harness.tuning.study_run import StudyRun
+from harness.tuning.trials import Trials, best, is_counted, value_of
 
 State = Literal["complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
-class Tried:
+class TrialSummary:
     """A trial that has ended. score: None where it has none; on_the_way: it is the last one before it was pruned."""
 
     number: int
@@ -40,7 +40,7 @@ class Working:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyProgress:
     """How far a study is.
 
     metric: what trials are compared by. asked: how many trials the study was asked for; total: as many, or as many as
@@ -55,8 +55,8 @@ class Standing:
     pruned: int
     failed: int
     running: int
-    best: Tried | None
-    own: Tried | None
+    best: TrialSummary | None
+    own: TrialSummary | None
     working: tuple[Working, ...] = ()
 
     @property
@@ -67,20 +67,20 @@ class Standing:
 class StudyDisplay(Display, Protocol):
     """What a study tells whoever watches, beside what its runs say."""
 
-    def trial(self, tried: Tried, standing: Standing) -> None: ...
+    def trial(self, tried: TrialSummary, progress: StudyProgress) -> None: ...
 
-    def standing(self, standing: Standing) -> None: ...
+    def study_progress(self, progress: StudyProgress) -> None: ...
 
 
-def standing(trials: Trials, total: int) -> Standing:
+def study_progress(trials: Trials, total: int) -> StudyProgress:
     """How far a study is; total: how many trials it is to have."""
-    every = [trial for trial in trials.all() if counts(trial)]
+    every = [trial for trial in trials.all() if is_counted(trial)]
     states = [trial.state for trial in every]
     found = best(trials.study)
     own = next(
         (t for t in every if t.user_attrs.get("harness.experiment.custom") and t.state == TrialState.COMPLETE), None
     )
-    return Standing(
+    return StudyProgress(
         metric=trials.settings.metric,
         asked=total,
         total=max(total, sum(state.is_finished() for state in states)),
@@ -88,8 +88,8 @@ def standing(trials: Trials, total: int) -> Standing:
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
         running=states.count(TrialState.RUNNING),
-        best=None if found is None else tried(found),
-        own=None if own is None else tried(own),
+        best=None if found is None else summarize_trial(found),
+        own=None if own is None else summarize_trial(own),
         working=_working(trials, every),
     )
 
@@ -105,11 +105,11 @@ def _working(trials: Trials, every: list[FrozenTrial]) -> tuple[Working, ...]:
     return tuple(found)
 
 
-def tried(trial: FrozenTrial) -> Tried:
+def summarize_trial(trial: FrozenTrial) -> TrialSummary:
     """What there is to say of a trial that has ended."""
     states: Mapping[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
     span = trial.duration
-    return Tried(
+    return TrialSummary(
         trial.number,
         states.get(trial.state, "failed"),
         trial.params,
@@ -121,13 +121,13 @@ def tried(trial: FrozenTrial) -> Tried:
     )
 
 
-class Watch:
+class ProgressMonitor:
     """Looks at what has ended, tells the display, and keeps the parent run up to date where that is ours to do."""
 
-    def __init__(self, trials: Trials, total: int, display: StudyDisplay, parent: Parent | None) -> None:
+    def __init__(self, trials: Trials, total: int, display: StudyDisplay, parent: StudyRun | None) -> None:
         self._trials, self._total, self._display, self.parent = trials, total, display, parent
         self._known = {trial.number for trial in trials.all() if trial.state.is_finished()}
-        self._shown: Standing | None = None
+        self._shown: StudyProgress | None = None
         if parent is not None:
             parent.observe()  # what ended after the last command had gone
 
@@ -136,11 +136,11 @@ class Watch:
         if self.parent is not None:
             self.parent.observe()
         fresh = [t for t in self._trials.all() if t.state.is_finished() and t.number not in self._known]
-        now = standing(self._trials, self._total)
+        now = study_progress(self._trials, self._total)
         for trial in fresh:
             self._known.add(trial.number)
-            self._display.trial(tried(trial), now)
+            self._display.trial(summarize_trial(trial), now)
         if now != self._shown:
-            self._display.standing(now)
+            self._display.study_progress(now)
             self._shown = now
         return len(fresh)

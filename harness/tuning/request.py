@@ -17,7 +17,7 @@ _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, 
 
 
 @dataclass(frozen=True)
-class Wish:
+class TuneRequest:
     """What was asked for; None leaves it to the study as it is, or to the default for a new one.
 
     trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
@@ -31,10 +31,10 @@ class Wish:
     storage: str | None = None
     sampler: str | None = None
     pruner: str | None = None
-    rung: int | None = None
+    min_resource: int | None = None
     metric: str | None = None
     direction: Direction | None = None
-    fuse: int | None = None
+    batch_runs: int | None = None
     workers: int = 1
     deadline: Deadline = field(default_factory=Deadline)
     name: str | None = None
@@ -53,21 +53,21 @@ def check_name(study: str) -> None:
         raise HarnessError(f"--study {study}: expected a name without both kinds of quotation marks")
 
 
-def check(wish: Wish, tracking_uri: str, experiment: Experiment | None = None) -> None:
+def check(request: TuneRequest, tracking_uri: str, experiment: Experiment | None = None) -> None:
     """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs.
 
     experiment: what is searched, where that is known before its study is.
     """
-    if wish.study is not None:
-        check_name(wish.study)
-    if wish.storage is not None:
-        storages.check(wish.storage, tracking_uri)
+    if request.study is not None:
+        check_name(request.study)
+    if request.storage is not None:
+        storages.check(request.storage, tracking_uri)
     for what, value, known in (
-        ("--metric", wish.metric, tuple(METRICS)),
-        ("--sampler", wish.sampler, SAMPLERS),
-        ("--pruner", wish.pruner, PRUNERS),
+        ("--metric", request.metric, tuple(METRICS)),
+        ("--sampler", request.sampler, SAMPLERS),
+        ("--pruner", request.pruner, PRUNERS),
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{what} {value}: expected one of {', '.join(known)}")
     if experiment is not None:
-        metric_of(experiment, wish.metric)
+        metric_of(experiment, request.metric)

@@ -36,9 +36,10 @@ class Settings:
     """experiment: in full, as it was given, but with what `auto` stands for settled.
 
     metric: a key of METRICS, on the validation images where images are compared with real ones.
-    rung: the epoch at which trials are first pruned, one in `reduction` going on; then at each multiple of it by that.
-    fuse: how many trials are trained at once as one program. planned: how many trials were asked for at first, which
-    the start and the grid are laid out for.
+    min_resource, reduction_factor: as Optuna's SuccessiveHalvingPruner has them. Trials are first pruned at epoch
+    `min_resource`; one in `reduction_factor` continues.
+    batch_runs: number of trials trained at once as one batched program. planned: number of trials that was first
+    requested; the start and the grid are laid out for it.
     """
 
     experiment: Experiment
@@ -47,15 +48,15 @@ class Settings:
     direction: Direction
     sampler: str
     pruner: str
-    rung: int
-    reduction: int
-    fuse: int
+    min_resource: int
+    reduction_factor: int
+    batch_runs: int
     planned: int
 
     @property
     def base(self) -> Experiment:
         """What every trial starts from: the experiment made cheap, with images and scores to be judged by."""
-        return based(self.experiment, self.search)
+        return trial_base(self.experiment, self.search)
 
     @property
     def seed(self) -> int:
@@ -100,7 +101,7 @@ class Settings:
             raise HarnessError(f"study {study} was made by another version of harness: take a new name") from error
 
 
-def based(experiment: Experiment, search: Search) -> Experiment:
+def trial_base(experiment: Experiment, search: Search) -> Experiment:
     """`Settings.base`; raises HarnessError where the experiment cannot be searched."""
     if experiment.quality.judge is None:
         raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
@@ -122,12 +123,12 @@ def metric_of(experiment: Experiment, wanted: str | None) -> str:
     return wanted or ranking.metric
 
 
-def own_values(settings: Settings) -> dict[str, Value]:
+def baseline_values(settings: Settings) -> dict[str, Value]:
     """What the first trial tries: the experiment's own values, as near as the space has them."""
     return settings.search.own(settings.base)
 
 
 def resolved_like(experiment: Experiment, known: Experiment) -> Experiment:
     """The experiment with what `auto` stood for in a known one."""
-    autos = {path: known.leaves()[path] for path, value in experiment.leaves().items() if value == "auto"}
+    autos = {path: known.flatten()[path] for path, value in experiment.flatten().items() if value == "auto"}
     return experiment.with_values(autos)

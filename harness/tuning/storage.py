@@ -26,7 +26,7 @@ _PROBE = 8  # seconds that a database server has to answer
 
 
 def open_storage(
-    url: str | None, root: Path, tracking_uri: str, notice: Callable[[str], None] = to_stderr
+    url: str | None, root: Path, tracking_uri: str, message: Callable[[str], None] = to_stderr
 ) -> BaseStorage:
     """The storage at `url`, a database; else the journal file in the folder `root`, which is made when missing.
 
@@ -35,7 +35,7 @@ def open_storage(
     """
     quiet()
     if url is None:
-        return _journal(root / JOURNAL, notice)
+        return _journal(root / JOURNAL, message)
     check(url, tracking_uri)
     return _database(url)
 
@@ -63,7 +63,7 @@ def check(url: str, tracking_uri: str) -> None:
 
 
 @contextlib.contextmanager
-def asking(*, files: bool = True) -> Iterator[None]:
+def storage_errors(*, files: bool = True) -> Iterator[None]:
     """What goes wrong in a storage becomes a HarnessError; with `files` what goes wrong with the journal, too."""
     import optuna
     import sqlalchemy
@@ -82,7 +82,7 @@ def asking(*, files: bool = True) -> Iterator[None]:
         raise HarnessError(f"the storage of the study failed: {first}; the same command goes on") from error
 
 
-def meeting_place(url: str | None, root: Path) -> Path:
+def lock_dir(url: str | None, root: Path) -> Path:
     """The folder in which the processes of this host that share a storage find each other."""
     if url is None:
         return root
@@ -105,12 +105,12 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def _journal(path: Path, notice: Callable[[str], None]) -> BaseStorage:
+def _journal(path: Path, message: Callable[[str], None]) -> BaseStorage:
     from harness.tuning.journal import open_journal
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return open_journal(path, notice)
+        return open_journal(path, message)
     except OSError as error:
         raise HarnessError(f"cannot keep studies in {path}: {error.strerror or error}") from error
     except Exception as error:

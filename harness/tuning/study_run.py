@@ -21,7 +21,7 @@ from harness.runs.session import Display, Status
 from harness.tracking import RunLog, Store, notes
 from harness.tuning import plots
 from harness.tuning.settings import Settings
-from harness.tuning.trials import Trials, best, counts, value_of
+from harness.tuning.trials import Trials, best, is_counted, value_of
 
 DRAWN, SCORED = "harness.drawn_trial", "harness.scored_trial"
 SCORES = ("quality/", "validation/")  # what a trial is scored by
@@ -29,7 +29,7 @@ MOST_EPOCHS = 50  # whose pictures a study repeats
 EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
 
 
-class Parent:
+class StudyRun:
     """Keeps the parent run up to date with its trials. One process at a time writes it."""
 
     def __init__(self, log: RunLog, trials: Trials, store: Store, display: Display) -> None:
@@ -76,9 +76,9 @@ class Parent:
     def summarise(self) -> None:
         found = best(self._trials.study)
         all_trials = self._trials.all()
-        counted = sum(counts(trial) and trial.state.is_finished() for trial in all_trials)
+        counted = sum(is_counted(trial) and trial.state.is_finished() for trial in all_trials)
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
-            number = sum(trial.state == state and counts(trial) for trial in all_trials)
+            number = sum(trial.state == state and is_counted(trial) for trial in all_trials)
             self.log.tags({f"harness.trials.{state.name.lower()}": str(number)})
         if found is not None:
             self.log.tags({"harness.best_trial": str(found.number), "harness.best_value": repr(value_of(found))})
@@ -89,7 +89,7 @@ class Parent:
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
             except HarnessError as error:
-                self._display.notice(f"no best.yaml: the best values do not go with the full budget: {error}")
+                self._display.message(f"no best.yaml: the best values do not go with the full budget: {error}")
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
@@ -115,7 +115,7 @@ class Parent:
             numbers[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
         if self._best is not None:
             numbers[f"best/{self._metric}"] = value_of(self._best)
-        numbers["trial/ended"] = sum(trial.number in self._seen and counts(trial) for trial in self._trials.all())
+        numbers["trial/ended"] = sum(trial.number in self._seen and is_counted(trial) for trial in self._trials.all())
         return numbers
 
     def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
@@ -141,7 +141,7 @@ class Parent:
             ):
                 self.log.image("samples", epoch, grids.get(epoch, grids[last]), replace=True)
         except (HarnessError, OSError, KeyError) as error:  # pictures are not worth stopping a search for
-            self._display.notice(f"no pictures of trial {trial.number}: {redact(str(error))[:200]}")
+            self._display.message(f"no pictures of trial {trial.number}: {redact(str(error))[:200]}")
         else:
             self._drawn = str(trial.number)
             self.log.tags({DRAWN: self._drawn})
@@ -162,7 +162,7 @@ class Parent:
                 path = f"samples/epoch-{newest.epoch:04d}.png"
                 picture = notes.picture(run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}")
         except HarnessError as error:
-            self._display.notice(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
+            self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
         said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"
         values = ", ".join(f"{path} {_short(value)}" for path, value in trial.params.items())
         self.log.describe(provenance.description(settings.experiment, said, values, picture=picture))
@@ -182,8 +182,8 @@ def params(settings: Settings) -> dict[str, object]:
     """What is said of a study among the params of its run: everything that was settled when it was created."""
     space = {f"search.{path}": json.dumps(text) for path, text in settings.search.describe()["search"].items()}
     budget = {f"search_budget.{path}": value for path, value in settings.search.budget.items()}
-    names = ("metric", "direction", "sampler", "startup", "pruner", "rung", "reduction", "fuse")
-    return {**settings.experiment.leaves(), **space, **budget, **{f"study.{n}": getattr(settings, n) for n in names}}
+    names = ("metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs")
+    return {**settings.experiment.flatten(), **space, **budget, **{f"study.{n}": getattr(settings, n) for n in names}}
 
 
 def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Experiment:

@@ -16,11 +16,11 @@ MOST = 100  # kinds of trials to remember
 _LABELS = ("name", "project", "description", "train.seed")  # leaves that cost nothing
 
 
-def kind_of(experiment: Experiment, search: Search, *, workers: int = 1, fuse: str | None = None) -> str:
+def kind_of(experiment: Experiment, search: Search, *, workers: int = 1, batch_runs: str | None = None) -> str:
     """What trials that take about as long have in common: a hash of all that is not searched, and of the machine."""
-    leaves = {**experiment.leaves(), **search.budget}
+    leaves = {**experiment.flatten(), **search.budget}
     fixed = {path: value for path, value in leaves.items() if path not in search.space and path not in _LABELS}
-    facts = [fixed, search.describe()["search"], workers, fuse, os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    facts = [fixed, search.describe()["search"], workers, batch_runs, os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -32,8 +32,8 @@ from harness.results.changes import CHANGED
 from harness.tracking.process_tags import gone, this_process
 from harness.tuning.journal import waiting_for
 from harness.tuning.sampler import Sampler, distributions
-from harness.tuning.settings import Settings, own_values
-from harness.tuning.storage import asking
+from harness.tuning.settings import Settings, baseline_values
+from harness.tuning.storage import storage_errors
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
 BEAT = 30.0  # seconds between signs of life, for other hosts to see
@@ -95,7 +95,7 @@ class Trials:
         identity: Mapping[str, str] | None = None,
     ) -> Trials | None:
         """A new study; None where another process was quicker. identity: see `Trials.identity`."""
-        with asking():
+        with storage_errors():
             try:
                 study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
             except optuna.exceptions.DuplicatedStudyError:
@@ -112,7 +112,7 @@ class Trials:
 
         Raises HarnessError for a study that harness has not made.
         """
-        with asking():
+        with storage_errors():
             deadline = time.monotonic() + 3
             while True:
                 try:
@@ -193,10 +193,10 @@ class Trials:
         Those that somebody has begun come first, and without company: what they were drawn from is known already.
         """
         claims: list[Claim] = []
-        with self.deciding(), asking():
+        with self.deciding(), storage_errors():
             if not self.all():
-                self.study.enqueue_trial(own_values(self.settings), user_attrs={"harness.experiment.custom": True})
-            self._sweep()
+                self.study.enqueue_trial(baseline_values(self.settings), user_attrs={"harness.experiment.custom": True})
+            self._reap_stale_trials()
             begun = any(_waits_again(trial) for trial in self.all())
             while len(claims) < at_most and self._room(total):
                 if begun and not any(_waits_again(trial) for trial in self.all()):
@@ -223,23 +223,23 @@ class Trials:
 
     def open(self, total: int) -> bool:
         """Whether fewer than `total` trials have ended."""
-        return sum(counts(trial) for trial in self.all() if trial.state.is_finished()) < total
+        return sum(is_counted(trial) for trial in self.all() if trial.state.is_finished()) < total
 
     def all(self) -> list[FrozenTrial]:
-        with asking():
+        with storage_errors():
             return list(self.study.get_trials(deepcopy=False))
 
     def _room(self, total: int) -> bool:
-        return sum(counts(trial) for trial in self.all() if trial.state != TrialState.WAITING) < total
+        return sum(is_counted(trial) for trial in self.all() if trial.state != TrialState.WAITING) < total
 
     def _surplus(self, trial: FrozenTrial, total: int) -> bool:
         """Whether other hosts have taken the last places at the same moment."""
         if "fixed_params" in trial.system_attrs or "harness.again" in trial.user_attrs:
             return False
-        busy = [other.number for other in self.all() if counts(other) and other.state != TrialState.WAITING]
+        busy = [other.number for other in self.all() if is_counted(other) and other.state != TrialState.WAITING]
         return len([number for number in busy if number < trial.number]) >= total
 
-    def _sweep(self) -> None:
+    def _reap_stale_trials(self) -> None:
         """Trials whose process is gone are waiting again, or have failed where that happened too often."""
         trials = self.all()
         retried = {trial.user_attrs.get("harness.retry_of") for trial in trials}
@@ -288,7 +288,7 @@ class Trials:
         return self._report(claim, run_id, epoch, value, last)
 
     def _report(self, claim: Claim, run_id: str, epoch: int, value: float, last: bool) -> bool:
-        with asking():
+        with storage_errors():
             found = self._storage.get_trial(self._id(claim.number))
             if found.user_attrs.get("harness.run_id") != run_id:
                 claim.trial.set_user_attr("harness.run_id", run_id)
@@ -301,19 +301,19 @@ class Trials:
 
     def complete(self, claim: Claim, run_id: str, value: float, *, diverged: str | None = None) -> None:
         """A trial that has a score, good or bad."""
-        with asking():
+        with storage_errors():
             if diverged:
                 claim.trial.set_user_attr("harness.diverged", diverged)
             self._tell(claim, run_id, TrialState.COMPLETE, value)
 
     def prune(self, claim: Claim, run_id: str) -> None:
         """A trial that was ended on the way."""
-        with asking():
+        with storage_errors():
             self._tell(claim, run_id, TrialState.PRUNED)
 
     def fail(self, claim: Claim, error: str, *, again: bool) -> None:
         """A trial that an exception ended; again: it is tried anew, as another trial, while it has attempts left."""
-        with self.deciding(), asking():
+        with self.deciding(), storage_errors():
             claim.trial.set_user_attr("harness.error", redact(error)[:500])
             if again and claim.attempt < ATTEMPTS:
                 attributes = {"harness.retry_of": claim.number, "harness.attempt": claim.attempt + 1}
@@ -324,7 +324,7 @@ class Trials:
     def release(self, claim: Claim) -> None:
         """A trial that was stopped is waiting again. Where the storage does not answer, it is swept up later."""
         if self._held.pop(claim.number, None):
-            with contextlib.suppress(HarnessError), asking():
+            with contextlib.suppress(HarnessError), storage_errors():
                 self._wait_again(claim.number)
 
     def _tell(self, claim: Claim, run_id: str | None, state: TrialState, value: float | None = None) -> None:
@@ -343,7 +343,7 @@ class Trials:
     # Signs of life -----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
+    def heartbeat(self) -> Iterator[None]:
         """Meanwhile the trials that are held, and the study's run, show other hosts that they are alive."""
         over = threading.Event()
 
@@ -367,7 +367,7 @@ class Trials:
             thread.join(timeout=5)
 
 
-def counts(trial: FrozenTrial) -> bool:
+def is_counted(trial: FrozenTrial) -> bool:
     """Whether it is one of the trials that were asked for: a failed one is not where it is tried again."""
     attributes = trial.user_attrs
     return trial.state != TrialState.FAIL or not (
@@ -402,4 +402,4 @@ def _pruner(settings: Settings) -> BasePruner:
     """Asynchronous successive halving (Li et al. 2020): at each rung the best of those that came so far go on."""
     if settings.pruner == "none":
         return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=settings.rung, reduction_factor=settings.reduction)
+    return SuccessiveHalvingPruner(min_resource=settings.min_resource, reduction_factor=settings.reduction_factor)

@@ -15,19 +15,19 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
 from harness.files import safe_file_name
-from harness.interrupts import interruptions
+from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring
-from harness.runs.session import Display, Quiet, Status, truthful
+from harness.runs.session import Display, NullDisplay, Status, ensure_final_status
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
-from harness.tuning.open_study import TRIALS, opened, parent_of, reopened
-from harness.tuning.progress import Standing, StudyDisplay, Watch, standing, tried
-from harness.tuning.request import Wish
+from harness.tuning.open_study import TRIALS, open_or_create_study, parent_of, reopened
+from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
+from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
-from harness.tuning.study_run import Parent
+from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials, best
-from harness.tuning.worker_pool import by_workers, worker_for
+from harness.tuning.worker_pool import make_worker, run_workers
 
 PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
 
@@ -43,7 +43,7 @@ class Result:
     name: str
     run_id: str
     settings: Settings
-    standing: Standing
+    progress: StudyProgress
     stopped: str | None
     best_file: Path | None
     edges: list[parents.Edge]
@@ -53,71 +53,75 @@ class Result:
 
 
 def tune(
-    experiment: Experiment | None, search: Search | None, wish: Wish, store: Store, display: StudyDisplay
+    experiment: Experiment | None, search: Search | None, request: TuneRequest, store: Store, display: StudyDisplay
 ) -> Result:
-    """Search until the study has `wish.trials` trials. Without an experiment the study must exist already.
+    """Search until the study has `request.trials` trials. Without an experiment the study must exist already.
 
     Raises HarnessError, before anything trains, for a search or a storage that cannot be used, and for a study of that
     name that searches otherwise.
     """
-    storage = storages.open_storage(wish.storage, store.root, store.uri, display.notice)
-    name = wish.study or (experiment.name if experiment else "default")
+    storage = storages.open_storage(request.storage, store.root, store.uri, display.message)
+    name = request.study or (experiment.name if experiment else "default")
     with contextlib.ExitStack() as code:
-        trials, scoring, new = opened(storage, name, experiment, search, wish, store, display, code)
+        trials, scoring, new = open_or_create_study(storage, name, experiment, search, request, store, display, code)
         if search is None:
             settings = trials.settings
-            display.notice(f"a trial: {settings.search.describe_trial(settings.experiment)}")
-        return _search(trials, scoring, wish, store, display, new=new)
+            display.message(f"a trial: {settings.search.describe_trial(settings.experiment)}")
+        return _search(trials, scoring, request, store, display, new=new)
 
 
-def _search(trials: Trials, scoring: Scoring, wish: Wish, store: Store, display: StudyDisplay, *, new: bool) -> Result:
+def _search(
+    trials: Trials, scoring: Scoring, request: TuneRequest, store: Store, display: StudyDisplay, *, new: bool
+) -> Result:
     """Train what is left of a study that was opened."""
-    with storages.asking(files=False), interruptions():
-        total = wish.trials or trials.total or TRIALS
-        wish = replace(wish, trials=total)
-        wish.deadline.reserve("study")
+    with storages.storage_errors(files=False), handle_signals():
+        total = request.trials or trials.total or TRIALS
+        request = replace(request, trials=total)
+        request.deadline.reserve("study")
         if trials.total != total:
             trials.total = total
         trials.name_metric()  # a study of an earlier version has none
-        parent = parent_of(trials, wish, store, display, new=new)
+        parent = parent_of(trials, request, store, display, new=new)
         if not new:
             _greet(trials, total, display)
         trials.keeping = parent is not None
-        with truthful(parent.log) if parent else contextlib.nullcontext(), trials.beating():
-            watch = Watch(trials, total, display, parent)
+        with ensure_final_status(parent.log) if parent else contextlib.nullcontext(), trials.heartbeat():
+            watch = ProgressMonitor(trials, total, display, parent)
             progressed = parent.progressed if parent else (lambda: None)
-            before = standing(trials, total)
-            display.standing(before)
-            if wish.workers > 1:
+            before = study_progress(trials, total)
+            display.study_progress(before)
+            if request.workers > 1:
                 del scoring  # the workers have their own
-                stopped = by_workers(trials, wish, store, watch, total)
+                stopped = run_workers(trials, request, store, watch, total)
             else:
                 look = watch.look
-                stopped = worker_for(trials, wish, store, scoring, display, look, progressed, claimed=look).work()
-            return replace(_concluded(trials, total, wish, store, watch, stopped), before=before.ended)
+                stopped = make_worker(trials, request, store, scoring, display, look, progressed, claimed=look).work()
+            return replace(_concluded(trials, total, request, store, watch, stopped), before=before.ended)
 
 
 def _greet(trials: Trials, total: int, display: Display) -> None:
-    now = standing(trials, total)
+    now = study_progress(trials, total)
     left = max(0, total - now.ended)
     what = f"{left} to go" if left else "nothing is left to train"
     if now.ended > total:
-        display.notice(f"study {trials.name} has {now.ended} trials already, of {total} to be reached: {what}")
+        display.message(f"study {trials.name} has {now.ended} trials already, of {total} to be reached: {what}")
     else:
-        display.notice(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
+        display.message(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
 
 
-def _concluded(trials: Trials, total: int, wish: Wish, store: Store, watch: Watch, stopped: str | None) -> Result:
+def _concluded(
+    trials: Trials, total: int, request: TuneRequest, store: Store, watch: ProgressMonitor, stopped: str | None
+) -> Result:
     watch.look()
     _tidy(store)
-    now = standing(trials, total)
+    now = study_progress(trials, total)
     parent = watch.parent
     if parent is None and stopped is None:
         parent = _inherited(trials, store, watch)
     unshipped = None
     if parent is not None:
         status: Status = "KILLED" if stopped else "FINISHED"
-        with wish.deadline.timed("study"):
+        with request.deadline.timed("study"):
             shipped = parent.close(status)
         if not shipped:
             unshipped = parent.log.lost or "the tracking server did not take everything"
@@ -137,7 +141,7 @@ def _concluded(trials: Trials, total: int, wish: Wish, store: Store, watch: Watc
 
 
 def _seconds_of_a_trial(trials: Trials) -> float | None:
-    spans = [tried(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    spans = [summarize_trial(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
     return statistics.median(spans) if spans else None
 
 
@@ -157,13 +161,13 @@ def _tidy(store: Store) -> None:
     thread.join(timeout=PATIENCE)
 
 
-def _inherited(trials: Trials, store: Store, watch: Watch) -> Parent | None:
+def _inherited(trials: Trials, store: Store, watch: ProgressMonitor) -> StudyRun | None:
     """The record of the study, where who kept it has gone before the end: then it is ours to end."""
     with trials.deciding():
         log = reopened(trials, store)
         if log is None:
             return None
-        parent = Parent(log, trials, store, Quiet())
+        parent = StudyRun(log, trials, store, NullDisplay())
     parent.observe()
     return parent
 

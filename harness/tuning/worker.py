@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UnreachableError, redact
-from harness.gan.population import shape
-from harness.interrupts import Deadline, Stop, interruptions
+from harness.gan.batched import shape
+from harness.interrupts import Deadline, StopRequest, handle_signals
 from harness.quality.scoring import Scoring
 from harness.results.changes import CHANGED
 from harness.runs import train
-from harness.runs.batched import ApartError, Plan, run_together
-from harness.runs.session import Display, Options, Outcome
+from harness.runs.batched import NotBatchableError, RunSpec, run_batched
+from harness.runs.session import Display, RunOptions, RunResult
 from harness.tracking import Store
 from harness.tuning.trials import Claim, Trials, experiment_of
 
@@ -40,7 +40,7 @@ class Worker:
     display: Display
     total: int
     scoring: Scoring
-    fuse: int = 1
+    batch_runs: int = 1
     deadline: Deadline = field(default_factory=Deadline)
     tags: Mapping[str, str] = field(default_factory=dict)
     system_metrics: bool = True
@@ -53,12 +53,12 @@ class Worker:
 
         Raises HarnessError where tracking or storage fail; what was being trained then waits to be gone on with.
         """
-        with interruptions() as stop:
+        with handle_signals() as stop:
             begun = False
             while True:
                 if stopped := self._stopped(stop, begun=begun):
                     return stopped if self.trials.open(self.total) else None
-                claims = self.trials.claim(self.total, self.fuse)
+                claims = self.trials.claim(self.total, self.batch_runs)
                 begun = begun or bool(claims)
                 try:
                     if claims:
@@ -75,7 +75,7 @@ class Worker:
                         return None
                     time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
 
-    def _stopped(self, stop: Stop, *, begun: bool = True) -> str | None:
+    def _stopped(self, stop: StopRequest, *, begun: bool = True) -> str | None:
         """Why no other trial is begun. The first of a command always is, while there is any time: all must advance."""
         late = self.deadline.near("epoch", "stop", "finish") if begun else self.deadline.passed
         return stop.signal or ("max-time" if late else None)
@@ -84,10 +84,10 @@ class Worker:
         plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]
         try:
             if len(plans) == 1:
-                self._alone(*plans[0])
+                self._train_single(*plans[0])
             elif plans:
-                self._together(plans)
-        except ApartError:  # whichever of them cannot be at all is told so alone
+                self._train_batched(plans)
+        except NotBatchableError:  # whichever of them cannot be at all is told so alone
             for claim, _ in plans:
                 self._train([claim])
         except HarnessError:
@@ -97,14 +97,14 @@ class Worker:
                 if self.trials.holds(claim):
                     self._failed(claim, f"{type(error).__name__}: {error}")
 
-    def _together(self, plans: Sequence[tuple[Claim, Plan]]) -> None:
-        def concluded(index: int, outcome: Outcome) -> None:
+    def _train_batched(self, plans: Sequence[tuple[Claim, RunSpec]]) -> None:
+        def concluded(index: int, outcome: RunResult) -> None:
             self._settle(plans[index][0], outcome)
 
         members, splits = [plan for _, plan in plans], self.scoring.splits
-        run_together(members, splits.train, splits.validation, self.scoring, self.store, self.display, concluded)
+        run_batched(members, splits.train, splits.validation, self.scoring, self.store, self.display, concluded)
 
-    def _alone(self, claim: Claim, plan: Plan) -> None:
+    def _train_single(self, claim: Claim, plan: RunSpec) -> None:
         if plan.known:
             outcome = train.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
         else:
@@ -116,7 +116,7 @@ class Worker:
             outcome = train.carry_out(training, scoring, self.store, plan.options, self.display)
         self._settle(claim, outcome)
 
-    def _plan(self, claim: Claim) -> Plan | None:
+    def _plan(self, claim: Claim) -> RunSpec | None:
         """What to train; None where the trial is told already: its values cannot be, or its run had just ended."""
         number = claim.number
         try:
@@ -132,7 +132,7 @@ class Worker:
 
         changed = self.trials.changed  # which the user has allowed
         marked = {CHANGED: changed} if changed else {}
-        options = Options(
+        options = RunOptions(
             name=f"{self.trials.name}-{number}",
             kind="trial",
             parent=self.parent,
@@ -146,13 +146,13 @@ class Worker:
         )
         run = self._begun(claim)
         if run is None:
-            return Plan(experiment, options)
+            return RunSpec(experiment, options)
         if self._settled(claim, run):
             return None
         options = replace(options, pruned_at=claim.pruned)
         try:
-            known = train.interrupted(self.store, run.info.run_id)
-            return Plan(experiment, options, replace(known, claimed=True))
+            known = train.find_resumable(self.store, run.info.run_id)
+            return RunSpec(experiment, options, replace(known, claimed=True))
         except UnreachableError:
             raise
         except HarnessError as error:
@@ -160,9 +160,9 @@ class Worker:
                 self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
                 self._settle_pruned(claim, run.info.run_id)
                 return None
-            self.display.notice(f"trial {number} is trained anew: {error}")
+            self.display.message(f"trial {number} is trained anew: {error}")
             self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
-            return Plan(experiment, options)
+            return RunSpec(experiment, options)
 
     def _begun(self, claim: Claim) -> Run | None:
         """The run of a trial that somebody has begun before us."""
@@ -189,7 +189,7 @@ class Worker:
         self.trials.prune(claim, run_id)
         self.ended()
 
-    def _settle(self, claim: Claim, outcome: Outcome) -> None:
+    def _settle(self, claim: Claim, outcome: RunResult) -> None:
         if outcome.stopped == "pruned":
             self.trials.prune(claim, outcome.run_id)
         elif outcome.stopped:
@@ -201,7 +201,7 @@ class Worker:
         self.ended()
 
     def _failed(self, claim: Claim, error: str, *, again: bool = True) -> None:
-        self.display.notice(redact(f"trial {claim.number} failed: {error}")[:300])
+        self.display.message(redact(f"trial {claim.number} failed: {error}")[:300])
         self.trials.fail(claim, error, again=again)
         self.ended()
 

@@ -17,23 +17,23 @@ from pathlib import Path
 from harness import console
 from harness.errors import HarnessError
 from harness.experiment import trust
-from harness.interrupts import interruptions, on_hangup, terminate
+from harness.interrupts import handle_signals, on_hangup, terminate
 from harness.quality.scoring import Scoring
-from harness.runs.session import Display, Quiet
+from harness.runs.session import Display, NullDisplay
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning.open_study import code_of, scoring_of
-from harness.tuning.progress import Watch
-from harness.tuning.request import Wish
+from harness.tuning.progress import ProgressMonitor
+from harness.tuning.request import TuneRequest
 from harness.tuning.trials import Trials
 from harness.tuning.worker import PAUSE, Worker
 
 DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended
 
 
-def worker_for(
+def make_worker(
     trials: Trials,
-    wish: Wish,
+    request: TuneRequest,
     store: Store,
     scoring: Scoring,
     display: Display,
@@ -46,25 +46,25 @@ def worker_for(
     ended: called whenever a trial has ended; progressed: when one was trained an epoch; claimed: when some were taken.
     """
     assert trials.parent is not None
-    assert wish.trials is not None
+    assert request.trials is not None
     return Worker(
         trials,
         store,
         trials.parent,
         display,
-        total=wish.trials,
+        total=request.trials,
         scoring=scoring,
-        fuse=trials.settings.fuse,
-        deadline=wish.deadline,
-        tags=wish.tags,
-        system_metrics=wish.system_metrics,
+        batch_runs=trials.settings.batch_runs,
+        deadline=request.deadline,
+        tags=request.tags,
+        system_metrics=request.system_metrics,
         ended=ended,
         progressed=progressed,
         claimed=claimed,
     )
 
 
-def by_workers(trials: Trials, wish: Wish, store: Store, watch: Watch, total: int) -> str | None:
+def run_workers(trials: Trials, request: TuneRequest, store: Store, watch: ProgressMonitor, total: int) -> str | None:
     """Have several processes train; returns what stopped them. One that dies is replaced, and its trial gone on with.
 
     A process that we start has a group of its own: Ctrl-C reaches it through us, once.
@@ -73,11 +73,11 @@ def by_workers(trials: Trials, wish: Wish, store: Store, watch: Watch, total: in
         return None
     workers: dict[int, SpawnProcess] = {}
     deaths, told = 0, 0
-    with interruptions() as stop, _together(workers):
+    with handle_signals() as stop, _together(workers):
         while True:
-            for index in range(wish.workers):
+            for index in range(request.workers):
                 if index not in workers:
-                    workers[index] = _spawned(index, trials, wish, store)
+                    workers[index] = _spawned(index, trials, request, store)
             alive = [worker.sentinel for worker in workers.values() if worker.is_alive()]
             multiprocessing.connection.wait(alive, timeout=PAUSE)
             if watch.look():
@@ -93,12 +93,12 @@ def by_workers(trials: Trials, wish: Wish, store: Store, watch: Watch, total: in
                     continue
                 del workers[index]
                 deaths += 1
-                if deaths >= DEATHS + wish.workers:
+                if deaths >= DEATHS + request.workers:
                     raise HarnessError(
                         f"{deaths} workers in a row have ended without a result (exit code {worker.exitcode}); "
                         "what they were training waits to be gone on with. Try --workers 1 to see why"
                     )
-            if len(workers) == wish.workers and not any(worker.is_alive() for worker in workers.values()):
+            if len(workers) == request.workers and not any(worker.is_alive() for worker in workers.values()):
                 watch.look()
                 return (stop.signal or "max-time") if trials.open(total) else None
 
@@ -128,24 +128,24 @@ class _Place:
     uri: str
     root: Path
     study: str
-    wish: Wish
+    request: TuneRequest
     first: bool
     policy: trust.Policy
     log: tuple[Path, str] | None
 
 
-def _spawned(index: int, trials: Trials, wish: Wish, store: Store) -> SpawnProcess:
+def _spawned(index: int, trials: Trials, request: TuneRequest, store: Store) -> SpawnProcess:
     log = console.current_log()
     place = _Place(
         store.uri,
         store.root,
         trials.name,
-        wish,
+        request,
         index == 0,
         trust.policy(),
         None if log is None else (log.path, log.title),
     )
-    with _environment(_share(index, wish.workers)):  # threads are counted when torch is imported
+    with _environment(_share(index, request.workers)):  # threads are counted when torch is imported
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(place,), daemon=False)
         process.start()
     return process
@@ -193,17 +193,17 @@ def _work(place: _Place) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     # From the first moment, SIGTERM means: save, and end.
-    with interruptions(), console.continue_in(log), on_hangup(console.leave_terminal):
+    with handle_signals(), console.continue_in(log), on_hangup(console.leave_terminal):
         threading.Thread(target=end_with_it, name="above", daemon=True).start()
         try:
             trust.use(place.policy)
             store = Store.open(place.uri, root=place.root, create=False)
-            storage = storages.open_storage(place.wish.storage, store.root, store.uri)
-            trials = Trials.find(storage, place.study, storages.meeting_place(place.wish.storage, store.root))
+            storage = storages.open_storage(place.request.storage, store.root, store.uri)
+            trials = Trials.find(storage, place.study, storages.lock_dir(place.request.storage, store.root))
             assert trials is not None
-            wish = place.wish if place.first else replace(place.wish, system_metrics=False)
-            with storages.asking(files=False), trials.beating(), code_of(trials, store):
-                worker_for(trials, wish, store, scoring_of(trials, store, Quiet()), Quiet()).work()
+            request = place.request if place.first else replace(place.request, system_metrics=False)
+            with storages.storage_errors(files=False), trials.heartbeat(), code_of(trials, store):
+                make_worker(trials, request, store, scoring_of(trials, store, NullDisplay()), NullDisplay()).work()
         except HarnessError as error:
             print(f"harness: {error}", file=sys.stderr)
             sys.exit(2)

@@ -123,14 +123,14 @@ def test_a_run_is_repeated_from_its_experiment_and_resumed(harness_command: Harn
 
 
 def test_seeds_are_one_run_with_runs_below(harness_command: Harness) -> None:
-    parent = harness.run("tiny.yaml", seeds=2, together=1, set=SCORED, **QUIET)
+    parent = harness.run("tiny.yaml", seeds=2, batch_runs=1, set=SCORED, **QUIET)
     assert parent.kind == "replicates"
     assert [seed.params["train.seed"] for seed in parent.seeds] == ["0", "1"]
     mean = sum(seed.scores["test/kid"] for seed in parent.seeds) / 2
     assert parent.scores["test/kid"] == pytest.approx(mean)
     assert parent.samples(5).images.shape == (5, 28, 28)
-    with pytest.raises(HarnessError, match="--together is 3; expected 1 to 2"):
-        harness.run("tiny.yaml", seeds=2, together=3, **QUIET)
+    with pytest.raises(HarnessError, match="--batch-runs is 3; expected 1 to 2"):
+        harness.run("tiny.yaml", seeds=2, batch_runs=3, **QUIET)
 
 
 def test_bad_input_raises_and_leaves_no_run(harness_command: Harness) -> None:
@@ -153,7 +153,7 @@ def test_a_thread_can_train(harness_command: Harness) -> None:
 
 
 def test_a_study_is_searched_read_back_and_confirmed(harness_command: Harness, small_file: Path) -> None:
-    study = harness.tune(small_file, trials=3, fuse=1, pruner="none", **QUIET)
+    study = harness.tune(small_file, trials=3, batch_runs=1, pruner="none", **QUIET)
     assert (study.name, study.metric, study.run.kind) == ("small", "kid", "study")
     trials = study.trials()
     assert list(trials.index) == [0, 1, 2]
@@ -162,7 +162,7 @@ def test_a_study_is_searched_read_back_and_confirmed(harness_command: Harness, s
     assert best.score == trials["kid"].min() == study.optuna.best_value
     assert study.best_params == study.optuna.best_params
     assert study.best_run.scores["validation/kid"] == best.score
-    assert study.best_experiment.leaves()["optimizer.lr"] == best.values["optimizer.lr"]
+    assert study.best_experiment.flatten()["optimizer.lr"] == best.values["optimizer.lr"]
     page = study._repr_html_()
     assert page.index(f"{best.score:.4f}") < page.index(f"{trials['kid'].max():.4f}")
     longer = harness.load_study("small").resume(trials=4, progress=False)

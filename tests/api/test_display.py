@@ -17,7 +17,7 @@ from harness.api.display import StudyTerminal, Terminal, fitting, fold
 from harness.api.remaining import Remaining
 from harness.experiment import Experiment
 from harness.runs.session import EpochReport
-from harness.tuning.progress import Standing, Tried, Working
+from harness.tuning.progress import StudyProgress, TrialSummary, Working
 
 SCORED = {"data.validation": 100, "track.score_every": 1}
 VALUES = {
@@ -131,8 +131,8 @@ def test_without_a_terminal_each_epoch_is_a_line(tiny: Experiment) -> None:
 
 def test_a_line_is_wrapped_at_words_and_a_command_is_not(tiny: Experiment) -> None:
     display = Terminal(console(80))
-    display.notice("scoring epoch 3 on the test split (10,000 samples, judge mnist-first 4d8f73f9abd6) now")
-    display.notice(f"continue with `harness run --resume 4d8f73f9 --tracking-uri {'x' * 60}`")
+    display.message("scoring epoch 3 on the test split (10,000 samples, judge mnist-first 4d8f73f9abd6) now")
+    display.message(f"continue with `harness run --resume 4d8f73f9 --tracking-uri {'x' * 60}`")
     first, second, command = written(display)
     assert first.endswith("judge mnist-first")
     assert second.startswith("4d8f73f9abd6")
@@ -141,17 +141,17 @@ def test_a_line_is_wrapped_at_words_and_a_command_is_not(tiny: Experiment) -> No
 
 def test_work_that_begins_has_a_spinner_in_a_terminal() -> None:
     display = Terminal(console(80))
-    display.notice("loading PyTorch ...")
+    display.message("loading PyTorch ...")
     assert display._spinner is not None
-    display.notice("preparing scores ...")
-    display.notice("ready")
+    display.message("preparing scores ...")
+    display.message("ready")
     assert display._spinner is None
     assert written(display)[-1].endswith("ready")
-    display.notice("timing ...")
+    display.message("timing ...")
     display.close()
     assert display._spinner is None
     plain = Terminal(console(None))
-    plain.notice("loading PyTorch ...")
+    plain.message("loading PyTorch ...")
     assert plain._spinner is None
     assert written(plain) == ["loading PyTorch ..."]
 
@@ -234,18 +234,18 @@ def test_no_line_ever_says_that_nothing_is_left(tiny: Experiment, monkeypatch: p
 # A study ---------------------------------------------------------------------------------------------------------
 
 
-def tried(number: int, score: float | None = 0.0123, state: Any = "complete") -> Tried:
-    return Tried(number, state, VALUES, score, state == "pruned", 40.0, None, None)
+def tried(number: int, score: float | None = 0.0123, state: Any = "complete") -> TrialSummary:
+    return TrialSummary(number, state, VALUES, score, state == "pruned", 40.0, None, None)
 
 
-def standing(ended: int, *, running: int = 1, best: Tried | None = None, **more: Any) -> Standing:
-    return Standing("kid", 20, 20, ended, 0, 0, running, best, None, **more)
+def study_progress(ended: int, *, running: int = 1, best: TrialSummary | None = None, **more: Any) -> StudyProgress:
+    return StudyProgress("kid", 20, 20, ended, 0, 0, running, best, None, **more)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_study_shows_its_trial_and_its_best_values_on_lines_of_their_own(tiny: Experiment, width: int) -> None:
     display = StudyTerminal(console(width))
-    display.standing(standing(0, running=0))
+    display.study_progress(study_progress(0, running=0))
     training = training_of(tiny.with_values(SCORED))
     training.images = Images()
     display.started(training, "small-3-3")
@@ -261,8 +261,8 @@ def test_a_study_shows_its_trial_and_its_best_values_on_lines_of_their_own(tiny:
     assert running == "trial 3  epoch 2/3  KID 0.0450  2,843 images/s"
     display.ended()
     best = tried(0)
-    display.trial(best, standing(1, best=best))
-    display.standing(standing(1, best=best))
+    display.trial(best, study_progress(1, best=best))
+    display.study_progress(study_progress(1, best=best))
     head, *below = drawn(display)
     assert re.match(r"trials [━╸╺ ]{10,20} 1/20 ended", head), "the best values do not squeeze the bar"
     assert all(len(line) < width for line in [head, *below])
@@ -281,9 +281,9 @@ def test_a_study_shows_its_trial_and_its_best_values_on_lines_of_their_own(tiny:
 def test_trials_of_other_processes_are_shown_by_their_last_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     display = StudyTerminal(console(80))
-    display.standing(standing(0, running=0))
+    display.study_progress(study_progress(0, running=0))
     clock.now += 30
-    display.standing(standing(0, running=2, working=(Working(0, 1, 3, 0.5), Working(1, 0, 3, None))))
+    display.study_progress(study_progress(0, running=2, working=(Working(0, 1, 3, 0.5), Working(1, 0, 3, None))))
     head, working = drawn(display)
     assert "2 running" in head
     assert "29 min 30 s left" in head, "a third of a trial took 30 s"
@@ -293,10 +293,10 @@ def test_trials_of_other_processes_are_shown_by_their_last_scores(monkeypatch: p
 
 def test_without_a_terminal_the_best_values_are_not_repeated() -> None:
     display = StudyTerminal(console(None))
-    display.standing(standing(0, running=0))
+    display.study_progress(study_progress(0, running=0))
     best = tried(0)
-    display.trial(best, standing(1, best=best))
-    display.trial(tried(1, 0.5), standing(2, best=best))
+    display.trial(best, study_progress(1, best=best))
+    display.trial(tried(1, 0.5), study_progress(2, best=best))
     first, summary, second, again = written(display)
     assert "optimizer.lr 0.00793" in first
     assert first.endswith("best so far")

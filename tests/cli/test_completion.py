@@ -133,7 +133,7 @@ def test_the_store_of_the_command_line_is_read(ids: dict[str, str], workplace: P
 def test_dotted_paths(program: Path) -> None:
     from harness import experiment as experiments
 
-    leaves = experiments.load("default").leaves()
+    leaves = experiments.load("default").flatten()
     assert suggested("run", "--set", "") == [f"{leaf}=" for leaf in leaves]
     assert suggested("run", "--set", "generator.wid") == ["generator.width="]
     assert suggested("run", "notebook", "--set", "generator.wid") == ["generator.widths="], "of that experiment"

@@ -109,7 +109,7 @@ def test_the_lines_of_runs(
         stopped = harness("run", "tiny.yaml", "--name", "short", "--max-time", "1h", *QUIET, *there)
         assert stopped.code == 3, stopped.err
         assert "STOPPED  short  1 of 3 epochs\n" in stopped.out
-        seeds = ("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--max-time", "1h", *QUIET, *there)
+        seeds = ("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--max-time", "1h", *QUIET, *there)
         replicates = harness(*seeds) if there else None
     lines = printed(stopped)
     assert set(lines) == {"sample", "look", "continue"}, stopped.out
@@ -158,11 +158,11 @@ def tune_and_paste(
     harness: Harness, paste: Paste, opened: list[str], there: tuple[str, ...], storage: tuple[str, ...] = ()
 ) -> None:
     study = "-it's a study"
-    tune = ("tune", "small.yaml", f"--study={study}", "--fuse", "1", "--pruner", "none", *QUIET, *there, *storage)
+    tune = ("tune", "small.yaml", f"--study={study}", "--batch-runs", "1", "--pruner", "none", *QUIET, *there, *storage)
     with pytest.MonkeyPatch.context() as patch:
         give_time_for_one_epoch(patch)
         patch.setattr("harness.tuning.worker.Worker._stopped", lambda *_, begun=True: "max-time" if begun else None)
-        stopped = harness(*tune, "--trials", "2", "--timeout", "1h")
+        stopped = harness(*tune, "--trials", "2", "--max-time", "1h")
     assert stopped.code == 3, stopped.err
     assert "why      stopped as requested by the time limit: 2 trials are left" in stopped.out
     finished = paste(printed(stopped)["continue"])

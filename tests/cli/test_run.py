@@ -206,18 +206,18 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An epoch is saved before it is drawn, for which a judge may have to look at all training images first."""
-    from harness.runs.session import Course
+    from harness.runs.session import RunSession
 
-    draw = Course._draw
+    draw = RunSession._draw
 
-    def killed(self: Course, epoch: int) -> None:
+    def killed(self: RunSession, epoch: int) -> None:
         if epoch == 2:
             raise KeyboardInterrupt
         draw(self, epoch)
 
-    monkeypatch.setattr(Course, "_draw", killed)
+    monkeypatch.setattr(RunSession, "_draw", killed)
     assert harness("run", "tiny.yaml", "--name", "undrawn").code == 130
-    monkeypatch.setattr(Course, "_draw", draw)
+    monkeypatch.setattr(RunSession, "_draw", draw)
     said = harness("run", "--resume", "undrawn")
     assert "resuming undrawn after epoch 2" in said.out
     run = only_run()
@@ -227,12 +227,12 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
 
 def test_a_run_that_goes_on_leaves_the_threads_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.runs import train
-    from harness.runs.session import Quiet
+    from harness.runs.session import NullDisplay
 
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", f"{before + 1},2")  # of threads within threads only the first are ours
-    with train.threads_kept():
-        train._use_threads(before + 1, Quiet())
+    with train.restore_threads():
+        train._use_threads(before + 1, NullDisplay())
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 
@@ -284,7 +284,7 @@ def test_max_time_ends_at_an_epoch_and_can_be_resumed(
     assert len(client().get_metric_history(only_run().info.run_id, "loss/generator")) == done + 2
 
 
-@pytest.mark.parametrize("seeds", [(), ("--seeds", "2", "--together", "2")])
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "2", "--batch-runs", "2")])
 def test_a_time_limit_that_the_start_has_used_up_leaves_a_run_to_resume(
     harness: Harness, seeds: tuple[str, ...]
 ) -> None:

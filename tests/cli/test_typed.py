@@ -185,7 +185,7 @@ def test_a_folder_of_forty_images_trains_is_scored_and_searched(harness: Harness
     assert found.code == 0, found.err
     assert found.out.splitlines()[0] == "a trial: all 20 training images (experiment default), 1 epoch (command line)"
     assert "1 of 1 trials (1 complete" in found.out
-    assert harness("run", *quick, "--seeds", "2", "--together", "1").code == 0
+    assert harness("run", *quick, "--seeds", "2", "--batch-runs", "1").code == 0
 
 
 def test_what_nobody_chose_is_fitted_and_the_plan_is_all_that_a_dry_run_prints(
@@ -238,7 +238,7 @@ def test_values_are_fitted_to_the_images_that_there_are(
     plan, fit = small_data.load("default", overrides)
     expected = {path: value for path, value in values.items() if value is not None or path not in FORTY}
     assert fit.values == expected
-    assert plan.leaves().items() >= expected.items()
+    assert plan.flatten().items() >= expected.items()
     again = tmp_path / "again.yaml"
     again.write_text(plan.to_yaml())
     assert small_data.load(again) == (plan, small_data.Fit({}, fit.images)), "what is stored fits"
@@ -268,7 +268,7 @@ def test_what_was_chosen_is_refused_with_all_values_that_work(
     advised = dict(map(experiments.parse_override, advice))
     assert {path: advised[path] for path in FORTY} == FORTY
     plan, fit = small_data.load("default", [*overrides, *advice])
-    assert (fit.line, plan.leaves().items() >= FORTY.items()) == (None, True), "the advice is not refused in its turn"
+    assert (fit.line, plan.flatten().items() >= FORTY.items()) == (None, True), "the advice is not refused in its turn"
 
 
 def test_too_few_images_are_refused_once(tmp_path: Path) -> None:

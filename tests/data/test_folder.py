@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(path: Path, said: list[str] | None = None, **options: object) -> data.Splits:
-    return data.load("folder", path=str(path), size=8, notice=[].append if said is None else said.append, **options)
+    return data.load("folder", path=str(path), size=8, message=[].append if said is None else said.append, **options)
 
 
 def values(images: data.Images) -> list[int]:

@@ -131,7 +131,7 @@ def test_it_is_downloaded_once_and_read_as_it_is(
     truth = publish(host, name, monkeypatch)
     assert str(data.source(name).missing()).startswith(f"{name} is not in {cache} yet")
     said: list[str] = []
-    splits = data.load(name, notice=said.append)
+    splits = data.load(name, message=said.append)
     assert data.source(name).missing() is None
     assert said[-1] == f"unpacking {name}"
     for images, split in ((splits.train, "train"), (splits.test, "test")):
@@ -145,7 +145,7 @@ def test_it_is_downloaded_once_and_read_as_it_is(
         assert images.labels.tolist() == labels.tolist()
         assert images.classes > images.labels.max()
     asked = len(host.asked)
-    assert data.load(name, notice=said.append).test.fingerprint == splits.test.fingerprint
+    assert data.load(name, message=said.append).test.fingerprint == splits.test.fingerprint
     assert len(host.asked) == asked == len(set(host.asked))
     assert not list(cache.rglob("*.part"))
 

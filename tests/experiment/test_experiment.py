@@ -13,7 +13,7 @@ from harness.experiment import Experiment, Section
 
 
 def test_the_notebook_is_the_baseline_to_the_letter() -> None:
-    leaves = experiments.load("notebook").leaves()
+    leaves = experiments.load("notebook").flatten()
     assert leaves["generator.latent"] == 100
     assert leaves["generator.widths"] == [256, 512, 1024]
     assert leaves["discriminator.widths"] == [1024, 512, 256]
@@ -46,7 +46,7 @@ def test_every_leaf_has_a_meaning() -> None:
     fields = [(model.__name__, *item) for model in Section.__subclasses__() for item in model.model_fields.items()]
     bare = {(model, name) for model, name, field in fields if not field.description}
     assert bare == {
-        ("Experiment", path.partition(".")[0]) for path in experiments.load("notebook").leaves() if "." in path
+        ("Experiment", path.partition(".")[0]) for path in experiments.load("notebook").flatten() if "." in path
     }
     assert all(model.__doc__ for model in Section.__subclasses__())
 
@@ -78,7 +78,7 @@ def test_schema_describes_every_section() -> None:
     assert schema["$defs"]["Optimizer"]["additionalProperties"] is False
     for name in ("generator", "discriminator"):
         kinds = [kind["$ref"].rpartition("/")[2] for kind in schema["properties"][name]["anyOf"]]
-        assert [kind.removesuffix(name.title()) for kind in kinds] == ["MLP", "Conv", "Residual", "Own"]
+        assert [kind.removesuffix(name.title()) for kind in kinds] == ["MLP", "Conv", "Residual", "Custom"]
         assert schema["$defs"][kinds[-1]]["additionalProperties"] is True
 
 
@@ -257,7 +257,7 @@ def test_a_bad_file_is_refused_with_its_place(text: str, said: str) -> None:
     ],
 )
 def test_a_value_is_read_by_the_type_of_its_leaf(override: str, value: object) -> None:
-    leaf = experiments.load("notebook", [override]).leaves()[override.partition("=")[0]]
+    leaf = experiments.load("notebook", [override]).flatten()[override.partition("=")[0]]
     assert (leaf, type(leaf)) == (value, type(value))
 
 
@@ -281,23 +281,23 @@ def test_a_value_is_read_by_the_type_of_its_leaf(override: str, value: object) -
 )
 def test_options_of_ones_own_network_are_yaml_1_2(text: str, value: object) -> None:
     own = experiments.load("notebook", ["generator.kind=networks:G", f"generator.option={text}"])
-    found = own.leaves()["generator.option"]
+    found = own.flatten()["generator.option"]
     assert (found, type(found)) == (value, type(value))
     if "#" not in text:
         file = experiments.from_yaml(f"name: x\ngenerator: {{kind: 'networks:G', option: {text}}}")
-        assert file.leaves()["generator.option"] == value
+        assert file.flatten()["generator.option"] == value
 
 
 @pytest.mark.parametrize("leaf", ["train.epochs", "data.subset"])
 def test_a_leaf_that_is_given_two_values_is_refused(leaf: str) -> None:
     with pytest.raises(HarnessError, match=f"{leaf} is given twice, as 500 and as 400: give it once"):
         experiments.load("notebook", [f"{leaf}=500", f"{leaf}=400"])
-    assert experiments.load("notebook", [f"{leaf}=500", f"{leaf}=500"]).leaves()[leaf] == 500
+    assert experiments.load("notebook", [f"{leaf}=500", f"{leaf}=500"]).flatten()[leaf] == 500
 
 
 def test_text_in_a_file_is_taken_as_it_stands() -> None:
     text = "name: 2024\nproject: yes\ndescription: 1e5\nquality: {judge: null, judge_weights: 08}\ntrain: {epochs: 010}"
-    leaves = experiments.from_yaml(text).leaves()
+    leaves = experiments.from_yaml(text).flatten()
     assert [leaves[leaf] for leaf in ("name", "project", "description")] == ["2024", "yes", "1e5"]
     assert [leaves[leaf] for leaf in ("quality.judge", "quality.judge_weights", "train.epochs")] == [None, "08", 10]
 
@@ -355,14 +355,14 @@ def test_every_text_survives_the_yaml_of_its_experiment(text: str) -> None:
     earlier = yaml.safe_dump(
         plan.model_dump(mode="json"), sort_keys=False, width=120
     )  # YAML 1.1, as was written before
-    assert experiments.from_yaml(earlier).leaves() | {"generator.option": 0, "generator.several": 0} == (
-        plan.leaves() | {"generator.option": 0, "generator.several": 0}
+    assert experiments.from_yaml(earlier).flatten() | {"generator.option": 0, "generator.several": 0} == (
+        plan.flatten() | {"generator.option": 0, "generator.several": 0}
     )
 
 
 def test_switches_still_take_booleans() -> None:
     experiment = experiments.load("notebook", ["generator.kind=conv", "generator.batch_norm=on", "conditional=yes"])
-    assert experiment.leaves()["generator.batch_norm"] is True
+    assert experiment.flatten()["generator.batch_norm"] is True
     assert experiment.conditional
 
 

@@ -10,7 +10,7 @@ from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import search_space
 from harness.experiment.dimensions import Choices, Dimension, Range
-from harness.gan.population import shape
+from harness.gan.batched import shape
 
 
 def load(path: Path, *overrides: str) -> search_space.Search:
@@ -42,7 +42,7 @@ def load(path: Path, *overrides: str) -> search_space.Search:
         (["search_budget.train.epoch=2"], "unknown key train.epoch; did you mean train.epochs"),
         (["search_budget.train.epochs=0"], "train.epochs is 0"),
         (["search_budget.optimizer.lr=0.1"], "in search and in search_budget"),
-        (["search=4"], "expected search_space.PATH=..."),
+        (["search=4"], "expected search.PATH=..."),
         (["search_prune_from=0"], "search_prune_from is 0; expected an epoch"),
         (["search_prune_from=soon"], "search_prune_from is 'soon'; expected an epoch"),
     ],
@@ -100,7 +100,7 @@ def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> Non
     assert mlp.generator == experiment.generator, "the kind that it has brings nothing new"
     conv = found.experiment(experiment, {"generator.kind": "conv", "objective.kind": "hinge"})
     assert (conv.generator.latent, conv.objective.kind) == (8, "hinge")
-    assert "generator.widths" not in conv.leaves()
+    assert "generator.widths" not in conv.flatten()
     assert experiments.from_yaml(conv.to_yaml()) == conv
 
 
@@ -239,7 +239,7 @@ def test_the_command_line_sets_the_budget_of_trials_and_the_full_experiment_keep
     overrides = ["train.epochs=1", "data.subset=40", "optimizer.eps=1e-5", "train.batch_size=10"]
     experiment, found = search_space.load(budget_file, overrides)
     assert found.budget == {"train.epochs": 1, "data.subset": 40, "optimizer.eps": 1e-5}
-    full = experiment.leaves()
+    full = experiment.flatten()
     assert [full[leaf] for leaf in ("train.epochs", "data.subset", "optimizer.eps")] == [3, 60, 1e-8]
     assert full["train.batch_size"] == 10, "what does not make trials cheap is for both"
     assert found.given == {"train.epochs", "data.subset", "optimizer.eps"}

@@ -15,7 +15,7 @@ import torch
 from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import trust
-from harness.experiment.custom import find_module
+from harness.experiment.custom import import_class
 from harness.quality import load_judge
 from harness.tuning import worker_pool
 
@@ -98,7 +98,7 @@ def test_the_judge_of_a_stored_run_is_not_imported_without_trust(harness: Harnes
 def test_the_networks_of_a_stored_run_are_not_imported_without_trust(harness: Harness, code: Path) -> None:
     own = ("--set", "generator.kind=deploy:Generator", "--epochs", "1", "--no-system-metrics")
     assert harness("run", "tiny.yaml", *own, "--name", "one").code == 0
-    assert harness("run", "tiny.yaml", *own, "--name", "two", "--seeds", "2", "--together", "1").code == 0
+    assert harness("run", "tiny.yaml", *own, "--name", "two", "--seeds", "2", "--batch-runs", "1").code == 0
     forget(code)
     for arguments in (
         ("sample", "one", "--out", "a.png"),
@@ -151,7 +151,7 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(worker_pool.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Process))
     trust.use(trust.Policy(trust=True, stored_code=True, strict=True, given={"a:B"}))
     named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
-    worker_pool._spawned(0, named, worker_pool.Wish(), named)
+    worker_pool._spawned(0, named, worker_pool.TuneRequest(), named)
     place = pickle.loads(pickle.dumps(started[0]))
     assert place.policy == trust.policy()
 
@@ -166,26 +166,26 @@ def policy() -> trust.Policy:
 
 def test_in_a_notebook_only_what_a_store_names_is_refused(policy: trust.Policy, code: Path) -> None:
     text = experiments.load("tiny.yaml").with_values({"generator.kind": "deploy:Generator"}).to_yaml()
-    assert find_module("deploy:Generator", "generator.kind").__name__ == "Generator"
+    assert import_class("deploy:Generator", "generator.kind").__name__ == "Generator"
     experiments.from_store(text, "the experiment of run x")
     with pytest.raises(trust.UntrustedError, match=r"the experiment of run x names code to import: generator.kind dep"):
-        find_module("deploy:Generator", "generator.kind")
+        import_class("deploy:Generator", "generator.kind")
     with trust.trusting():
-        find_module("deploy:Generator", "generator.kind")
+        import_class("deploy:Generator", "generator.kind")
     with pytest.raises(trust.UntrustedError):
-        find_module("deploy:Generator", "generator.kind")
+        import_class("deploy:Generator", "generator.kind")
     (code / "mine.yaml").write_text(text)
     experiments.load("mine.yaml")
-    find_module("deploy:Generator", "generator.kind")
+    import_class("deploy:Generator", "generator.kind")
 
 
 def test_strictly_whatever_the_user_has_not_named_is_refused(policy: trust.Policy, code: Path) -> None:
     """Wherever the name came from: a search's choices, a trial's params, a budget."""
     policy.strict = True
     with pytest.raises(trust.UntrustedError, match=r"the store names code to import: quality.judge deploy:Judge"):
-        find_module("deploy:Judge", "quality.judge")
+        import_class("deploy:Judge", "quality.judge")
     trust.give(["deploy:Judge", "first", None])
-    find_module("deploy:Judge", "quality.judge")
+    import_class("deploy:Judge", "quality.judge")
 
 
 def test_choices_of_a_search_in_the_users_file_are_given(policy: trust.Policy, code: Path) -> None:

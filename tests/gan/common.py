@@ -82,5 +82,5 @@ EVERYTHING = {
 
 def weights(training: Training) -> list[torch.Tensor]:
     """Of both networks, and of the generator that draws."""
-    networks = (training.generator, training.discriminator, training.sampler)
+    networks = (training.generator, training.discriminator, training.generator_ema)
     return [value for network in networks for value in network.state_dict().values()]

@@ -26,16 +26,16 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int = 8) -> None:
         super().__init__()
-        self.look = nn.Conv2d(shape[0], width, 4, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(shape[0], width, 4, stride=2, padding=1)
         hidden = (width, shape[1] // 2, shape[2] // 2)
         self.mask_shapes = (hidden,)
-        self.judge = nn.Linear(math.prod(hidden), 1 + classes)
+        self.head = nn.Linear(math.prod(hidden), 1 + classes)
 
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None, labels: Tensor | None) -> Tensor:
-        hidden = F.leaky_relu(self.look(images), 0.2)
+        hidden = F.leaky_relu(self.conv1(images), 0.2)
         if masks:
             hidden = hidden * masks[0]
-        answers = self.judge(hidden.view(len(images), -1))
+        answers = self.head(hidden.view(len(images), -1))
         if labels is None:
             return answers[:, 0]
         return answers[:, 0] + answers[:, 1:].gather(1, labels[:, None]).squeeze(1)

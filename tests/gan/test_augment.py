@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.experiment import Augment
-from harness.gan.augment import augmented
+from harness.gan.augment import augment
 from harness.gan.randomness import DISTORTIONS
 
 SIDE = 8
@@ -48,15 +48,15 @@ def test_every_shift_is_reached_equally_often_and_fills_with_black(share: float,
             for within in (0.5, 1e-9):
                 drawn = draws(down=(down + most + within) / ways, right=(right + most + within) / ways)
                 expected = shifted(images, down, right)
-                assert torch.allclose(augmented(images, drawn, options), expected, rtol=0, atol=1e-12)
+                assert torch.allclose(augment(images, drawn, options), expected, rtol=0, atol=1e-12)
     last = draws(down=1 - 2**-24, right=1 - 2**-24)  # the largest that is drawn
-    assert torch.allclose(augmented(images, last, options), shifted(images, most, most), rtol=0, atol=1e-12)
+    assert torch.allclose(augment(images, last, options), shifted(images, most, most), rtol=0, atol=1e-12)
 
 
 def test_each_image_is_moved_by_its_own_draws_and_sides_need_not_be_alike() -> None:
     images, drawn = some(height=8, width=4), draws()
     drawn[1, DOWN], drawn[1, RIGHT] = 0.999, 0
-    moved = augmented(images, drawn, Augment(translation=0.25))
+    moved = augment(images, drawn, Augment(translation=0.25))
     assert torch.allclose(moved[:1], images[:1])
     assert torch.allclose(moved[1:], shifted(images[1:], 2, -1))
 
@@ -69,7 +69,7 @@ def test_a_square_is_cut_out_whose_centre_lies_anywhere(share: float, length: in
     seen = set()
     for index, first in enumerate(firsts):
         row = (index + 0.5) / len(firsts)
-        cut = augmented(images, draws(row=row, column=0.0), options)
+        cut = augment(images, draws(row=row, column=0.0), options)
         expected = images.clone()
         rows, columns = slice(max(first, 0), first + length), slice(0, length - length // 2)
         expected[:, :, rows, columns] = -1
@@ -80,11 +80,11 @@ def test_a_square_is_cut_out_whose_centre_lies_anywhere(share: float, length: in
 
 def test_brightness_and_contrast_are_their_formulas() -> None:
     images = some(channels=3)
-    brighter = augmented(images, draws(brightness=0.9), Augment(brightness=0.5))
+    brighter = augment(images, draws(brightness=0.9), Augment(brightness=0.5))
     assert torch.allclose(brighter, images + 0.4, rtol=0, atol=1e-12)
-    darker = augmented(images, draws(brightness=0.0), Augment(brightness=0.5))
+    darker = augment(images, draws(brightness=0.0), Augment(brightness=0.5))
     assert torch.allclose(darker, images - 0.5, rtol=0, atol=1e-12)
-    harder = augmented(images, draws(contrast=0.75), Augment(contrast=0.5))
+    harder = augment(images, draws(contrast=0.75), Augment(contrast=0.5))
     mean = images.mean((1, 2, 3), keepdim=True)
     assert torch.allclose(harder, mean + 1.25 * (images - mean), rtol=0, atol=1e-12)
     assert torch.allclose(harder.mean((1, 2, 3)), mean.flatten())
@@ -95,25 +95,25 @@ def test_the_order_is_brightness_contrast_translation_cutout() -> None:
     drawn = draws(brightness=0.9, contrast=0.75, down=0.9, right=0.1, row=0.4, column=0.6)
     one_by_one = images
     for options in (Augment(brightness=0.5), Augment(contrast=0.5), Augment(translation=0.25), Augment(cutout=0.5)):
-        one_by_one = augmented(one_by_one, drawn, options)
+        one_by_one = augment(one_by_one, drawn, options)
     everything = Augment(brightness=0.5, contrast=0.5, translation=0.25, cutout=0.5)
     assert everything.on
-    assert torch.allclose(augmented(images, drawn, everything), one_by_one)
-    assert (augmented(images, drawn, everything) == -1).any(), "what is cut out stays black"
+    assert torch.allclose(augment(images, drawn, everything), one_by_one)
+    assert (augment(images, drawn, everything) == -1).any(), "what is cut out stays black"
 
 
 def test_off_changes_no_bit() -> None:
     images = some().float()
     assert not Augment().on
-    assert augmented(images, None, Augment()) is images
-    assert torch.equal(augmented(images, draws(brightness=0.9, down=0.9), Augment()), images)
+    assert augment(images, None, Augment()) is images
+    assert torch.equal(augment(images, draws(brightness=0.9, down=0.9), Augment()), images)
 
 
 def test_bf16_images_are_moved_no_further_than_asked() -> None:
     """A draw near 1 would be 1 in bf16, one pixel too far."""
     images = some().bfloat16()
     drawn = draws(down=1 - 2**-24, right=0.5).float()
-    moved = augmented(images, drawn, Augment(translation=0.25))
+    moved = augment(images, drawn, Augment(translation=0.25))
     assert moved.dtype == torch.bfloat16
     assert torch.allclose(moved.double(), shifted(images.double(), 2, 0), atol=2**-7)
 
@@ -124,10 +124,10 @@ RANDOM = torch.rand(2, DISTORTIONS, generator=torch.Generator().manual_seed(1), 
 
 def test_it_is_differentiable_again_and_again() -> None:
     images = some(height=4, width=4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda each: augmented(each, RANDOM, EVERYTHING), images)
+    assert torch.autograd.gradcheck(lambda each: augment(each, RANDOM, EVERYTHING), images)
 
     def curved(each: Tensor) -> Tensor:  # what is linear in the images has no second derivative to check
-        return augmented(each, RANDOM, EVERYTHING).pow(3)
+        return augment(each, RANDOM, EVERYTHING).pow(3)
 
     assert torch.autograd.gradgradcheck(curved, images)
 
@@ -135,6 +135,6 @@ def test_it_is_differentiable_again_and_again() -> None:
 def test_many_members_at_once_are_distorted_as_each_alone() -> None:
     images = torch.stack([some(), some().flip(0), some() / 2])
     drawn = torch.rand(3, 2, DISTORTIONS, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    together = torch.func.vmap(lambda each, its: augmented(each, its, EVERYTHING))(images, drawn)
-    alone = torch.stack([augmented(each, its, EVERYTHING) for each, its in zip(images, drawn, strict=True)])
+    together = torch.func.vmap(lambda each, its: augment(each, its, EVERYTHING))(images, drawn)
+    alone = torch.stack([augment(each, its, EVERYTHING) for each, its in zip(images, drawn, strict=True)])
     assert torch.allclose(together, alone, rtol=0, atol=1e-12)

@@ -16,7 +16,7 @@ from harness import data
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Population, Training, auto, hardware, resolve, resolve_untimed, resolved_population
+from harness.gan import BatchedTraining, Training, auto, hardware, resolve, resolve_batch_runs, resolve_untimed
 from harness.gan import timing as timings
 from harness.gan.timing import Steps, Turn, is_faster
 
@@ -113,10 +113,10 @@ def test_long_steps_are_timed_a_few_times_only() -> None:
 def test_a_turn_is_the_steps_of_an_epoch_and_not_its_end(
     tiny: Experiment, images: Images, members: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "_probe", never)
+    monkeypatch.setattr(Training, "evaluate_logits", never)
     trainings = [Training(tiny.with_values({"train.seed": seed}), images) for seed in range(members)]
     before = [training.generator.state_dict()["layers.0.weight"].clone() for training in trainings]
-    run = timings.turn_of(trainings[0] if members == 1 else Population(trainings))
+    run = timings.time_turn(trainings[0] if members == 1 else BatchedTraining(trainings))
     assert run() > 0
     assert run() > 0
     for training, weight in zip(trainings, before, strict=True):
@@ -131,11 +131,11 @@ def test_a_turn_is_the_steps_of_an_epoch_and_not_its_end(
 def seconds_of_a_step(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """How long the step of a training takes, by its precision; `together`: that of a whole population."""
 
-    def turn_of(training: Steps) -> Turn:
-        together = isinstance(training, Population)
+    def time_turn(training: Steps) -> Turn:
+        together = isinstance(training, BatchedTraining)
         return turn(seconds["together" if together else training.experiment.train.precision])  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("harness.gan.auto.turn_of", turn_of)
+    monkeypatch.setattr("harness.gan.auto.time_turn", time_turn)
 
 
 @pytest.mark.parametrize(("fp32", "bf16", "expected"), [(0.2, 0.1, "bf16"), (0.1, 0.2, "fp32"), (0.1, 0.1, "fp32")])
@@ -234,20 +234,20 @@ def test_many_train_at_once_where_that_is_faster_than_one_after_the_other(
 ) -> None:
     """Four are timed: one after the other they take 0.4 s a step."""
     seconds_of_a_step(monkeypatch, fp32=0.1, together=together)
-    assert resolved_population(tiny, images, 6) == expected
+    assert resolve_batch_runs(tiny, images, 6) == expected
 
 
 def test_one_is_never_timed(tiny: Experiment, images: Images) -> None:
-    assert resolved_population(tiny, images, 1, compare=never) == 1
+    assert resolve_batch_runs(tiny, images, 1, compare=never) == 1
 
 
 def test_a_population_is_timed_once(tiny: Experiment, images: Images) -> None:
     told: list[str] = []
-    assert resolved_population(tiny, images, 6, told.append, compare=yes) == 6
+    assert resolve_batch_runs(tiny, images, 6, told.append, compare=yes) == 6
     assert told == ["timing 4 trainings at once against one after the other ..."]
-    assert resolved_population(tiny, images, 9, told.append, compare=never) == 9
-    assert resolved_population(tiny, images, 3, told.append, compare=no) == 1, "fewer are another question"
-    assert resolved_population(tiny, images, 3, compare=never) == 1
+    assert resolve_batch_runs(tiny, images, 9, told.append, compare=never) == 9
+    assert resolve_batch_runs(tiny, images, 3, told.append, compare=no) == 1, "fewer are another question"
+    assert resolve_batch_runs(tiny, images, 3, compare=never) == 1
     assert len(told) == 2
 
 
@@ -366,11 +366,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Steps]:
     """What is timed. bf16 is the faster one."""
     found: list[Steps] = []
 
-    def turn_of(training: Steps) -> Turn:
+    def time_turn(training: Steps) -> Turn:
         found.append(training)
         return turn(0.1 if training.experiment.train.precision == "bf16" else 0.2)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("harness.gan.auto.turn_of", turn_of)
+    monkeypatch.setattr("harness.gan.auto.time_turn", time_turn)
     return found
 
 

@@ -114,7 +114,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
             return (Path.touch, (str(tmp_path / "ran"),))
 
     path = tmp_path / "last.pt"
-    torch.save({"format": 2, "training": Evil()}, path)
+    torch.save({"format": 3, "training": Evil()}, path)
     with pytest.raises(HarnessError):
         checkpoints.load(path)
     path.write_bytes(pickle.dumps(Evil(), protocol=2))
@@ -125,7 +125,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_format_is_named(tmp_path: Path) -> None:
     torch.save({"format": 99}, tmp_path / "last.pt")
-    with pytest.raises(HarnessError, match="checkpoint format 99; this version of harness reads 2"):
+    with pytest.raises(HarnessError, match="another version of harness \\(format 99, expected 3\\)"):
         checkpoints.load(tmp_path / "last.pt")
 
 

@@ -16,8 +16,8 @@ from harness import data
 from harness import experiment as experiments
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan import Population, Training, generate, generate_all, resolve, resolved_population, sample_inputs
-from harness.gan.randomness import StepDraws
+from harness.gan import BatchedTraining, Training, generate, generate_all, resolve, resolve_batch_runs, sample_inputs
+from harness.gan.randomness import StepNoise
 from harness.gan.timing import Turn
 from harness.quality import Scorer, load_judge
 
@@ -121,8 +121,8 @@ def _draw_alike(plan: Experiment, images: Images) -> None:
         kept = torch.zeros(times, device="cuda", dtype=torch.float64)
         count = torch.zeros(1, dtype=torch.int64, device="cuda")
 
-        def watching(step: object = step, kept: torch.Tensor = kept, count: torch.Tensor = count) -> StepDraws:
-            draws: StepDraws = step()  # type: ignore[operator]
+        def watching(step: object = step, kept: torch.Tensor = kept, count: torch.Tensor = count) -> StepNoise:
+            draws: StepNoise = step()  # type: ignore[operator]
             parts = [part for part in torch.utils._pytree.tree_leaves(tuple(draws)) if part is not None]
             total = torch.stack([_signature(part) for part in parts]).sum()
             kept.index_copy_(0, count.clamp(max=len(kept) - 1), total[None])
@@ -204,7 +204,7 @@ def test_members_of_recipes_end_as_lone_runs(recipe: Experiment, images: Images,
         for seed in range(3)
     ]
     alone = [Training(each, images, dtype=torch.float64, capture=False).train_epoch() for each in plans]
-    together = Population([Training(each, images, dtype=torch.float64, capture=capture) for each in plans])
+    together = BatchedTraining([Training(each, images, dtype=torch.float64, capture=capture) for each in plans])
     for theirs, (_, ours) in zip(alone, together.train_epoch(), strict=True):
         for name in ("loss/discriminator", "loss/generator"):
             assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-6, abs=1e-6)
@@ -219,7 +219,7 @@ def test_members_of_a_population_end_as_lone_runs(plan: Experiment, images: Imag
     alone = [Training(each, images, capture=False) for each in plans]
     members = [Training(each, images, capture=capture) for each in plans]
     lone = [next(iter(training)) for training in alone]
-    together = Population(members).train_epoch()
+    together = BatchedTraining(members).train_epoch()
     for theirs, (_, ours) in zip(lone, together, strict=True):
         for name in ("loss/discriminator", "loss/generator"):
             assert ours.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-3)
@@ -227,7 +227,7 @@ def test_members_of_a_population_end_as_lone_runs(plan: Experiment, images: Imag
 
 def test_members_leave_a_recorded_population(plan: Experiment, images: Images) -> None:
     members = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(3)]
-    population = Population(members)
+    population = BatchedTraining(members)
     population.train_epoch()
     population.keep(members[:2])
     population.train_epoch()
@@ -249,16 +249,16 @@ def test_resolving_and_generating_on_the_gpu(
 
     auto = resolve(plan.with_values({"train.precision": "auto"}), images, compare=other_is_faster)
     assert auto.train.precision == "bf16"
-    assert resolved_population(plan, images, 3, compare=other_is_faster) == 3
+    assert resolve_batch_runs(plan, images, 3, compare=other_is_faster) == 3
     assert len(seconds) == 8
     assert min(seconds) > 0
     trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
     inputs = [sample_inputs(training.experiment, images, 50) for training in trainings]
-    found = generate_all([training.sampler for training in trainings], inputs)
+    found = generate_all([training.generator_ema for training in trainings], inputs)
     for training, noise, ours in zip(trainings, inputs, found, strict=True):
-        assert (ours.int() - generate(training.sampler, noise).int()).abs().max() <= 1
-    (alone,) = generate_all([trainings[0].sampler], inputs[:1])
-    assert torch.equal(alone, generate(trainings[0].sampler, inputs[0])), "one alone is no program of several"
+        assert (ours.int() - generate(training.generator_ema, noise).int()).abs().max() <= 1
+    (alone,) = generate_all([trainings[0].generator_ema], inputs[:1])
+    assert torch.equal(alone, generate(trainings[0].generator_ema, inputs[0])), "one alone is no program of several"
 
 
 def test_scores_on_the_gpu_are_those_of_the_cpu(images: Images) -> None:

@@ -10,8 +10,8 @@ import torch
 from harness import data
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan import Population, Training
-from harness.gan.cuda_graph import WARM_UP, Captured, Step
+from harness.gan import BatchedTraining, Training
+from harness.gan.cuda_graph import WARM_UP, CudaGraphStep, Step
 
 from .common import EVERYTHING, RECIPES, weights
 
@@ -29,8 +29,8 @@ def by_replaying(function: Step, generators: Sequence[torch.Generator]) -> Step:
     return function
 
 
-def recorded(owner: Training | Population) -> Callable[[], None]:
-    return Captured(owner._draw_and_update, owner, by_replaying)
+def recorded(owner: Training | BatchedTraining) -> Callable[[], None]:
+    return CudaGraphStep(owner._draw_and_update, owner, by_replaying)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -72,9 +72,9 @@ def test_a_recorded_population_ends_with_the_same_bits(tiny: Experiment, images:
         for seed in (1, 2, 3)
     ]
     plain, captured = ([Training(plan, images) for plan in plans] for _ in range(2))
-    for _ in Population(plain):
+    for _ in BatchedTraining(plain):
         pass
-    population = Population(captured)
+    population = BatchedTraining(captured)
     population._work = recorded(population)
     for _ in population:
         pass
@@ -92,7 +92,7 @@ def test_the_function_is_warmed_up_once_and_recorded_once(tiny: Experiment, imag
         assert len(generators) == 2
         return lambda: None
 
-    step = Captured(lambda: calls.append(1), training, record)
+    step = CudaGraphStep(lambda: calls.append(1), training, record)
     for _ in range(4):
         step()
     assert len(calls) == WARM_UP

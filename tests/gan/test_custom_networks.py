@@ -15,11 +15,11 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Population, Training, resolved_population
-from harness.gan.networks import build, recordable
-from harness.gan.population import shape
-from harness.runs.batched import Plan, run_together
-from harness.runs.session import Outcome
+from harness.gan import BatchedTraining, Training, resolve_batch_runs
+from harness.gan.batched import shape
+from harness.gan.networks import build, can_be_recorded
+from harness.runs.batched import RunSpec, run_batched
+from harness.runs.session import RunResult
 
 from ..commands import Harness, client, only_run
 from .common import weights
@@ -175,7 +175,7 @@ def test_the_example_of_the_docs_works(harness: Harness, networks: Path) -> None
     assert Path(kept).read_text() == module
     assert harness("sample", "latest", "--trust", "--count", "10", "--out", "digits.png").code == 0
     packed = settings("conditional=false", "discriminator.pack=2", "discriminator.dropout=0", "objective.r1=1")
-    seeds = harness("run", "own.yaml", *small, *packed, "--epochs", "1", "--seeds", "2", "--together", "2")
+    seeds = harness("run", "own.yaml", *small, *packed, "--epochs", "1", "--seeds", "2", "--batch-runs", "2")
     assert seeds.code == 0, seeds.err
     (said,) = re.findall(r"^    harness: (discriminator.kind .*)$", text, re.MULTILINE)
     (networks / "networks.py").write_text(
@@ -196,7 +196,7 @@ def test_the_recipe_of_the_docs_is_an_experiment(harness: Harness, networks: Pat
 
 
 def test_seeds_of_them_are_trained_together(harness: Harness, networks: Path) -> None:
-    answer = harness("run", "tiny.yaml", *OWN, "--seeds", "2", "--together", "2", "--epochs", "1")
+    answer = harness("run", "tiny.yaml", *OWN, "--seeds", "2", "--batch-runs", "2", "--epochs", "1")
     assert answer.code == 0, answer.err
     assert answer.out.count("FINISHED") == 3
 
@@ -299,18 +299,18 @@ def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
     apart: list[int] = []
     from harness.tuning import worker
 
-    def watching(plans: list[Plan], *rest: object) -> list[Outcome]:
+    def watching(plans: list[RunSpec], *rest: object) -> list[RunResult]:
         apart.append(len(plans))
-        return run_together(plans, *rest)  # type: ignore[arg-type]
+        return run_batched(plans, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker, "run_together", watching)
+    monkeypatch.setattr(worker, "run_batched", watching)
     changes = settings(
         "generator.kind=tests.gan.custom_networks:BranchingGenerator",
         "discriminator.dropout=0",
         "data.validation=100",
         "search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}",
     )
-    options = ("--trials", "2", "--fuse", "2", "--pruner", "none", "--no-system-metrics")
+    options = ("--trials", "2", "--batch-runs", "2", "--pruner", "none", "--no-system-metrics")
     said = harness("tune", "tiny.yaml", *changes, *options)
     assert said.code == 0, said.err
     assert apart == [2]
@@ -353,7 +353,7 @@ def test_frozen_weights_stay_as_they_are(tiny: Experiment, images: Images, netwo
     plans = [plan.with_values({"train.seed": seed}) for seed in range(2)]
     alone, members = ([Training(each, images, dtype=torch.float64) for each in plans] for _ in range(2))
     frozen = [training.discriminator.layers[1].weight.clone() for training in alone]
-    for _ in Population(members):
+    for _ in BatchedTraining(members):
         pass
     for lone, member, before in zip(alone, members, frozen, strict=True):
         list(lone)
@@ -370,10 +370,10 @@ def test_those_that_cannot_be_vectorised_are_refused_together_and_trained_alone(
     trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
     before = [value.clone() for training in trainings for value in weights(training)]
     with pytest.raises(HarnessError, match=r"vmap cannot make of .*Branching: .*; train these one after the other"):
-        Population(trainings)
+        BatchedTraining(trainings)
     after = [value for training in trainings for value in weights(training)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert resolved_population(plan, images, 3, compare=lambda other, current: True) == 1
+    assert resolve_batch_runs(plan, images, 3, compare=lambda other, current: True) == 1
     assert trainings[0].train_epoch().diverged is None
 
 
@@ -394,7 +394,7 @@ def test_a_step_is_recorded_only_where_no_network_looks_at_values(
     plan = tiny.with_values(values)
     built = build(plan, images)
     before = [value.clone() for network in built for value in network.state_dict().values()]
-    assert recordable(plan, images, *built) is expected
+    assert can_be_recorded(plan, images, *built) is expected
     after = [value for network in built for value in network.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -403,7 +403,7 @@ def test_trying_a_population_trains_nothing(tiny: Experiment, images: Images) ->
     plans = [tiny.with_values({**PAIR, "train.seed": seed}) for seed in range(2)]
     trainings = [Training(plan, images) for plan in plans]
     before = [value.clone() for training in trainings for value in weights(training)]
-    Population(trainings)
+    BatchedTraining(trainings)
     after = [value for training in trainings for value in weights(training)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert not any(training.generator_optimizer.state for training in trainings)
@@ -428,4 +428,4 @@ def test_setting_the_kind_that_it_has_keeps_the_options(tiny: Experiment) -> Non
     assert own.with_values({"generator.kind": PAIR["generator.kind"]}) == own
     assert re.search(r"width: 3", own.to_yaml())
     other = own.with_values({"generator.kind": "tests.gan.custom_networks:BranchingGenerator"})
-    assert "generator.width" not in other.leaves(), "options of another class are not its own"
+    assert "generator.width" not in other.flatten(), "options of another class are not its own"

@@ -11,9 +11,9 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8
-from harness.gan.augment import augmented
+from harness.gan.augment import augment
 from harness.gan.losses import Losses
-from harness.gan.randomness import StepDraws
+from harness.gan.randomness import StepNoise
 
 from .common import CONV, RECIPES
 
@@ -34,7 +34,7 @@ class Watching:
         return images.mean((1, 2, 3))
 
 
-def step_of(training: Training) -> tuple[Tensor, Tensor | None, StepDraws]:
+def step_of(training: Training) -> tuple[Tensor, Tensor | None, StepNoise]:
     training.draws.begin(1)
     draws = training.draws.step()
     labels = None if training.labels is None else training.labels[draws.indices]
@@ -117,8 +117,8 @@ def test_real_and_generated_images_are_distorted_in_both_updates(tiny: Experimen
     fakes = [training.generator(noise) for noise in (draws.discriminator_noise, draws.generator_noise)]
     of_generator = fakes[1] if kind == "non-saturating" else torch.cat([real, fakes[1]])
     expected = [
-        augmented(torch.cat([real, fakes[0]]), draws.discriminator_augment, plan.augment),
-        augmented(of_generator, draws.generator_augment, plan.augment),
+        augment(torch.cat([real, fakes[0]]), draws.discriminator_augment, plan.augment),
+        augment(of_generator, draws.generator_augment, plan.augment),
     ]
     for (seen, _, _), other in zip(watching.seen, expected, strict=True):
         assert torch.equal(seen, other)
@@ -138,7 +138,7 @@ def test_wgan_gp_looks_through_the_augmentation_of_the_real_images(tiny: Experim
     _, (seen, masks, _) = watching.seen
     assert masks == ()
     inside = torch._C._functorch.get_unwrapped(seen) if torch._C._functorch.is_gradtrackingtensor(seen) else seen
-    assert torch.allclose(inside, augmented(points, draws.discriminator_augment[:20], plan.augment), atol=1e-6)
+    assert torch.allclose(inside, augment(points, draws.discriminator_augment[:20], plan.augment), atol=1e-6)
 
 
 # Several updates of D --------------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ def test_d_moves_n_times_a_step_on_batches_of_its_own_and_g_once(tiny: Experimen
     moved: list[tuple[str, Tensor]] = []
     of_discriminator, of_generator = training.update_discriminator, training.update_generator
 
-    def watch_discriminator(real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+    def watch_discriminator(real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
         moved.append(("D", draws.indices.clone()))
         return of_discriminator(real, labels, draws)
 
-    def watch_generator(real: Tensor, labels: Tensor | None, draws: StepDraws) -> Tensor:
+    def watch_generator(real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
         moved.append(("G", draws.indices.clone()))
         return of_generator(real, labels, draws)
 
@@ -231,6 +231,6 @@ def test_accuracies_go_by_the_boundary_of_the_objective(
         return level + 0.2 * (2 * real - 1)
 
     training.discriminator.forward = judge  # type: ignore[method-assign,assignment]
-    found = training._probe()
+    found = training.evaluate_logits()
     assert found["accuracy/real"] == found["accuracy/fake"] == 1
     assert found["logit/real"] == pytest.approx(level + 0.2)

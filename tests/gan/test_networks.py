@@ -12,7 +12,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.networks import build
-from harness.gan.networks.layers import Projection, doubled
+from harness.gan.networks.layers import Projection, upsample_conv
 from harness.gan.networks.residual import Block
 
 KINDS = ["mlp", "conv", "residual"]
@@ -64,7 +64,7 @@ def test_masks_reach_every_hidden_layer(tiny: Experiment, images: Images, kind: 
 def test_a_mask_is_multiplied_with_and_nothing_else(tiny: Experiment, images: Images, kind: str) -> None:
     """The scaling is the mask's own: the network must not scale a second time, whatever its rate."""
     _, discriminator = build(of_kind(tiny, kind, discriminator__dropout=0.5), images)
-    last = discriminator.layers[-1] if kind == "mlp" else discriminator.judge
+    last = discriminator.layers[-1] if kind == "mlp" else discriminator.head
     pixels = torch.randn(3, 1, 28, 28)
     masks = [torch.ones(3, *shape) for shape in discriminator.mask_shapes]
     plain = discriminator(pixels)
@@ -92,7 +92,7 @@ SIZES = [(7, 7), (6, 3), (1, 4)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_doubling_is_the_transposed_convolution(channels: int, size: tuple[int, int]) -> None:
     inputs = layer_of(channels, size)
-    ours, theirs = doubled(*inputs), F.conv_transpose2d(*inputs, stride=2, padding=1)
+    ours, theirs = upsample_conv(*inputs), F.conv_transpose2d(*inputs, stride=2, padding=1)
     assert ours.shape == (2, channels, 2 * size[0], 2 * size[1])
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
     upstream = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_doubling_is_the_transposed_convolution(channels: int, size: tuple[int, 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_doubling_goes_for_many_members_at_once(channels: int, size: tuple[int, int]) -> None:
     inputs = layer_of(channels, size, members=3)
-    ours = torch.func.vmap(doubled)(*inputs)
+    ours = torch.func.vmap(upsample_conv)(*inputs)
     theirs = torch.stack([F.conv_transpose2d(*member, stride=2, padding=1) for member in zip(*inputs, strict=True)])
     assert ours.shape == (3, 2, channels, 2 * size[0], 2 * size[1])
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
@@ -174,7 +174,7 @@ def test_the_scale_survives_any_number_of_blocks(tiny: Experiment, images: Image
         with torch.no_grad():
             drawn = torch.atanh(generator(noise).clamp(-0.999999, 0.999999))
             seen = discriminator.at_quarter(
-                discriminator.halve(F.leaky_relu(discriminator.at_half(discriminator.look(pixels)), 0.2))
+                discriminator.conv2(F.leaky_relu(discriminator.at_half(discriminator.conv1(pixels)), 0.2))
             )
         assert 0.3 < drawn.std() < 3, f"the generator's, {zeroed=}"
         assert 0.3 < seen.std() < 3, f"the discriminator's, {zeroed=}"
@@ -223,6 +223,6 @@ def test_another_kind_brings_its_own_options(tiny: Experiment) -> None:
     conv = of_kind(tiny, "conv")
     assert conv.generator.kind == "conv"
     assert conv.generator.latent == 8, "what both kinds know is kept"
-    assert "generator.widths" not in conv.leaves()
+    assert "generator.widths" not in conv.flatten()
     with pytest.raises(HarnessError, match=r"generator\.kind is 'cnn'; expected 'mlp', 'conv'"):
         tiny.with_values({"generator.kind": "cnn"})

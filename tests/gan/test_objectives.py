@@ -146,9 +146,9 @@ def test_the_boundary_lies_between_what_real_and_generated_images_should_get(
 ) -> None:
     """Where the level of a logit means nothing, it is halfway between the means."""
     real, fake = torch.tensor([20.0, 60.0]), torch.tensor([0.0, 20.0])
-    boundary: Tensor = objective.boundary(real, fake)
-    assert boundary.item() == pytest.approx(expected)
-    assert boundary.shape == ()
+    decision_threshold: Tensor = objective.decision_threshold(real, fake)
+    assert decision_threshold.item() == pytest.approx(expected)
+    assert decision_threshold.shape == ()
 
 
 def test_a_relativistic_generator_needs_the_real_logits() -> None:

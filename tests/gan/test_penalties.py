@@ -12,8 +12,15 @@ from torch import Tensor
 from harness.errors import HarnessError
 from harness.experiment import PENALTIES, Experiment
 from harness.gan.losses import Losses
-from harness.gan.penalties import around, between, logits_and_slopes, one_centred, penalty, zero_centred
-from harness.gan.randomness import StepDraws
+from harness.gan.penalties import (
+    interpolate,
+    logits_and_input_gradients,
+    one_centered_penalty,
+    penalty,
+    perturb,
+    zero_centered_penalty,
+)
+from harness.gan.randomness import StepNoise
 
 SIDE, BATCH = 4, 3
 LAMBDA = 2.5
@@ -23,11 +30,11 @@ def some(*size: int, seed: int = 0) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def drawn() -> StepDraws:
+def drawn() -> StepNoise:
     """Only what penalties look at."""
     random = torch.Generator().manual_seed(9)
     nothing = torch.empty(0)
-    return StepDraws(
+    return StepNoise(
         nothing.long(),
         nothing,
         nothing,
@@ -41,9 +48,9 @@ REAL, FAKE = some(BATCH, 1, SIDE, SIDE, seed=1), some(BATCH, 1, SIDE, SIDE, seed
 
 def penalised(on: Sequence[str], judge: Callable[[Tensor], Tensor], weight: float = LAMBDA) -> Tensor:
     """As the step has it: R1 and R2 of the pass that judges all images, the others of a pass of their own."""
-    _, slopes = logits_and_slopes(judge, torch.cat([REAL, FAKE]))
+    _, input_gradients = logits_and_input_gradients(judge, torch.cat([REAL, FAKE]))
     weights = torch.full((len(PENALTIES),), weight, dtype=torch.float64)
-    return penalty(on, weights, REAL, FAKE, drawn(), slopes, judge)
+    return penalty(on, weights, REAL, FAKE, drawn(), input_gradients, judge)
 
 
 def linear(images: Tensor) -> Tensor:
@@ -88,23 +95,23 @@ def test_a_quadratic_discriminator_shows_where_each_looks(name: str) -> None:
 
 def test_penalties_are_summed_each_with_its_weight() -> None:
     weights = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)
-    _, slopes = logits_and_slopes(quadratic, torch.cat([REAL, FAKE]))
-    together = penalty(PENALTIES, weights, REAL, FAKE, drawn(), slopes, quadratic)
+    _, input_gradients = logits_and_input_gradients(quadratic, torch.cat([REAL, FAKE]))
+    together = penalty(PENALTIES, weights, REAL, FAKE, drawn(), input_gradients, quadratic)
     each = [penalised([name], quadratic, weight) for name, weight in zip(PENALTIES, weights.tolist(), strict=True)]
     assert together.item() == pytest.approx(sum(term.item() for term in each), rel=1e-12)
-    assert penalty([], weights, REAL, FAKE, drawn(), slopes, quadratic).item() == 0
+    assert penalty([], weights, REAL, FAKE, drawn(), input_gradients, quadratic).item() == 0
 
 
 def test_blended_points_lie_on_the_line_and_jittered_ones_above_the_real_ones() -> None:
     share = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
-    points = between(REAL, FAKE, share)
+    points = interpolate(REAL, FAKE, share)
     assert torch.equal(points[0], FAKE[0])
     assert torch.allclose(points[1], 0.25 * REAL[1] + 0.75 * FAKE[1])
     assert torch.allclose(points[2], REAL[2])
     jitter = torch.zeros_like(REAL)
-    assert torch.equal(around(REAL, jitter), REAL)
+    assert torch.equal(perturb(REAL, jitter), REAL)
     jitter[1, 0, 2, 3] = 1
-    moved = around(REAL, jitter) - REAL
+    moved = perturb(REAL, jitter) - REAL
     assert moved[1, 0, 2, 3].item() == pytest.approx(0.5 * REAL.std(correction=0).item())
     assert moved.count_nonzero() == 1
 
@@ -145,8 +152,8 @@ def test_gradients_in_the_weights_match_finite_differences(name: str) -> None:
 def test_slopes_in_the_joint_pass_equal_separate_passes_of_autograd() -> None:
     weights = [weight.clone().requires_grad_() for weight in CONV]
     judge = convolutional(*weights)
-    logits, slopes = logits_and_slopes(judge, torch.cat([REAL, FAKE]))
-    ours = [zero_centred(half) for half in slopes.chunk(2)]
+    logits, input_gradients = logits_and_input_gradients(judge, torch.cat([REAL, FAKE]))
+    ours = [zero_centered_penalty(half) for half in input_gradients.chunk(2)]
     theirs = []
     for images in (REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()):
         (slope,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
@@ -161,13 +168,13 @@ def test_slopes_in_the_joint_pass_equal_separate_passes_of_autograd() -> None:
 def test_a_pack_has_one_slope_over_all_of_its_images() -> None:
     """|x|^2 / 2 of two images at once: the norm over both; and two packs, not four images, are averaged."""
     images = some(4, 1, SIDE, SIDE, seed=7)
-    logits, slopes = logits_and_slopes(packing(2, quadratic), images)
+    logits, input_gradients = logits_and_input_gradients(packing(2, quadratic), images)
     assert logits.shape == (2,)
-    assert slopes.shape == (2, 2 * SIDE * SIDE)
+    assert input_gradients.shape == (2, 2 * SIDE * SIDE)
     norms = [images[:2].norm().item(), images[2:].norm().item()]
-    assert slopes.norm(dim=1).tolist() == pytest.approx(norms)
-    assert one_centred(slopes).item() == pytest.approx(sum((norm - 1) ** 2 for norm in norms) / 2)
-    assert zero_centred(slopes).item() == pytest.approx(sum(norm**2 for norm in norms) / 2 / 2)
+    assert input_gradients.norm(dim=1).tolist() == pytest.approx(norms)
+    assert one_centered_penalty(input_gradients).item() == pytest.approx(sum((norm - 1) ** 2 for norm in norms) / 2)
+    assert zero_centered_penalty(input_gradients).item() == pytest.approx(sum(norm**2 for norm in norms) / 2 / 2)
 
 
 # As an experiment has them ---------------------------------------------------------------------------------------

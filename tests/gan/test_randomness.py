@@ -10,12 +10,12 @@ from torch.utils import _pytree as pytree
 
 from harness.gan.randomness import (
     DISTORTIONS,
-    Draws,
-    DrawShape,
-    RawDraws,
-    StepDraws,
+    NoiseShape,
+    Randomness,
+    RandomNumbers,
+    StepNoise,
+    build_step_noise,
     keep_masks,
-    made,
     sample_noise,
     stream_generator,
     stream_seed,
@@ -32,26 +32,26 @@ def draws_of(
     latent: int = 5,
     labels: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Draws:
-    return Draws(
+) -> Randomness:
+    return Randomness(
         seed=seed,
         images=25,
-        shape=DrawShape(latent, 10, classes=0 if labels is None else 3, masks=SHAPES, dropout=dropout, dtype=dtype),
+        shape=NoiseShape(latent, 10, classes=0 if labels is None else 3, masks=SHAPES, dropout=dropout, dtype=dtype),
         labels=labels,
         device=CPU,
     )
 
 
-def epoch_of(drawn: Draws, epoch: int) -> list[StepDraws]:
+def epoch_of(drawn: Randomness, epoch: int) -> list[StepNoise]:
     drawn.begin(epoch)
     return [drawn.step() for _ in range(drawn.steps)]
 
 
-def draws(seed: int = 0, epoch: int = 1, dropout: float = 0.3) -> list[StepDraws]:
+def draws(seed: int = 0, epoch: int = 1, dropout: float = 0.3) -> list[StepNoise]:
     return epoch_of(draws_of(seed=seed, dropout=dropout), epoch)
 
 
-def equal(ours: StepDraws, other: StepDraws) -> bool:
+def equal(ours: StepNoise, other: StepNoise) -> bool:
     """Every tensor of both, bit for bit."""
     mine, theirs = pytree.tree_leaves(tuple(ours)), pytree.tree_leaves(tuple(other))
     return len(mine) == len(theirs) and all(
@@ -172,14 +172,14 @@ def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtyp
     members = [draws_of(**member) for member in settings]
     latents, rates = torch.tensor(LATENTS), torch.tensor(RATES, dtype=torch.float64)
     widest = max(LATENTS)
-    shape = DrawShape(widest, 10, classes=classes, masks=SHAPES, dropout=max(RATES), dtype=dtype)
+    shape = NoiseShape(widest, 10, classes=classes, masks=SHAPES, dropout=max(RATES), dtype=dtype)
     for member in members:
         member.begin(1)
     for step in range(2):
-        together = made(stacked([member.raw() for member in members], shape), shape, latents, rates)
+        together = build_step_noise(stacked([member.raw() for member in members], shape), shape, latents, rates)
         for which, (latent, rate) in enumerate(numbers):
             expected = alone[which][step]
-            ours = StepDraws(*pytree.tree_map_only(Tensor, lambda value, at=which: value[at], tuple(together)))
+            ours = StepNoise(*pytree.tree_map_only(Tensor, lambda value, at=which: value[at], tuple(together)))
             inputs = latent + classes
             for noise in (ours.discriminator_noise, ours.generator_noise):
                 assert noise.shape == (10, widest + classes)
@@ -197,11 +197,11 @@ def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtyp
             assert equal(ours, expected), f"member {which}"
 
 
-def stacked(raw: list[RawDraws], shape: DrawShape) -> RawDraws:
+def stacked(raw: list[RandomNumbers], shape: NoiseShape) -> RandomNumbers:
     """The members' random numbers as a population's: noise filled up with zeros, and zero bits where there are none."""
     none = torch.zeros(shape.words, dtype=torch.int64)
     classes = [member.classes for member in raw if member.classes is not None]
-    return RawDraws(
+    return RandomNumbers(
         torch.stack([member.indices for member in raw]),
         torch.stack([F.pad(member.noise, (0, shape.latent - member.noise.shape[-1])) for member in raw]),
         torch.stack([none if member.bits is None else member.bits for member in raw]),
@@ -209,10 +209,10 @@ def stacked(raw: list[RawDraws], shape: DrawShape) -> RawDraws:
     )
 
 
-def everything(**changes: object) -> StepDraws:
+def everything(**changes: object) -> StepNoise:
     """The first step of an epoch with all that can be drawn."""
     options: dict[str, object] = {"dropout": 0.3, "masks": SHAPES, "augment": True, "blend": True, "jitter": (1, 2, 2)}
-    drawn = Draws(seed=0, images=25, shape=DrawShape(5, 10, **{**options, **changes}), device=CPU)  # type: ignore[arg-type]
+    drawn = Randomness(seed=0, images=25, shape=NoiseShape(5, 10, **{**options, **changes}), device=CPU)  # type: ignore[arg-type]
     return epoch_of(drawn, 1)[0]
 
 

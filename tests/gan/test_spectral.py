@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from harness import data
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan import Population, Training
+from harness.gan import BatchedTraining, Training
 from harness.gan.networks import build
-from harness.gan.networks.spectral import Iterations, Spectral, normalise
+from harness.gan.networks.spectral import SpectralNorm, SpectralNorms, apply_spectral_norm
 
 from .common import weights
 
@@ -32,24 +32,24 @@ def normed(seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(24, 5)).double()
-        normalise(network)
+        apply_spectral_norm(network)
     return network
 
 
 def test_every_matrix_at_any_depth_comes_out_with_the_largest_singular_value_one() -> None:
     network = nn.Sequential(normed())
-    iterations = Iterations(network)
+    iterations = SpectralNorms(network)
     for _ in range(1000):
-        iterations.advance()
+        iterations.power_iteration()
     (conv, norm, _, linear) = network[0]
     for layer in (conv, linear):
         assert largest(layer.weight).item() == pytest.approx(1, abs=1e-9)
         original = layer.parametrizations.weight.original
         assert torch.allclose(layer.weight, original / largest(original), rtol=1e-9)
     assert not hasattr(norm, "parametrizations")
-    assert [name for name, _ in network.named_buffers() if name.endswith("left")] == [
-        "0.0.parametrizations.weight.0.left",
-        "0.3.parametrizations.weight.0.left",
+    assert [name for name, _ in network.named_buffers() if name.endswith("u")] == [
+        "0.0.parametrizations.weight.0.u",
+        "0.3.parametrizations.weight.0.u",
     ]
 
 
@@ -65,18 +65,18 @@ def test_a_forward_pass_changes_nothing() -> None:
     first, second = network(pixels), network(pixels)
     assert torch.equal(first, second)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    Iterations(network).advance()
+    SpectralNorms(network).power_iteration()
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {f"{index}.parametrizations.weight.0.left" for index in (0, 3)}
+    assert moved == {f"{index}.parametrizations.weight.0.u" for index in (0, 3)}
 
 
 def test_an_iteration_is_that_of_the_power_method() -> None:
     weight = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    spectral = Spectral(weight).double()
-    left = spectral.left.clone()
+    spectral = SpectralNorm(weight).double()
+    left = spectral.u.clone()
     expected = weight @ (weight.T @ left)
-    spectral.advance(weight)
-    assert torch.allclose(spectral.left, expected / expected.norm())
+    spectral.power_iteration(weight)
+    assert torch.allclose(spectral.u, expected / expected.norm())
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (3, 2, 3, 3)])
@@ -86,20 +86,20 @@ def test_the_gradient_matches_finite_differences_wherever_the_vectors_are(shape:
     weight = torch.randn(shape, dtype=torch.float64, generator=random, requires_grad=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        spectral = Spectral(weight.detach()).double()
-    spectral.left.copy_(nn.functional.normalize(torch.randn(shape[0], dtype=torch.float64, generator=random), dim=0))
+        spectral = SpectralNorm(weight.detach()).double()
+    spectral.u.copy_(nn.functional.normalize(torch.randn(shape[0], dtype=torch.float64, generator=random), dim=0))
     assert torch.autograd.gradcheck(spectral, weight)
 
 
 def test_the_discriminator_alone_is_normalised_and_iterates_after_its_update(tiny: Experiment, images: Images) -> None:
     training = Training(tiny.with_values(NORMED), images)
-    assert not any("left" in name for name in training.generator.state_dict())
-    lefts = [value for name, value in training.discriminator.named_buffers() if name.endswith("left")]
+    assert not any(name.endswith(".u") for name in training.generator.state_dict())
+    lefts = [value for name, value in training.discriminator.named_buffers() if name.endswith("u")]
     assert len(lefts) == 3
     before = [left.clone() for left in lefts]
     calls = []
-    advance = training.iterations.advance
-    training.iterations.advance = lambda: (calls.append(1), advance())  # type: ignore[method-assign,func-returns-value,assignment]
+    power_iteration = training.spectral_norms.power_iteration
+    training.spectral_norms.power_iteration = lambda: (calls.append(1), power_iteration())  # type: ignore[method-assign,func-returns-value,assignment]
     training.train_epoch()
     assert len(calls) == training.steps_per_epoch
     moved = [not torch.equal(left, old) for left, old in zip(lefts, before, strict=True)]
@@ -116,8 +116,8 @@ def test_the_norm_is_settled_from_the_seed_and_bounds_the_slope(tiny: Experiment
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
     pixels = torch.randn(20, 1, 28, 28, requires_grad=True)
-    (slopes,) = torch.autograd.grad(first(pixels).sum(), pixels)
-    assert slopes.flatten(1).norm(dim=1).max() < 1.2
+    (input_gradients,) = torch.autograd.grad(first(pixels).sum(), pixels)
+    assert input_gradients.flatten(1).norm(dim=1).max() < 1.2
 
 
 @pytest.mark.parametrize("penalties", [{}, {"discriminator.dropout": 0, "objective.r1": 0.5}], ids=["plain", "r1"])
@@ -130,7 +130,7 @@ def test_a_resumed_training_ends_with_the_same_bits(
     list(alone)
     first.train_epoch()
     state = first.state_dict()
-    assert any(name.endswith(".left") for name in state["discriminator"])
+    assert any(name.endswith(".u") for name in state["discriminator"])
     second.load_state_dict(state)
     list(second)
     assert all(torch.equal(a, b) for a, b in zip(weights(second), weights(alone), strict=True))
@@ -140,7 +140,7 @@ def test_each_member_of_a_population_iterates_on_its_own_weights(tiny: Experimen
     plans = [tiny.with_values({**NORMED, "train.seed": seed, "train.epochs": 3 + seed}) for seed in range(2)]
     members = [Training(plan, images, dtype=torch.float64) for plan in plans]
     alone = [Training(plan, images, dtype=torch.float64) for plan in plans]
-    for _ in Population(members):
+    for _ in BatchedTraining(members):
         pass
     for member, lone in zip(members, alone, strict=True):
         list(lone)
@@ -148,6 +148,6 @@ def test_each_member_of_a_population_iterates_on_its_own_weights(tiny: Experimen
         for (name, ours), theirs in zip(
             member.discriminator.named_buffers(), lone.discriminator.buffers(), strict=True
         ):
-            assert name.endswith("left")
+            assert name.endswith("u")
             assert torch.allclose(ours, theirs, rtol=0, atol=1e-9)
             assert ours.norm().item() == pytest.approx(1)

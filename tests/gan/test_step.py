@@ -15,7 +15,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.gan.randomness import StepDraws
+from harness.gan.randomness import StepNoise
 
 STEPS = 50
 
@@ -59,7 +59,7 @@ class Transcription:
             hidden = dropped(hidden, mask, 0.3)
         return self.d[-1](hidden)
 
-    def step(self, pixels: Tensor, draws: StepDraws) -> tuple[float, float]:
+    def step(self, pixels: Tensor, draws: StepNoise) -> tuple[float, float]:
         batch = len(pixels)
         dtype = draws.generator_noise.dtype
         real = (pixels.to(dtype) / 255 - 0.5) / 0.5
@@ -138,23 +138,25 @@ class ConvolutionalTranscription:
 
     def generate(self, noise: Tensor, labels: Tensor) -> Tensor:
         inputs = torch.cat([noise, F.one_hot(labels, 10).to(noise.dtype)], dim=1)
-        hidden = F.linear(inputs, self.g["project.weight"], self.g["project.bias"])
+        hidden = F.linear(inputs, self.g["fc.weight"], self.g["fc.bias"])
         hidden = hidden.view(-1, 7, 7, 16).permute(0, 3, 1, 2).contiguous()
         hidden = F.leaky_relu(hidden, 0.2)
-        hidden = F.conv_transpose2d(hidden, self.g["enlarge.weight"], self.g["enlarge.bias"], stride=2, padding=1)
+        hidden = F.conv_transpose2d(hidden, self.g["deconv1.weight"], self.g["deconv1.bias"], stride=2, padding=1)
         hidden = F.leaky_relu(hidden, 0.2)
-        return torch.tanh(F.conv_transpose2d(hidden, self.g["draw.weight"], self.g["draw.bias"], stride=2, padding=1))
+        return torch.tanh(
+            F.conv_transpose2d(hidden, self.g["deconv2.weight"], self.g["deconv2.bias"], stride=2, padding=1)
+        )
 
     def judge(self, images: Tensor, labels: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        hidden = F.leaky_relu(F.conv2d(images, self.d["look.weight"], self.d["look.bias"], stride=2, padding=1), 0.2)
+        hidden = F.leaky_relu(F.conv2d(images, self.d["conv1.weight"], self.d["conv1.bias"], stride=2, padding=1), 0.2)
         hidden = dropped(hidden, masks[0], 0.2)
-        hidden = F.leaky_relu(F.conv2d(hidden, self.d["halve.weight"], self.d["halve.bias"], stride=2, padding=1), 0.2)
+        hidden = F.leaky_relu(F.conv2d(hidden, self.d["conv2.weight"], self.d["conv2.bias"], stride=2, padding=1), 0.2)
         hidden = dropped(hidden, masks[1], 0.2)
         features = hidden.permute(0, 2, 3, 1).reshape(-1, 7 * 7 * 16)  # rows, columns, channels
-        logits = F.linear(features, self.d["judge.weight"], self.d["judge.bias"]).squeeze(1)
+        logits = F.linear(features, self.d["head.weight"], self.d["head.bias"]).squeeze(1)
         return logits + (self.d["projection.embeddings"][labels] * features).sum(dim=1)
 
-    def step(self, pixels: Tensor, labels: Tensor, draws: StepDraws) -> tuple[float, float]:
+    def step(self, pixels: Tensor, labels: Tensor, draws: StepNoise) -> tuple[float, float]:
         assert draws.discriminator_labels is not None
         assert draws.generator_labels is not None
         rate = 2e-3 * (1 - self.steps / self.total)
@@ -266,13 +268,13 @@ class Recipe:
         logits, features = self.through(layers, images)
         return logits.squeeze(1) + (embeddings[labels] * features).sum(1)
 
-    def slopes(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def input_gradients(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Norms of D's gradient at each image."""
         images = images.detach().requires_grad_()
         (slope,) = torch.autograd.grad(self.judge(images, labels).sum(), images, create_graph=True)
         return slope.square().sum(1).sqrt()
 
-    def real(self, draws: StepDraws) -> Tensor:
+    def real(self, draws: StepNoise) -> Tensor:
         return (self.images.pixels[draws.indices].double().flatten(1) / 255 - 0.5) / 0.5
 
     def step(self, share_done: float) -> list[list[float]]:
@@ -295,24 +297,24 @@ class Recipe:
         found[1].append(loss.item())
         return found
 
-    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+    def of_discriminator(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def of_generator(self, real: Tensor, draws: StepNoise) -> Tensor:
         raise NotImplementedError
 
 
 class WassersteinWithPenalty(Recipe):
     """Gulrajani et al. 2017, algorithm 1, with two updates of D for one of G."""
 
-    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+    def of_discriminator(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor]:
         fake = self.generate(draws.discriminator_noise).detach()
         assert draws.blend is not None
         share = draws.blend.double()[:, None]
-        slopes = self.slopes(share * real + (1 - share) * fake)
-        return self.judge(fake).mean() - self.judge(real).mean(), 10 * (slopes - 1).square().mean()
+        input_gradients = self.input_gradients(share * real + (1 - share) * fake)
+        return self.judge(fake).mean() - self.judge(real).mean(), 10 * (input_gradients - 1).square().mean()
 
-    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def of_generator(self, real: Tensor, draws: StepNoise) -> Tensor:
         return -self.judge(self.generate(draws.generator_noise)).mean()
 
 
@@ -321,7 +323,7 @@ class RelativisticWithPenalties(Recipe):
 
     betas = (0.0, 0.99)
 
-    def told(self, draws: StepDraws) -> Tensor:
+    def concat_onehot(self, draws: StepNoise) -> Tensor:
         """The class of each pair: that of its real image."""
         assert self.images.labels is not None
         labels = self.images.labels[draws.indices]
@@ -329,14 +331,14 @@ class RelativisticWithPenalties(Recipe):
             assert torch.equal(noise[:, 8:], F.one_hot(labels, 10).double())
         return labels
 
-    def of_discriminator(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
-        labels, fake = self.told(draws), self.generate(draws.discriminator_noise).detach()
+    def of_discriminator(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor]:
+        labels, fake = self.concat_onehot(draws), self.generate(draws.discriminator_noise).detach()
         difference = self.judge(real, labels) - self.judge(fake, labels)
-        r1, r2 = (self.slopes(images, labels).square().mean() for images in (real, fake))
+        r1, r2 = (self.input_gradients(images, labels).square().mean() for images in (real, fake))
         return -F.logsigmoid(difference).mean(), 0.5 / 2 * r1 + 0.25 / 2 * r2
 
-    def of_generator(self, real: Tensor, draws: StepDraws) -> Tensor:
-        labels, fake = self.told(draws), self.generate(draws.generator_noise)
+    def of_generator(self, real: Tensor, draws: StepNoise) -> Tensor:
+        labels, fake = self.concat_onehot(draws), self.generate(draws.generator_noise)
         return -F.logsigmoid(self.judge(fake, labels) - self.judge(real, labels)).mean()
 
 

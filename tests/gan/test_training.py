@@ -14,7 +14,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, sample_inputs, to_uint8
-from harness.gan.randomness import StepDraws
+from harness.gan.randomness import StepNoise
 
 from .common import EVERYTHING, weights
 
@@ -36,7 +36,7 @@ def images() -> Images:
     return data.load("mnist", subset=60).train
 
 
-def draws_of(training: Training, epoch: int) -> Iterator[StepDraws]:
+def draws_of(training: Training, epoch: int) -> Iterator[StepNoise]:
     training.draws.begin(epoch)
     for _ in range(training.steps_per_epoch):
         yield training.draws.step()
@@ -97,7 +97,7 @@ def test_the_average_follows_the_generator_with_its_half_life(tiny: Experiment, 
             expected = keep * expected + (1 - keep) * training.generator.layers[0].weight.detach()
     assert half_life == 30.0
     assert torch.allclose(training.average.layers[0].weight, expected, atol=1e-6)
-    assert training.sampler is training.average
+    assert training.generator_ema is training.average
     assert not torch.equal(training.average.layers[0].weight, training.generator.layers[0].weight)
 
 
@@ -201,7 +201,7 @@ def test_looking_at_logits_changes_no_running_mean(tiny: Experiment, images: Ima
     training.train_epoch()
     before = [buffer.clone() for buffer in training.generator.buffers()]
     assert before
-    training._probe()
+    training.evaluate_logits()
     assert all(torch.equal(a, b) for a, b in zip(before, training.generator.buffers(), strict=True))
 
 
@@ -238,8 +238,8 @@ def test_impossible_images_become_bytes() -> None:
     assert to_uint8(torch.tensor([math.nan, math.inf, -math.inf, 3.0])).tolist() == [128, 255, 0, 255]
 
 
-def moved_to(device: str, draws: StepDraws) -> StepDraws:
-    return StepDraws(*pytree.tree_map_only(torch.Tensor, lambda value: value.to(device), tuple(draws)))
+def moved_to(device: str, draws: StepNoise) -> StepNoise:
+    return StepNoise(*pytree.tree_map_only(torch.Tensor, lambda value: value.to(device), tuple(draws)))
 
 
 @pytest.mark.gpu

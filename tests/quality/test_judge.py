@@ -43,14 +43,14 @@ def test_judge_is_trained_on_first_use_and_kept(small: Images, own_cache: Path) 
     torch.manual_seed(0)
     undisturbed = torch.rand(1)
     torch.manual_seed(0)
-    judge = load_judge("first", small, notice=notices.append, progress=shares.append)
+    judge = load_judge("first", small, message=notices.append, progress=shares.append)
     assert torch.equal(torch.rand(1), undisturbed)
     assert "training the judge small-first on 256 images" in notices[0]
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert (own_cache / "judges" / f"{small.fingerprint}-first.safetensors").exists()
 
-    again = load_judge("first", small, notice=notices.append)
+    again = load_judge("first", small, message=notices.append)
     assert len(notices) == 2  # nothing was trained
     assert (again.name, again.sha256) == (judge.name, judge.sha256) == ("small-first", judge.sha256)
     assert torch.equal(again.features(small.pixels), judge.features(small.pixels))
@@ -74,9 +74,9 @@ def test_judges_take_colour_and_other_sizes(small: Images) -> None:
 def test_only_one_of_several_threads_trains(small: Images, own_cache: Path) -> None:
     notices: list[str] = []
     with ThreadPoolExecutor(3) as pool:
-        judges = list(pool.map(lambda _: load_judge("first", small, notice=notices.append), range(3)))
+        judges = list(pool.map(lambda _: load_judge("first", small, message=notices.append), range(3)))
     assert len({judge.sha256 for judge in judges}) == 1
-    assert sum(notice.startswith("training") for notice in notices) == 1
+    assert sum(message.startswith("training") for message in notices) == 1
 
 
 def test_a_judge_that_is_there_needs_no_writing(

@@ -118,7 +118,7 @@ def test_neighbours_are_sought_among_all_training_images_which_are_looked_at_onc
     look = judge.judge
     monkeypatch.setattr(judge, "judge", lambda pixels: seen.append(len(pixels)) or look(pixels))
     for _ in range(2):
-        scorer = Scorer(judge, mnist.validation, training, samples=100, notice=said.append)
+        scorer = Scorer(judge, mnist.validation, training, samples=100, message=said.append)
         for _ in range(2):
             assert torch.equal(scorer.neighbours(wanted), wanted)
     assert sorted(seen) == [20, 20, 20, 20, 2_000]

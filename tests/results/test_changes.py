@@ -16,8 +16,8 @@ from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.results import changes
 from harness.runs import train
-from harness.runs.batched import Plan, run_together
-from harness.runs.session import Options, Quiet
+from harness.runs.batched import RunSpec, run_batched
+from harness.runs.session import NullDisplay, RunOptions
 from harness.tracking import Store
 
 from ..commands import Harness, client, only_run, run_named
@@ -103,7 +103,7 @@ def refused(harness: Harness, *arguments: str) -> str:
     return said.err
 
 
-def standing(name: str) -> tuple[object, ...]:
+def study_progress(name: str) -> tuple[object, ...]:
     run = run_named(name)
     return run.info.status, run.info.end_time, run.data.tags, run.data.metrics
 
@@ -113,7 +113,7 @@ def standing(name: str) -> tuple[object, ...]:
 
 def test_a_folder_that_has_grown_is_refused_until_that_is_allowed(harness: Harness, place: Path) -> None:
     assert harness("run", "folder.yaml", "--name", "one", "--no-system-metrics").code == 0
-    before = standing("one")
+    before = study_progress("one")
     assert run_named("one").data.tags["harness.data.train"].startswith("98 images, 3 classes, ")
     draw(place, "a", 10, first=40)
     said = refused(harness, "run", "--resume", "one", "--epochs", "3", *TRUST)
@@ -122,7 +122,7 @@ def test_a_folder_that_has_grown_is_refused_until_that_is_allowed(harness: Harne
     assert "validation: 10 images" in said
     assert "test: 12 images" in said
     assert "--allow-changes" in said
-    assert standing("one") == before
+    assert study_progress("one") == before
 
     answer = harness("run", "--resume", "one", "--epochs", "3", "--allow-changes", *TRUST)
     assert answer.code == 0, answer.err
@@ -140,28 +140,28 @@ def test_a_folder_that_has_grown_is_refused_until_that_is_allowed(harness: Harne
 def test_a_class_more_does_not_fit_a_conditional_run_and_fails_none(harness: Harness, place: Path) -> None:
     run = ("run", "folder.yaml", "--set", "conditional=true", "--no-system-metrics")
     assert harness(*run, "--name", "one").code == 0
-    before = standing("one")
+    before = study_progress("one")
     draw(place, "d", 20)
     assert "3 classes" in refused(harness, "run", "--resume", "one", "--epochs", "3", *TRUST)
     said = harness("run", "--resume", "one", "--epochs", "3", "--allow-changes", *TRUST)
     assert said.code == 2
     assert "the weights of run one do not fit the networks as they are now: size mismatch for" in said.err
     assert "is told one of 3 classes, but folder-shapes/train has 4 now" in harness("evaluate", "one", "--trust").err
-    assert standing("one") == before
+    assert study_progress("one") == before
     assert harness("sample", "one", "--out", "a.png").code == 0, "it needs no images"
 
 
 def test_scores_against_other_images_are_shown_and_not_written_back(harness: Harness, place: Path) -> None:
     assert harness("run", "folder.yaml", "--name", "one", "--no-system-metrics").code == 0
-    before = standing("one")
+    before = study_progress("one")
     assert harness("evaluate", "one", "--trust").err.count("run one is scored with what is here now") == 0
-    assert standing("one") == before
+    assert study_progress("one") == before
     draw(place, "abc", 10, first=40)
     said = harness("evaluate", "one", "--trust")
     assert said.code == 0, said.err
     assert "run one is scored with what is here now, which is not what it was trained on and with (train: " in said.err
     assert "its scores are shown, not written back" in said.err
-    assert standing("one") == before
+    assert study_progress("one") == before
     assert harness("evaluate", "one", "--trust", "--allow-changes").code == 0
     after = run_named("one").data
     assert after.metrics["test/kid"] != before[3]["test/kid"]  # type: ignore[index]
@@ -169,34 +169,34 @@ def test_scores_against_other_images_are_shown_and_not_written_back(harness: Har
 
 
 def test_seeds_are_not_continued_on_other_images(harness: Harness, place: Path) -> None:
-    seeds = ("--seeds", "2", "--together", "2", "--epochs", "1", "--no-system-metrics")
+    seeds = ("--seeds", "2", "--batch-runs", "2", "--epochs", "1", "--no-system-metrics")
     assert harness("run", "folder.yaml", *seeds, "--name", "all").code == 0
     names = ("all", "all-seed0", "all-seed1")
-    before = [standing(name) for name in names]
+    before = [study_progress(name) for name in names]
     assert run_named("all").data.tags["harness.dataset"] == run_named("all-seed1").data.tags["harness.dataset"]
     draw(place, "a", 10, first=40)
     assert "the images of run all" in refused(harness, "run", "--resume", "all", *TRUST)
-    assert [standing(name) for name in names] == before
+    assert [study_progress(name) for name in names] == before
 
     store = Store.open()
-    known = train.interrupted(store, "all-seed0")
+    known = train.find_resumable(store, "all-seed0")
     with trust.trusting():
-        training, scoring = train.prepare(known.checkpoint.experiment, Quiet())
-    plans = [Plan(known.checkpoint.experiment.with_values({"train.epochs": 2}), Options(), known)] * 2
+        training, scoring = train.prepare(known.checkpoint.experiment, NullDisplay())
+    plans = [RunSpec(known.checkpoint.experiment.with_values({"train.epochs": 2}), RunOptions(), known)] * 2
     with trust.trusting(), pytest.raises(HarnessError, match="the images of run all-seed0"):
-        run_together(plans, training.images, training.held_out, scoring, store, Quiet())
-    assert [standing(name) for name in names] == before
+        run_batched(plans, training.images, training.held_out, scoring, store, NullDisplay())
+    assert [study_progress(name) for name in names] == before
 
 
 def test_a_study_is_not_continued_on_other_images_or_with_another_judge(harness: Harness, place: Path) -> None:
     tune = ("tune", "folder.yaml", *QUIET, "--pruner", "none", "--epochs", "1", "--study", "small")
     assert harness(*tune, "--trials", "1").code == 0
-    before = standing("small")
+    before = study_progress("small")
     draw(place, "abc", 10, first=40)
     said = refused(harness, *tune, "--trials", "2")
     assert "the images of study small" in said
     assert "98 images" in said
-    assert standing("small") == before
+    assert study_progress("small") == before
     assert len(optuna_trials()) == 1
 
     assert harness(*tune, "--trials", "2", "--allow-changes").code == 0
@@ -245,7 +245,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     assert harness("run", "folder.yaml", *own, "--epochs", "1", "--name", "one", "--no-system-metrics").code == 0
     draw_ = ("sample", "one", "--count", "4", "--trust", "--out")
     assert harness(*draw_, "before.npz").err == ""
-    before, images = standing("one"), np.load("before.npz")["images"]
+    before, images = study_progress("one"), np.load("before.npz")["images"]
     assert re.fullmatch(r"networks\.py \w{16}", run_named("one").data.tags["harness.code.generator"])
 
     rewrite(place / "networks.py", "WIDTH = 8", "WIDTH = 8  # enough")
@@ -258,7 +258,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     assert not np.array_equal(np.load("a.npz")["images"], images)
     said = harness("evaluate", "one", "--trust")
     assert (said.code, "its scores are shown, not written back" in said.err) == (0, True)
-    assert standing("one") == before
+    assert study_progress("one") == before
 
     rewrite(place / "networks.py", "WIDTH = 8", "WIDTH = 16")  # other shapes
     extend = ("run", "--resume", "one", "--epochs", "2", *TRUST)
@@ -266,7 +266,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     assert "--stored-code uses the source that was kept with it; --allow-changes" in refused(harness, *extend)
     said = harness(*extend, "--allow-changes")
     assert (said.code, "do not fit the networks as they are now: size mismatch" in said.err) == (2, True)
-    assert standing("one") == before
+    assert study_progress("one") == before
 
     said = harness(*draw_, "kept.npz", "--stored-code")
     assert (said.code, said.err) == (0, "")

@@ -206,14 +206,14 @@ def test_anyones_images_are_scored(harness: Harness, workplace: Path) -> None:
 
 @pytest.mark.parametrize("together", ["1", "2", "3"])
 def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) -> None:
-    words = ["--seeds", "3", "--together", together, "--name", "three", "--seed", "5"]
+    words = ["--seeds", "3", "--batch-runs", together, "--name", "three", "--seed", "5"]
     said = harness("run", "tiny.yaml", *SCORED, *words)
     assert said.code == 0, said.err
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     parent = runs.pop("three")
     assert sorted(runs) == ["three-seed5", "three-seed6", "three-seed7"]
     assert parent.data.tags["harness.kind"] == "replicates"
-    assert parent.data.tags["harness.population"] == together
+    assert parent.data.tags["harness.batch_runs"] == together
     ids = " ".join(runs[name].info.run_id[:8] for name in sorted(runs))
     assert re.search(rf"^  compare  .*harness compare {ids}$", said.out, re.MULTILINE)
     assert re.search(r"^  look     .*harness ui ", said.out, re.MULTILINE)
@@ -248,17 +248,17 @@ def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.M
         return train_epoch(self)
 
     monkeypatch.setattr(Training, "train_epoch", exploding)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "two").code == 1
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 1
     assert_one_of_two_diverged()
 
 
 def test_a_seed_that_diverges_leaves_its_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.gan import Population, Report, Training
+    from harness.gan import BatchedTraining, Report, Training
 
-    train_epoch = Population.train_epoch
+    train_epoch = BatchedTraining.train_epoch
     sizes = []
 
-    def exploding(self: Population) -> list[tuple[Training, Report]]:
+    def exploding(self: BatchedTraining) -> list[tuple[Training, Report]]:
         sizes.append(len(self.members))
         for member in self.members:
             if member.experiment.train.seed == 1:
@@ -266,8 +266,8 @@ def test_a_seed_that_diverges_leaves_its_population(harness: Harness, monkeypatc
                     next(member.generator.parameters()).fill_(float("nan"))
         return train_epoch(self)
 
-    monkeypatch.setattr(Population, "train_epoch", exploding)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "2", "--name", "two").code == 1
+    monkeypatch.setattr(BatchedTraining, "train_epoch", exploding)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "2", "--name", "two").code == 1
     assert sizes == [2, 1, 1]
     assert_one_of_two_diverged()
 
@@ -297,7 +297,7 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
         return train_epoch(self)
 
     monkeypatch.setattr(Training, "train_epoch", interrupted)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "two").code == 143
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"two": "KILLED", "two-seed0": "FINISHED"}
     monkeypatch.setattr(Training, "train_epoch", train_epoch)
@@ -316,18 +316,18 @@ def test_a_population_that_is_stopped_ends_where_each_seed_can_go_on(
     import os
     import signal
 
-    from harness.gan import Population, Report, Training
+    from harness.gan import BatchedTraining, Report, Training
 
-    train_epoch = Population.train_epoch
+    train_epoch = BatchedTraining.train_epoch
     when = 1
 
-    def interrupted(self: Population) -> list[tuple[Training, Report]]:
+    def interrupted(self: BatchedTraining) -> list[tuple[Training, Report]]:
         if self.members[0].epoch == when:
             os.kill(os.getpid(), signal.SIGTERM)
         return train_epoch(self)
 
-    monkeypatch.setattr(Population, "train_epoch", interrupted)
-    words = ["run", "tiny.yaml", "--seeds", "3", "--together", "2"]
+    monkeypatch.setattr(BatchedTraining, "train_epoch", interrupted)
+    words = ["run", "tiny.yaml", "--seeds", "3", "--batch-runs", "2"]
     assert harness(*words, "--name", "parts").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"parts": "KILLED", "parts-seed0": "KILLED", "parts-seed1": "KILLED"}
@@ -335,7 +335,7 @@ def test_a_population_that_is_stopped_ends_where_each_seed_can_go_on(
     assert harness("run", "--resume", "parts").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"parts": "KILLED", "parts-seed0": "FINISHED", "parts-seed1": "FINISHED"}
-    monkeypatch.setattr(Population, "train_epoch", train_epoch)
+    monkeypatch.setattr(BatchedTraining, "train_epoch", train_epoch)
     assert harness("run", "--resume", "parts").code == 0
     assert harness(*words, "--name", "whole").code == 0
     found = {run.info.run_name: run for run in client().search_runs(["1"])}
@@ -351,20 +351,20 @@ def test_members_that_were_saved_at_different_epochs_go_on_together(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first has only its end before it, the second an epoch more."""
-    from harness.runs.session import Course
+    from harness.runs.session import RunSession
 
-    after = Course.after
+    after = RunSession.after
 
-    def killed(self: Course, report: object, *more: object) -> bool:
+    def killed(self: RunSession, report: object, *more: object) -> bool:
         if self.training.epoch == 3 and self.training.experiment.train.seed == 1:
             raise KeyboardInterrupt
         return after(self, report, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Course, "after", killed)
-    words = ["run", "tiny.yaml", "--seeds", "2", "--together", "2"]
+    monkeypatch.setattr(RunSession, "after", killed)
+    words = ["run", "tiny.yaml", "--seeds", "2", "--batch-runs", "2"]
     assert harness(*words, "--name", "parts").code == 130
     assert {run.info.status for run in client().search_runs(["1"])} == {"KILLED"}
-    monkeypatch.setattr(Course, "after", after)
+    monkeypatch.setattr(RunSession, "after", after)
     said = harness("run", "--resume", "parts")
     assert said.code == 0, said.err
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
@@ -375,13 +375,13 @@ def test_members_that_were_saved_at_different_epochs_go_on_together(
 
 
 def test_an_error_fails_every_member_of_a_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.gan import Population
+    from harness.gan import BatchedTraining
 
-    def broken(self: Population) -> None:
+    def broken(self: BatchedTraining) -> None:
         raise RuntimeError("out of coffee")
 
-    monkeypatch.setattr(Population, "train_epoch", broken)
-    said = harness("run", "tiny.yaml", "--seeds", "2", "--together", "2", "--name", "two")
+    monkeypatch.setattr(BatchedTraining, "train_epoch", broken)
+    said = harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "2", "--name", "two")
     assert (said.code, "out of coffee" in said.err) == (1, True)
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert {run.info.status for run in runs.values()} == {"FAILED"}
@@ -392,7 +392,7 @@ def test_an_error_fails_every_member_of_a_population(harness: Harness, monkeypat
 @pytest.mark.parametrize(("together", "images"), [("1", 3000), ("2", 1000)])
 def test_stopped_replicates_go_on(harness: Harness, workplace: Path, together: str, images: int) -> None:
     arguments = ["tiny.yaml", "--subset", str(images), "--epochs", "40", "--no-system-metrics"]
-    arguments += ["--seeds", "2", "--together", together]
+    arguments += ["--seeds", "2", "--batch-runs", together]
     assert harness("run", *arguments, "--name", "whole").code == 0
     process = spawn("run", *arguments, "--name", "parts")
     wait_for(process, "epoch 3/40")
@@ -413,18 +413,18 @@ def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
 ) -> None:
     from harness.errors import UnreachableError
     from harness.results import load as recall
-    from harness.runs.session import Course
+    from harness.runs.session import RunSession
 
-    after = Course.after
+    after = RunSession.after
 
-    def killed(self: Course, report: object, *more: object) -> bool:
+    def killed(self: RunSession, report: object, *more: object) -> bool:
         if self.training.epoch == 2:
             raise KeyboardInterrupt
         return after(self, report, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Course, "after", killed)
-    assert harness("run", "tiny.yaml", "--seeds", "2", "--together", "1", "--name", "parts").code == 130
-    monkeypatch.setattr(Course, "after", after)
+    monkeypatch.setattr(RunSession, "after", killed)
+    assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "parts").code == 130
+    monkeypatch.setattr(RunSession, "after", after)
     known = {run.info.run_id for run in client().search_runs(["1"])}
 
     def silent(*_: object) -> None:
@@ -459,8 +459,8 @@ def test_a_judge_of_ones_own_is_tried_before_anything_is_tracked(harness: Harnes
             "10,001, but mnist/test has 10,000",
         ),
         (["run", "tiny.yaml", "--seeds", "1"], "--seeds is 1; expected 2 or more"),
-        (["run", "tiny.yaml", "--together", "2"], "--together is 2; it goes with --seeds N"),
-        (["run", "tiny.yaml", "--seeds", "2", "--together", "3"], "--together is 3; expected 1 to 2"),
+        (["run", "tiny.yaml", "--batch-runs", "2"], "--batch-runs is 2; it goes with --seeds N"),
+        (["run", "tiny.yaml", "--seeds", "2", "--batch-runs", "3"], "--batch-runs is 3; expected 1 to 2"),
         (["run", "--resume", "x", "--seeds", "2"], "--resume takes its seeds from the run"),
         (["evaluate"], "give one or more RUNs, or --images"),
         (["evaluate", "--images", "absent.npz"], "there is no file absent.npz"),

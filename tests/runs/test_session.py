@@ -22,7 +22,7 @@ RUN = ("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics")
 EXTEND = ("--epochs", "2", "--no-system-metrics")
 
 
-def standing(name: str) -> tuple[object, ...]:
+def study_progress(name: str) -> tuple[object, ...]:
     """All that a command that only tried must leave alone."""
     run = run_named(name)
     return run.info.status, run.info.end_time, run.data.tags, run.data.metrics, run.data.params
@@ -86,14 +86,14 @@ def test_what_fails_before_the_first_new_epoch_leaves_the_run_as_it_stood(harnes
         run_id = run_named("one").info.run_id
         client().set_tag(run_id, "harness.diverged", "loss/generator is nan")
         client().set_terminated(run_id, "FAILED", end_time=1_700_000_000_000)
-    before = standing("one")
+    before = study_progress("one")
     assert before[0] == status
     for fault, (break_it, code, text) in FAULTS.items():
         with pytest.MonkeyPatch.context() as patch:
             break_it(patch)
             said = harness("run", "--resume", "one", *EXTEND)
         assert (said.code, text in said.err) == (code, True), (fault, said.err)
-        assert standing("one") == before, fault
+        assert study_progress("one") == before, fault
     assert not list(Path("mlruns/spool").glob("*/events.jsonl"))
     assert harness("run", "--resume", "one", *EXTEND).code == 0, "and it can still be resumed"
     assert run_named("one").info.status == "FINISHED"
@@ -106,7 +106,7 @@ def test_what_is_refused_leaves_the_run_as_it_stood(harness: Harness, workplace:
         "    def forward(self, pixels): return pixels.flatten(1)[:, :9].float()\n"
     )
     assert harness(*RUN, "--name", "one", "--set", "quality.judge=vanishing:Judge").code == 0
-    before = standing("one")
+    before = study_progress("one")
     sys.modules.pop("vanishing")
     (workplace / "vanishing.py").unlink()
     resume = ("run", "--resume", "one", "--trust")
@@ -118,25 +118,25 @@ def test_what_is_refused_leaves_the_run_as_it_stood(harness: Harness, workplace:
     ):
         said = harness(*arguments)
         assert (said.code, said.err.count("\n"), text in said.err) == (2, 1, True), said.err
-        assert standing("one") == before
+        assert study_progress("one") == before
     run = run_named("one").info
     (file,) = Path(run.artifact_uri.removeprefix("file://")).glob("checkpoints/last.pt")
     file.write_bytes(file.read_bytes()[:1000])
     assert "is not a readable checkpoint" in harness(*resume, *EXTEND).err
-    assert standing("one") == before
+    assert study_progress("one") == before
 
 
 def test_seeds_that_fail_before_an_epoch_leave_their_parent_as_it_stood(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds = (*RUN, "--seeds", "2", "--together", "1", "--name", "all")
+    seeds = (*RUN, "--seeds", "2", "--batch-runs", "1", "--name", "all")
     assert harness(*seeds).code == 0
     client().delete_run(run_named("all-seed1").info.run_id)  # which is to be trained anew
-    before = standing("all")
+    before = study_progress("all")
     with monkeypatch.context() as patch:
         failing_epoch(RuntimeError("out of memory"))(patch)
         assert harness("run", "--resume", "all", "--no-system-metrics").code == 1
-    assert standing("all") == before
+    assert study_progress("all") == before
     assert harness("run", "--resume", "all", "--no-system-metrics").code == 0
     assert run_named("all").info.status == "FINISHED"
 
@@ -147,7 +147,7 @@ def test_a_study_that_fails_before_an_epoch_stands_as_it_did(
     (workplace / "small.yaml").write_text(SMALL)
     tune = ("tune", "small.yaml", *QUIET, "--pruner", "none", "--epochs", "1")
     assert harness(*tune, "--trials", "1").code == 0
-    before = standing("small")
+    before = study_progress("small")
 
     def start_run(*_: object, **__: object) -> None:
         raise HarnessError("cannot keep a spool")
@@ -155,7 +155,7 @@ def test_a_study_that_fails_before_an_epoch_stands_as_it_did(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "start_run", start_run)
         assert harness(*tune, "--trials", "2").code == 2
-    assert standing("small") == before
+    assert study_progress("small") == before
     assert harness(*tune, "--trials", "2").code == 0
     assert (the_study().info.status, len(optuna_trials())) == ("FINISHED", 2)
 

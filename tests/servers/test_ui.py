@@ -65,7 +65,7 @@ def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace:
     from ..tuning.common import SMALL
 
     (workplace / "small.yaml").write_text(SMALL)
-    assert harness("tune", "small.yaml", "--trials", "1", "--fuse", "1", "--no-system-metrics").code == 0
+    assert harness("tune", "small.yaml", "--trials", "1", "--batch-runs", "1", "--no-system-metrics").code == 0
     store = Store.open(create=False)
     study = store.find("small")
     page = ui.page(store, [study])

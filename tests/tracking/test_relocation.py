@@ -64,7 +64,7 @@ def test_a_moved_store_holds_its_runs_and_writes_nothing_to_the_old_folder(proje
     moved = tmp_path / "second %20?#"
     project.rename(moved)
     said: list[str] = []
-    store = Store.open(root=moved / "mlruns", notice=said.append)
+    store = Store.open(root=moved / "mlruns", message=said.append)
     assert len(said) == 1
     assert f"moved or copied from {project}/mlruns: the artifact locations of 1 runs" in said[0]
     assert cells_with(moved / "mlruns" / "mlflow.db", str(project)) == []
@@ -79,7 +79,7 @@ def test_a_moved_store_holds_its_runs_and_writes_nothing_to_the_old_folder(proje
     assert store.client.get_experiment_by_name("notebook").artifact_location == (moved / "mlruns" / "7").as_uri()
     assert not project.exists()
 
-    Store.open(root=moved / "mlruns", notice=said.append)
+    Store.open(root=moved / "mlruns", message=said.append)
     assert len(said) == 1
 
 
@@ -162,11 +162,11 @@ def test_the_old_folder_may_be_closed_to_this_user(
 def test_a_store_opened_through_a_link_is_where_it_was(project: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(project)
     said: list[str] = []
-    store = Store.open(root=tmp_path / "link" / "mlruns", notice=said.append)
+    store = Store.open(root=tmp_path / "link" / "mlruns", message=said.append)
     assert text_of(store, store.find("early").info.run_id, tmp_path) == "early"
     project.rename(tmp_path / "second")
     project.symlink_to(tmp_path / "second")
-    Store.open(root=tmp_path / "second" / "mlruns", notice=said.append)
+    Store.open(root=tmp_path / "second" / "mlruns", message=said.append)
     assert said == []
 
 
@@ -174,7 +174,7 @@ def test_an_empty_store_moves_without_a_word(tmp_path: Path, database: Path) -> 
     (tmp_path / "mlruns").mkdir()
     shutil.copy(database, tmp_path / "mlruns" / "mlflow.db")
     said: list[str] = []
-    store = Store.open(root=tmp_path / "mlruns", notice=said.append)
+    store = Store.open(root=tmp_path / "mlruns", message=said.append)
     assert said == []
     assert store.client.get_experiment("0").artifact_location == (tmp_path / "mlruns" / "artifacts" / "0").as_uri()
 

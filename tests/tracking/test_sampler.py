@@ -83,17 +83,19 @@ def test_digits_are_the_classes_that_the_network_is_told(tiny: Experiment, tmp_p
 
     from harness import data
     from harness.gan import Training, generate, resolve
-    from harness.gan.randomness import sample_noise, told
+    from harness.gan.randomness import concat_onehot, sample_noise
     from harness.results.export import save_models
 
     images = data.load_split("mnist", "test")
     training = Training(resolve(tiny.with_values({"conditional": True}), images), images)
-    save_models(training.experiment, images, training.sampler, tmp_path)
+    save_models(training.experiment, images, training.generator_ema, tmp_path)
     sampler = mlflow.pyfunc.load_model(str(tmp_path / "sampler"))
     for wanted, seed in (("2026", 5), ("9", 2**63 - 1)):
-        inputs = told(sample_noise(seed, 6, 8), torch.tensor([int((wanted * 6)[at]) for at in range(6)]), 10, 8)
+        inputs = concat_onehot(
+            sample_noise(seed, 6, 8), torch.tensor([int((wanted * 6)[at]) for at in range(6)]), 10, 8
+        )
         drawn = sampler.predict(pd.DataFrame({"count": [6], "seed": [seed], "digits": [wanted]}))
-        np.testing.assert_array_equal(drawn, generate(training.sampler, inputs).squeeze(1).numpy())
+        np.testing.assert_array_equal(drawn, generate(training.generator_ema, inputs).squeeze(1).numpy())
     for wrong in ("2a", "2 0", "-1", "\u0663"):
         with pytest.raises(MlflowException, match="expected some of 0123456789") as refused:
             sampler.predict(pd.DataFrame({"count": [1], "seed": [0], "digits": [wrong]}))

@@ -30,7 +30,7 @@ search:
   discriminator.dropout: {low: 0.0, high: 0.5}
 search_prune_from: 2
 """
-QUIET = ("--no-system-metrics", "--fuse", "1")
+QUIET = ("--no-system-metrics", "--batch-runs", "1")
 
 SPACE = {
     "optimizer.lr": Range(1e-4, 1e-2, log=True),
@@ -47,9 +47,9 @@ def settings(experiment: object, **changes: object) -> Settings:
         "direction": "minimize",
         "sampler": "tpe",
         "pruner": "halving",
-        "rung": 2,
-        "reduction": 3,
-        "fuse": 1,
+        "min_resource": 2,
+        "reduction_factor": 3,
+        "batch_runs": 1,
         "planned": 20,
     }
     return Settings(**{**values, **changes})  # type: ignore[arg-type]

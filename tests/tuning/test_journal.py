@@ -210,11 +210,11 @@ def test_whoever_waits_for_a_lock_says_so(path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     said, told = [], threading.Event()
 
-    def notice(text: str) -> None:
+    def message(text: str) -> None:
         said.append(text)
         told.set()
 
-    storage = open_journal(path, notice)
+    storage = open_journal(path, message)
     with FileLock(path.with_name("optuna.journal.flock")):
         writer = threading.Thread(target=storage.set_study_user_attr, args=(0, "a", 1))
         writer.start()

@@ -15,10 +15,10 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.tuning import trials as module
 from harness.tuning.list_studies import _row
-from harness.tuning.progress import standing
+from harness.tuning.progress import study_progress
 from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
-from harness.tuning.trials import Trials, best, counts
+from harness.tuning.trials import Trials, best, is_counted
 
 from ..tuning.common import settings
 
@@ -109,7 +109,7 @@ def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, tmp_
     given_up = trials.all()[0]
     assert given_up.state == TrialState.FAIL
     assert "died in each of 3 attempts" in given_up.user_attrs["harness.error"]
-    assert counts(given_up)
+    assert is_counted(given_up)
 
 
 def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
@@ -152,7 +152,7 @@ def test_a_failed_trial_is_tried_twice_more(trials: Trials) -> None:
         numbers.append(claims[0].number)
         trials.fail(claims[0], "RuntimeError: out of luck", again=True)
     assert numbers == [0, 1, 2]
-    assert [counts(trial) for trial in trials.all()] == [False, False, True]
+    assert [is_counted(trial) for trial in trials.all()] == [False, False, True]
     assert [trial.params for trial in trials.all()] == [trials.all()[0].params] * 3
     assert not trials.open(1)
 
@@ -161,7 +161,7 @@ def test_a_failure_that_would_repeat_itself_is_not_repeated(trials: Trials) -> N
     (claim,) = trials.claim(1)
     trials.fail(claim, "no such layer", again=False)
     assert trials.claim(1) == []
-    assert counts(trials.all()[0])
+    assert is_counted(trials.all()[0])
 
 
 def test_halving_starts_at_its_rung_and_keeps_a_third(trials: Trials) -> None:
@@ -192,7 +192,7 @@ def test_a_place_taken_twice_at_once_is_given_back(trials: Trials, monkeypatch: 
     assert len(trials.claim(2)) == 1
     assert trials.claim(2) == []
     assert [trial.state for trial in trials.all()] == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
-    assert [counts(trial) for trial in trials.all()] == [True, True, False]
+    assert [is_counted(trial) for trial in trials.all()] == [True, True, False]
     trials.complete(first, "run", 1.0)
 
 
@@ -218,7 +218,7 @@ def test_a_retry_that_was_only_half_made_is_not_doubled(trials: Trials, tmp_path
     trials.study.enqueue_trial(dict(claim.values), user_attrs={"harness.retry_of": 0, "harness.attempt": 2})
     mark(trials, 0, pid=gone_pid())  # before it could be told
     assert [claim.number for claim in other(trials, tmp_path).claim(1)] == [1]
-    assert [counts(trial) for trial in trials.all()] == [False, True]
+    assert [is_counted(trial) for trial in trials.all()] == [False, True]
 
 
 def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,10 +301,10 @@ def test_what_is_said_of_a_study_counts_each_trial_once(trials: Trials) -> None:
     trials.fail(next(ended), "out of luck", again=True)
     for claim in ended:
         trials.release(claim)
-    now = standing(trials, 2)
+    now = study_progress(trials, 2)
     assert (now.complete, now.pruned, now.failed, now.running) == (2, 1, 1, 0)
     assert (now.ended, now.asked, now.total) == (4, 2, 4)
-    assert standing(trials, 9).total == 9
+    assert study_progress(trials, 9).total == 9
     row = _row(trials)
     assert (row["complete"], row["pruned"], row["failed"], row["running"]) == (2, 1, 1, 0)
     assert row["waiting"] == 5  # four that were released, and the one that is tried again

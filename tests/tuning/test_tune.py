@@ -241,9 +241,9 @@ def test_a_studys_name_is_no_path(harness: Harness, small: Path, name: str) -> N
 def test_fused_trials_are_those_that_they_would_be_alone(harness: Harness, small: Path) -> None:
     """The same values and seed: the same losses within 1e-3 over the first epochs, and runs like any others."""
     arguments = ("tune", "small.yaml", "--no-system-metrics", "--trials", "5", "--sampler", "random")
-    alone = (*arguments, "--study", "alone", "--fuse", "1", "--pruner", "none")
+    alone = (*arguments, "--study", "alone", "--batch-runs", "1", "--pruner", "none")
     assert harness(*alone).code == 0
-    fused = (*arguments, "--study", "fused", "--fuse", "5", "--pruner", "none")
+    fused = (*arguments, "--study", "fused", "--batch-runs", "5", "--pruner", "none")
     said = harness(*fused)
     assert said.code == 0, said.err
     trials = runs("trial")
@@ -277,7 +277,7 @@ def test_fused_trials_are_those_that_they_would_be_alone(harness: Harness, small
 
 
 def test_fused_trials_are_pruned_one_by_one(harness: Harness, small: Path) -> None:
-    said = harness("tune", "small.yaml", "--no-system-metrics", "--trials", "6", "--fuse", "6")
+    said = harness("tune", "small.yaml", "--no-system-metrics", "--trials", "6", "--batch-runs", "6")
     assert said.code == 0, said.err
     assert_one_to_one(6)
     states = [trial.state.name for trial in optuna_trials()]
@@ -292,7 +292,9 @@ def test_trials_of_different_shapes_are_trained_apart(harness: Harness, small: P
         SMALL.split("search:")[0] + "search:\n  train.batch_size: [10, 20]\n  optimizer.lr: {low: 1e-4, high: 1e-2}\n"
     )
     (small / "small.yaml").write_text(text)
-    said = harness("tune", "small.yaml", "--no-system-metrics", "--trials", "5", "--fuse", "5", "--pruner", "none")
+    said = harness(
+        "tune", "small.yaml", "--no-system-metrics", "--trials", "5", "--batch-runs", "5", "--pruner", "none"
+    )
     assert said.code == 0, said.err
     assert_one_to_one(5)
     assert {trial.params["train.batch_size"] for trial in optuna_trials()} == {10, 20}
@@ -352,7 +354,7 @@ def _until_training(folder: Path) -> None:
 
 
 def test_time_runs_out(harness: Harness, small: Path) -> None:
-    said = tune(harness, "--epochs", "4000", "--trials", "2", "--pruner", "none", "--timeout", "8s", code=3)
+    said = tune(harness, "--epochs", "4000", "--trials", "2", "--pruner", "none", "--max-time", "8s", code=3)
     assert "STOPPED  study small" in said
     assert the_study().info.status == "KILLED"
     assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
@@ -423,9 +425,9 @@ def test_a_lost_disk_stops_the_study_and_keeps_the_trial(
 def test_workers_share_a_study_and_one_that_is_killed_is_replaced(harness: Harness, small: Path) -> None:
     process = spawn("tune", "small.yaml", *QUIET, *LONG, "--trials", "5", "--workers", "2")
     _until_training(small)
-    victims = [
-        int(t.user_attrs["harness.process"]["harness.pid"]) for t in optuna_trials() if t.state.name == "RUNNING"
-    ]
+    # A trial is RUNNING a moment before it names its process; one that has been scored has named it.
+    running = [t for t in optuna_trials() if t.state.name == "RUNNING" and "harness.process" in t.user_attrs]
+    victims = [int(trial.user_attrs["harness.process"]["harness.pid"]) for trial in running]
     assert process.pid not in victims
     os.kill(victims[0], signal.SIGKILL)
     said = process.communicate(timeout=300)[0]
@@ -515,9 +517,9 @@ def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--sampler", "magic"], "--sampler magic: expected one of tpe"),
         (["--pruner", "scissors"], "--pruner scissors: expected one of halving"),
         (["--metric", "loss"], "--metric loss: expected one of kid"),
-        (["--fuse", "many"], "--fuse many: expected a number of trials, or auto"),
-        (["--fuse", "0"], "--fuse 0: expected a number of trials, or auto"),
-        (["--timeout", "soon"], "--timeout 'soon': expected a time"),
+        (["--batch-runs", "many"], "--batch-runs many: expected a number of trials, or auto"),
+        (["--batch-runs", "0"], "--batch-runs 0: expected a number of trials, or auto"),
+        (["--max-time", "soon"], "--max-time 'soon': expected a time"),
         (["--storage", "nowhere"], "expected a database such as postgresql"),
         (["--storage", "postgresql://mia:secret@127.0.0.1:1/optuna"], "cannot be reached"),
         (["--storage", "nosuch://host/db"], "nosuch"),

@@ -46,7 +46,7 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
         torch.default_generator.manual_seed(stream_seed(experiment.train.seed, "init"))
         built = (
             _generator(experiment, images),
-            _made(DISCRIMINATORS, kinds[1], "discriminator.kind", packed, discriminator),
+            _build_network(DISCRIMINATORS, kinds[1], "discriminator.kind", packed, discriminator),
         )
         if ":" in kinds[0]:
             inputs = experiment.generator.latent + classes
@@ -54,7 +54,7 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
         if ":" in kinds[1]:
             _try_discriminator(built[1], experiment, packed, told=bool(classes))
         if normalised:
-            spectral.normalise(built[1])
+            spectral.apply_spectral_norm(built[1])
     return built
 
 
@@ -75,7 +75,7 @@ def build_generator(experiment: Experiment, images: Images) -> nn.Module:
 
 
 @contextmanager
-def fitting(what: str) -> Iterator[None]:
+def readable_load_errors(what: str) -> Iterator[None]:
     """Meanwhile, a state that does not fit its module is a HarnessError, in one line. what: what is loaded."""
     try:
         yield
@@ -101,20 +101,20 @@ def _refuse_odd_sides(kind: str, images: Images) -> None:
 def _generator(experiment: Experiment, images: Images) -> nn.Module:
     options = experiment.generator.model_dump(exclude={"kind", "latent"})
     options["inputs"] = experiment.generator.latent + _classes(experiment, images)
-    return _made(GENERATORS, experiment.generator.kind, "generator.kind", images.shape, options)
+    return _build_network(GENERATORS, experiment.generator.kind, "generator.kind", images.shape, options)
 
 
-def recordable(experiment: Experiment, images: Images, generator: nn.Module, discriminator: nn.Module) -> bool:
+def can_be_recorded(experiment: Experiment, images: Images, generator: nn.Module, discriminator: nn.Module) -> bool:
     """Whether a step of these networks, as `build` made them, never waits for the device. Harness's own never do."""
     classes = images.classes if experiment.conditional else 0
     looking = []
     if ":" in experiment.generator.kind:
         noise = custom.generator_inputs(experiment.generator.latent + classes)
-        looking.append(custom.looks_at_values(generator, *noise))
+        looking.append(custom.depends_on_values(generator, *noise))
     if ":" in experiment.discriminator.kind:
         shape = (experiment.discriminator.pack * images.shape[0], *images.shape[1:])
         judged = custom.discriminator_inputs(shape, mask_shapes(discriminator), told=bool(classes))
-        looking.append(custom.looks_at_values(discriminator, *judged))
+        looking.append(custom.depends_on_values(discriminator, *judged))
     return not any(looking)
 
 
@@ -123,11 +123,13 @@ def mask_shapes(discriminator: nn.Module) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(mask) for mask in getattr(discriminator, "mask_shapes", ()))
 
 
-def _made(known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[int, ...], options: Any) -> nn.Module:
+def _build_network(
+    known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[int, ...], options: Any
+) -> nn.Module:
     if ":" not in kind:
         return known[kind](shape, **options)
     # The rate of dropout comes as masks.
-    return custom.make(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
+    return custom.build_custom(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
 
 
 def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, told: bool) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.gan.networks.layers import Projection, doubled
+from harness.gan.networks.layers import Projection, upsample_conv
 
 
 class ConvGenerator(nn.Module):
@@ -22,16 +22,16 @@ class ConvGenerator(nn.Module):
         super().__init__()
         channels, height, columns = shape[0], shape[1] // 4, shape[2] // 4
         self.slope = slope
-        self.project = nn.Linear(inputs, height * columns * 4 * width)
-        self.enlarge = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
-        self.draw = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
+        self.fc = nn.Linear(inputs, height * columns * 4 * width)
+        self.deconv1 = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
+        self.deconv2 = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
         self.quarter = (height, columns, 4 * width)
         self.norms = nn.ModuleList([nn.BatchNorm2d(4 * width), nn.BatchNorm2d(2 * width)] if batch_norm else [])
 
     def forward(self, noise: Tensor) -> Tensor:
-        hidden = self.project(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]
-        hidden = self.enlarge(self._hidden(hidden, 0))  # [B, 2w, H/2, W/2]
-        return torch.tanh(doubled(self._hidden(hidden, 1), self.draw.weight, self.draw.bias))
+        hidden = self.fc(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]
+        hidden = self.deconv1(self._hidden(hidden, 0))  # [B, 2w, H/2, W/2]
+        return torch.tanh(upsample_conv(self._hidden(hidden, 1), self.deconv2.weight, self.deconv2.bias))
 
     def _hidden(self, hidden: Tensor, index: int) -> Tensor:
         """What is done after the first layer, and after the second."""
@@ -49,18 +49,18 @@ class ConvDiscriminator(nn.Module):
         super().__init__()
         channels, height, columns = shape
         self.slope, self.dropout = slope, dropout
-        self.look = nn.Conv2d(channels, 2 * width, 4, stride=2, padding=1)
-        self.halve = nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1)
+        self.conv1 = nn.Conv2d(channels, 2 * width, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1)
         features = 4 * width * (height // 4) * (columns // 4)
-        self.judge = nn.Linear(features, 1)
+        self.head = nn.Linear(features, 1)
         self.projection = Projection(classes, features) if classes else None
         self.mask_shapes = ((2 * width, height // 2, columns // 2), (4 * width, height // 4, columns // 4))
 
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
-        hidden = self._hidden(self.look(images), 0, masks)  # [B, 2w, H/2, W/2]
-        hidden = self._hidden(self.halve(hidden), 1, masks)  # [B, 4w, H/4, W/4]
+        hidden = self._hidden(self.conv1(images), 0, masks)  # [B, 2w, H/2, W/2]
+        hidden = self._hidden(self.conv2(hidden), 1, masks)  # [B, 4w, H/4, W/4]
         features = hidden.permute(0, 2, 3, 1).flatten(1)
-        logits: Tensor = self.judge(features).squeeze(1)
+        logits: Tensor = self.head(features).squeeze(1)
         return logits if self.projection is None else logits + self.projection(features, labels)
 
     def _hidden(self, hidden: Tensor, index: int, masks: Sequence[Tensor] | None) -> Tensor:

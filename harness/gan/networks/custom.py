@@ -12,15 +12,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from harness.errors import HarnessError, brief
-from harness.experiment.custom import find_module
-from harness.gan.networks.layers import buffers_kept
+from harness.experiment.custom import import_class
+from harness.gan.networks.layers import preserve_buffers
 
-TRIED = 2  # images, or packs of them, that a network is tried on
+TRIAL_BATCH = 2  # images, or packs of them, that a network is tried on
 
 
-def make(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> nn.Module:
+def build_custom(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> nn.Module:
     """`Class(shape, **options)`; leaf: what names the class, for messages."""
-    kind = find_module(path, leaf)
+    kind = import_class(path, leaf)
     try:
         return kind(shape, **options)
     except Exception as error:  # the user's code may raise anything
@@ -30,7 +30,7 @@ def make(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any
 
 def try_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
     """Raise HarnessError where a generator of [B, inputs] to [B, *shape] breaks the contract."""
-    _try(network, what, (TRIED, *shape), *generator_inputs(inputs))
+    _try(network, what, (TRIAL_BATCH, *shape), *generator_inputs(inputs))
 
 
 def try_discriminator(
@@ -41,7 +41,7 @@ def try_discriminator(
     told: it is handed labels. alone: what it says of an image must not depend on the others of the batch.
     """
     images, *rest = discriminator_inputs(shape, masks, told=told)
-    answer = _try(network, what, (TRIED,), images, *rest)
+    answer = _try(network, what, (TRIAL_BATCH,), images, *rest)
     others = torch.cat([images[:1], images[1:].flip(-1)])
     if alone and not torch.allclose(_again(network, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
         raise HarnessError(
@@ -52,17 +52,17 @@ def try_discriminator(
 
 def generator_inputs(inputs: int) -> tuple[Tensor]:
     """Such as training has, for a few images."""
-    return (_some(TRIED, inputs),)
+    return (_some(TRIAL_BATCH, inputs),)
 
 
 def discriminator_inputs(
     shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool
 ) -> tuple[Tensor, list[Tensor] | None, Tensor | None]:
-    labels = torch.zeros(TRIED, dtype=torch.int64) if told else None
-    return _some(TRIED, *shape), [torch.ones(TRIED, *mask) for mask in masks] or None, labels
+    labels = torch.zeros(TRIAL_BATCH, dtype=torch.int64) if told else None
+    return _some(TRIAL_BATCH, *shape), [torch.ones(TRIAL_BATCH, *mask) for mask in masks] or None, labels
 
 
-def looks_at_values(network: nn.Module, *inputs: Any) -> bool:
+def depends_on_values(network: nn.Module, *inputs: Any) -> bool:
     """Whether it goes by what is in its tensors (`.item()`, `if`, boolean indexing), which no recorded step can.
 
     It is found out with tensors that have shapes and no values.
@@ -87,7 +87,7 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
     if not weights:
         raise HarnessError(f"{what} has no weights to train")
     shapes = ", ".join(str(list(each.shape)) for each in inputs if isinstance(each, Tensor))
-    with buffers_kept(network):
+    with preserve_buffers(network):
         try:
             answer = network(*inputs)
         except Exception as error:  # the user's code may raise anything
@@ -115,6 +115,6 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
 
 @torch.no_grad()
 def _again(network: nn.Module, *inputs: Any) -> Tensor:
-    with buffers_kept(network):
+    with preserve_buffers(network):
         answer: Tensor = network(*inputs)
     return answer

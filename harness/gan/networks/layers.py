@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def doubled(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def upsample_conv(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The transposed convolution of kernel 4, stride 2, padding 1: [B, C, H, W] to [B, c, 2H, 2W]; weight [C, c, 4, 4].
 
     As a product of matrices, by which every pixel paints its 4 x 4 taps, and their sum where they overlap. For the few
@@ -42,7 +42,7 @@ class Projection(nn.Module):
 
 
 @contextlib.contextmanager
-def buffers_kept(network: nn.Module) -> Iterator[None]:
+def preserve_buffers(network: nn.Module) -> Iterator[None]:
     """Looking is not training: what a forward pass changes, batch norm's averages, is put back afterwards."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     yield

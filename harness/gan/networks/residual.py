@@ -53,8 +53,8 @@ class ResidualGenerator(ConvGenerator):
         super().__init__(shape, inputs=inputs, width=width, slope=slope, batch_norm=False)
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
-        he_(self.project, 1.0, inputs)
-        for layer in (self.enlarge, self.draw):  # a pixel of theirs is painted by 2 x 2 taps
+        he_(self.fc, 1.0, inputs)
+        for layer in (self.deconv1, self.deconv2):  # a pixel of theirs is painted by 2 x 2 taps
             he_(layer, slope, 4 * layer.in_channels)
 
     def _hidden(self, hidden: Tensor, index: int) -> Tensor:
@@ -70,7 +70,7 @@ class ResidualDiscriminator(ConvDiscriminator):
         super().__init__(shape, classes=classes, width=width, slope=slope, dropout=dropout)
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
-        for layer in (self.look, self.halve):
+        for layer in (self.conv1, self.conv2):
             he_(layer, slope, layer.weight[0].numel())
 
     def _hidden(self, hidden: Tensor, index: int, masks: Sequence[Tensor] | None) -> Tensor:

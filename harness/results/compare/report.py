@@ -40,7 +40,7 @@ def write(
     figures = _figures(comparison, curves)
     body = [
         f"<h1>{title}</h1>",
-        "".join(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
+        "".join(f'<p class="notice">{escape(message)}</p>' for message in notices),
         _table(store, comparison),
         _samples(comparison, tiles),
         _curves(figures),

@@ -138,7 +138,7 @@ def compare(
         found += _runs_of(store, experiment)
     runs = list({run.info.run_id: run for run in found}.values())
     if len(runs) < 2:
-        asked = "".join(f" ({notice})" for notice in notices)
+        asked = "".join(f" ({message})" for message in notices)
         raise HarnessError(
             f"{len(runs)} run{'' if len(runs) == 1 else 's'} to compare, expected two or more: name them, or give "
             f"--study NAME or --experiment NAME{asked}"

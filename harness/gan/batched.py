@@ -21,9 +21,9 @@ from torch.func import functional_call, vmap
 
 from harness.errors import HarnessError, brief
 from harness.experiment import PENALTIES, Experiment
-from harness.gan.cuda_graph import Captured
+from harness.gan.cuda_graph import CudaGraphStep
 from harness.gan.losses import Network
-from harness.gan.randomness import RawDraws, StepDraws, made
+from harness.gan.randomness import RandomNumbers, StepNoise, build_step_noise
 from harness.gan.training import (
     SAMPLE_BATCH,
     TOTALS,
@@ -36,7 +36,7 @@ from harness.gan.training import (
 )
 
 # What members may differ in. All else shapes the program that they share.
-FREE = (
+PER_MEMBER = (
     "name",
     "description",
     "generator.latent",
@@ -46,10 +46,10 @@ FREE = (
     "train.ema_half_life",
     *(f"objective.{name}" for name in PENALTIES),  # their weights; which are on is common to all
 )
-FREE_SECTIONS = ("optimizer.", "track.")
+PER_MEMBER_SECTIONS = ("optimizer.", "track.")
 
 
-class Population:
+class BatchedTraining:
     """Trainings whose networks have the same shape, in step. Each ends as it would alone, within rounding.
 
     Weights get a leading member axis [K, ...] and the networks, plain modules, run under `torch.func.vmap`. Learning
@@ -60,11 +60,11 @@ class Population:
         """Raises HarnessError for trainings that cannot share one program."""
         check(trainings)
         self.members = list(trainings)
-        self.restack()
+        self.stack_weights()
         kinds = [section.kind for section in (trainings[0].experiment.generator, trainings[0].experiment.discriminator)]
         own = [kind for kind in kinds if ":" in kind]
         if own and len(trainings) > 1:
-            self._try(" and ".join(own))
+            self.check_vmap(" and ".join(own))
 
     def __iter__(self) -> Iterator[list[tuple[Training, Report]]]:
         """Epoch after epoch, the reports of all members; those that have had their last one leave by themselves."""
@@ -79,16 +79,16 @@ class Population:
         if list(members) == self.members:
             return
         for member in self.members:
-            _own_memory(member)
+            unshare_memory(member)
         self.members = list(members)
-        self.restack()
+        self.stack_weights()
 
-    def restack(self) -> None:
+    def stack_weights(self) -> None:
         """Gather the members' weights as they are now: to be called when those of one have been loaded anew."""
         self._work: Callable[[], None] | None = None
         members = self.members if len(self.members) > 1 else []  # one alone takes the plain path
-        self._generator = _Stack([member.generator for member in members])
-        self._discriminator = _Stack([member.discriminator for member in members])
+        self._generator = StackedNetwork([member.generator for member in members])
+        self._discriminator = StackedNetwork([member.discriminator for member in members])
         if not members:
             return
         device, dtype = members[0].device, members[0].dtype
@@ -131,12 +131,12 @@ class Population:
         """The next step of all members, two or more, in an epoch that has begun."""
         if self._work is None:
             captured = self.members[0].capture
-            self._work = Captured(self._draw_and_update, self) if captured else self._draw_and_update
+            self._work = CudaGraphStep(self._draw_and_update, self) if captured else self._draw_and_update
         for member in self.members:
             member.schedule()
         self._work()
         for member in self.members:
-            member.keep_average()
+            member.update_average()
             member.steps += 1
 
     # One step ----------------------------------------------------------------------------------------------------
@@ -149,29 +149,29 @@ class Population:
             self._totals += self.update_discriminators(real, draws) / several
         self._totals += self.update_generators(real, draws)
 
-    def update(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def update(self, real: Tensor, draws: StepNoise) -> Tensor:
         """Update every D, then every G. `real` is uint8 [K, B, C, H, W], and so are the draws [K, ...].
 
         Returns `TOTALS` of each member, [5, K], on the device.
         """
         return self.update_discriminators(real, draws) + self.update_generators(real, draws)
 
-    def update_discriminators(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def update_discriminators(self, real: Tensor, draws: StepNoise) -> Tensor:
         losses, penalties = self._discriminator_losses(real, draws)
         optimizers = [member.discriminator_optimizer for member in self.members]
-        norms = self._discriminator.descend(losses + penalties, optimizers)
+        norms = self._discriminator.optimizer_step(losses + penalties, optimizers)
         for member in self.members:
-            member.iterations.advance()
+            member.spectral_norms.power_iteration()
         nothing = torch.zeros_like(norms)
         return torch.stack([losses.detach(), nothing, norms, nothing, penalties.detach()])
 
-    def update_generators(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def update_generators(self, real: Tensor, draws: StepNoise) -> Tensor:
         losses = self._generator_losses(real, draws)
-        norms = self._generator.descend(losses, [member.generator_optimizer for member in self.members])
+        norms = self._generator.optimizer_step(losses, [member.generator_optimizer for member in self.members])
         nothing = torch.zeros_like(norms)
         return torch.stack([nothing, losses.detach(), nothing, norms, nothing])
 
-    def _discriminator_losses(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor]:
+    def _discriminator_losses(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor]:
         """Losses and penalties, [K] each."""
         first = self.members[0]
 
@@ -180,31 +180,31 @@ class Population:
 
         weights = self._generator.weights(), self._discriminator.weights()
         with first.autocast():
-            losses, penalties = _each(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
+            losses, penalties = vmap_members(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
         return losses, penalties
 
-    def _generator_losses(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def _generator_losses(self, real: Tensor, draws: StepNoise) -> Tensor:
         first = self.members[0]
 
         def loss(g: Weights, d: Weights, *inputs: Any) -> Tensor:
             return first.losses.generator(self._generator.network(g), self._discriminator.network(d), *inputs)
 
         with first.autocast():
-            losses: Tensor = _each(
+            losses: Tensor = vmap_members(
                 loss, self._generator.weights(), self._discriminator.weights(), *self._inputs(real, draws)
             )
         return losses
 
-    def _inputs(self, real: Tensor, draws: StepDraws) -> tuple[Tensor, Tensor | None, StepDraws]:
+    def _inputs(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor | None, StepNoise]:
         first = self.members[0]
         labels = None if first.labels is None else first.labels[draws.indices]
         return from_uint8(real, first.dtype), labels, draws
 
-    def draws(self) -> StepDraws:
+    def draws(self) -> StepNoise:
         """The next step's draws [K, ...], each member's from its own streams."""
         raws = [member.draws.raw() for member in self.members]
         words = max((raw.bits.numel() for raw in raws if raw.bits is not None), default=0)
-        stacked = RawDraws(
+        stacked = RandomNumbers(
             indices=torch.stack([raw.indices for raw in raws]),
             noise=_padded([raw.noise for raw in raws]),
             bits=torch.stack([raw.indices.new_zeros(words) if raw.bits is None else raw.bits for raw in raws])
@@ -215,9 +215,9 @@ class Population:
             blend=_stacked([raw.blend for raw in raws]),
             jitter=_stacked([raw.jitter for raw in raws]),
         )
-        return made(stacked, self.members[0].draws.shape, self._latents, self._rates)
+        return build_step_noise(stacked, self.members[0].draws.shape, self._latents, self._rates)
 
-    def _try(self, own: str) -> None:
+    def check_vmap(self, own: str) -> None:
         """Raise HarnessError for networks of the user's own that cannot be vectorised; nothing is trained."""
         known = self.tensors()
         before = [tensor.detach().clone() for tensor in known]
@@ -255,7 +255,7 @@ class Population:
 Weights = Mapping[str, Tensor]
 
 
-class _Stack:
+class StackedNetwork:
     """One network of all members, its weights and buffers with a leading member axis.
 
     What has the same shape in all members lies in one piece of memory, which each member's own module looks into. A
@@ -272,9 +272,9 @@ class _Stack:
         members = [{**dict(network.named_parameters()), **dict(network.named_buffers())} for network in networks]
         with torch.no_grad():
             for name in members[0] if members else ():
-                self._join(name, [of[name] for of in members])
+                self._add_tensor(name, [of[name] for of in members])
 
-    def _join(self, name: str, tensors: list[Tensor]) -> None:
+    def _add_tensor(self, name: str, tensors: list[Tensor]) -> None:
         if len({tensor.shape for tensor in tensors}) > 1:
             self._ragged[name] = tensors
             return
@@ -308,7 +308,7 @@ class _Stack:
             for name, several in leaves.items()
         }
 
-    def descend(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
+    def optimizer_step(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
         """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
         gradients = self.gradients(losses)
         for index, optimizer in enumerate(optimizers):
@@ -330,7 +330,7 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(there) if there else None
 
 
-def _each(function: Callable[..., Any], *arguments: object) -> Any:
+def vmap_members(function: Callable[..., Any], *arguments: object) -> Any:
     """The function of every member's own arguments: what is None is nobody's own."""
     axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
     return vmap(function, in_dims=axes)(*arguments)
@@ -350,7 +350,7 @@ def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> l
 @torch.no_grad()
 def generate_batched(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
     """`generate_all` as one program, for as many inputs [N, ...] of each."""
-    stack = _Stack([copy.deepcopy(generator).eval() for generator in generators])
+    stack = StackedNetwork([copy.deepcopy(generator).eval() for generator in generators])
     weights = stack.weights()
     some = next(iter(weights.values()))
     stacked = _padded(inputs).to(some.device, some.dtype)
@@ -358,11 +358,11 @@ def generate_batched(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) 
     def images(weights: Weights, inputs: Tensor) -> Tensor:
         return to_uint8(stack.network(weights)(inputs))
 
-    parts = [_each(images, weights, part) for part in torch.split(stacked, SAMPLE_BATCH, dim=1)]
+    parts = [vmap_members(images, weights, part) for part in torch.split(stacked, SAMPLE_BATCH, dim=1)]
     return list(torch.cat(parts, dim=1).cpu())
 
 
-def _own_memory(member: Training) -> None:
+def unshare_memory(member: Training) -> None:
     """A member that leaves takes its weights with it."""
     member.forget_recording()
     for network in (member.generator, member.discriminator):
@@ -376,8 +376,12 @@ def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
-    leaves = experiment.leaves()
-    shaping = {path: value for path, value in leaves.items() if path not in FREE and not path.startswith(FREE_SECTIONS)}
+    leaves = experiment.flatten()
+    shaping = {
+        path: value
+        for path, value in leaves.items()
+        if path not in PER_MEMBER and not path.startswith(PER_MEMBER_SECTIONS)
+    }
     if ":" in experiment.generator.kind:  # what a network of one's own makes of zeros after its noise is not known
         shaping["generator.latent"] = experiment.generator.latent
     return {**shaping, "penalties": ", ".join(experiment.objective.penalties) or "none"}

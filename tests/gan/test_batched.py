@@ -10,7 +10,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import Population, Report, Training, generate, generate_all, sample_inputs
+from harness.gan import BatchedTraining, Report, Training, generate, generate_all, sample_inputs
 
 from .common import CONV, RECIPES, weights
 
@@ -60,7 +60,7 @@ def alone(plans: list[Experiment], images: Images, dtype: torch.dtype) -> tuple[
 def together(plans: list[Experiment], images: Images, dtype: torch.dtype) -> tuple[list[Training], list[list[Report]]]:
     trainings = [Training(plan, images, dtype=dtype) for plan in plans]
     reports: dict[Training, list[Report]] = {training: [] for training in trainings}
-    for epoch in Population(trainings):
+    for epoch in BatchedTraining(trainings):
         for training, report in epoch:
             reports[training].append(report)
     return trainings, list(reports.values())
@@ -140,7 +140,7 @@ def test_members_leave_between_epochs_and_the_others_do_not_notice(tiny: Experim
     plans = unlike(tiny.with_values({"conditional": True}))
     theirs, _ = alone(plans, images, torch.float64)
     trainings = [Training(plan, images, dtype=torch.float64) for plan in plans]
-    population = Population(trainings)
+    population = BatchedTraining(trainings)
     epochs = iter(population)
     next(epochs)
     left = [value.clone() for value in weights(trainings[1])]
@@ -162,7 +162,7 @@ def test_a_member_is_saved_and_resumed_alone_or_in_another_population(tiny: Expe
     plans = unlike(tiny)
     theirs, _ = alone(plans, images, torch.float64)
     trainings = [Training(plan, images, dtype=torch.float64) for plan in plans]
-    population = Population(trainings)
+    population = BatchedTraining(trainings)
     for _ in range(3):
         population.train_epoch()
     saved = [training.state_dict() for training in trainings]
@@ -173,10 +173,10 @@ def test_a_member_is_saved_and_resumed_alone_or_in_another_population(tiny: Expe
     lone.load_state_dict(saved[1])
     list(lone)
     fresh = [Training(plan, images, dtype=torch.float64) for plan in plans]
-    again = Population(fresh)
+    again = BatchedTraining(fresh)
     for training, state in zip(fresh, saved, strict=True):
         training.load_state_dict(state)
-    again.restack()
+    again.stack_weights()
     for _ in again:
         pass
     for training, reference in [(lone, theirs[1]), *zip(fresh, theirs, strict=True)]:
@@ -190,7 +190,7 @@ def test_a_diverged_member_says_so_and_harms_nobody(tiny: Experiment, images: Im
     trainings = [Training(plan, images, dtype=torch.float64) for plan in plans]
     with torch.no_grad():
         next(trainings[1].generator.parameters()).fill_(float("nan"))
-    population = Population(trainings)
+    population = BatchedTraining(trainings)
     reports = [dict(epoch) for epoch in population]
     assert reports[0][trainings[1]].diverged
     assert not any(epoch[trainings[0]].diverged for epoch in reports)
@@ -207,26 +207,26 @@ def test_what_cannot_share_a_program_is_refused_by_name(
 ) -> None:
     (path,) = values
     with pytest.raises(HarnessError, match=f"{path} is .* in one member and .* in another: train these one after"):
-        Population([Training(tiny, images), Training(tiny.with_values(values), images)])
+        BatchedTraining([Training(tiny, images), Training(tiny.with_values(values), images)])
 
 
 def test_other_images_are_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="two members have different ones"):
-        Population([Training(tiny, images), Training(tiny, images.take(torch.arange(50)))])
+        BatchedTraining([Training(tiny, images), Training(tiny, images.take(torch.arange(50)))])
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conditional conv"])
 def test_generating_for_all_equals_generating_for_each(tiny: Experiment, images: Images, kind: str) -> None:
     """The batched way, which a GPU takes, on the CPU: latent sizes differ."""
-    from harness.gan import population
+    from harness.gan import batched
 
     plans = unlike(tiny.with_values(KINDS[kind]))
     trainings = [Training(plan, images) for plan in plans]
     inputs = [sample_inputs(plan, images, 30) for plan in plans]
-    samplers = [training.sampler for training in trainings]
+    samplers = [training.generator_ema for training in trainings]
     before = [value.clone() for sampler in samplers for value in sampler.state_dict().values()]
     each = [generate(sampler, noise) for sampler, noise in zip(samplers, inputs, strict=True)]
-    for found in (generate_all(samplers, inputs), population.generate_batched(samplers, inputs)):
+    for found in (generate_all(samplers, inputs), batched.generate_batched(samplers, inputs)):
         for ours, theirs in zip(found, each, strict=True):
             assert ours.dtype == torch.uint8
             assert (ours.int() - theirs.int()).abs().max() <= 1

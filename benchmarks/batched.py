@@ -1,6 +1,6 @@
 """Are plain modules under vmap as fast as layers written by hand for batched weights?
 
-    python benchmarks/populations.py [--sizes 4 20] [--turns 7] [--device cpu] [--json FILE]
+    python benchmarks/batched.py [--sizes 4 20] [--turns 7] [--device cpu] [--json FILE]
 
 Three sides take turns, A B C A B C ..., in one process, after two turns of warm-up: members trained one after the
 other (a lone training's step, times their number), a Population as it is (vmap), and one whose forward passes are
@@ -23,8 +23,8 @@ from timing import alternate, on_cuda, print_table, report, spread
 from torch import Tensor
 
 from harness.data import Images
-from harness.gan import Population, Training
-from harness.gan.randomness import StepDraws
+from harness.gan import BatchedTraining, Training
+from harness.gan.randomness import StepNoise
 from harness.gan.training import from_uint8
 
 STEPS = {"cpu": 5, "cuda": 200}  # of a turn
@@ -33,10 +33,10 @@ SLOPE = 0.2  # of LeakyReLU in both kinds
 Weights = Mapping[str, Tensor]
 
 
-class ByHand(Population):
+class ByHand(BatchedTraining):
     """A population without vmap: every layer takes the weights of all members at once."""
 
-    def update(self, real: Tensor, draws: StepDraws) -> Tensor:
+    def update(self, real: Tensor, draws: StepNoise) -> Tensor:
         first = self.members[0]
         generate, judge = _NETWORKS[first.experiment.generator.kind]
         generator, discriminator = self._generator.weights(), self._discriminator.weights()
@@ -139,7 +139,7 @@ def measure(kind: str, title: str, size: int, turns: int, device: str) -> dict[s
     images = some_images(steps * BATCH[kind]).to(device)
     check(kind, size, images, device)
     lone = Training(plan(kind, device), images)
-    vmapped, by_hand = (population(_members(kind, size, images, device)) for population in (Population, ByHand))
+    vmapped, by_hand = (population(_members(kind, size, images, device)) for population in (BatchedTraining, ByHand))
     sides: dict[str, Callable[[], float]] = {
         "one after the other": lambda: size * lone.train_epoch().seconds,
         "vmap": lambda: vmapped.train_epoch()[0][1].seconds,
@@ -166,7 +166,7 @@ def check(kind: str, size: int, images: Images, device: str) -> None:
     """Both populations' losses agree in their first step."""
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     numbers = []
-    for population in (Population, ByHand):
+    for population in (BatchedTraining, ByHand):
         members = _members(kind, size, images, device, capture=False)
         whole = population(members)
         for member in members:
