@@ -24,8 +24,7 @@ from torch import Tensor
 
 from harness.data import Images
 from harness.gan import BatchedTraining, Training
-from harness.gan.randomness import StepNoise
-from harness.gan.training import from_uint8
+from harness.gan.step import training_step
 
 STEPS = {"cpu": 5, "cuda": 200}  # of a turn
 SLOPE = 0.2  # of LeakyReLU in both kinds
@@ -36,27 +35,26 @@ Weights = Mapping[str, Tensor]
 class ByHand(BatchedTraining):
     """A population without vmap: every layer takes the weights of all members at once."""
 
-    def update(self, real: Tensor, draws: StepNoise) -> Tensor:
-        first = self.members[0]
-        generate, judge = _NETWORKS[first.experiment.generator.kind]
+    def _add_step(self) -> None:
+        self._totals[:4] += torch.stack(self.step_by_hand())
+
+    def step_by_hand(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The first four of `StepStats`."""
+        noise = self.step_noise()
+        real, _ = self.real_images(noise)
+        generate, judge = _NETWORKS[self.members[0].experiment.generator.kind]
         generator, discriminator = self._generator.weights(), self._discriminator.weights()
         with torch.no_grad():
-            fake = generate(generator, draws.discriminator_noise)
-        images = torch.cat([from_uint8(real, first.dtype), fake], dim=1)  # [K, 2B, C, H, W]
-        real_logits, fake_logits = judge(discriminator, images, draws.discriminator_masks).chunk(2, dim=1)
-        discriminator_losses = _cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)
-        discriminator_norms = self._discriminator.descend(
-            discriminator_losses, [member.discriminator_optimizer for member in self.members]
-        )
+            fake = generate(generator, noise.discriminator_noise)
+        images = torch.cat([real, fake], dim=1)  # [K, 2B, C, H, W]
+        real_logits, fake_logits = judge(discriminator, images, noise.discriminator_masks).chunk(2, dim=1)
+        d_losses = _cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)
+        d_norms = self.update_discriminator(d_losses)
         generator, discriminator = self._generator.weights(), self._discriminator.weights()
-        fake = generate(generator, draws.generator_noise)
-        generator_losses = _cross_entropy(judge(discriminator, fake, draws.generator_masks), 1.0)
-        generator_norms = self._generator.descend(
-            generator_losses, [member.generator_optimizer for member in self.members]
-        )
-        return torch.stack(
-            [discriminator_losses.detach(), generator_losses.detach(), discriminator_norms, generator_norms]
-        )
+        fake = generate(generator, noise.generator_noise)
+        g_losses = _cross_entropy(judge(discriminator, fake, noise.generator_masks), 1.0)
+        g_norms = self.update_generator(g_losses)
+        return d_losses.detach(), g_losses.detach(), d_norms, g_norms
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:
@@ -93,20 +91,20 @@ def _mlp_discriminator(weights: Weights, images: Tensor, masks: Sequence[Tensor]
 
 def _conv_generator(weights: Weights, noise: Tensor) -> Tensor:
     members = len(noise)
-    hidden = _linear(weights, "project", noise).unflatten(2, (7, 7, -1))  # [K, B, 7, 7, 4w]
+    hidden = _linear(weights, "fc", noise).unflatten(2, (7, 7, -1))  # [K, B, 7, 7, 4w]
     hidden = F.leaky_relu(hidden.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2), SLOPE)
-    hidden = F.leaky_relu(_grouped(F.conv_transpose2d, weights, "enlarge", hidden), SLOPE)
-    images = torch.tanh(_grouped(F.conv_transpose2d, weights, "draw", hidden))
+    hidden = F.leaky_relu(_grouped(F.conv_transpose2d, weights, "deconv1", hidden), SLOPE)
+    images = torch.tanh(_grouped(F.conv_transpose2d, weights, "deconv2", hidden))
     return images.unflatten(1, (members, 1)).transpose(0, 1)
 
 
 def _conv_discriminator(weights: Weights, images: Tensor, masks: Sequence[Tensor]) -> Tensor:
     assert not masks, "the convolutional pair is measured without dropout"
     members = len(images)
-    hidden = F.leaky_relu(_grouped(F.conv2d, weights, "look", images.transpose(0, 1).flatten(1, 2)), SLOPE)
-    hidden = F.leaky_relu(_grouped(F.conv2d, weights, "halve", hidden), SLOPE)
+    hidden = F.leaky_relu(_grouped(F.conv2d, weights, "conv1", images.transpose(0, 1).flatten(1, 2)), SLOPE)
+    hidden = F.leaky_relu(_grouped(F.conv2d, weights, "conv2", hidden), SLOPE)
     features = hidden.unflatten(1, (members, -1)).permute(1, 0, 3, 4, 2).flatten(2)  # [K, B, 7*7*4w]
-    return _linear(weights, "judge", features).squeeze(2)
+    return _linear(weights, "head", features).squeeze(2)
 
 
 def _grouped(convolution: Callable[..., Tensor], weights: Weights, name: str, images: Tensor) -> Tensor:
@@ -171,8 +169,9 @@ def check(kind: str, size: int, images: Images, device: str) -> None:
         whole = population(members)
         for member in members:
             member.begin_epoch()
-        draws = whole.draws()
-        numbers.append(whole.update(images.pixels[draws.indices], draws)[:2])
+            member.set_schedule()
+        stats = whole.step_by_hand() if isinstance(whole, ByHand) else training_step(whole, whole.step_noise)
+        numbers.append(torch.stack(stats[:2]))
     torch.backends.cudnn.allow_tf32 = tf32
     vmapped, by_hand = numbers
     assert torch.allclose(by_hand, vmapped, rtol=1e-4, atol=0), f"by hand {by_hand} is not what vmap is: {vmapped}"

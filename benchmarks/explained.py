@@ -33,7 +33,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.gan import Report, Training, from_uint8, sample_inputs
 from harness.gan.penalties import between, logits_and_input_gradients
-from harness.gan.training import TOTALS
+from harness.gan.step import discriminator_logits, training_step
 from harness.media.pictures import whole_or_nothing
 from harness.quality.scoring import Scoring
 
@@ -46,6 +46,9 @@ TOLD = ("advised", "advice", "advised_logits")
 FIXED = ("train.device=cpu", "train.precision=fp32", "train.seed=0", "data.validation=10000", "track.score_every=1")
 PLAIN = ("conditional=false", "optimizer.schedule=constant")  # the convolutional pair, not told the class
 SHORT = (*PLAIN, "data.subset=10000", "train.epochs=4")
+
+# The numbers of a step, in the order of StepStats.
+STEP_METRICS = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator", "loss/penalty")
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def train(name: str, out: Path) -> None:
         "experiment": run.experiment,
         "overrides": [*FIXED, *run.overrides],
         "points": points,
-        "steps": {total: [row[index] for row in steps[:STEPS_KEPT]] for index, total in enumerate(TOTALS)},
+        "steps": {name: [row[index] for row in steps[:STEPS_KEPT]] for index, name in enumerate(STEP_METRICS)},
         "diverged": diverged,
         "judge": scoring.identity if scoring else None,
         "cpu_seconds": time.process_time() - began,
@@ -160,8 +163,8 @@ def watched_epoch(training: Training, steps: list[list[float]]) -> Report:
     began, first = time.perf_counter(), len(steps)
     training.begin_epoch()
     for _ in range(training.steps_per_epoch):
-        draws = training.draws.step()
-        steps.append(training.step(training.images.pixels[draws.indices], draws).tolist())
+        training.set_schedule()
+        steps.append([number.item() for number in training_step(training, training.randomness.step)])
         training.steps += 1
     return training.end_epoch([sum(column) for column in zip(*steps[first:], strict=True)], time.perf_counter() - began)
 
@@ -188,7 +191,9 @@ def generated(training: Training, count: int = LOOKED_AT) -> tuple[Tensor, Tenso
 def looked_at(training: Training, held_out: Images) -> Tensor:
     """Logits [3, LOOKED_AT] of training images, held-out images and generated ones."""
     sorts = some(training, training.images), some(training, held_out), generated(training)
-    return torch.stack([training.losses.logits(training.discriminator, images, labels=told) for images, told in sorts])
+    return torch.stack(
+        [discriminator_logits(training.losses, training.discriminator, images, labels=told) for images, told in sorts]
+    )
 
 
 def told_to(training: Training) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,9 +203,9 @@ def told_to(training: Training) -> tuple[Tensor, Tensor, Tensor]:
     """
     images, labels = generated(training, ADVISED)
     images.requires_grad_()
-    logits = training.losses.logits(training.discriminator, images, labels=labels)
+    logits = discriminator_logits(training.losses, training.discriminator, images, labels=labels)
     real, told = some(training, training.images.take(torch.arange(ADVISED)))
-    of_real = training.losses.logits(training.discriminator, real, labels=told).detach()
+    of_real = discriminator_logits(training.losses, training.discriminator, real, labels=told).detach()
     loss = training.losses.objective.generator(logits, of_real)
     (gradient,) = torch.autograd.grad(loss * ADVISED, images)  # the loss is a mean over the batch
     return images.detach()[:, 0], -gradient[:, 0], logits.detach()
@@ -213,9 +218,9 @@ def slopes(training: Training) -> Tensor:
     places = (real, labels), (fake, asked), (between(real, fake, blend), labels)
     return torch.stack(
         [
-            logits_and_input_gradients(partial(training.losses.logits, training.discriminator, labels=told), images)[
-                1
-            ].norm(dim=1)
+            logits_and_input_gradients(
+                partial(discriminator_logits, training.losses, training.discriminator, labels=told), images
+            )[1].norm(dim=1)
             for images, told in places
         ]
     ).detach()

@@ -22,15 +22,13 @@ from torch.func import functional_call, vmap
 from harness.errors import HarnessError, brief
 from harness.experiment import PENALTIES, Experiment
 from harness.gan.cuda_graph import CudaGraphStep
-from harness.gan.losses import Network
 from harness.gan.randomness import RandomNumbers, StepNoise, build_step_noise
+from harness.gan.step import Network, StepStats, discriminator_loss, generator_loss, training_step
 from harness.gan.training import (
     SAMPLE_BATCH,
-    TOTALS,
     Report,
     Training,
     apply_gradients,
-    from_uint8,
     generate,
     to_uint8,
 )
@@ -85,7 +83,7 @@ class BatchedTraining:
 
     def stack_weights(self) -> None:
         """Gather the members' weights as they are now: to be called when those of one have been loaded anew."""
-        self._work: Callable[[], None] | None = None
+        self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
         members = self.members if len(self.members) > 1 else []  # one alone takes the plain path
         self._generator = StackedNetwork([member.generator for member in members])
         self._discriminator = StackedNetwork([member.discriminator for member in members])
@@ -94,12 +92,12 @@ class BatchedTraining:
         device, dtype = members[0].device, members[0].dtype
         for member in members:
             member.forget_recording()
-        shapes = [member.draws.shape for member in members]
+        shapes = [member.randomness.shape for member in members]
         exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no more
         self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
         self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=exact)
-        self._penalty_weights = torch.stack([member.penalty_weights for member in members])
-        self._totals = torch.zeros(len(TOTALS), len(members), device=device, dtype=dtype)
+        self.penalty_weights = torch.stack([member.penalty_weights for member in members])
+        self._totals = torch.zeros(len(StepStats._fields), len(members), device=device, dtype=dtype)
 
     def train_epoch(self) -> list[tuple[Training, Report]]:
         """One epoch of every member."""
@@ -129,80 +127,54 @@ class BatchedTraining:
 
     def train_step(self) -> None:
         """The next step of all members, two or more, in an epoch that has begun."""
-        if self._work is None:
-            captured = self.members[0].capture
-            self._work = CudaGraphStep(self._draw_and_update, self) if captured else self._draw_and_update
+        if self._step is None:
+            self._step = CudaGraphStep(self._add_step, self) if self.members[0].capture else self._add_step
         for member in self.members:
-            member.schedule()
-        self._work()
+            member.set_schedule()
+        self._step()
         for member in self.members:
-            member.update_average()
             member.steps += 1
 
-    # One step ----------------------------------------------------------------------------------------------------
+    def _add_step(self) -> None:
+        self._totals += torch.stack(training_step(self, self.step_noise))  # [5, K]
 
-    def _draw_and_update(self) -> None:
-        several = self.members[0].experiment.train.discriminator_steps
-        for _ in range(several):
-            draws = self.draws()
-            real = self.members[0].images.pixels[draws.indices]
-            self._totals += self.update_discriminators(real, draws) / several
-        self._totals += self.update_generators(real, draws)
+    # What the training step works with (see `harness.gan.step.Model`) ----------------------------------------------
 
-    def update(self, real: Tensor, draws: StepNoise) -> Tensor:
-        """Update every D, then every G. `real` is uint8 [K, B, C, H, W], and so are the draws [K, ...].
+    @property
+    def discriminator_steps(self) -> int:
+        return self.members[0].discriminator_steps
 
-        Returns `TOTALS` of each member, [5, K], on the device.
-        """
-        return self.update_discriminators(real, draws) + self.update_generators(real, draws)
+    def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
+        """Real images [K, B, C, H, W] in [-1, 1], and labels [K, B]; all members share the training images."""
+        return self.members[0].real_images(noise)
 
-    def update_discriminators(self, real: Tensor, draws: StepNoise) -> Tensor:
-        losses, penalties = self._discriminator_losses(real, draws)
-        optimizers = [member.discriminator_optimizer for member in self.members]
-        norms = self._discriminator.optimizer_step(losses + penalties, optimizers)
+    def evaluate(self, loss: Callable[..., Any], *inputs: object) -> Any:
+        """A loss of every member's networks, [K]: the loss of one, mapped over the member axis of all tensors."""
+        first = self.members[0]
+
+        def of_member(g: Weights, d: Weights, *inputs: object) -> Any:
+            return loss(first.losses, self._generator.network(g), self._discriminator.network(d), *inputs)
+
+        with first.autocast():
+            return vmap_members(of_member, self._generator.weights(), self._discriminator.weights(), *inputs)
+
+    def update_discriminator(self, loss: Tensor) -> Tensor:
+        """Take one step of every member's own optimizer on its loss [K]. Returns the gradients' norms [K]."""
+        norms = self._discriminator.optimizer_step(loss, [member.discriminator_optimizer for member in self.members])
         for member in self.members:
             member.spectral_norms.power_iteration()
-        nothing = torch.zeros_like(norms)
-        return torch.stack([losses.detach(), nothing, norms, nothing, penalties.detach()])
+        return norms
 
-    def update_generators(self, real: Tensor, draws: StepNoise) -> Tensor:
-        losses = self._generator_losses(real, draws)
-        norms = self._generator.optimizer_step(losses, [member.generator_optimizer for member in self.members])
-        nothing = torch.zeros_like(norms)
-        return torch.stack([nothing, losses.detach(), nothing, norms, nothing])
+    def update_generator(self, loss: Tensor) -> Tensor:
+        return self._generator.optimizer_step(loss, [member.generator_optimizer for member in self.members])
 
-    def _discriminator_losses(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor]:
-        """Losses and penalties, [K] each."""
-        first = self.members[0]
+    def update_average(self) -> None:
+        for member in self.members:
+            member.update_average()
 
-        def loss(g: Weights, d: Weights, *inputs: Any) -> tuple[Tensor, Tensor]:
-            return first.losses.discriminator(self._generator.network(g), self._discriminator.network(d), *inputs)
-
-        weights = self._generator.weights(), self._discriminator.weights()
-        with first.autocast():
-            losses, penalties = vmap_members(loss, *weights, *self._inputs(real, draws), self._penalty_weights)
-        return losses, penalties
-
-    def _generator_losses(self, real: Tensor, draws: StepNoise) -> Tensor:
-        first = self.members[0]
-
-        def loss(g: Weights, d: Weights, *inputs: Any) -> Tensor:
-            return first.losses.generator(self._generator.network(g), self._discriminator.network(d), *inputs)
-
-        with first.autocast():
-            losses: Tensor = vmap_members(
-                loss, self._generator.weights(), self._discriminator.weights(), *self._inputs(real, draws)
-            )
-        return losses
-
-    def _inputs(self, real: Tensor, draws: StepNoise) -> tuple[Tensor, Tensor | None, StepNoise]:
-        first = self.members[0]
-        labels = None if first.labels is None else first.labels[draws.indices]
-        return from_uint8(real, first.dtype), labels, draws
-
-    def draws(self) -> StepNoise:
-        """The next step's draws [K, ...], each member's from its own streams."""
-        raws = [member.draws.raw() for member in self.members]
+    def step_noise(self) -> StepNoise:
+        """The noise [K, ...] of the next update, each member's from its own streams."""
+        raws = [member.randomness.raw() for member in self.members]
         words = max((raw.bits.numel() for raw in raws if raw.bits is not None), default=0)
         stacked = RandomNumbers(
             indices=torch.stack([raw.indices for raw in raws]),
@@ -215,20 +187,20 @@ class BatchedTraining:
             blend=_stacked([raw.blend for raw in raws]),
             jitter=_stacked([raw.jitter for raw in raws]),
         )
-        return build_step_noise(stacked, self.members[0].draws.shape, self._latents, self._rates)
+        return build_step_noise(stacked, self.members[0].randomness.shape, self._latents, self._rates)
 
     def check_vmap(self, own: str) -> None:
         """Raise HarnessError for networks of the user's own that cannot be vectorised; nothing is trained."""
         known = self.tensors()
         before = [tensor.detach().clone() for tensor in known]
         for member in self.members:
-            member.draws.begin(1)  # an epoch's draws begin anew with it
+            member.randomness.begin(1)  # an epoch's draws begin anew with it
         try:
-            draws = self.draws()
-            real = self.members[0].images.pixels[draws.indices]
-            losses, penalties = self._discriminator_losses(real, draws)
-            self._discriminator.gradients(losses + penalties)
-            self._generator.gradients(self._generator_losses(real, draws))
+            noise = self.step_noise()
+            real, labels = self.real_images(noise)
+            loss, penalty = self.evaluate(discriminator_loss, real, labels, noise, self.penalty_weights)
+            self._discriminator.gradients(loss + penalty)
+            self._generator.gradients(self.evaluate(generator_loss, real, labels, noise))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the user's code may raise anything

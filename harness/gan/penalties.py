@@ -1,69 +1,33 @@
-"""Penalties on the slope of D: its gradient with respect to the images that it judges.
+"""Penalties on the gradient of D with respect to its input images.
 
-All need a D that judges every image (or pack of images) by itself, and no units dropped. They are differentiated
-again, with respect to D's weights; `torch.func.grad` goes under `torch.func.vmap` too.
+They need a D without dropout whose logit of an image (or pack of images) does not depend on the rest of the batch. They
+are differentiated again, with respect to D's weights. `torch.func.grad` works under `torch.func.vmap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from harness.experiment import PENALTIES
-from harness.gan.randomness import StepNoise
 
-Judge = Callable[[Tensor], Tensor]
-
-
-def logits_and_input_gradients(judge: Judge, images: Tensor) -> tuple[Tensor, Tensor]:
+def logits_and_input_gradients(d: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [packs] of images [N, ...], and each one's gradient with respect to its images [packs, values].
 
     In one pass, and differentiable again.
     """
 
     def summed(images: Tensor) -> tuple[Tensor, Tensor]:
-        logits = judge(images)
+        logits = d(images)
         return logits.sum(), logits
 
     input_gradients, logits = torch.func.grad(summed, has_aux=True)(images)
     return logits, input_gradients.reshape(len(logits), -1)
 
 
-def penalty(
-    on: Sequence[str],
-    weights: Tensor,
-    real: Tensor,
-    fake: Tensor,
-    draws: StepNoise,
-    input_gradients: Tensor | None,
-    judge: Judge,
-) -> Tensor:
-    """The weighted sum of the penalties that are on; weights are in the order of PENALTIES.
-
-    slopes: of real images and then of generated ones, where R1 or R2 asks for them.
-    judge: for images [B, C, H, W] that are told as the real ones are.
-    """
-    total = torch.zeros_like(weights[0])
-    for name, weight in zip(PENALTIES, weights.unbind(), strict=True):
-        if name not in on:
-            continue
-        if name == "gradient_penalty" and draws.blend is not None:
-            term = one_centered_penalty(logits_and_input_gradients(judge, interpolate(real, fake, draws.blend))[1])
-        elif name == "dragan" and draws.blend is not None and draws.jitter is not None:
-            near = interpolate(real, perturb(real, draws.jitter), draws.blend)
-            term = one_centered_penalty(logits_and_input_gradients(judge, near)[1])
-        elif input_gradients is not None:
-            term = zero_centered_penalty(input_gradients.chunk(2)[0 if name == "r1" else 1])
-        else:
-            raise ValueError(f"the penalty {name} has nothing to look at")
-        total = total + weight * term
-    return total
-
-
 def zero_centered_penalty(input_gradients: Tensor) -> Tensor:
-    """E |grad D|^2 / 2 over slopes [N, values]: R1 of real images, R2 of generated ones.
+    """E |grad D|^2 / 2 over input gradients [N, values]: R1 of real images, R2 of generated ones.
 
     Mescheder et al. 2018, eqs. 9 and 10.
     """
@@ -71,8 +35,8 @@ def zero_centered_penalty(input_gradients: Tensor) -> Tensor:
 
 
 def one_centered_penalty(input_gradients: Tensor) -> Tensor:
-    """E (|grad D| - 1)^2 over slopes [N, values] (Gulrajani et al. 2017, eq. 3)."""
-    norms = (input_gradients.square().sum(1) + 1e-12).sqrt()  # a slope of zero has a gradient too
+    """E (|grad D| - 1)^2 over input gradients [N, values] (Gulrajani et al. 2017, eq. 3)."""
+    norms = (input_gradients.square().sum(1) + 1e-12).sqrt()  # the root has no gradient at 0
     return (norms - 1).square().mean()
 
 

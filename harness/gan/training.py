@@ -22,17 +22,14 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.cuda_graph import CudaGraphStep, can_capture
-from harness.gan.losses import Losses
 from harness.gan.networks import build, can_be_recorded, mask_shapes
 from harness.gan.networks.layers import preserve_buffers
 from harness.gan.networks.spectral import SpectralNorms
 from harness.gan.randomness import NoiseShape, Randomness, StepNoise, concat_onehot, sample_noise, stream_generator
+from harness.gan.step import LossConfig, StepStats, discriminator_logits, training_step
 
 LOGIT_IMAGES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000
-
-# What is summed over the steps of an epoch; losses as their objective has them, norms of gradients over all weights.
-TOTALS = ("loss/discriminator", "loss/generator", "gradient/discriminator", "gradient/generator", "loss/penalty")
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,9 @@ class Training:
         self.generator = self._to_device(generator, experiment.generator.kind)
         self.discriminator = self._to_device(discriminator, experiment.discriminator.kind)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
-        self.losses = Losses(experiment, dtype)
-        self.penalty_weights = self.losses.weights(experiment).to(self.device)
+        self.losses = LossConfig(experiment, dtype)
+        self.penalty_weights = self.losses.penalty_weights(experiment).to(self.device)
+        self.discriminator_steps = experiment.train.discriminator_steps
         self.spectral_norms = SpectralNorms(self.discriminator)
         options = experiment.optimizer
         self.generator_optimizer = self._adam(self.generator, options.lr)
@@ -104,7 +102,7 @@ class Training:
         self.steps = 0
         self.images_per_step = needed
         self.steps_per_epoch = len(images) // needed
-        self.draws = Randomness(
+        self.randomness = Randomness(
             seed=experiment.train.seed,
             images=len(images),
             shape=NoiseShape(
@@ -124,8 +122,9 @@ class Training:
             paired=self.losses.paired,
             device=self.device,
         )
-        self._totals = torch.zeros(len(TOTALS), device=self.device, dtype=dtype)
-        self._work: Callable[[], None] | None = None
+        self._totals = torch.zeros(len(StepStats._fields), device=self.device, dtype=dtype)
+        self._average_rate = torch.zeros((), device=self.device, dtype=dtype)
+        self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
 
     def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
         network = network.to(self.device, self.dtype)
@@ -145,74 +144,54 @@ class Training:
             capturable=self.capture,
         )
 
-    # One step ----------------------------------------------------------------------------------------------------
+    # What the training step works with (see `harness.gan.step.Model`) ----------------------------------------------
 
-    def step(self, real: Tensor, draws: StepNoise) -> Tensor:
-        """Update D once, whatever `train.discriminator_steps` is, update G, keep the average.
+    def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
+        """The real images of a step, [B, C, H, W] in [-1, 1], and their labels, [B], in a conditional experiment."""
+        labels = None if self.labels is None else self.labels[noise.indices]
+        return from_uint8(self.images.pixels[noise.indices], self.dtype), labels
 
-        `real` is uint8 [B, C, H, W]. Returns `TOTALS` of the step.
-        """
-        self.schedule()
-        labels = None if self.labels is None else self.labels[draws.indices]
-        numbers = self.update_discriminator(real, labels, draws) + self.update_generator(real, labels, draws)
-        self.update_average()
-        return numbers
-
-    def _draw_and_update(self) -> None:
-        """The part of a step that is the same every time: on a GPU it is recorded once, and replayed."""
-        several = self.experiment.train.discriminator_steps
-        for _ in range(several):
-            draws = self.draws.step()
-            real = self.images.pixels[draws.indices]
-            labels = None if self.labels is None else self.labels[draws.indices]
-            self._totals += self.update_discriminator(real, labels, draws) / several
-        self._totals += self.update_generator(real, labels, draws)
-
-    def update_discriminator(self, real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
-        """Returns its part of `TOTALS`; the rest is 0."""
-        inputs = from_uint8(real, self.dtype), labels, draws
+    def evaluate(self, loss: Callable[..., Any], *inputs: object) -> Any:
+        """A loss of this training's networks, in its precision."""
         with self.autocast():
-            loss, penalty = self.losses.discriminator(self.generator, self.discriminator, *inputs, self.penalty_weights)
-        norm = optimizer_step(self.discriminator_optimizer, loss + penalty)
+            return loss(self.losses, self.generator, self.discriminator, *inputs)
+
+    def update_discriminator(self, loss: Tensor) -> Tensor:
+        """Take one optimizer step. Returns the gradient's global L2 norm, []."""
+        norm = optimizer_step(self.discriminator_optimizer, loss)
         self.spectral_norms.power_iteration()
-        nothing = torch.zeros_like(norm)
-        return torch.stack([loss.detach(), nothing, norm, nothing, penalty.detach()])
+        return norm
 
-    def update_generator(self, real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
-        """Through the D just updated, whose weights get no gradient. Returns its part of `TOTALS`; the rest is 0."""
-        inputs = from_uint8(real, self.dtype), labels, draws
-        with self.autocast():
-            loss = self.losses.generator(self.generator, self.discriminator, *inputs)
-        norm = optimizer_step(self.generator_optimizer, loss)
-        nothing = torch.zeros_like(norm)
-        return torch.stack([nothing, loss.detach(), nothing, norm, nothing])
-
-    def schedule(self) -> None:
-        """Set the learning rates of this step; they are a function of the steps done, so nothing has to be stored."""
-        options = self.experiment.optimizer
-        if options.schedule == "constant":
-            return
-        share_done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
-        share_left = 1 - share_done if options.schedule == "linear" else (1 + math.cos(math.pi * share_done)) / 2
-        _set_lr(self.generator_optimizer, options.lr * share_left)
-        _set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * share_left)
+    def update_generator(self, loss: Tensor) -> Tensor:
+        """The same for G, through D, whose weights get no gradient."""
+        return optimizer_step(self.generator_optimizer, loss)
 
     @torch.no_grad()
     def update_average(self) -> None:
-        """Move the average towards the generator; a difference halves in `ema_half_life` images.
-
-        While few images were seen the half-life is 5 % of them, so that the first weights are soon forgotten
-        (Karras et al. 2022, EDM, training_loop.py).
-        """
+        """Move the average of G's weights towards them; buffers are copied."""
         if self.average is None:
             return
-        batch = self.images_per_step
-        half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
-        weights: list[Tensor] = list(self.average.parameters())
-        targets: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(weights, targets, 1 - 0.5 ** (batch / half_life))
+        for average, weight in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            average.lerp_(weight, self._average_rate)
         for buffer, target in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             buffer.copy_(target)
+
+    def set_schedule(self) -> None:
+        """Set the learning rates and the rate of the average: functions of the steps done, so nothing is stored.
+
+        A difference between average and weights halves in `ema_half_life` images. While few images were seen, the
+        half-life is 5 % of them, so that the first weights are soon forgotten (Karras et al. 2022, EDM,
+        training_loop.py).
+        """
+        options, batch = self.experiment.optimizer, self.images_per_step
+        if options.schedule != "constant":
+            progress = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
+            factor = 1 - progress if options.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+            _set_lr(self.generator_optimizer, options.lr * factor)
+            _set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
+        if self.average is not None:
+            half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
+            self._average_rate.fill_(1 - 0.5 ** (batch / half_life))
 
     def autocast(self) -> torch.autocast:
         # Without the cache, which holds casts of weights from one replay of a CUDA graph to the next.
@@ -236,50 +215,54 @@ class Training:
 
     def train_step(self) -> None:
         """The next step of an epoch that has begun. The host does not wait for the device."""
-        if self._work is None:
-            self._work = CudaGraphStep(self._draw_and_update, self) if self.capture else self._draw_and_update
-        self.schedule()
-        self._work()
-        self.update_average()
+        if self._step is None:
+            self._step = CudaGraphStep(self._add_step, self) if self.capture else self._add_step
+        self.set_schedule()
+        self._step()
         self.steps += 1
 
+    def _add_step(self) -> None:
+        """Train one step and add its numbers to the epoch's. It is the same every time: a CUDA graph can record it."""
+        self._totals += torch.stack(training_step(self, self.randomness.step))
+
     def begin_epoch(self) -> None:
-        self.draws.begin(self.epoch + 1)
+        self.randomness.begin(self.epoch + 1)
         self._totals.zero_()
 
     def end_epoch(self, totals: Sequence[float], seconds: float) -> Report:
-        """The report of an epoch that took so many seconds; totals: the sums of what `step` returned."""
+        """The report of an epoch that took `seconds`; totals: the sums of its steps, in the order of `StepStats`."""
         self.epoch += 1
-        seen = self.steps_per_epoch * self.images_per_step
-        means = {name: total / self.steps_per_epoch for name, total in zip(TOTALS, totals, strict=True)}
-        if not self.losses.penalties:
-            del means["loss/penalty"]
-        metrics = {
-            **means,
+        mean: StepStats[float] = StepStats(*(total / self.steps_per_epoch for total in totals))
+        metrics: dict[str, float] = {
+            "loss/discriminator": mean.discriminator_loss,
+            "loss/generator": mean.generator_loss,
+            "gradient/discriminator": mean.discriminator_gradient,
+            "gradient/generator": mean.generator_gradient,
+            **({"loss/penalty": mean.penalty} if self.losses.penalties else {}),
             **self.evaluate_logits(),
-            "speed/images_per_second": seen / seconds,
+            "speed/images_per_second": self.steps_per_epoch * self.images_per_step / seconds,
         }
         return Report(self.epoch, metrics, seconds, self._diverged(metrics))
 
     def forget_recording(self) -> None:
-        """Record the step anew: what it works on lies elsewhere now."""
-        self._work = None
+        """Record the CUDA graph again at the next step: its tensors were replaced."""
+        self._step = None
 
     def tensors(self) -> list[Tensor]:
-        """What a step changes, the average left out, which is kept by the host's count of steps."""
+        """What a step changes."""
         moments = [
             value
             for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
             for state in optimizer.state.values()
             for value in state.values()
         ]
-        networks = (self.generator, self.discriminator)
+        networks = (self.generator, self.discriminator, *([] if self.average is None else [self.average]))
         weights = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
-        return [*weights, *moments, *self.draws.tensors(), self._totals]
+        return [*weights, *moments, *self.randomness.tensors(), self._totals]
 
     def generators(self) -> tuple[torch.Generator, ...]:
         """What a step draws from."""
-        return self.draws.generators
+        return self.randomness.generators
 
     @torch.no_grad()
     def evaluate_logits(self) -> dict[str, float]:
@@ -289,7 +272,7 @@ class Training:
         asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
         with self.autocast(), preserve_buffers(self.generator), preserve_buffers(self.discriminator):
             logits = {"real": self._logits(self.images)}
-            logits["fake"] = self.losses.logits(self.discriminator, self.generator(inputs), labels=asked)
+            logits["fake"] = discriminator_logits(self.losses, self.discriminator, self.generator(inputs), labels=asked)
             if self.held_out is not None and self._logit_count(self.held_out):
                 logits["held_out"] = self._logits(self.held_out)
         decision_threshold = self.losses.objective.decision_threshold(logits["real"], logits["fake"])
@@ -304,7 +287,9 @@ class Training:
         count = self._logit_count(images)
         told = images.labels if self.experiment.conditional else None
         pixels = from_uint8(images.pixels[:count], self.dtype)
-        return self.losses.logits(self.discriminator, pixels, labels=None if told is None else told[:count])
+        return discriminator_logits(
+            self.losses, self.discriminator, pixels, labels=None if told is None else told[:count]
+        )
 
     def _logit_count(self, images: Images) -> int:
         """How many of these images D is asked about: whole packs."""

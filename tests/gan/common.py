@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from harness.gan import Training
+from harness.gan.randomness import StepNoise
+from harness.gan.step import StepStats, training_step
 
 CONV = {
     "generator.kind": "conv",
@@ -84,3 +86,9 @@ def weights(training: Training) -> list[torch.Tensor]:
     """Of both networks, and of the generator that draws."""
     networks = (training.generator, training.discriminator, training.generator_ema)
     return [value for network in networks for value in network.state_dict().values()]
+
+
+def step_on(training: Training, noise: StepNoise) -> StepStats[torch.Tensor]:
+    """The next step of a training, on this noise."""
+    training.set_schedule()
+    return training_step(training, lambda: noise)

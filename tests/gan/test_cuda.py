@@ -21,7 +21,7 @@ from harness.gan.randomness import StepNoise
 from harness.gan.timing import Turn
 from harness.quality import Scorer, load_judge
 
-from .common import EVERYTHING, RECIPES, weights
+from .common import EVERYTHING, RECIPES, step_on, weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -116,7 +116,7 @@ def _draw_alike(plan: Experiment, images: Images) -> None:
     plain, captured = Training(plan, images, capture=False), Training(plan, images)
     seen: dict[str, list[torch.Tensor]] = {"plain": [], "captured": []}
     for name, training in (("plain", plain), ("captured", captured)):
-        step = training.draws.step
+        step = training.randomness.step
         times = training.steps_per_epoch * plan.train.discriminator_steps
         kept = torch.zeros(times, device="cuda", dtype=torch.float64)
         count = torch.zeros(1, dtype=torch.int64, device="cuda")
@@ -129,7 +129,7 @@ def _draw_alike(plan: Experiment, images: Images) -> None:
             count.add_(1)
             return draws
 
-        training.draws.step = watching  # type: ignore[method-assign]
+        training.randomness.step = watching  # type: ignore[method-assign]
         known = training.tensors
         training.tensors = lambda known=known, count=count: [*known(), count]  # type: ignore[method-assign,misc]
         training.train_epoch()
@@ -166,27 +166,27 @@ def test_training_on_cuda_follows_the_cpu(plan: Experiment, images: Images) -> N
     here = Training(plan.with_values({"train.device": "cpu"}), images.to("cpu"))
     there = Training(plan, images, capture=False)
     there.load_state_dict(here.state_dict())
-    here.draws.begin(1)
+    here.randomness.begin(1)
     for _ in range(10):
-        draws = here.draws.step()
+        draws = here.randomness.step()
         moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda value: value.to("cuda"), draws)
-        ours = here.step(here.images.pixels[draws.indices], draws)
-        theirs = there.step(there.images.pixels[moved.indices], moved)
-        assert torch.allclose(ours, theirs.cpu(), rtol=1e-3)
+        ours = step_on(here, draws)
+        theirs = step_on(there, moved)
+        assert torch.allclose(torch.stack(ours), torch.stack(theirs).cpu(), rtol=1e-3)
 
 
 def test_recipes_on_cuda_follow_the_cpu(recipe: Experiment, images: Images) -> None:
     here = Training(recipe.with_values({"train.device": "cpu"}), images.to("cpu"), dtype=torch.float64)
     there = Training(recipe, images, dtype=torch.float64, capture=False)
     there.load_state_dict(here.state_dict())
-    here.draws.begin(1)
+    here.randomness.begin(1)
     for _ in range(10):
-        draws = here.draws.step()
+        draws = here.randomness.step()
         moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda value: value.to("cuda"), draws)
-        ours = here.step(here.images.pixels[draws.indices], draws)
-        theirs = there.step(there.images.pixels[moved.indices], moved)
+        ours = step_on(here, draws)
+        theirs = step_on(there, moved)
         # A learning rate that lies on the device does so in fp32.
-        assert torch.allclose(ours, theirs.cpu(), rtol=1e-5, atol=1e-6)
+        assert torch.allclose(torch.stack(ours), torch.stack(theirs).cpu(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("capture", [False, True])

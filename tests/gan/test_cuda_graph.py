@@ -30,7 +30,7 @@ def by_replaying(function: Step, generators: Sequence[torch.Generator]) -> Step:
 
 
 def recorded(owner: Training | BatchedTraining) -> Callable[[], None]:
-    return CudaGraphStep(owner._draw_and_update, owner, by_replaying)
+    return CudaGraphStep(owner._add_step, owner, by_replaying)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -40,7 +40,7 @@ def test_a_recorded_training_ends_with_the_same_bits(tiny: Experiment, images: I
     plan = tiny.with_values(KINDS[kind])
     images = images.take(torch.arange(20 * steps * plan.train.discriminator_steps))
     plain, captured = Training(plan, images), Training(plan, images)
-    captured._work = recorded(captured)
+    captured._step = recorded(captured)
     reports = [(ours.metrics, theirs.metrics) for ours, theirs in zip(captured, plain, strict=True)]
     assert all(torch.equal(a, b) for a, b in zip(weights(captured), weights(plain), strict=True))
     for ours, theirs in reports:
@@ -52,7 +52,7 @@ def test_a_training_recorded_after_it_was_resumed_keeps_its_moments(tiny: Experi
     list(plain)
     first.train_epoch()
     second.load_state_dict(first.state_dict())
-    second._work = recorded(second)
+    second._step = recorded(second)
     list(second)
     assert all(torch.equal(a, b) for a, b in zip(weights(second), weights(plain), strict=True))
 
@@ -75,7 +75,7 @@ def test_a_recorded_population_ends_with_the_same_bits(tiny: Experiment, images:
     for _ in BatchedTraining(plain):
         pass
     population = BatchedTraining(captured)
-    population._work = recorded(population)
+    population._step = recorded(population)
     for _ in population:
         pass
     for ours, theirs in zip(captured, plain, strict=True):

@@ -12,8 +12,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8
 from harness.gan.augment import augment
-from harness.gan.losses import Losses
 from harness.gan.randomness import StepNoise
+from harness.gan.step import LossConfig, discriminator_logits, discriminator_loss, generator_loss
 
 from .common import CONV, RECIPES
 
@@ -35,16 +35,16 @@ class Watching:
 
 
 def step_of(training: Training) -> tuple[Tensor, Tensor | None, StepNoise]:
-    training.draws.begin(1)
-    draws = training.draws.step()
+    training.randomness.begin(1)
+    draws = training.randomness.step()
     labels = None if training.labels is None else training.labels[draws.indices]
     return from_uint8(training.images.pixels[draws.indices], training.dtype), labels, draws
 
 
 def test_packs_are_made_of_images_that_stand_side_by_side(tiny: Experiment) -> None:
-    losses, watching = Losses(tiny.with_values({"discriminator.pack": 2}), torch.float64), Watching()
+    losses, watching = LossConfig(tiny.with_values({"discriminator.pack": 2}), torch.float64), Watching()
     images = torch.arange(6, dtype=torch.float64).view(6, 1, 1, 1).expand(6, 3, 4, 4)
-    logits = losses.logits(watching, images)
+    logits = discriminator_logits(losses, watching, images)
     ((seen, _, _),) = watching.seen
     assert seen.shape == (3, 6, 4, 4)
     assert seen[:, :, 0, 0].tolist() == [[0, 0, 0, 1, 1, 1], [2, 2, 2, 3, 3, 3], [4, 4, 4, 5, 5, 5]]
@@ -57,8 +57,8 @@ def test_a_pack_of_real_images_is_never_mixed_with_generated_ones(tiny: Experime
     training, watching = Training(tiny.with_values(values), images), Watching()
     real, labels, draws = step_of(training)
     assert [len(mask) for mask in (*draws.discriminator_masks, *draws.generator_masks)] == [8, 8, 4, 4]
-    training.losses.discriminator(training.generator, watching, real, labels, draws, training.penalty_weights)
-    training.losses.generator(training.generator, watching, real, labels, draws)
+    discriminator_loss(training.losses, training.generator, watching, real, labels, draws, training.penalty_weights)
+    generator_loss(training.losses, training.generator, watching, real, labels, draws)
     (of_discriminator, masks, _), (of_generator, _, _) = watching.seen
     assert of_discriminator.shape == (8, 5, 28, 28)
     assert of_generator.shape == (4, 5, 28, 28)
@@ -93,7 +93,7 @@ def test_a_relativistic_generator_is_judged_beside_the_real_images(tiny: Experim
     values = {"objective.kind": "relativistic", "conditional": True, "discriminator.dropout": 0.3}
     training, watching = Training(tiny.with_values(values), images), Watching()
     real, labels, draws = step_of(training)
-    loss = training.losses.generator(training.generator, watching, real, labels, draws)
+    loss = generator_loss(training.losses, training.generator, watching, real, labels, draws)
     ((seen, masks, told),) = watching.seen
     fake = training.generator(draws.generator_noise)
     assert torch.equal(seen, torch.cat([real, fake]))
@@ -112,8 +112,8 @@ def test_real_and_generated_images_are_distorted_in_both_updates(tiny: Experimen
     real, labels, draws = step_of(training)
     assert draws.discriminator_augment is not None
     assert draws.generator_augment is not None
-    training.losses.discriminator(training.generator, watching, real, labels, draws, training.penalty_weights)
-    training.losses.generator(training.generator, watching, real, labels, draws)
+    discriminator_loss(training.losses, training.generator, watching, real, labels, draws, training.penalty_weights)
+    generator_loss(training.losses, training.generator, watching, real, labels, draws)
     fakes = [training.generator(noise) for noise in (draws.discriminator_noise, draws.generator_noise)]
     of_generator = fakes[1] if kind == "non-saturating" else torch.cat([real, fakes[1]])
     expected = [
@@ -132,7 +132,7 @@ def test_wgan_gp_looks_through_the_augmentation_of_the_real_images(tiny: Experim
     real, labels, draws = step_of(training)
     assert draws.blend is not None
     assert draws.discriminator_augment is not None
-    training.losses.discriminator(training.generator, watching, real, labels, draws, training.penalty_weights)
+    discriminator_loss(training.losses, training.generator, watching, real, labels, draws, training.penalty_weights)
     fake = training.generator(draws.discriminator_noise)
     points = fake + draws.blend.view(-1, 1, 1, 1) * (real - fake)
     _, (seen, masks, _) = watching.seen
@@ -147,23 +147,33 @@ def test_wgan_gp_looks_through_the_augmentation_of_the_real_images(tiny: Experim
 def test_d_moves_n_times_a_step_on_batches_of_its_own_and_g_once(tiny: Experiment, images: Images) -> None:
     training = Training(tiny.with_values({"train.discriminator_steps": 3, "train.batch_size": 10}), images)
     assert (training.steps_per_epoch, training.images_per_step) == (2, 30)
-    moved: list[tuple[str, Tensor]] = []
-    of_discriminator, of_generator = training.update_discriminator, training.update_generator
+    moved: list[str] = []
+    seen: list[Tensor] = []
+    update_discriminator, update_generator, sample = (
+        training.update_discriminator,
+        training.update_generator,
+        training.randomness.step,
+    )
 
-    def watch_discriminator(real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
-        moved.append(("D", draws.indices.clone()))
-        return of_discriminator(real, labels, draws)
+    def watch_discriminator(loss: Tensor) -> Tensor:
+        moved.append("D")
+        return update_discriminator(loss)
 
-    def watch_generator(real: Tensor, labels: Tensor | None, draws: StepNoise) -> Tensor:
-        moved.append(("G", draws.indices.clone()))
-        return of_generator(real, labels, draws)
+    def watch_generator(loss: Tensor) -> Tensor:
+        moved.append("G")
+        return update_generator(loss)
+
+    def watch_noise() -> StepNoise:
+        noise = sample()
+        seen.append(noise.indices.clone())
+        return noise
 
     training.update_discriminator = watch_discriminator  # type: ignore[method-assign]
     training.update_generator = watch_generator  # type: ignore[method-assign]
+    training.randomness.step = watch_noise  # type: ignore[method-assign]
     report = training.train_epoch()
-    assert [name for name, _ in moved] == ["D", "D", "D", "G"] * 2
-    shown = torch.cat([indices for name, indices in moved if name == "D"])
-    assert sorted(shown.tolist()) == list(range(60)), "an epoch is one pass of D over the images"
+    assert moved == ["D", "D", "D", "G"] * 2
+    assert sorted(torch.cat(seen).tolist()) == list(range(60)), "an epoch is one pass of D over the images"
     assert training.steps == 2
     assert report.metrics["speed/images_per_second"] == pytest.approx(60 / report.seconds)
     steps = [

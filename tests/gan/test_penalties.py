@@ -11,16 +11,15 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.experiment import PENALTIES, Experiment
-from harness.gan.losses import Losses
 from harness.gan.penalties import (
     interpolate,
     logits_and_input_gradients,
     one_centered_penalty,
-    penalty,
     perturb,
     zero_centered_penalty,
 )
 from harness.gan.randomness import StepNoise
+from harness.gan.step import LossConfig, discriminator_loss, gradient_penalties
 
 SIDE, BATCH = 4, 3
 LAMBDA = 2.5
@@ -50,7 +49,7 @@ def penalised(on: Sequence[str], judge: Callable[[Tensor], Tensor], weight: floa
     """As the step has it: R1 and R2 of the pass that judges all images, the others of a pass of their own."""
     _, input_gradients = logits_and_input_gradients(judge, torch.cat([REAL, FAKE]))
     weights = torch.full((len(PENALTIES),), weight, dtype=torch.float64)
-    return penalty(on, weights, REAL, FAKE, drawn(), input_gradients, judge)
+    return gradient_penalties(on, weights, REAL, FAKE, drawn(), input_gradients, judge)
 
 
 def linear(images: Tensor) -> Tensor:
@@ -96,10 +95,10 @@ def test_a_quadratic_discriminator_shows_where_each_looks(name: str) -> None:
 def test_penalties_are_summed_each_with_its_weight() -> None:
     weights = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)
     _, input_gradients = logits_and_input_gradients(quadratic, torch.cat([REAL, FAKE]))
-    together = penalty(PENALTIES, weights, REAL, FAKE, drawn(), input_gradients, quadratic)
+    together = gradient_penalties(PENALTIES, weights, REAL, FAKE, drawn(), input_gradients, quadratic)
     each = [penalised([name], quadratic, weight) for name, weight in zip(PENALTIES, weights.tolist(), strict=True)]
     assert together.item() == pytest.approx(sum(term.item() for term in each), rel=1e-12)
-    assert penalty([], weights, REAL, FAKE, drawn(), input_gradients, quadratic).item() == 0
+    assert gradient_penalties([], weights, REAL, FAKE, drawn(), input_gradients, quadratic).item() == 0
 
 
 def test_blended_points_lie_on_the_line_and_jittered_ones_above_the_real_ones() -> None:
@@ -182,17 +181,18 @@ def test_a_pack_has_one_slope_over_all_of_its_images() -> None:
 
 def test_d_s_loss_and_penalty_come_apart_and_nothing_flows_into_g(tiny: Experiment) -> None:
     plan = tiny.with_values({"discriminator.dropout": 0, "objective.r1": 3.0, "objective.gradient_penalty": 10.0})
-    losses = Losses(plan, torch.float64)
-    assert losses.weights(plan).tolist() == [10, 0, 3, 0]
+    losses = LossConfig(plan, torch.float64)
+    assert losses.penalty_weights(plan).tolist() == [10, 0, 3, 0]
     weight = some(SIDE * SIDE, seed=8).requires_grad_()
     made = FAKE.clone().requires_grad_()
-    loss, extra = losses.discriminator(
+    loss, extra = discriminator_loss(
+        losses,
         lambda noise: made * 1,
         lambda images, masks, labels: quadratic(images) * weight.sum(),
         REAL,
         None,
         drawn(),
-        losses.weights(plan),
+        losses.penalty_weights(plan),
     )
     logits = (quadratic(REAL) * weight.sum(), quadratic(FAKE) * weight.sum())
     assert torch.allclose(loss, losses.objective.discriminator(*logits))

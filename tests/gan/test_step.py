@@ -17,6 +17,8 @@ from harness.experiment import Experiment
 from harness.gan import Training
 from harness.gan.randomness import StepNoise
 
+from .common import step_on
+
 STEPS = 50
 
 
@@ -98,11 +100,11 @@ def test_fifty_steps_equal_a_transcription_of_the_notebook(dtype: torch.dtype, t
     twin = Transcription(training.generator, training.discriminator, fused=dtype == torch.float32)
     assert experiment.train.seed == 0
     assert training.steps_per_epoch == STEPS
-    training.draws.begin(1)
+    training.randomness.begin(1)
     for count in range(1, STEPS + 1):
-        draws = training.draws.step()
+        draws = training.randomness.step()
         pixels = images.pixels[draws.indices]
-        ours = training.step(pixels, draws)[:2].tolist()
+        ours = [number.item() for number in step_on(training, draws)[:2]]
         theirs = twin.step(pixels, draws)
         assert ours == pytest.approx(theirs, abs=tolerance, rel=0), f"losses of step {count}"
     if dtype == torch.float64:
@@ -203,11 +205,11 @@ def test_thirty_steps_equal_a_transcription_of_the_convolutional_pair() -> None:
     training = Training(experiment, images, dtype=torch.float64)
     twin = ConvolutionalTranscription(training)
     for epoch in (1, 2, 3):
-        training.draws.begin(epoch)
+        training.randomness.begin(epoch)
         for _ in range(training.steps_per_epoch):
-            draws = training.draws.step()
+            draws = training.randomness.step()
             pixels, labels = images.pixels[draws.indices], images.labels[draws.indices]
-            ours = training.step(pixels, draws)[:2].tolist()
+            ours = [number.item() for number in step_on(training, draws)[:2]]
             training.steps += 1
             theirs = twin.step(pixels, labels, draws)
             assert ours == pytest.approx(theirs, abs=1e-9, rel=0), f"losses of step {training.steps}"
@@ -248,7 +250,7 @@ class Recipe:
         plain = {"betas": self.betas, "eps": 1e-8, "foreach": False, "fused": False}
         self.g_adam, self.d_adam = (torch.optim.Adam(each, lr=1e-3, **plain) for each in (self.g, self.d))
         # The same seed: the same draws, from generators of their own.
-        self.draws = Training(self.plan, training.images, dtype=torch.float64).draws
+        self.randomness = Training(self.plan, training.images, dtype=torch.float64).randomness
 
     @staticmethod
     def through(weights: Sequence[Tensor], hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,7 +285,7 @@ class Recipe:
             adam.param_groups[0]["lr"] = 1e-3 * (1 + math.cos(math.pi * share_done)) / 2
         found: list[list[float]] = [[], [], []]
         for _ in range(self.plan.train.discriminator_steps):
-            draws = self.draws.step()
+            draws = self.randomness.step()
             self.d_adam.zero_grad()
             loss, penalty = self.of_discriminator(self.real(draws), draws)
             (loss + penalty).backward()
@@ -373,7 +375,7 @@ def test_epochs_of_other_recipes_equal_a_transcription(tiny: Experiment, name: s
     steps = training.steps_per_epoch
     assert steps == 320 // 20 // plan.train.discriminator_steps
     for report in training:
-        twin.draws.begin(report.epoch)
+        twin.randomness.begin(report.epoch)
         numbers = [twin.step(((report.epoch - 1) * steps + step) / (2 * steps)) for step in range(steps)]
         theirs = [[number for step in numbers for number in step[which]] for which in range(3)]
         ours = [report.metrics[f"loss/{which}"] for which in ("discriminator", "generator", "penalty")]

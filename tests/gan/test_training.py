@@ -15,8 +15,9 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, sample_inputs, to_uint8
 from harness.gan.randomness import StepNoise
+from harness.gan.step import discriminator_logits
 
-from .common import EVERYTHING, weights
+from .common import EVERYTHING, step_on, weights
 
 METRICS = {
     "loss/discriminator",
@@ -37,9 +38,9 @@ def images() -> Images:
 
 
 def draws_of(training: Training, epoch: int) -> Iterator[StepNoise]:
-    training.draws.begin(epoch)
+    training.randomness.begin(epoch)
     for _ in range(training.steps_per_epoch):
-        yield training.draws.step()
+        yield training.randomness.step()
 
 
 def test_iterating_yields_one_report_an_epoch(tiny: Experiment, images: Images) -> None:
@@ -90,7 +91,7 @@ def test_the_average_follows_the_generator_with_its_half_life(tiny: Experiment, 
     expected = training.generator.layers[0].weight.detach().clone()
     for epoch in range(1, 13):
         for draws in draws_of(training, epoch):
-            training.step(training.images.pixels[draws.indices], draws)
+            step_on(training, draws)
             training.steps += 1
             half_life = min(30.0, 0.05 * 20 * training.steps)
             keep = 0.5 ** (20 / half_life)
@@ -107,7 +108,7 @@ def test_a_linear_schedule_falls_to_zero_over_the_whole_run(tiny: Experiment, im
     rates = []
     while training.epoch < 3:
         for draws in draws_of(training, training.epoch + 1):
-            training.step(training.images.pixels[draws.indices], draws)
+            step_on(training, draws)
             rates.append(
                 (
                     training.generator_optimizer.param_groups[0]["lr"],
@@ -191,7 +192,7 @@ def test_held_out_images_are_looked_at_and_change_nothing(
     labels = splits.validation.labels[:count] if plan.conditional and splits.validation.labels is not None else None
     with torch.no_grad():
         pixels = from_uint8(splits.validation.pixels[:count])
-        logits = with_them.losses.logits(with_them.discriminator, pixels, labels=labels)
+        logits = discriminator_logits(with_them.losses, with_them.discriminator, pixels, labels=labels)
     assert reports[-1].metrics["logit/held_out"] == pytest.approx(float(logits.mean()), rel=1e-5)
     assert reports[-1].metrics["accuracy/held_out"] == pytest.approx(float((logits > 0).float().mean()))
 
@@ -251,6 +252,6 @@ def test_training_on_cuda_follows_the_cpu(tiny: Experiment, images: Images) -> N
     there.load_state_dict(here.state_dict())
     for draws in draws_of(here, 1):
         moved = moved_to("cuda", draws)
-        ours = here.step(images.pixels[draws.indices], draws)
-        theirs = there.step(there.images.pixels[moved.indices], moved)
-        assert torch.allclose(ours, theirs.cpu(), rtol=1e-4)
+        ours = step_on(here, draws)
+        theirs = step_on(there, moved)
+        assert torch.allclose(torch.stack(ours), torch.stack(theirs).cpu(), rtol=1e-4)

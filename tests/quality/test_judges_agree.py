@@ -34,7 +34,7 @@ def test_two_judges_order_eleven_generators_alike() -> None:
         for report in training:
             if report.epoch in epochs:
                 inputs = sample_inputs(plan, splits.train, SAMPLES, part=2, columns=False)
-                drawn.append(generate(training.sampler, inputs))
+                drawn.append(generate(training.generator_ema, inputs))
     assert len(drawn) == 11
     scores = {}
     for which in ("first", "second"):

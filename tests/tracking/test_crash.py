@@ -45,7 +45,7 @@ from pathlib import Path
 from harness.tracking import Store
 
 lines = []
-store = Store.open(root=Path(sys.argv[1]), notice=lines.append)
+store = Store.open(root=Path(sys.argv[1]), message=lines.append)
 run = store.start_run(project=sys.argv[2], name="one", kind="run", params={"a": 1})
 run.metrics(1, {"loss/generator": 1.0})
 assert run.finish("FINISHED"), run.lost

@@ -126,7 +126,7 @@ def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "BEAT", 0.05)
     (claim,) = trials.claim(1)
     mark(trials, 0, beat=0)
-    with trials.beating():
+    with trials.heartbeat():
         deadline = time.monotonic() + 10
         while trials.all()[0].user_attrs["harness.process"]["beat"] == 0:
             assert time.monotonic() < deadline

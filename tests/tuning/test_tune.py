@@ -572,7 +572,7 @@ def test_mlflows_own_database_is_refused(harness: Harness, small: Path) -> None:
         (["--set", "search_budget.train.epochs=2"], "search_budget.train.epochs None -> 2"),
         (["--metric", "frechet"], "metric kid -> frechet"),
         (["--sampler", "random"], "sampler tpe -> random"),
-        (["--prune-from", "3"], "rung 2 -> 3"),
+        (["--prune-from", "3"], "min_resource 2 -> 3"),
     ],
 )
 def test_a_study_that_differs_is_refused_with_the_difference(
