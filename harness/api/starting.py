@@ -59,7 +59,7 @@ def run(
     experiment: a name (see `harness experiments`), a YAML file, or the experiment of another run.
     epochs, subset (training images), seed, device: short for leaves of `set`.
     set: leaves to change, by dotted path: {"optimizer.lr": 1e-3}.
-    seeds: train under so many seeds, below one parent run with mean and deviation. together: how many of them are
+    seeds: train under so many seeds, below one parent run with mean and deviation. batch_runs: how many of them are
     trained at once as one program; None chooses by a timing.
     max_time: end cleanly before that, for example "30m".
     tracking_uri: the MLflow store; else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db, which is created.

@@ -205,7 +205,7 @@ class BatchedTraining:
             raise
         except Exception as error:  # the user's code may raise anything
             raise HarnessError(
-                f"a population is one program, which torch.func.vmap cannot make of {own}: {brief(error)}; "
+                f"batched training is one program, which torch.func.vmap cannot make of {own}: {brief(error)}; "
                 "train these one after the other"
             ) from error
         finally:
@@ -367,8 +367,8 @@ def check(trainings: Sequence[Training]) -> None:
         for path in dict.fromkeys([*first, *its]):
             if first.get(path) != its.get(path):
                 raise HarnessError(
-                    f"a population shares one program, but {path} is {first.get(path)} in one member and "
+                    f"batched training shares one program, but {path} is {first.get(path)} in one member and "
                     f"{its.get(path)} in another: train these one after the other"
                 )
         if other.images.fingerprint != trainings[0].images.fingerprint:
-            raise HarnessError("a population shares its training images, but two members have different ones")
+            raise HarnessError("batched training shares its training images, but two members have different ones")

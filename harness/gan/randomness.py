@@ -53,7 +53,7 @@ class StepNoise(NamedTuple):
     blend: [B], uniform in [0, 1): where between generated and real images WGAN-GP looks; DRAGAN, jittered and real.
     jitter: [B, C, H, W], uniform in [0, 1): how far from real images that is in each pixel.
 
-    The draws of a population have a member axis before all others.
+    The noise of batched training has a member axis before all others.
     """
 
     indices: Tensor
@@ -211,7 +211,7 @@ class NoiseShape:
 def build_step_noise(raw: RandomNumbers, shape: NoiseShape, latents: int | Tensor, rates: float | Tensor) -> StepNoise:
     """A step's draws out of its random numbers.
 
-    Those of a population [K, ...] come with `latents` int64 [K] and `rates` float64 [K], its members' own.
+    Those of batched training [K, ...] come with `latents` int64 [K] and `rates` float64 [K], its members' own.
     """
     noise = raw.noise.to(shape.dtype)
     asked: tuple[Tensor | None, ...] = (None, None)

@@ -18,7 +18,7 @@ Turn = Callable[[], float]
 
 
 class Steps(Protocol):
-    """What can be trained step by step: a training, or a population of them."""
+    """What can be trained step by step: a training, or several as one batch."""
 
     @property
     def device(self) -> torch.device: ...

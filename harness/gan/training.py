@@ -346,7 +346,7 @@ class Training:
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """Its state; what lies in memory shared with other members of a population is copied, lest theirs be saved too."""
+    """Its state; what lies in memory shared with other members of a batch is copied, lest theirs be saved too."""
     return {
         name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
         for name, tensor in network.state_dict().items()

@@ -1,4 +1,4 @@
-"""Several runs trained as one population: one program, and for each its own MLflow run, checkpoints and status."""
+"""Several runs trained as one batched program, each with its own MLflow run, checkpoints and status."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_batched(
     display: Display,
     concluded: Callable[[int, RunResult], None] = lambda index, outcome: None,
 ) -> list[RunResult]:
-    """Train all plans as one population; their outcomes, in order. Each is a run as `train.run` leaves it.
+    """Train all plans as one batched program; their outcomes, in order. Each is a run as `train.run` leaves it.
 
     images: what all train on; held_out: what none does. concluded: told of every plan, by its index,
     as soon as its run has ended. Raises ApartError where the plans cannot share one program, before any run is created.
@@ -158,7 +158,7 @@ def _mean(reports: Sequence[tuple[Training, Report]], scored: dict[Training, Sco
 
 
 class _Member:
-    """The display of one of many: what it has to say is said, its epochs are the population's to show.
+    """The display of one of many: what it has to say is said, its epochs are the batch's to show.
 
     draws: whether its grids are the ones that are shown.
     """

@@ -64,7 +64,7 @@ def replicate(
 ) -> Replicates:
     """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `train.run` does.
 
-    together: how many to train at once as one population; None times it on this machine, and takes one or all.
+    batch_runs: number of seeds to train at once as one program; None times it on this machine, and takes one or all.
     """
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
