@@ -32,12 +32,12 @@ def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
     return sheet[:, :, 0] if channels == 1 else sheet
 
 
-def pairs(images: Tensor, others: Tensor, columns: int = 10, gap: int = 2) -> Picture:
+def pairs(images: Tensor, others: Tensor) -> Picture:
     """A row of `images`, below it their counterparts in `others`, and so on; both uint8 [N, C, H, W]."""
     import torch
 
-    rows = zip(torch.split(images.cpu(), columns), torch.split(others.cpu(), columns), strict=True)
-    return grid(torch.cat([row for pair in rows for row in pair]), columns, gap)
+    rows = zip(torch.split(images.cpu(), 10), torch.split(others.cpu(), 10), strict=True)
+    return grid(torch.cat([row for pair in rows for row in pair]))
 
 
 def captioned(picture: Picture, caption: Sequence[str], *, size: int = 14, white: bool = False) -> Picture:

@@ -48,10 +48,6 @@ class Judge:
         self.shape = shape
         self.code = code
 
-    def features(self, pixels: Tensor, batch: int | None = None) -> Tensor:
-        """Features of uint8 images [N, C, H, W] -> float32 [N, d], on the judge's device."""
-        return self.judge(pixels, batch)[0]
-
     def judge(self, pixels: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Features, float32 [N, d], and judged classes, int64 [N] (None from a network without logits), in one pass.
 

@@ -35,14 +35,13 @@ class ModeScores(ScoreSet):
 class ModeScorer:
     """Counts the modes in sets of `samples` stacked images: each channel is judged as a digit, the likeliest counting.
 
-    Nothing is compared with real images. Where a set is larger, the seed chooses among its images.
+    Nothing is compared with real images. Of a larger set, images are chosen at random (seed 0).
     Raises HarnessError for a judge that does not classify digits.
     """
 
-    def __init__(self, judge: Judge, *, samples: int = 26_000, seed: int = 0) -> None:
+    def __init__(self, judge: Judge, *, samples: int = 26_000) -> None:
         self.judge = judge
         self.samples = samples
-        self._seed = seed
         self._digits(torch.zeros(1, CHANNELS, *(judge.shape or (1, 28, 28))[1:], dtype=torch.uint8))
 
     def score(self, pixels: Tensor) -> ModeScores:
@@ -56,7 +55,7 @@ class ModeScorer:
                 raise HarnessError(
                     f"images to score are {by(pixels.shape[1:])}; stacked digits have {CHANNELS} channels, [N, 3, H, W]"
                 )
-        digits = self._digits(torch.cat([some_of(pixels, self.samples, self._seed) for pixels in sets]))
+        digits = self._digits(torch.cat([some_of(pixels, self.samples, seed=0) for pixels in sets]))
         return [scores_of(mode_counts(part)) for part in torch.split(digits, self.samples)]
 
     def floors(self) -> dict[str, tuple[ModeScores, ModeScores]]:

@@ -96,17 +96,17 @@ def _square_root(covariance: Tensor) -> Tensor:
 # --- Neighbours -------------------------------------------------------------------------------------------------------
 
 
-def radii(real: Tensor, k: int = NEIGHBOURS) -> Tensor:
+def radii(real: Tensor) -> Tensor:
     """Squared distance of every real image to its k-th nearest other one, [M]."""
-    return torch.cat([strip.kthvalue(k + 1, dim=1).values for strip in strips(squared_distances, real, real)])
+    return torch.cat([strip.kthvalue(NEIGHBOURS + 1, dim=1).values for strip in strips(squared_distances, real, real)])
 
 
-def density_coverage(generated: Tensor, real: Tensor, real_radii: Tensor, k: int = NEIGHBOURS) -> tuple[float, float]:
+def density_coverage(generated: Tensor, real: Tensor, real_radii: Tensor) -> tuple[float, float]:
     """Density and coverage (Naeem et al. 2020, eqs. 3 and 4).
 
     Around every real image lies a ball that reaches to its k-th nearest real neighbour. Density: how many balls hold a
     generated image, on average, over k; not bounded by 1. Coverage: the share of balls that hold any at all.
-    real_radii: radii(real, k). The border belongs to the ball, so that a set covers itself.
+    real_radii: radii(real). The border belongs to the ball, so that a set covers itself.
     """
     reach = real_radii + 1e-10 * real.square().sum(1).mean()  # the border stays inside under rounding
     inside = generated.new_zeros(())
@@ -115,7 +115,7 @@ def density_coverage(generated: Tensor, real: Tensor, real_radii: Tensor, k: int
         within = strip <= reach
         inside += within.sum()
         covered |= within.any(0)
-    return (inside / (k * len(generated))).item(), covered.double().mean().item()
+    return (inside / (NEIGHBOURS * len(generated))).item(), covered.double().mean().item()
 
 
 def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

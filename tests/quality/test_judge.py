@@ -34,7 +34,7 @@ def test_shipped_judge_is_as_good_as_its_facts_say(mnist: Splits, which: str, fe
 def test_features_do_not_depend_on_the_batch(mnist: Splits) -> None:
     judge = load_judge("first", mnist.train)
     pixels = mnist.test.pixels[:50]
-    torch.testing.assert_close(judge.features(pixels, batch=7), judge.features(pixels))
+    torch.testing.assert_close(judge.judge(pixels, batch=7)[0], judge.judge(pixels)[0])
 
 
 def test_judge_is_trained_on_first_use_and_kept(small: Images, own_cache: Path) -> None:
@@ -53,7 +53,7 @@ def test_judge_is_trained_on_first_use_and_kept(small: Images, own_cache: Path) 
     again = load_judge("first", small, message=notices.append)
     assert len(notices) == 2  # nothing was trained
     assert (again.name, again.sha256) == (judge.name, judge.sha256) == ("small-first", judge.sha256)
-    assert torch.equal(again.features(small.pixels), judge.features(small.pixels))
+    assert torch.equal(again.judge(small.pixels)[0], judge.judge(small.pixels)[0])
 
 
 def test_training_is_repeatable_and_learns(small: Images) -> None:
@@ -116,7 +116,7 @@ def test_unknown_judges_and_unlabelled_images_are_refused(small: Images, own_cac
 
 def test_images_of_another_size_are_refused(mnist: Splits, small: Images) -> None:
     with pytest.raises(HarnessError, match="are 1x14x14, but judge mnist-first was trained on 1x28x28"):
-        load_judge("first", mnist.train).features(small.pixels)
+        load_judge("first", mnist.train).judge(small.pixels)[0]
 
 
 def test_augmentation_moves_little_and_keeps_the_range(mnist: Splits) -> None:

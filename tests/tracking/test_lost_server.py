@@ -12,6 +12,14 @@ from harness.errors import HarnessError
 from harness.tracking import Store
 
 
+def once_released(store: Store) -> list[str]:
+    """`sync`, as soon as the log's last attempt to reach the server is over: until then the spool is being written."""
+    deadline = time.monotonic() + 60
+    while not (lines := store.sync()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return lines
+
+
 def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     store = Store.open(server.uri, root=tmp_path / "mlruns")
     run = store.start_run(project="gan", name="lost", kind="run", params={"optimizer.lr": 2e-4})
@@ -50,7 +58,7 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
     assert lasting.lost == "the tracking server does not answer"
     with pytest.raises(HarnessError, match="does not answer"):
         store.find("latest")
-    (line,) = store.sync()
+    (line,) = once_released(store)
     assert "could not be shipped" in line
 
     server.start()

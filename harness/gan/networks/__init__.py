@@ -126,10 +126,8 @@ def mask_shapes(discriminator: nn.Module) -> tuple[tuple[int, ...], ...]:
 def _build_network(
     known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[int, ...], options: Any
 ) -> nn.Module:
-    if ":" not in kind:
-        return known[kind](shape, **options)
-    # The rate of dropout comes as masks.
-    return custom.build_custom(kind, leaf, shape, {name: value for name, value in options.items() if name != "dropout"})
+    options.pop("dropout", None)  # it comes as masks: no network knows its rate
+    return known[kind](shape, **options) if ":" not in kind else custom.build_custom(kind, leaf, shape, options)
 
 
 def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, told: bool) -> None:

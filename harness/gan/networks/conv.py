@@ -41,14 +41,14 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: twice halved, then linear; the generator's mirror.
 
-    mask_shapes, dropout: as those of MLPDiscriminator.
+    mask_shapes: as those of MLPDiscriminator.
     classes: of a conditional discriminator, else 0.
     """
 
-    def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, slope: float, dropout: float) -> None:
+    def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, slope: float) -> None:
         super().__init__()
         channels, height, columns = shape
-        self.slope, self.dropout = slope, dropout
+        self.slope = slope
         self.conv1 = nn.Conv2d(channels, 2 * width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(2 * width, 4 * width, 4, stride=2, padding=1)
         features = 4 * width * (height // 4) * (columns // 4)

@@ -33,16 +33,14 @@ class MLPGenerator(nn.Module):
 class MLPDiscriminator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
 
-    mask_shapes, dropout: what one image's dropout masks look like, one a hidden layer, and the rate that they are for.
+    mask_shapes: shapes of one image's dropout masks, one a hidden layer. The rate is in the masks.
     Masks are handed in and multiplied with (harness/gan/randomness.py): the network is a pure function of its inputs.
     classes: of a conditional discriminator, else 0.
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], *, classes: int, widths: Sequence[int], slope: float, dropout: float
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], *, classes: int, widths: Sequence[int], slope: float) -> None:
         super().__init__()
-        self.slope, self.dropout = slope, dropout
+        self.slope = slope
         self.mask_shapes = tuple((width,) for width in widths)
         sizes = [math.prod(shape), *widths, 1]
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))

@@ -64,10 +64,8 @@ class ResidualGenerator(ConvGenerator):
 class ResidualDiscriminator(ConvDiscriminator):
     """Images [B, C, H, W] in [-1, 1] to logits [B]."""
 
-    def __init__(
-        self, shape: tuple[int, int, int], *, classes: int, width: int, blocks: int, slope: float, dropout: float
-    ) -> None:
-        super().__init__(shape, classes=classes, width=width, slope=slope, dropout=dropout)
+    def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, blocks: int, slope: float) -> None:
+        super().__init__(shape, classes=classes, width=width, slope=slope)
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
         for layer in (self.conv1, self.conv2):
