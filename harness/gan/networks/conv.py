@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.gan.networks.layers import Projection, upsample_conv
+from harness.gan.networks.layers import BatchNorm2d, Projection, upsample_conv
 
 
 class ConvGenerator(nn.Module):
@@ -26,7 +26,7 @@ class ConvGenerator(nn.Module):
         self.deconv1 = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
         self.deconv2 = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
         self.quarter = (height, columns, 4 * width)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(4 * width), nn.BatchNorm2d(2 * width)] if batch_norm else [])
+        self.norms = nn.ModuleList([BatchNorm2d(4 * width), BatchNorm2d(2 * width)] if batch_norm else [])
 
     def forward(self, noise: Tensor) -> Tensor:
         hidden = self.fc(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]

@@ -22,6 +22,14 @@ def upsample_conv(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     return images if bias is None else images + bias[:, None, None]
 
 
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation by PyTorch's own kernel: `torch.func.vmap` cannot map over cuDNN's (PyTorch 2.11)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.backends.cudnn.flags(enabled=False):
+            return super().forward(input)
+
+
 class Projection(nn.Module):
     """The class-dependent part of a conditional discriminator's logit: <embedding of the label, features>.
 
