@@ -21,7 +21,8 @@ from harness.cli.tables import console
 from harness.errors import HarnessError
 from harness.results import load as recall
 from harness.runs import train
-from harness.runs.session import RunOptions
+from harness.runs.options import RunOptions
+from harness.runs.resumable import find_resumable
 from harness.tracking import Store
 
 STAGES = (10, 20, 50, 100, 200)
@@ -41,7 +42,9 @@ def main() -> None:
             train.run(experiment.load("notebook", [f"train.epochs={stage}"]), store, options(arguments.name), display)
             continue
         if done < stage:
-            train.resume(arguments.name, store, {"train.epochs": stage}, options(arguments.name), display)
+            train.resume(
+                find_resumable(store, arguments.name), store, {"train.epochs": stage}, options(arguments.name), display
+            )
     report(store, arguments.name, arguments.pictures)
 
 

@@ -24,7 +24,8 @@ from pathlib import Path
 began = float(sys.argv[1])
 from harness import experiment
 from harness.runs import train
-from harness.runs.session import NullDisplay, RunOptions
+from harness.runs.display import NullDisplay
+from harness.runs.options import RunOptions
 from harness.tracking import Store
 
 

@@ -100,7 +100,7 @@ class Deadline:
         self._longest = dict(_GUESSES)
         self._measured: set[str] = set()
         self._reserved = {"exit"}
-        self._lap = time.monotonic()
+        self._lap: float | None = None  # when the epoch started
 
     def near(self, *work: str) -> bool:
         """Whether this work would not end in time: going by the longest of each kind so far, and a tenth more.
@@ -140,9 +140,11 @@ class Deadline:
             self.took(what, time.monotonic() - began)
 
     def start_lap(self) -> None:
-        """An epoch begins."""
+        """An epoch starts."""
         self._lap = time.monotonic()
 
     def end_lap(self) -> None:
-        """The epoch has ended, with its scores, pictures and checkpoints."""
-        self.took("epoch", time.monotonic() - self._lap)
+        """The epoch, if one was started, has ended with its scores, pictures and checkpoints."""
+        if self._lap is not None:
+            self.took("epoch", time.monotonic() - self._lap)
+            self._lap = None

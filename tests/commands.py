@@ -78,7 +78,7 @@ def spawn(*arguments: str) -> subprocess.Popen[str]:
 
 def give_time_for_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command from now on stops as by --max-time, after the first epoch that it trains."""
-    late = lambda course, runs=1: course.outcome.epoch > course.outcome.first  # noqa: E731
+    late = lambda session, runs=1: session.result.epoch > session.result.first  # noqa: E731
     monkeypatch.setattr("harness.runs.session.RunSession.out_of_time", late)
 
 

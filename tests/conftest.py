@@ -138,7 +138,7 @@ def harness(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.fixture
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting two real models takes seconds; what a fault leaves of them does not depend on what is in them."""
-    monkeypatch.setattr("harness.runs.session.save_models", save_small_models)
+    monkeypatch.setattr("harness.runs.artifacts.save_models", save_small_models)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from harness.media import pictures
 
 if TYPE_CHECKING:
     from harness.gan import Report, Training
-    from harness.runs.session import Stage
+    from harness.runs.display import Stage
     from harness.tuning.progress import StudyProgress, TrialSummary
 
 _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are

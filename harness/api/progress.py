@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.media.pictures import Picture
-    from harness.runs.session import Display, Stage
+    from harness.runs.display import Display, Stage
     from harness.tuning.progress import StudyDisplay, StudyProgress, TrialSummary
 
 Progress: TypeAlias = "bool | Display"

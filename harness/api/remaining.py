@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.gan import Report, Training
-    from harness.runs.session import Stage
+    from harness.runs.display import Stage
 
 SCORED = 1_000  # samples scored in a second, until scores have been timed
 # Seconds of the other stages until they have been timed.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.experiment import Experiment
+    from harness.runs.options import RunResult
     from harness.runs.seeds import Replicates
-    from harness.runs.session import RunResult
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 

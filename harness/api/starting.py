@@ -27,8 +27,9 @@ from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
+    from harness.runs.display import Display
+    from harness.runs.options import RunResult
     from harness.runs.seeds import Replicates
-    from harness.runs.session import Display, RunResult
     from harness.tracking import Store
 
 LOADING = "loading PyTorch and MLflow ..."
@@ -89,11 +90,11 @@ def run(
         refuse_silent_store(tracking_uri)
         from harness.gan.auto import resolved_device
         from harness.runs import seeds as replicating
-        from harness.runs import session as course
         from harness.runs import train
+        from harness.runs.options import RunOptions
 
         resolved_device(resolved.train.device)  # refused before a store is created
-        options = course.RunOptions(
+        options = RunOptions(
             name=name,
             tags=labels,
             note=note,
@@ -139,10 +140,11 @@ def resume(
             refuse_silent_store(tracking_uri)
         display.message(LOADING)
         from harness.runs import seeds as replicating
-        from harness.runs import session as course
         from harness.runs import train
+        from harness.runs.options import RunOptions
+        from harness.runs.resumable import find_resumable
 
-        options = course.RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
+        options = RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
         store = store_at(tracking_uri, message=display.message) if isinstance(run, str) else run.store
         tidy(store, display.message)
         found = store.find(run if isinstance(run, str) else run.id)
@@ -158,7 +160,7 @@ def resume(
                 )
             replicates = replicating.resume(found, store, options, display)
             return _ended(store, replicates, display, trusted=trust)
-        outcome = train.resume(found.info.run_id, store, values, options, display)
+        outcome = train.resume(find_resumable(store, found.info.run_id), store, values, options, display)
         return _ended(store, outcome, display, trusted=trust)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.experiment import Experiment
-    from harness.runs.session import Display
+    from harness.runs.display import Display
     from harness.tracking import Store
     from harness.tuning.confirm import Confirmed
     from harness.tuning.progress import StudyProgress, TrialSummary

@@ -20,7 +20,7 @@ from harness.experiment import trust
 from harness.interrupts import on_hangup, terminate
 
 if TYPE_CHECKING:
-    from harness.runs.session import RunResult
+    from harness.runs.options import RunResult
     from harness.tracking import Store
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3

@@ -31,8 +31,8 @@ from harness.errors import HarnessError
 from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
+    from harness.runs.options import RunResult
     from harness.runs.seeds import Replicates
-    from harness.runs.session import RunResult
     from harness.tracking import Store
 
 
@@ -136,10 +136,11 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
         click.echo(fit.line, err=True)  # the plan is read by programs
     from harness.gan import resolve_untimed
     from harness.gan.auto import resolved_device
-    from harness.runs import session, train
+    from harness.runs.display import NullDisplay
+    from harness.runs.prepare import prepare
 
     resolved_device(resolved.train.device)
-    training, _ = train.prepare(resolved, session.NullDisplay(), timed=False)
+    training, _ = prepare(resolved, NullDisplay(), timed=False)
     precision = resolve_untimed(resolved, training.images)[1]
     weights = {
         name: sum(weight.numel() for weight in network.parameters())

@@ -9,7 +9,7 @@ from harness.quality import has_judge
 from harness.quality.scoring import Scoring, judged
 from harness.results import changes
 from harness.results.changes import Recorded
-from harness.runs.session import Display
+from harness.runs.display import Display
 
 
 def prepare(

@@ -17,13 +17,18 @@ from harness.experiment.scores import Ranking
 from harness.gan import generate, resolve_batch_runs, sample_inputs
 from harness.interrupts import handle_signals
 from harness.media import pictures
-from harness.results import changes, summary
-from harness.results import load as recall
+from harness.results import changes, load, summary
 from harness.results.changes import Recorded
 from harness.results.evaluate import mean_and_deviation
 from harness.runs import provenance, train
+from harness.runs.artifacts import GRID
 from harness.runs.batched import RunSpec, run_batched
-from harness.runs.session import GRID, Display, RunOptions, RunResult, Status, ensure_final_status
+from harness.runs.display import Display
+from harness.runs.options import RunOptions, RunResult, Status
+from harness.runs.prepare import prepare
+from harness.runs.resumable import find_resumable
+from harness.runs.session import STOP
+from harness.runs.status import ensure_final_status
 from harness.tracking import RunLog, Store, notes
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ def replicate(
     """
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
-    training, scoring = train.prepare(experiment, display)
+    training, scoring = prepare(experiment, display)
     identity = provenance.identity(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if batch_runs is None:
@@ -103,15 +108,15 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
 
     Raises HarnessError, before any run is RUNNING again, where images, judge or code have changed since.
     """
-    experiment = recall.experiment(store, parent)
+    experiment = load.experiment(store, parent)
     seeds, batch_runs = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.batch_runs", 1))
     children = {
         int(child.data.params["train.seed"]): child
         for child in reversed(store.children(parent.info.run_id))
         if "train.seed" in child.data.params
     }
-    with handle_signals(), recall.code_of(store, next(iter(children.values()), parent), experiment):
-        recorded = recall.recorded(store, parent, experiment, allowed=options.allow_changes)
+    with handle_signals(), load.code_of(store, next(iter(children.values()), parent), experiment):
+        recorded = load.recorded(store, parent, experiment, allowed=options.allow_changes)
         tags = _recheck(experiment, recorded, [*children.values()], store, options, display)
         log = store.resume_run(parent.info.run_id)
 
@@ -120,7 +125,7 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
             log.tags(tags)
 
         marked = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}  # of the seeds that begin now
-        options = replace(options, tags={**options.tags, **marked}, progressed=progressed)
+        options = replace(options, tags={**options.tags, **marked}, on_progress=progressed)
         with ensure_final_status(log):
             return _replicate(
                 experiment, seeds, batch_runs, str(parent.info.run_name), children, store, log, options, display
@@ -131,10 +136,10 @@ def _recheck(
     experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: RunOptions, display: Display
 ) -> dict[str, str]:
     """Compare what parent and seeds were trained on and with to what is here; the tags that mark what has changed."""
-    training, scoring = train.prepare(experiment, display, recorded=parent)
+    training, scoring = prepare(experiment, display, recorded=parent)
     now = provenance.identity(training, scoring)
     for child in children:
-        known = recall.recorded(store, child, experiment, allowed=options.allow_changes)
+        known = load.recorded(store, child, experiment, allowed=options.allow_changes)
         if not options.allow_changes:
             known.check_data(now, display.message)
             known.check_code(experiment, display.message)
@@ -175,7 +180,7 @@ def _replicate(
                 log.tags(_ended_tag(outcomes))
             # A signal in the last epoch lets what is trained finish, and nobody else start.
             stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
-            if stopped is None and options.deadline.near("prepare", "epoch", *batch_runs * ["stop", "finish"]):
+            if stopped is None and options.deadline.near("prepare", "epoch", *batch_runs * STOP):
                 stopped = "max-time"
             if stopped:
                 break
@@ -253,7 +258,7 @@ def _some(
             continue
         if found is not None:
             try:
-                plan = replace(plan, known=train.find_resumable(store, found.info.run_id))
+                plan = replace(plan, resumable=find_resumable(store, found.info.run_id))
             except UnreachableError:
                 raise
             except HarnessError as error:
@@ -261,14 +266,14 @@ def _some(
         todo[seed] = plan
     if len(todo) > 1:
         display.message(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
-        training, scoring = train.prepare(next(iter(todo.values())).experiment, display)
+        training, scoring = prepare(next(iter(todo.values())).experiment, display)
         trained_on = training.images, training.held_out
         batch_runs = run_batched(list(todo.values()), *trained_on, scoring, store, display)
         return outcomes | dict(zip(todo, batch_runs, strict=True))
     for seed, plan in todo.items():
         display.message(f"seed {seed} (of {seeds})")
-        if plan.known:
-            outcomes[seed] = train.go_on(plan.known, store, {}, plan.options, display)
+        if plan.resumable:
+            outcomes[seed] = train.resume(plan.resumable, store, {}, plan.options, display)
         else:
             outcomes[seed] = train.run(plan.experiment, store, plan.options, display)
     return outcomes
@@ -282,7 +287,7 @@ def _ended(run: Run) -> bool:
 def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
-    _, generator, epoch, like = recall.generator(store, found, "end")
+    _, generator, epoch, like = load.generator(store, found, "end")
     grid = pictures.grid(generate(generator, sample_inputs(experiment, like, GRID)))
     status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
     return RunResult(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)

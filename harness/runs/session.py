@@ -1,447 +1,310 @@
-"""A run under way: what happens to it when an epoch has ended, and at its end; what of it is kept."""
+"""One run of an experiment: started new or resumed, fed epoch after epoch, and finished.
+
+    with RunSession.start(training, scoring, store, options, display) as session:  # or RunSession.resume
+        for report in training:
+            scores = session.score(report)
+            session.log(report, scores)
+            session.save()
+            session.draw()
+            if session.should_stop():
+                break
+        result = session.finish()
+
+A resumed run differs from a new one in its starting state alone: the result so far, the best epoch so far, and what is
+logged with its first new epoch.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import math
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from dataclasses import replace
+from functools import partial
 
-import torch
-
-from harness.errors import HarnessError, redact
-from harness.experiment import Experiment
-from harness.gan import Report, Training, checkpoints
-from harness.gan.checkpoints import Checkpoint
-from harness.interrupts import Deadline, stopped_by
-from harness.media import pictures
+from harness.gan import Report, Training
+from harness.interrupts import stopped_by
 from harness.quality import ScoreSet
-from harness.quality.scoring import Scoring, Split
-from harness.results import load as recall
-from harness.results.export import NoModelError, save_models
+from harness.quality.scoring import Scoring
+from harness.results.changes import Recorded
 from harness.runs import provenance
-from harness.tracking import RunLog
+from harness.runs.artifacts import BestEpoch, log_grids, save_checkpoint, write_checkpoint
+from harness.runs.display import Display, EpochReport, staged
+from harness.runs.final import evaluate_best, final_description
+from harness.runs.options import RunOptions, RunResult
+from harness.runs.resumable import ResumableRun
+from harness.runs.status import ensure_final_status
+from harness.tracking import RunLog, Store
 
-GRID = 100  # images in a sample grid
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-# Work beside training: after an epoch, or (the last two) at the end of a run.
-Stage = Literal["scoring", "drawing", "saving", "exporting", "final scoring", "finishing"]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out and kept; nothing here changes its numbers.
-
-    deadline: when the command has to have ended; the run ends at an epoch boundary before it.
-    pruned_at: the epoch after which this run was to end already, before its process died.
-    pruned: asked after every scored epoch, with the run's id, the epoch and its metrics, whether the run is to end.
-    final: the split that its best generator is scored on at its end. A run that others are chosen by stays off `test`.
-    allow_changes: a run is resumed although its images, its judge or the source of its networks have changed.
-    progressed: called when the first epoch of this command has been trained.
-    """
-
-    name: str | None = None
-    kind: str = "run"
-    parent: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    note: str | None = None
-    deadline: Deadline = field(default_factory=Deadline)
-    system_metrics: bool = True
-    pruned: Callable[[str, int, Mapping[str, float]], bool] | None = None
-    pruned_at: int | None = None
-    final: Split = "test"
-    allow_changes: bool = False
-    progressed: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    reason: why it did not reach its last epoch, for people; stopped: the same for scripts: SIGINT, SIGTERM, max-time
-    or pruned.
-    unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
-    first: epochs that were trained by earlier commands.
-    metrics: of the last epoch. scores: of the best generator at the end, on the split that Options.final names, which
-    is their prefix; empty where not scored. scored: the epoch of that generator, None where not scored.
-    seconds: that this command has trained, scored, drawn and saved the run; what came before is not counted.
-    """
-
-    run_id: str
-    name: str
-    experiment: Experiment
-    status: Status
-    epoch: int
-    metrics: Mapping[str, float]
-    scores: Mapping[str, float] = field(default_factory=dict)
-    judge: str | None = None
-    grid: pictures.Picture | None = None
-    reason: str | None = None
-    stopped: str | None = None
-    unshipped: str | None = None
-    first: int = 0
-    scored: int | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class EpochReport(Report):
-    """A report with the scores of the epoch among its metrics, where it was scored.
-
-    best: whether it is the best of all scored epochs so far.
-    """
-
-    best: bool = False
-
-
-class Display(Protocol):
-    """What a run tells whoever watches.
-
-    notice: one line. A text that ends in `...` says what begins now; the next call says that it has ended.
-    epoch: an EpochReport where the run is one of its own, else the mean of several runs.
-    stage: what the run does from now on beside training (one of Stage), or None when it trains again.
-    """
-
-    def message(self, text: str) -> None: ...
-
-    def started(self, training: Training, name: str) -> None: ...
-
-    def epoch(self, report: Report) -> None: ...
-
-    def stage(self, stage: Stage | None) -> None: ...
-
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
-
-    def ended(self) -> None: ...
-
-
-class NullDisplay:
-    """A display that shows nothing."""
-
-    def message(self, text: str) -> None: ...
-
-    def started(self, training: Training, name: str) -> None: ...
-
-    def epoch(self, report: Report) -> None: ...
-
-    def stage(self, stage: Stage | None) -> None: ...
-
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
-
-    def ended(self) -> None: ...
-
-
-@contextmanager
-def staged(display: Display, stage: Stage) -> Iterator[None]:
-    """Tell the display that the run is in this stage while the block lasts."""
-    display.stage(stage)
-    try:
-        yield
-    finally:
-        display.stage(None)
-
-
-@dataclass
-class BestEpoch:
-    """The best epoch so far: the score that ranks and its generator's weights; None where nothing was scored."""
-
-    score: float | None = None
-    epoch: int = 0
-    weights: Mapping[str, torch.Tensor] | None = None
-
-    def offer(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
-        """Whether this epoch is the new best, the lowest; a score that is not a number never is."""
-        if math.isnan(score) or (self.score is not None and score >= self.score):
-            return False
-        weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
-        self.score, self.epoch, self.weights = score, epoch, weights
-        return True
+STOP = ("save", "draw", "finish")  # the work of a run that ends early, by the names of `Deadline`
 
 
 class RunSession:
-    """A run under way: what happens to it when an epoch has ended, and at its end.
+    """A run while it is trained.
 
-    outcome: how it stands. first: called when the first epoch has been logged, or the end reached without one: until
-    then a resumed run can be put back to how it stood (`ensure_final_status`).
+    Attributes:
+        training: what is trained.
+        run_log: its MLflow run.
+        result: how it stands.
     """
 
     def __init__(
         self,
-        outcome: RunResult,
+        run_log: RunLog,
         training: Training,
         scoring: Scoring | None,
-        best: BestEpoch,
-        log: RunLog,
-        display: Display,
         options: RunOptions,
-        first: Callable[[], None] = lambda: None,
+        display: Display,
+        *,
+        result: RunResult | None = None,
+        best: BestEpoch | None = None,
     ) -> None:
-        self.outcome, self.training, self.scoring, self.log, self.display = outcome, training, scoring, log, display
-        self.options = options
-        self._best = best
-        self._first: Callable[[], None] | None = first
+        """Use `start` or `resume`."""
+        self.run_log, self.training, self.scoring = run_log, training, scoring
+        self.options, self.display = options, display
+        self.result = result or RunResult(run_log.run_id, run_log.name, training.experiment, "FINISHED", 0, {})
+        self._best = best or BestEpoch()
+        self._log_changes: Callable[[], None] | None = None  # once, before a resumed run logs its first new epoch
         self._has_progressed = False
-        self._saved: int | None = None
-        self._began = time.monotonic()
+        self._is_best = False  # the epoch that was logged last
+        self._saved: int | None = None  # the last epoch with a checkpoint
+        self._started = time.monotonic()
 
-    def due(self, report: Report) -> bool:
-        """Whether this epoch is scored: on schedule alone, so that a run that was stopped chooses among the same epochs
-        as one that was not."""
+    @classmethod
+    @contextmanager
+    def start(
+        cls, training: Training, scoring: Scoring | None, store: Store, options: RunOptions, display: Display
+    ) -> Iterator[RunSession]:
+        """Create the MLflow run of a training that starts now. Its status is true, whatever ends the block."""
+        experiment = training.experiment
+        run_log = store.start_run(
+            project=experiment.project,
+            name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
+            kind=options.kind,
+            params=experiment.flatten(),
+            tags={**provenance.tags(training, scoring), **options.tags},
+            parent=options.parent,
+            note=options.note,
+        )
+        with ensure_final_status(run_log):
+            provenance.describe(run_log, training)
+            save_checkpoint(run_log, training, BestEpoch(), ship=False)  # a run killed in epoch 1 can be resumed too
+            if options.pruner:
+                options.pruner.attach(run_log.run_id, 0)
+            yield cls(run_log, training, scoring, options, display)
+
+    @classmethod
+    @contextmanager
+    def resume(
+        cls,
+        resumable: ResumableRun,
+        recorded: Recorded,
+        training: Training,
+        scoring: Scoring | None,
+        store: Store,
+        options: RunOptions,
+        display: Display,
+    ) -> Iterator[RunSession]:
+        """Reopen the MLflow run of a training that `ResumableRun.restore` has put where its checkpoint left it.
+
+        What fails before the first new epoch puts the run back to how it stood.
+        """
+        run_log = store.resume_run(resumable.run_id, claimed=resumable.claimed)
+        with ensure_final_status(run_log):
+            # Who wrote these files may have been killed before they were logged, or have been on another machine.
+            write_checkpoint(run_log, "last", resumable.checkpoint)
+            if resumable.best_checkpoint:
+                write_checkpoint(run_log, "best", resumable.best_checkpoint)
+            resumable.announce(training.experiment, display)
+            result = resumable.result(training)
+            session = cls(run_log, training, scoring, options, display, result=result, best=resumable.best)
+            session._log_changes = partial(resumable.log_changes, run_log, training, scoring, recorded)
+            session._catch_up()
+            yield session
+
+    def _catch_up(self) -> None:
+        """Do what a crash after the checkpoint that the run resumes from has left out."""
+        epoch, pruner = self.result.epoch, self.options.pruner
+        if pruner:
+            pruner.attach(self.run_log.run_id, epoch)
+        if epoch == 0:
+            return
+        if pruner and pruner.should_prune():
+            self._prune()
+        if self.ended or self._grid_is_due(epoch):
+            self._draw()
+        elif epoch == self._best.epoch:
+            self._draw(neighbours=False)
+
+    def system_metrics(self) -> contextlib.AbstractContextManager[object]:
+        """Log the machine's load while the block lasts, if the options say so."""
+        return self.run_log.watch_system() if self.options.system_metrics else contextlib.nullcontext()
+
+    # One epoch -------------------------------------------------------------------------------------------------------
+
+    def score_is_due(self, report: Report) -> bool:
+        """Whether this epoch is scored.
+
+        By the schedule alone, so that a run that was stopped chooses among the same epochs as one that was not.
+        """
         experiment = self.training.experiment
         every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
         return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
 
-    def after(self, report: Report, scores: ScoreSet | None) -> bool:
-        """Log, draw and save what an epoch has brought. True when the run ends with it.
+    def score(self, report: Report) -> ScoreSet | None:
+        """Score this epoch's generator on the validation split; None where no score is due."""
+        if self.scoring is None or not self.score_is_due(report):
+            return None
+        with staged(self.display, "scoring"):
+            (scores,) = self.scoring.between_epochs([self.training.experiment], [self.training.generator_ema])
+        return scores
 
-        scores: where they were due.
-        """
-        training, log, experiment = self.training, self.log, self.training.experiment
-        epoch, last = report.epoch, report.epoch == experiment.train.epochs
-        metrics = dict(report.metrics)
+    def log(self, report: Report, scores: ScoreSet | None) -> None:
+        """Log an epoch's numbers, ask the pruner, and keep the weights of the best epoch."""
+        epoch, metrics = report.epoch, dict(report.metrics)
         pruned = False
         if scores is not None:
             # First in the store, they are what MLflow's comparison page colours its lines by.
             metrics = {**scores.metrics("quality"), **metrics}
-            ask = self.options.pruned
-            pruned = epoch == self.options.pruned_at or (ask is not None and ask(log.run_id, epoch, metrics))
-            pruned = pruned and not last
-            if pruned:
-                log.tags({"harness.pruned": str(epoch)})
-        if scores is not None and self._best.offer(scores.ranking, epoch, training.generator_ema):
-            with staged(self.display, "saving"):
-                save(log, training, self._best, name="best")
-        best = scores is not None and self._best.epoch == epoch  # known already where a crash made it train again
-        self._change()
-        log.metrics(epoch, metrics)  # trained again after a crash, to the same numbers, it is not logged twice
-        self._progressed()
-        self.outcome = replace(self.outcome, epoch=epoch, metrics=metrics)
-        self.display.epoch(EpochReport(epoch, metrics, report.seconds, report.diverged, best))
-
+            pruned = self._ask_pruner(epoch, metrics)
+        if scores is not None and self._best.update(scores.ranking, epoch, self.training.generator_ema):
+            self._save("best")
+        # True as well where a crash made the best epoch train again.
+        self._is_best = scores is not None and self._best.epoch == epoch
+        self._apply_changes()
+        self.run_log.metrics(epoch, metrics)  # not twice where an epoch is trained again after a crash
+        self._note_progress()
+        self.result = replace(self.result, epoch=epoch, metrics=metrics)
+        self.display.epoch(EpochReport(epoch, metrics, report.seconds, report.diverged, self._is_best))
         if report.diverged:
-            save(log, training, self._best, name="diverged")
-            log.tags({"harness.diverged": report.diverged})
+            self._save("diverged")
+            self.run_log.tags({"harness.diverged": report.diverged})
             reason = f"diverged in epoch {epoch}: {report.diverged}"
-            self.outcome = replace(self.outcome, status="FAILED", reason=reason)
-            self._draw(epoch)
-            return True
-        if last or epoch % experiment.track.checkpoint_every == 0:
-            self._save(epoch)
-        if last or self._draws(epoch):  # after it is saved: the first time, a judge looks at all training images
-            self._draw(epoch)
-        elif best:  # the picture of the epoch that will be scored and kept
-            self._draw(epoch, neighbours=False)
-        if pruned:
-            self.stop("pruned")
-        return pruned or last
+            self.result = replace(self.result, status="FAILED", reason=reason)
+        elif pruned:
+            self._prune()
 
-    def stop(self, stopped: str) -> None:
-        """End the run with the epoch that was trained last: save and draw it, where that is not done yet."""
-        epoch, deadline = self.outcome.epoch, self.options.deadline
-        with deadline.timed("stop"):
-            self._save(epoch)
-            if not self._draws(epoch):
-                # The first neighbours take long, and are worth no delay.
-                self._draw(epoch, neighbours=stopped != "max-time" or deadline.knows("draw"))
-        self._stop(epoch, stopped)
+    def save(self) -> None:
+        """Save a checkpoint where one is due: by the schedule, and at the end of the run."""
+        diverged = self.result.status == "FAILED"  # which has a checkpoint of its own
+        if not diverged and (self.ended or self.result.epoch % self.training.experiment.track.checkpoint_every == 0):
+            self._save_last()
+
+    def draw(self) -> None:
+        """Log a sample grid where one is due: by the schedule, of a new best epoch, and at the end of the run.
+
+        After the checkpoint: the first time, the judge sees all training images, which takes a while.
+        """
+        if self.ended or self._grid_is_due(self.result.epoch):
+            self._draw()
+        elif self._is_best:
+            self._draw(neighbours=False)
+
+    def should_stop(self, signal: str | None = None) -> bool:
+        """Whether the run ends with the epoch that was logged last.
+
+        It does when it is complete, has diverged or was pruned; when a signal asks for it; and when there is no time
+        for another epoch. What ends early is saved and drawn.
+        """
+        if not self.ended:
+            self.options.deadline.end_lap()
+            if reason := signal or ("max-time" if self.out_of_time() else None):
+                self.stop(reason)
+            self.options.deadline.start_lap()
+        return self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is trained no further."""
+        return self.complete or self.result.status != "FINISHED"
 
     @property
     def complete(self) -> bool:
         """Whether its last epoch is trained."""
-        return self.outcome.epoch >= self.training.experiment.train.epochs
+        return self.result.epoch >= self.training.experiment.train.epochs
 
     def out_of_time(self, runs: int = 1) -> bool:
         """Whether another epoch, with what has to follow it, would not end before the deadline.
 
-        runs: how many are trained together, and end one after the other.
+        Args:
+            runs: how many are trained at once, and end one after the other.
         """
-        last = self.outcome.epoch + 1 >= self.training.experiment.train.epochs
-        return self.options.deadline.near("epoch", *runs * ["conclude" if last else "stop", "finish"])
+        last = self.result.epoch + 1 >= self.training.experiment.train.epochs
+        return self.options.deadline.near("epoch", *runs * (("conclude", "finish") if last else STOP))
 
-    def _save(self, epoch: int) -> None:
-        if self._saved != epoch:
-            with staged(self.display, "saving"):
-                save(self.log, self.training, self._best)
-            self._saved = epoch
+    def stop(self, reason: str) -> None:
+        """End the run with the epoch that was trained last: save and draw it. reason: SIGINT, SIGTERM or max-time."""
+        epoch, deadline = self.result.epoch, self.options.deadline
+        self._save_last()
+        if not self._grid_is_due(epoch):
+            # The first neighbours take long, and are worth no delay.
+            self._draw(neighbours=reason != "max-time" or deadline.knows("draw"))
+        self.result = replace(
+            self.result, status="KILLED", reason=stopped_by(reason, self._saved_text()), stopped=reason
+        )
 
-    def _stop(self, epoch: int, stopped: str) -> None:
-        saved = f"epoch {epoch} of {self.training.experiment.train.epochs} is saved"
-        reason = f"pruned; {saved}" if stopped == "pruned" else stopped_by(stopped, saved)
-        self.outcome = replace(self.outcome, status="KILLED", reason=reason, stopped=stopped)
+    def _ask_pruner(self, epoch: int, metrics: dict[str, float]) -> bool:
+        pruner = self.options.pruner
+        if pruner is None:
+            return False
+        pruner.report(epoch, metrics)
+        return pruner.should_prune() and epoch < self.training.experiment.train.epochs
 
-    @property
-    def stopped(self) -> bool:
-        """Whether the run is to be trained no further."""
-        return self.outcome.stopped is not None
+    def _prune(self) -> None:
+        self.run_log.tags({"harness.pruned": str(self.result.epoch)})
+        self.result = replace(self.result, status="KILLED", reason=f"pruned; {self._saved_text()}", pruned=True)
 
-    def _change(self) -> None:
-        """Write what a resumed run has other than before."""
-        if self._first is not None:
-            self._first()
-            self._first = None
+    def _saved_text(self) -> str:
+        return f"epoch {self.result.epoch} of {self.training.experiment.train.epochs} is saved"
 
-    def _progressed(self) -> None:
+    def _apply_changes(self) -> None:
+        if self._log_changes is not None:
+            self._log_changes()
+            self._log_changes = None
+
+    def _note_progress(self) -> None:
         """From now on the run is another one than it was when it was resumed."""
-        self._change()
+        self._apply_changes()
         if not self._has_progressed:
             self._has_progressed = True
-            self.log.keep()
-            self.options.progressed()
+            self.run_log.keep()
+            self.options.on_progress()
 
-    def catch_up(self, epoch: int) -> None:
-        """Do what a crash after saving an epoch, the one that the run resumes from, has left out."""
-        if epoch and epoch == self.options.pruned_at:
-            self.log.tags({"harness.pruned": str(epoch)})
-            self._draw(epoch)
-            self._stop(epoch, "pruned")
-        elif epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
-            self._draw(epoch)
-        elif epoch and epoch == self._best.epoch:
-            self._draw(epoch, neighbours=False)
+    def _save(self, name: str) -> None:
+        with self.options.deadline.timed("save"), staged(self.display, "saving"):
+            save_checkpoint(self.run_log, self.training, self._best, name=name)
 
-    def _draws(self, epoch: int) -> bool:
+    def _save_last(self) -> None:
+        if self._saved != self.result.epoch:
+            self._save("last")
+            self._saved = self.result.epoch
+
+    def _grid_is_due(self, epoch: int) -> bool:
         return epoch % self.training.experiment.samples_every == 0
 
-    def _draw(self, epoch: int, *, neighbours: bool = True) -> None:
-        """The same digits as ever, and beside them the training images that they are nearest to."""
+    def _draw(self, *, neighbours: bool = True) -> None:
         with self.options.deadline.timed("draw" if neighbours else "grid"), staged(self.display, "drawing"):
-            self._draw_now(epoch, with_neighbours=neighbours)
+            epoch, scoring = self.result.epoch, self.scoring if neighbours else None
+            grid = log_grids(self.run_log, self.training, scoring, epoch)
+            self.result = replace(self.result, grid=grid)
+            self.display.grid(grid, epoch)
 
-    def _draw_now(self, epoch: int, *, with_neighbours: bool) -> None:
-        samples = self.training.sample(GRID)
-        grid = pictures.grid(samples)
-        self.outcome = replace(self.outcome, grid=grid)
-        _log_picture(self.log, "samples", epoch, grid)
-        if self.scoring and with_neighbours and not _has_picture(self.log, "neighbours", epoch):
-            neighbours = self.scoring.neighbours(samples)
-            if neighbours is not None:
-                _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
-        self.display.grid(grid, epoch)
+    # The end ---------------------------------------------------------------------------------------------------------
 
-    def conclude(self) -> RunResult:
-        """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
-        self.log.tags({"harness.epoch": str(self.outcome.epoch)})
+    def finish(self) -> RunResult:
+        """End a run that is trained as far as it will be: log its final scores, models, description and status."""
+        self.run_log.tags({"harness.epoch": str(self.result.epoch)})
         deadline = self.options.deadline
-        if self.outcome.status != "KILLED":
+        if self.result.status != "KILLED":
             with deadline.timed("conclude"):
-                self.outcome = _conclude(self, self._best)
-        self._progressed()
-        self.log.describe(self._description())
+                self.result = evaluate_best(
+                    self.run_log, self.training, self.scoring, self._best, self.options.final, self.result, self.display
+                )
+        self._note_progress()
+        self.run_log.describe(final_description(self.run_log, self._best, self.result))
         with deadline.timed("finish"), staged(self.display, "finishing"):
-            shipped = self.log.finish(self.outcome.status)
-        unshipped = None if shipped else self.log.lost or "the tracking server did not take everything"
-        return replace(self.outcome, unshipped=unshipped, seconds=time.monotonic() - self._began)
-
-    def _description(self) -> str:
-        """What the run's page in MLflow says first: its scores, or why it has none, and the grid of its best epoch."""
-        outcome, experiment = self.outcome, self.training.experiment
-        said = provenance.described(experiment, outcome.scores)
-        epochs = f"{outcome.epoch} of {experiment.train.epochs} epochs"
-        grid = provenance.newest_picture(self.log, *([self._best.epoch] if said else []), outcome.epoch)
-        return provenance.description(experiment, outcome.reason, said, epochs, picture=grid)
-
-
-def _conclude(course: RunSession, best: BestEpoch) -> RunResult:
-    """Score the best generator once more, on the split for that, and keep it as a model.
-
-    A run that diverged gets the score of what it became: whoever compares or searches must see how bad that is.
-    """
-    outcome, training, scoring, log = course.outcome, course.training, course.scoring, course.log
-    generator, epoch = training.generator_ema, training.epoch
-    if best.weights is not None and outcome.status == "FINISHED":
-        generator, epoch = recall.network(training.experiment, training.images, best.weights), best.epoch
-        generator = generator.to(training.device)
-    if outcome.status == "FINISHED":
-        with staged(course.display, "exporting"):
-            _log_models(log, training, generator, epoch, course.display)
-    if scoring is None:
-        return outcome
-    samples, split = training.experiment.quality.samples, course.options.final
-    ranking = training.experiment.ranking
-    where = f" on the {split} split" if ranking.against_real else ""
-    course.display.message(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
-    # Once, and never on the test split where something is yet to be chosen by it.
-    with staged(course.display, "final scoring"):
-        scores = scoring.of(training.experiment, generator, split).metrics(split)
-    log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
-    return replace(outcome, scores=scores, judge=scoring.identity, scored=epoch)
-
-
-@contextmanager
-def ensure_final_status(log: RunLog) -> Iterator[None]:
-    """Whatever ends a run, its status says so. A resumed one that has not changed yet is put back to how it stood."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if log.before is not None:
-            log.restore(timeout=5)
-        log.finish("KILLED", timeout=5)
-        raise
-    except BaseException as error:
-        if log.before is not None:
-            log.restore()
-            raise
-        with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
-        log.finish("FAILED", timeout=10)
-        raise
-
-
-# What is kept ---------------------------------------------------------------------------------------------------------
-
-
-def save(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
-    threads, like = torch.get_num_threads(), training.images.like
-    keep(log, name, Checkpoint(training.experiment, training.state_dict(), threads, best.score, like), ship=ship)
-
-
-def keep(log: RunLog, name: str, state: Checkpoint, *, ship: bool = True) -> None:
-    """Write a checkpoint of the run, and log it.
-
-    A resumed run starts from it and does not repeat what came before: so that has to be on the disk first.
-    """
-    path = log.folder / "checkpoints" / f"{name}.pt"
-    log.sync_to_disk()
-    checkpoints.save(path, state)
-    if ship:
-        log.artifact(path, "checkpoints")
-
-
-def _picture_path(key: str, epoch: int) -> str:
-    return f"{key}/epoch-{epoch:04d}.png"
-
-
-def _has_picture(log: RunLog, key: str, epoch: int) -> bool:
-    return log.has_image(key, epoch) and log.has_file(_picture_path(key, epoch))
-
-
-def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
-    """As an image with a step, for the UI's charts, and as a file with a plain name, for people; each once."""
-    log.image(key, epoch, picture)
-    name = _picture_path(key, epoch)
-    if not log.has_file(name):
-        pictures.save_png(log.folder / name, picture)
-        log.artifact(log.folder / name, key)
-
-
-MODELS = ("generator", "sampler")
-
-
-def _log_models(log: RunLog, training: Training, generator: torch.nn.Module, epoch: int, display: Display) -> None:
-    # A run that is extended logs new models when it ends again; one that is killed in its end, the same.
-    keys = {name: f"{log.harness_id}/{name}/{training.experiment.train.epochs}" for name in MODELS}
-    if all(map(log.has_model, keys.values())):
-        return
-    folder = log.folder / "models"
-    try:
-        save_models(training.experiment, training.images, generator, folder)
-    except NoModelError as error:
-        display.message(f"no models are logged, the checkpoints hold what was trained: {error}")
-        return
-    for name, key in keys.items():
-        log.model(name, folder / name, epoch, key)
+            shipped = self.run_log.finish(self.result.status)
+        unshipped = None if shipped else self.run_log.lost or "the tracking server did not take everything"
+        return replace(self.result, unshipped=unshipped, seconds=time.monotonic() - self._started)

@@ -17,9 +17,14 @@ from harness.experiment import Experiment
 from harness.gan.auto import resolved_device
 from harness.interrupts import handle_signals
 from harness.media import pictures
-from harness.results import load as recall
+from harness.results import load
 from harness.runs import small_data, train
-from harness.runs.session import GRID, NullDisplay, RunOptions, RunResult, ensure_final_status
+from harness.runs.artifacts import GRID
+from harness.runs.display import NullDisplay
+from harness.runs.options import RunOptions, RunResult
+from harness.runs.prepare import prepare
+from harness.runs.session import RunSession
+from harness.runs.status import ensure_final_status
 from harness.tracking import Store
 
 IMAGES = 500  # trained on, or two steps' batches where those are more
@@ -95,8 +100,9 @@ def _check_one(experiment: Experiment, store: Store, parent: str, message: Calla
     run_id = None
     try:
         options = RunOptions(name=experiment.name, kind="check", parent=parent, system_metrics=False)
-        training, scoring = train.prepare(_fitting(experiment, message), NullDisplay())
-        outcome = train.carry_out(training, scoring, store, options, NullDisplay())
+        training, scoring = prepare(_fitting(experiment, message), NullDisplay())
+        with RunSession.start(training, scoring, store, options, NullDisplay()) as session:
+            outcome = train.train(session)
         run_id = outcome.run_id
         fault = _fault(outcome, store, scored=scoring is not None)
     except HarnessError as error:
@@ -138,10 +144,10 @@ def _fault(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
 def _reloaded(outcome: RunResult, store: Store) -> str | None:
     """Fresh objects, filled from what MLflow holds, must draw the very same grid."""
     run = store.client.get_run(outcome.run_id)
-    if recall.experiment(store, run) != outcome.experiment:
+    if load.experiment(store, run) != outcome.experiment:
         return "experiment.yaml read back is another experiment"
-    training, _ = train.prepare(outcome.experiment, NullDisplay())
-    training.load_state_dict(recall.checkpoint(store, run).training)
+    training, _ = prepare(outcome.experiment, NullDisplay())
+    training.load_state_dict(load.checkpoint(store, run).training)
     if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(GRID)), outcome.grid):
         return "the checkpoint, loaded into fresh objects, draws other samples"
     return None

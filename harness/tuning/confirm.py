@@ -12,8 +12,9 @@ from scipy import stats
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.runs import seeds as replicating
+from harness.runs.display import Display
+from harness.runs.options import RunOptions
 from harness.runs.seeds import Replicates
-from harness.runs.session import Display, RunOptions
 from harness.tracking import Store
 from harness.tuning.open_study import code_of
 from harness.tuning.request import TuneRequest

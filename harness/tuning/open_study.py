@@ -18,8 +18,9 @@ from harness.quality.scoring import Scoring
 from harness.results import changes
 from harness.results import load as recall
 from harness.results.changes import Recorded
-from harness.runs import provenance, train
-from harness.runs.session import Display
+from harness.runs import provenance
+from harness.runs.display import Display
+from harness.runs.prepare import prepare
 from harness.tracking import RunLog, Store, notes
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
@@ -81,7 +82,7 @@ def _resolve_settings(
     """The settings of a new study, with what `auto` stands for."""
     metric = metric_of(experiment, request.metric)
     base = trial_base(experiment, search)
-    training, scoring = train.prepare(base, display)
+    training, scoring = prepare(base, display)
     scoring = _needed(scoring, base)
     if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
         raise HarnessError(
@@ -148,7 +149,7 @@ def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool 
     """
     base, before = trials.settings.base, trials.identity
     recorded = Recorded(f"study {trials.name}", before, cache(lambda: _kept(trials, store)), allowed)
-    scoring = _needed(train.prepare(base, display, recorded=recorded if before else None)[1], base)
+    scoring = _needed(prepare(base, display, recorded=recorded if before else None)[1], base)
     if before:
         now = identity_of(base, scoring)
         if tags := recorded.changed_tags(base, now, f"from trial {len(trials.all())} on"):

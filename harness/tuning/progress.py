@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.runs.session import Display
+from harness.runs.display import Display
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials, best, is_counted, value_of
 
@@ -131,8 +131,13 @@ class ProgressMonitor:
         if parent is not None:
             parent.observe()  # what ended after the last command had gone
 
-    def look(self) -> int:
-        """How many trials have ended since the last look."""
+    def on_progress(self) -> None:
+        """A trial was trained an epoch: a resumed study is now another one than it was."""
+        if self.parent is not None:
+            self.parent.progressed()
+
+    def update(self) -> int:
+        """Show and log what has ended since the last call. Returns how many trials that are."""
         if self.parent is not None:
             self.parent.observe()
         fresh = [t for t in self._trials.all() if t.state.is_finished() and t.number not in self._known]

@@ -17,7 +17,8 @@ from harness.experiment import Experiment
 from harness.experiment.dimensions import Range, Value
 from harness.results import summary
 from harness.runs import provenance
-from harness.runs.session import Display, Status
+from harness.runs.display import Display
+from harness.runs.options import Status
 from harness.tracking import RunLog, Store, notes
 from harness.tuning import plots
 from harness.tuning.settings import Settings

@@ -17,7 +17,9 @@ from harness.experiment.search_space import Search
 from harness.files import safe_file_name
 from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring
-from harness.runs.session import Display, NullDisplay, Status, ensure_final_status
+from harness.runs.display import Display, NullDisplay
+from harness.runs.options import Status
+from harness.runs.status import ensure_final_status
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
@@ -27,7 +29,8 @@ from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials, best
-from harness.tuning.worker_pool import make_worker, run_workers
+from harness.tuning.worker import Worker
+from harness.tuning.worker_pool import run_workers
 
 PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
 
@@ -86,17 +89,15 @@ def _search(
             _greet(trials, total, display)
         trials.keeping = parent is not None
         with ensure_final_status(parent.log) if parent else contextlib.nullcontext(), trials.heartbeat():
-            watch = ProgressMonitor(trials, total, display, parent)
-            progressed = parent.progressed if parent else (lambda: None)
+            monitor = ProgressMonitor(trials, total, display, parent)
             before = study_progress(trials, total)
             display.study_progress(before)
             if request.workers > 1:
                 del scoring  # the workers have their own
-                stopped = run_workers(trials, request, store, watch, total)
+                stopped = run_workers(trials, request, store, monitor, total)
             else:
-                look = watch.look
-                stopped = make_worker(trials, request, store, scoring, display, look, progressed, claimed=look).work()
-            return replace(_concluded(trials, total, request, store, watch, stopped), before=before.ended)
+                stopped = Worker(trials, store, request, scoring, display, monitor).work()
+            return replace(_finish(trials, total, request, store, monitor, stopped), before=before.ended)
 
 
 def _greet(trials: Trials, total: int, display: Display) -> None:
@@ -109,15 +110,15 @@ def _greet(trials: Trials, total: int, display: Display) -> None:
         display.message(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
 
 
-def _concluded(
-    trials: Trials, total: int, request: TuneRequest, store: Store, watch: ProgressMonitor, stopped: str | None
+def _finish(
+    trials: Trials, total: int, request: TuneRequest, store: Store, monitor: ProgressMonitor, stopped: str | None
 ) -> Result:
-    watch.look()
+    monitor.update()
     _tidy(store)
     now = study_progress(trials, total)
-    parent = watch.parent
+    parent = monitor.parent
     if parent is None and stopped is None:
-        parent = _inherited(trials, store, watch)
+        parent = _inherited(trials, store)
     unshipped = None
     if parent is not None:
         status: Status = "KILLED" if stopped else "FINISHED"
@@ -161,7 +162,7 @@ def _tidy(store: Store) -> None:
     thread.join(timeout=PATIENCE)
 
 
-def _inherited(trials: Trials, store: Store, watch: ProgressMonitor) -> StudyRun | None:
+def _inherited(trials: Trials, store: Store) -> StudyRun | None:
     """The record of the study, where who kept it has gone before the end: then it is ours to end."""
     with trials.deciding():
         log = reopened(trials, store)

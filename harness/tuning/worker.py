@@ -1,216 +1,273 @@
-"""One process at work on a study: it takes trials, trains them as `run` does, and tells how they ended."""
+"""One process at work on a study: it claims trials, trains them as `harness run` does, and records how they ended."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import HarnessError, UnreachableError, redact
+from harness.experiment import Experiment
 from harness.gan.batched import shape
-from harness.interrupts import Deadline, StopRequest, handle_signals
+from harness.interrupts import StopRequest, handle_signals
 from harness.quality.scoring import Scoring
 from harness.results.changes import CHANGED
 from harness.runs import train
 from harness.runs.batched import NotBatchableError, RunSpec, run_batched
-from harness.runs.session import Display, RunOptions, RunResult
+from harness.runs.display import Display
+from harness.runs.options import RunOptions, RunResult
+from harness.runs.prepare import prepare
+from harness.runs.resumable import find_resumable
+from harness.runs.session import STOP, RunSession
 from harness.tracking import Store
+from harness.tuning.request import TuneRequest
 from harness.tuning.trials import Claim, Trials, experiment_of
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-PAUSE = 0.5  # seconds between looks at what others are doing
+PAUSE = 0.5  # seconds between looks at what other processes are doing
+
+
+class Monitor(Protocol):
+    """What is told how a study advances."""
+
+    def update(self) -> object:
+        """Trials were claimed, or have ended."""
+
+    def on_progress(self) -> None:
+        """A trial was trained its first epoch by this command."""
+
+
+class NullMonitor:
+    """A monitor for processes whose parent watches the study."""
+
+    def update(self) -> None: ...
+
+    def on_progress(self) -> None: ...
+
+
+@dataclass
+class TrialPruner:
+    """Ends the run of a trial where the study's pruner says so: `harness.runs.options.Pruner`."""
+
+    trials: Trials
+    claim: Claim
+    epochs: int
+    run_id: str = ""
+    epoch: int = 0
+    pruned: bool = False
+
+    def attach(self, run_id: str, epoch: int) -> None:
+        """Take note of the trial's MLflow run, and of the epochs that it was trained so far."""
+        self.run_id, self.epoch = run_id, epoch
+
+    def report(self, epoch: int, scores: Mapping[str, float]) -> None:
+        """Report the study's metric to Optuna, unless a process that died has done so and was told to prune."""
+        self.epoch = epoch
+        if epoch != self.claim.pruned:
+            value = scores[f"quality/{self.trials.settings.metric}"]
+            last = epoch == self.epochs
+            self.pruned = self.trials.report(self.claim, self.run_id, epoch, value, last=last)
+
+    def should_prune(self) -> bool:
+        """Return whether the run ends with the epoch that was attached or reported last."""
+        return self.pruned or self.epoch == self.claim.pruned
 
 
 @dataclass
 class Worker:
-    """total: how many trials the study is to have. deadline: when the command has to have ended.
+    """Trains trials of a study until it has `request.trials` of them.
 
-    scoring: images and judge, which all trials share that can. ended: called after every trial that was told.
-    claimed: called when trials were taken, before they are trained.
-    progressed: called when a trial has been trained an epoch.
+    Attributes:
+        scoring: images and judge, which all trials share that can.
+        monitor: told how the study advances.
     """
 
     trials: Trials
     store: Store
-    parent: str
-    display: Display
-    total: int
+    request: TuneRequest
     scoring: Scoring
-    batch_runs: int = 1
-    deadline: Deadline = field(default_factory=Deadline)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    system_metrics: bool = True
-    ended: Callable[[], object] = lambda: None
-    progressed: Callable[[], None] = lambda: None
-    claimed: Callable[[], object] = lambda: None
+    display: Display
+    monitor: Monitor
+
+    @property
+    def total(self) -> int:
+        """How many trials the study is to have."""
+        assert self.request.trials is not None
+        return self.request.trials
+
+    @property
+    def parent(self) -> str:
+        """Id of the study's MLflow run."""
+        assert self.trials.parent is not None
+        return self.trials.parent
 
     def work(self) -> str | None:
-        """Train until the study has all its trials; returns what stopped it before: SIGINT, SIGTERM or max-time.
+        """Train until the study has all its trials. Returns what stopped it before: SIGINT, SIGTERM or max-time.
 
-        Raises HarnessError where tracking or storage fail; what was being trained then waits to be gone on with.
+        Raises:
+            HarnessError: if tracking or storage fail. The trials that were being trained can be resumed.
         """
         with handle_signals() as stop:
-            begun = False
+            started = False
             while True:
-                if stopped := self._stopped(stop, begun=begun):
+                if stopped := self._stopped(stop, started=started):
                     return stopped if self.trials.open(self.total) else None
-                claims = self.trials.claim(self.total, self.batch_runs)
-                begun = begun or bool(claims)
+                claims = self.trials.claim(self.total, self.trials.settings.batch_runs)
+                started = started or bool(claims)
                 try:
                     if claims:
-                        self.claimed()
+                        self.monitor.update()
                     for group in self._alike(claims):
                         self._train(group)
                         if self._stopped(stop):
                             break
                 finally:
-                    for claim in claims:  # those that were told are no longer held
+                    for claim in claims:  # those that have ended are no longer held
                         self.trials.release(claim)
                 if not claims:
                     if not self.trials.open(self.total):
                         return None
                     time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
 
-    def _stopped(self, stop: StopRequest, *, begun: bool = True) -> str | None:
-        """Why no other trial is begun. The first of a command always is, while there is any time: all must advance."""
-        late = self.deadline.near("epoch", "stop", "finish") if begun else self.deadline.passed
+    def _stopped(self, stop: StopRequest, *, started: bool = True) -> str | None:
+        """Why no other trial starts. The first of a command always does, while there is any time: all must advance."""
+        deadline = self.request.deadline
+        late = deadline.near("epoch", *STOP) if started else deadline.passed
         return stop.signal or ("max-time" if late else None)
 
     def _train(self, group: Sequence[Claim]) -> None:
-        plans = [(claim, plan) for claim in group if (plan := self._plan(claim))]
+        specs = [(claim, spec) for claim in group if (spec := self._run_spec(claim))]
         try:
-            if len(plans) == 1:
-                self._train_single(*plans[0])
-            elif plans:
-                self._train_batched(plans)
-        except NotBatchableError:  # whichever of them cannot be at all is told so alone
-            for claim, _ in plans:
+            if len(specs) == 1:
+                self._train_single(*specs[0])
+            elif specs:
+                self._train_batched(specs)
+        except NotBatchableError:  # one by one, so that the trial whose values cannot be is the one that fails
+            for claim, _ in specs:
                 self._train([claim])
         except HarnessError:
             raise
         except Exception as error:  # a trial's failure is a result; the others are still trained
-            for claim, _ in plans:
+            for claim, _ in specs:
                 if self.trials.holds(claim):
-                    self._failed(claim, f"{type(error).__name__}: {error}")
+                    self._fail(claim, f"{type(error).__name__}: {error}")
 
-    def _train_batched(self, plans: Sequence[tuple[Claim, RunSpec]]) -> None:
-        def concluded(index: int, outcome: RunResult) -> None:
-            self._settle(plans[index][0], outcome)
+    def _train_batched(self, specs: Sequence[tuple[Claim, RunSpec]]) -> None:
+        def on_result(index: int, result: RunResult) -> None:
+            self._record(specs[index][0], result)
 
-        members, splits = [plan for _, plan in plans], self.scoring.splits
-        run_batched(members, splits.train, splits.validation, self.scoring, self.store, self.display, concluded)
+        runs, splits = [spec for _, spec in specs], self.scoring.splits
+        run_batched(runs, splits.train, splits.validation, self.scoring, self.store, self.display, on_result)
 
-    def _train_single(self, claim: Claim, plan: RunSpec) -> None:
-        if plan.known:
-            outcome = train.go_on(plan.known, self.store, {}, plan.options, self.display, self.scoring)
+    def _train_single(self, claim: Claim, spec: RunSpec) -> None:
+        if spec.resumable:
+            result = train.resume(spec.resumable, self.store, {}, spec.options, self.display, self.scoring)
         else:
             try:
-                training, scoring = train.prepare(plan.experiment, self.display, self.scoring)
+                training, scoring = prepare(spec.experiment, self.display, self.scoring)
             except HarnessError as error:  # values that do not go together; trying again would change nothing
-                self._failed(claim, str(error), again=False)
+                self._fail(claim, str(error), again=False)
                 return
-            outcome = train.carry_out(training, scoring, self.store, plan.options, self.display)
-        self._settle(claim, outcome)
+            with (
+                handle_signals(),
+                RunSession.start(training, scoring, self.store, spec.options, self.display) as session,
+            ):
+                result = train.train(session)
+        self._record(claim, result)
 
-    def _plan(self, claim: Claim) -> RunSpec | None:
-        """What to train; None where the trial is told already: its values cannot be, or its run had just ended."""
-        number = claim.number
+    def _run_spec(self, claim: Claim) -> RunSpec | None:
+        """What to train; None where the trial has ended by now: its values cannot be, or its run had just ended."""
         try:
             experiment = experiment_of(self.trials.settings, claim.values)
         except HarnessError as error:
-            self._failed(claim, str(error), again=False)
+            self._fail(claim, str(error), again=False)
             return None
-        metric = f"quality/{self.trials.settings.metric}"
-
-        def pruned(run_id: str, epoch: int, metrics: Mapping[str, float]) -> bool:
-            last = epoch == experiment.train.epochs
-            return self.trials.report(claim, run_id, epoch, metrics[metric], last=last)
-
-        changed = self.trials.changed  # which the user has allowed
-        marked = {CHANGED: changed} if changed else {}
-        options = RunOptions(
-            name=f"{self.trials.name}-{number}",
-            kind="trial",
-            parent=self.parent,
-            tags={**self.tags, "harness.study": self.trials.name, "harness.trial": str(number), **marked},
-            deadline=self.deadline,
-            system_metrics=self.system_metrics,
-            pruned=pruned,
-            final="validation",
-            allow_changes=bool(changed),
-            progressed=self.progressed,
-        )
-        run = self._begun(claim)
+        options = self._run_options(claim, experiment)
+        run = self._earlier_run(claim)
         if run is None:
             return RunSpec(experiment, options)
-        if self._settled(claim, run):
+        if self._record_ended(claim, run):
             return None
-        options = replace(options, pruned_at=claim.pruned)
         try:
-            known = train.find_resumable(self.store, run.info.run_id)
-            return RunSpec(experiment, options, replace(known, claimed=True))
+            resumable = find_resumable(self.store, run.info.run_id)
+            return RunSpec(experiment, options, replace(resumable, claimed=True))
         except UnreachableError:
             raise
         except HarnessError as error:
             if claim.pruned is not None:  # what is missing cannot be made any more
                 self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
-                self._settle_pruned(claim, run.info.run_id)
+                self._record_pruned(claim, run.info.run_id)
                 return None
-            self.display.message(f"trial {number} is trained anew: {error}")
-            self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
+            self.display.message(f"trial {claim.number} is trained from the start: {error}")
+            self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{claim.number}, abandoned"})
             return RunSpec(experiment, options)
 
-    def _begun(self, claim: Claim) -> Run | None:
-        """The run of a trial that somebody has begun before us."""
+    def _run_options(self, claim: Claim, experiment: Experiment) -> RunOptions:
+        request, study, changed = self.request, self.trials.name, self.trials.changed
+        tags = {"harness.study": study, "harness.trial": str(claim.number), **({CHANGED: changed} if changed else {})}
+        return RunOptions(
+            name=f"{study}-{claim.number}",
+            kind="trial",
+            parent=self.parent,
+            tags={**request.tags, **tags},
+            deadline=request.deadline,
+            system_metrics=request.system_metrics,
+            pruner=TrialPruner(self.trials, claim, experiment.train.epochs),
+            final="validation",
+            allow_changes=bool(changed),  # the user has allowed them
+            on_progress=self.monitor.on_progress,
+        )
+
+    def _earlier_run(self, claim: Claim) -> Run | None:
+        """The run of a trial that another process has started before us."""
         if not claim.again:
             return None
         runs = self.store.children(self.parent, {"harness.trial": str(claim.number)})
         return runs[0] if runs else None
 
-    def _settled(self, claim: Claim, run: Run) -> bool:
-        """Tell a trial whose process died between the end of its run and telling. One that died before is resumed."""
-        tags, status, number = run.data.tags, run.info.status, claim.pruned
+    def _record_ended(self, claim: Claim, run: Run) -> bool:
+        """End a trial whose process died after its run had ended. Returns False for a run that can be resumed."""
+        tags, status, pruned = run.data.tags, run.info.status, claim.pruned
         score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
         # harness.epoch is the last thing that a run logs before its status.
-        if status == "KILLED" and number is not None and tags.get("harness.epoch") == str(number):
-            self._settle_pruned(claim, run.info.run_id)
+        if status == "KILLED" and pruned is not None and tags.get("harness.epoch") == str(pruned):
+            self._record_pruned(claim, run.info.run_id)
             return True
         if score is not None and (status == "FINISHED" or (status == "FAILED" and "harness.diverged" in tags)):
             self.trials.complete(claim, run.info.run_id, score, diverged=tags.get("harness.diverged"))
-            self.ended()
+            self.monitor.update()
             return True
         return False
 
-    def _settle_pruned(self, claim: Claim, run_id: str) -> None:
+    def _record_pruned(self, claim: Claim, run_id: str) -> None:
         self.trials.prune(claim, run_id)
-        self.ended()
+        self.monitor.update()
 
-    def _settle(self, claim: Claim, outcome: RunResult) -> None:
-        if outcome.stopped == "pruned":
-            self.trials.prune(claim, outcome.run_id)
-        elif outcome.stopped:
-            return  # it is released
-        else:
-            score = outcome.scores[f"validation/{self.trials.settings.metric}"]
-            diverged = outcome.reason if outcome.status == "FAILED" else None
-            self.trials.complete(claim, outcome.run_id, score, diverged=diverged)
-        self.ended()
+    def _record(self, claim: Claim, result: RunResult) -> None:
+        """Tell Optuna how a trial's run has ended; one that was stopped is released instead, to be resumed."""
+        if result.pruned:
+            self._record_pruned(claim, result.run_id)
+        elif not result.stopped:
+            score = result.scores[f"validation/{self.trials.settings.metric}"]
+            diverged = result.reason if result.status == "FAILED" else None
+            self.trials.complete(claim, result.run_id, score, diverged=diverged)
+            self.monitor.update()
 
-    def _failed(self, claim: Claim, error: str, *, again: bool = True) -> None:
+    def _fail(self, claim: Claim, error: str, *, again: bool = True) -> None:
         self.display.message(redact(f"trial {claim.number} failed: {error}")[:300])
         self.trials.fail(claim, error, again=again)
-        self.ended()
+        self.monitor.update()
 
     def _alike(self, claims: Sequence[Claim]) -> list[list[Claim]]:
-        """Those that can share one program, together; one that was tried before goes alone."""
+        """Group the trials that can share one program; one that was tried before is trained alone."""
         groups: dict[object, list[Claim]] = {}
         for claim in claims:
             key: object = claim.number
-            with contextlib.suppress(HarnessError):  # values that cannot be are told so when their turn comes
+            with contextlib.suppress(HarnessError):  # values that cannot be fail when their turn comes
                 experiment = experiment_of(self.trials.settings, claim.values)
                 if claim.attempt == 1 and claim.pruned is None and self.scoring.serves(experiment):
                     key = shape(experiment)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -18,56 +18,22 @@ from harness import console
 from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.interrupts import handle_signals, on_hangup, terminate
-from harness.quality.scoring import Scoring
-from harness.runs.session import Display, NullDisplay
+from harness.runs.display import NullDisplay
 from harness.tracking import Store
 from harness.tuning import storage as storages
 from harness.tuning.open_study import code_of, scoring_of
 from harness.tuning.progress import ProgressMonitor
 from harness.tuning.request import TuneRequest
 from harness.tuning.trials import Trials
-from harness.tuning.worker import PAUSE, Worker
+from harness.tuning.worker import PAUSE, NullMonitor, Worker
 
 DEATHS = 3  # workers, besides one each, that may die in a row without a trial having ended
 
 
-def make_worker(
-    trials: Trials,
-    request: TuneRequest,
-    store: Store,
-    scoring: Scoring,
-    display: Display,
-    ended: Callable[[], object] = lambda: None,
-    progressed: Callable[[], None] = lambda: None,
-    claimed: Callable[[], object] = lambda: None,
-) -> Worker:
-    """Whoever trains in this process.
+def run_workers(trials: Trials, request: TuneRequest, store: Store, monitor: ProgressMonitor, total: int) -> str | None:
+    """Train in several processes. Returns what stopped them. One that dies is replaced, and its trial is resumed.
 
-    ended: called whenever a trial has ended; progressed: when one was trained an epoch; claimed: when some were taken.
-    """
-    assert trials.parent is not None
-    assert request.trials is not None
-    return Worker(
-        trials,
-        store,
-        trials.parent,
-        display,
-        total=request.trials,
-        scoring=scoring,
-        batch_runs=trials.settings.batch_runs,
-        deadline=request.deadline,
-        tags=request.tags,
-        system_metrics=request.system_metrics,
-        ended=ended,
-        progressed=progressed,
-        claimed=claimed,
-    )
-
-
-def run_workers(trials: Trials, request: TuneRequest, store: Store, watch: ProgressMonitor, total: int) -> str | None:
-    """Have several processes train; returns what stopped them. One that dies is replaced, and its trial gone on with.
-
-    A process that we start has a group of its own: Ctrl-C reaches it through us, once.
+    Each process has a group of its own: Ctrl-C reaches it through us, once.
     """
     if not trials.open(total):
         return None
@@ -80,7 +46,7 @@ def run_workers(trials: Trials, request: TuneRequest, store: Store, watch: Progr
                     workers[index] = _spawned(index, trials, request, store)
             alive = [worker.sentinel for worker in workers.values() if worker.is_alive()]
             multiprocessing.connection.wait(alive, timeout=PAUSE)
-            if watch.look():
+            if monitor.update():
                 deaths = 0
             if stop.signal and not told:
                 told = 1
@@ -96,10 +62,10 @@ def run_workers(trials: Trials, request: TuneRequest, store: Store, watch: Progr
                 if deaths >= DEATHS + request.workers:
                     raise HarnessError(
                         f"{deaths} workers in a row have ended without a result (exit code {worker.exitcode}); "
-                        "what they were training waits to be gone on with. Try --workers 1 to see why"
+                        "their trials can be resumed. Try --workers 1 to see why"
                     )
             if len(workers) == request.workers and not any(worker.is_alive() for worker in workers.values()):
-                watch.look()
+                monitor.update()
                 return (stop.signal or "max-time") if trials.open(total) else None
 
 
@@ -203,7 +169,8 @@ def _work(place: _Place) -> None:
             assert trials is not None
             request = place.request if place.first else replace(place.request, system_metrics=False)
             with storages.storage_errors(files=False), trials.heartbeat(), code_of(trials, store):
-                make_worker(trials, request, store, scoring_of(trials, store, NullDisplay()), NullDisplay()).work()
+                scoring = scoring_of(trials, store, NullDisplay())
+                Worker(trials, store, request, scoring, NullDisplay(), NullMonitor()).work()
         except HarnessError as error:
             print(f"harness: {error}", file=sys.stderr)
             sys.exit(2)

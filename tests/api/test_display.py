@@ -16,7 +16,7 @@ from rich.console import Console
 from harness.api.display import StudyTerminal, Terminal, fitting, fold
 from harness.api.remaining import Remaining
 from harness.experiment import Experiment
-from harness.runs.session import EpochReport
+from harness.runs.display import EpochReport
 from harness.tuning.progress import StudyProgress, TrialSummary, Working
 
 SCORED = {"data.validation": 100, "track.score_every": 1}

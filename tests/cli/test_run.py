@@ -208,16 +208,16 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
     """An epoch is saved before it is drawn, for which a judge may have to look at all training images first."""
     from harness.runs.session import RunSession
 
-    draw = RunSession._draw
+    draw = RunSession.draw
 
-    def killed(self: RunSession, epoch: int) -> None:
-        if epoch == 2:
+    def killed(self: RunSession) -> None:
+        if self.result.epoch == 2:
             raise KeyboardInterrupt
-        draw(self, epoch)
+        draw(self)
 
-    monkeypatch.setattr(RunSession, "_draw", killed)
+    monkeypatch.setattr(RunSession, "draw", killed)
     assert harness("run", "tiny.yaml", "--name", "undrawn").code == 130
-    monkeypatch.setattr(RunSession, "_draw", draw)
+    monkeypatch.setattr(RunSession, "draw", draw)
     said = harness("run", "--resume", "undrawn")
     assert "resuming undrawn after epoch 2" in said.out
     run = only_run()
@@ -226,13 +226,13 @@ def test_what_a_crash_left_undrawn_is_drawn_when_the_run_goes_on(
 
 
 def test_a_run_that_goes_on_leaves_the_threads_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.runs import train
-    from harness.runs.session import NullDisplay
+    from harness.runs import resumable
+    from harness.runs.display import NullDisplay
 
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", f"{before + 1},2")  # of threads within threads only the first are ours
-    with train.restore_threads():
-        train._use_threads(before + 1, NullDisplay())
+    with resumable.restore_threads():
+        resumable._use_threads(before + 1, NullDisplay())
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

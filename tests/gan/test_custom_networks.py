@@ -19,7 +19,7 @@ from harness.gan import BatchedTraining, Training, resolve_batch_runs
 from harness.gan.batched import shape
 from harness.gan.networks import build, can_be_recorded
 from harness.runs.batched import RunSpec, run_batched
-from harness.runs.session import RunResult
+from harness.runs.options import RunResult
 
 from ..commands import Harness, client, only_run
 from .common import weights

@@ -15,9 +15,11 @@ from PIL import Image
 from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.results import changes
-from harness.runs import train
 from harness.runs.batched import RunSpec, run_batched
-from harness.runs.session import NullDisplay, RunOptions
+from harness.runs.display import NullDisplay
+from harness.runs.options import RunOptions
+from harness.runs.prepare import prepare
+from harness.runs.resumable import find_resumable
 from harness.tracking import Store
 
 from ..commands import Harness, client, only_run, run_named
@@ -179,9 +181,9 @@ def test_seeds_are_not_continued_on_other_images(harness: Harness, place: Path) 
     assert [study_progress(name) for name in names] == before
 
     store = Store.open()
-    known = train.find_resumable(store, "all-seed0")
+    known = find_resumable(store, "all-seed0")
     with trust.trusting():
-        training, scoring = train.prepare(known.checkpoint.experiment, NullDisplay())
+        training, scoring = prepare(known.checkpoint.experiment, NullDisplay())
     plans = [RunSpec(known.checkpoint.experiment.with_values({"train.epochs": 2}), RunOptions(), known)] * 2
     with trust.trusting(), pytest.raises(HarnessError, match="the images of run all-seed0"):
         run_batched(plans, training.images, training.held_out, scoring, store, NullDisplay())

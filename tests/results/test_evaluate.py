@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from harness import data
-from harness.gan import checkpoints
+from harness.gan import Report, checkpoints
+from harness.quality import ScoreSet
 from harness.results import load as recall
 from harness.tracking import Store
 
@@ -120,7 +121,7 @@ def test_no_judge_means_no_scores(harness: Harness) -> None:
 
 
 def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.gan import Report, Training
+    from harness.gan import Training
 
     train_epoch = Training.train_epoch
 
@@ -237,7 +238,7 @@ def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) ->
 
 
 def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.gan import Report, Training
+    from harness.gan import Training
 
     train_epoch = Training.train_epoch
 
@@ -253,7 +254,7 @@ def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.M
 
 
 def test_a_seed_that_diverges_leaves_its_population(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.gan import BatchedTraining, Report, Training
+    from harness.gan import BatchedTraining, Training
 
     train_epoch = BatchedTraining.train_epoch
     sizes = []
@@ -287,7 +288,7 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
     import os
     import signal
 
-    from harness.gan import Report, Training
+    from harness.gan import Training
 
     train_epoch = Training.train_epoch
 
@@ -316,7 +317,7 @@ def test_a_population_that_is_stopped_ends_where_each_seed_can_go_on(
     import os
     import signal
 
-    from harness.gan import BatchedTraining, Report, Training
+    from harness.gan import BatchedTraining, Training
 
     train_epoch = BatchedTraining.train_epoch
     when = 1
@@ -353,18 +354,18 @@ def test_members_that_were_saved_at_different_epochs_go_on_together(
     """The first has only its end before it, the second an epoch more."""
     from harness.runs.session import RunSession
 
-    after = RunSession.after
+    log = RunSession.log
 
-    def killed(self: RunSession, report: object, *more: object) -> bool:
+    def killed(self: RunSession, report: Report, scores: ScoreSet | None) -> None:
         if self.training.epoch == 3 and self.training.experiment.train.seed == 1:
             raise KeyboardInterrupt
-        return after(self, report, *more)  # type: ignore[arg-type]
+        log(self, report, scores)
 
-    monkeypatch.setattr(RunSession, "after", killed)
+    monkeypatch.setattr(RunSession, "log", killed)
     words = ["run", "tiny.yaml", "--seeds", "2", "--batch-runs", "2"]
     assert harness(*words, "--name", "parts").code == 130
     assert {run.info.status for run in client().search_runs(["1"])} == {"KILLED"}
-    monkeypatch.setattr(RunSession, "after", after)
+    monkeypatch.setattr(RunSession, "log", log)
     said = harness("run", "--resume", "parts")
     assert said.code == 0, said.err
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
@@ -415,16 +416,16 @@ def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
     from harness.results import load as recall
     from harness.runs.session import RunSession
 
-    after = RunSession.after
+    log = RunSession.log
 
-    def killed(self: RunSession, report: object, *more: object) -> bool:
+    def killed(self: RunSession, report: Report, scores: ScoreSet | None) -> None:
         if self.training.epoch == 2:
             raise KeyboardInterrupt
-        return after(self, report, *more)  # type: ignore[arg-type]
+        log(self, report, scores)
 
-    monkeypatch.setattr(RunSession, "after", killed)
+    monkeypatch.setattr(RunSession, "log", killed)
     assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "parts").code == 130
-    monkeypatch.setattr(RunSession, "after", after)
+    monkeypatch.setattr(RunSession, "log", log)
     known = {run.info.run_id for run in client().search_runs(["1"])}
 
     def silent(*_: object) -> None:

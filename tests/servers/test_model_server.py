@@ -172,12 +172,12 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
 
 
 def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.runs import session
+    from harness.runs import final
 
     def as_before(*_: object) -> None:
         """What runs logged before there were samplers."""
 
-    monkeypatch.setattr(session, "_log_models", as_before)
+    monkeypatch.setattr(final, "log_models", as_before)
     assert harness("run", "tiny.yaml", "--name", "old", "--epochs", "1", "--no-system-metrics").code == 0
     refused = harness("promote", "old", "--as", "digits")
     assert (refused.code, refused.err.count("\n")) == (2, 1)

@@ -1,0 +1,109 @@
+"""The files of a run: checkpoints, sample grids, models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from harness.gan import Training, checkpoints
+from harness.gan.checkpoints import Checkpoint
+from harness.media import pictures
+from harness.quality.scoring import Scoring
+from harness.results.export import NoModelError, save_models
+from harness.runs.display import Display
+from harness.tracking import RunLog
+
+GRID = 100  # images in a sample grid
+MODELS = ("generator", "sampler")
+
+
+@dataclass
+class BestEpoch:
+    """The best scored epoch so far: the score that ranks it, lower is better, and its generator's weights.
+
+    All but `epoch` are None where nothing was scored.
+    """
+
+    score: float | None = None
+    epoch: int = 0
+    weights: Mapping[str, torch.Tensor] | None = None
+
+    def update(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
+        """Take this epoch if it is better; a score of NaN never is. Returns whether it was taken."""
+        if math.isnan(score) or (self.score is not None and score >= self.score):
+            return False
+        weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
+        self.score, self.epoch, self.weights = score, epoch, weights
+        return True
+
+
+def save_checkpoint(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
+    """Write the state of a training as a checkpoint of its run, and log it."""
+    threads, like = torch.get_num_threads(), training.images.like
+    checkpoint = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
+    write_checkpoint(log, name, checkpoint, ship=ship)
+
+
+def write_checkpoint(log: RunLog, name: str, checkpoint: Checkpoint, *, ship: bool = True) -> None:
+    """Write a checkpoint of the run, and log it unless `ship` is False.
+
+    A resumed run starts from it and does not repeat what came before: so that has to be on the disk first.
+    """
+    path = log.folder / "checkpoints" / f"{name}.pt"
+    log.sync_to_disk()
+    checkpoints.save(path, checkpoint)
+    if ship:
+        log.artifact(path, "checkpoints")
+
+
+def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: int) -> pictures.Picture:
+    """Log a grid of samples, of the same noise every time, and beside them the training images nearest to them.
+
+    Args:
+        scoring: finds the nearest images; without it, or where there are none, the samples are logged alone.
+
+    Returns:
+        The grid.
+    """
+    samples = training.sample(GRID)
+    grid = pictures.grid(samples)
+    _log_picture(log, "samples", epoch, grid)
+    if scoring and not (log.has_image("neighbours", epoch) and log.has_file(_picture_path("neighbours", epoch))):
+        nearest = scoring.neighbours(samples)
+        if nearest is not None:
+            _log_picture(log, "neighbours", epoch, pictures.pairs(samples, nearest))
+    return grid
+
+
+def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
+    """Log a picture once: as an image with a step, for MLflow's charts, and as a file with a plain name, for people."""
+    log.image(key, epoch, picture)
+    name = _picture_path(key, epoch)
+    if not log.has_file(name):
+        pictures.save_png(log.folder / name, picture)
+        log.artifact(log.folder / name, key)
+
+
+def _picture_path(key: str, epoch: int) -> str:
+    return f"{key}/epoch-{epoch:04d}.png"
+
+
+def log_models(log: RunLog, training: Training, generator: torch.nn.Module, epoch: int, display: Display) -> None:
+    """Log the generator as the MLflow models `generator` and `sampler`, once for each length of the run.
+
+    A run that is extended logs new models when it ends again; one that is killed at its end logs none twice.
+    """
+    keys = {name: f"{log.harness_id}/{name}/{training.experiment.train.epochs}" for name in MODELS}
+    if all(map(log.has_model, keys.values())):
+        return
+    folder = log.folder / "models"
+    try:
+        save_models(training.experiment, training.images, generator, folder)
+    except NoModelError as error:
+        display.message(f"no models are logged, the checkpoints hold what was trained: {error}")
+        return
+    for name, key in keys.items():
+        log.model(name, folder / name, epoch, key)
