@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
+from harness.experiment.tags import Kind, Tag
 from harness.gan import Report, Training, checkpoints
 from harness.gan.checkpoints import Checkpoint
 from harness.interrupts import Deadline, stopped_by
@@ -45,7 +46,7 @@ class RunOptions:
     """
 
     name: str | None = None
-    kind: str = "run"
+    kind: str = Kind.RUN
     parent: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
@@ -211,7 +212,7 @@ class RunSession:
             pruned = epoch == self.options.pruned_at or (ask is not None and ask(log.run_id, epoch, metrics))
             pruned = pruned and not last
             if pruned:
-                log.tags({"harness.pruned": str(epoch)})
+                log.tags({Tag.PRUNED: str(epoch)})
         if scores is not None and self._best.offer(scores.ranking, epoch, training.generator_ema):
             with staged(self.display, "saving"):
                 save(log, training, self._best, name="best")
@@ -224,7 +225,7 @@ class RunSession:
 
         if report.diverged:
             save(log, training, self._best, name="diverged")
-            log.tags({"harness.diverged": report.diverged})
+            log.tags({Tag.DIVERGED: report.diverged})
             reason = f"diverged in epoch {epoch}: {report.diverged}"
             self.outcome = replace(self.outcome, status="FAILED", reason=reason)
             self._draw(epoch)
@@ -295,7 +296,7 @@ class RunSession:
     def catch_up(self, epoch: int) -> None:
         """Do what a crash after saving an epoch, the one that the run resumes from, has left out."""
         if epoch and epoch == self.options.pruned_at:
-            self.log.tags({"harness.pruned": str(epoch)})
+            self.log.tags({Tag.PRUNED: str(epoch)})
             self._draw(epoch)
             self._stop(epoch, "pruned")
         elif epoch and (self._draws(epoch) or epoch == self.training.experiment.train.epochs):
@@ -324,7 +325,7 @@ class RunSession:
 
     def conclude(self) -> RunResult:
         """The end of a run that is trained as far as it will be: its test scores, its model, its status."""
-        self.log.tags({"harness.epoch": str(self.outcome.epoch)})
+        self.log.tags({Tag.EPOCH: str(self.outcome.epoch)})
         deadline = self.options.deadline
         if self.outcome.status != "KILLED":
             with deadline.timed("conclude"):
@@ -368,7 +369,7 @@ def _conclude(course: RunSession, best: BestEpoch) -> RunResult:
     with staged(course.display, "final scoring"):
         scores = scoring.of(training.experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
+    log.tags({Tag.BEST_EPOCH: str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
     return replace(outcome, scores=scores, judge=scoring.identity, scored=epoch)
 
 
@@ -387,7 +388,7 @@ def ensure_final_status(log: RunLog) -> Iterator[None]:
             log.restore()
             raise
         with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
+            log.tags({Tag.ERROR: redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)
         raise
 

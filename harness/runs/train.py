@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import readable_load_errors
@@ -195,7 +196,7 @@ def reopened(
         keep(log, "best", known.kept)
     before, after = checkpoint.experiment.train.epochs, experiment.train.epochs
     if experiment != checkpoint.experiment:
-        display.message(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
+        display.message(f"extending from {before} to {after} epochs (tag {Tag.EPOCHS}; the param stays)")
     display.message(f"resuming {known.name} after epoch {checkpoint.epoch}")
 
     def first() -> None:
@@ -204,7 +205,7 @@ def reopened(
             # Before the extension is logged: a run that is killed in between is still resumed to its new end.
             keep(log, "last", replace(checkpoint, experiment=experiment))
         if after != known.planned:
-            log.tags({"harness.epochs": str(after)})
+            log.tags({Tag.EPOCHS: str(after)})
             log.text(experiment.to_yaml(), "experiment.yaml")
         when = f"from epoch {checkpoint.epoch + 1} on"
         if tags := recorded.changed_tags(experiment, provenance.identity(training, scoring), when):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UnreachableError, redact
+from harness.experiment.tags import Kind, Tag
 from harness.gan.batched import shape
 from harness.interrupts import Deadline, StopRequest, handle_signals
 from harness.quality.scoring import Scoring
-from harness.results.changes import CHANGED
 from harness.runs import train
 from harness.runs.batched import NotBatchableError, RunSpec, run_batched
 from harness.runs.session import Display, RunOptions, RunResult
@@ -131,12 +131,12 @@ class Worker:
             return self.trials.report(claim, run_id, epoch, metrics[metric], last=last)
 
         changed = self.trials.changed  # which the user has allowed
-        marked = {CHANGED: changed} if changed else {}
+        marked = {Tag.CHANGED: changed} if changed else {}
         options = RunOptions(
             name=f"{self.trials.name}-{number}",
-            kind="trial",
+            kind=Kind.TRIAL,
             parent=self.parent,
-            tags={**self.tags, "harness.study": self.trials.name, "harness.trial": str(number), **marked},
+            tags={**self.tags, Tag.STUDY: self.trials.name, Tag.TRIAL: str(number), **marked},
             deadline=self.deadline,
             system_metrics=self.system_metrics,
             pruned=pruned,
@@ -157,30 +157,30 @@ class Worker:
             raise
         except HarnessError as error:
             if claim.pruned is not None:  # what is missing cannot be made any more
-                self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
+                self.store.add(run.info.run_id, claim.pruned, {}, {Tag.PRUNED: str(claim.pruned)})
                 self._settle_pruned(claim, run.info.run_id)
                 return None
             self.display.message(f"trial {number} is trained anew: {error}")
-            self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{number}, abandoned"})
+            self.store.add(run.info.run_id, 0, {}, {Tag.TRIAL: f"{number}, abandoned"})
             return RunSpec(experiment, options)
 
     def _begun(self, claim: Claim) -> Run | None:
         """The run of a trial that somebody has begun before us."""
         if not claim.again:
             return None
-        runs = self.store.children(self.parent, {"harness.trial": str(claim.number)})
+        runs = self.store.children(self.parent, {Tag.TRIAL: str(claim.number)})
         return runs[0] if runs else None
 
     def _settled(self, claim: Claim, run: Run) -> bool:
         """Tell a trial whose process died between the end of its run and telling. One that died before is resumed."""
         tags, status, number = run.data.tags, run.info.status, claim.pruned
         score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
-        # harness.epoch is the last thing that a run logs before its status.
-        if status == "KILLED" and number is not None and tags.get("harness.epoch") == str(number):
+        # Tag.EPOCH is the last thing that a run logs before its status.
+        if status == "KILLED" and number is not None and tags.get(Tag.EPOCH) == str(number):
             self._settle_pruned(claim, run.info.run_id)
             return True
-        if score is not None and (status == "FINISHED" or (status == "FAILED" and "harness.diverged" in tags)):
-            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get("harness.diverged"))
+        if score is not None and (status == "FINISHED" or (status == "FAILED" and Tag.DIVERGED in tags)):
+            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get(Tag.DIVERGED))
             self.ended()
             return True
         return False
