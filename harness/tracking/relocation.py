@@ -6,7 +6,6 @@ kept. Locations outside that folder are the user's own and stay as they are.
 """
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.experiment.tags import Tag
-from harness.files import path_of, safe_file_name
+from harness.files import atomic_write, path_of, safe_file_name
 from harness.tracking.process_tags import gone
 from harness.tracking.spool import Spool
 
@@ -162,9 +161,8 @@ def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
             text = file.read_text(encoding="utf-8")
             fresh = text.replace(f"artifact_path: {move.old}/", f"artifact_path: {move.new}/")
             if fresh != text:
-                scratch = file.with_name(f"MLmodel.{os.getpid()}.new")
-                scratch.write_text(fresh, encoding="utf-8")
-                scratch.replace(file)
+                with atomic_write(file) as moved:
+                    moved.write_text(fresh, encoding="utf-8")
 
 
 def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
