@@ -14,6 +14,7 @@ from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
+from harness.experiment.sections import VALIDATION_IMAGES
 from harness.experiment.tags import Kind, Tag
 from harness.media import pictures
 from harness.quality import ScoreSet
@@ -25,7 +26,6 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-VALIDATION = 10_000
 # How the scores stand in a table: by name, the heading and the decimals.
 COLUMNS: Mapping[str, tuple[str, int]] = {
     "kid": ("KID", 4),
@@ -191,7 +191,7 @@ def evaluate_images(
 def _held_out(name: str, message: Callable[[str], None]) -> int:
     """As many training images as runs hold out, so that what is compared with is the same; a tenth of a small set."""
     there = len(data.load_split(name, "train", message=message))
-    return VALIDATION if there > 2 * VALIDATION else there // 10
+    return VALIDATION_IMAGES if there > 2 * VALIDATION_IMAGES else there // 10
 
 
 def _leaves(store: Store, run: Run) -> list[Run]:
