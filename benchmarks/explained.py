@@ -31,10 +31,10 @@ from harness import data
 from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
+from harness.files import atomic_write
 from harness.gan import Report, Training, from_uint8, sample_inputs
 from harness.gan.penalties import between, logits_and_input_gradients
 from harness.gan.step import discriminator_logits, training_step
-from harness.media.pictures import whole_or_nothing
 from harness.quality.scoring import Scoring
 
 LOOKED_AT = 500  # images of each sort whose logits and slopes are kept, one by one
@@ -142,7 +142,7 @@ def train(name: str, out: Path) -> None:
                 kept[what].append(values)
         print(f"{name}, epoch {report.epoch} of {plan.train.epochs}", file=sys.stderr)
     arrays = {what: torch.stack(values).numpy() for what, values in kept.items() if values}
-    with whole_or_nothing(out / f"{name}.npz") as scratch, scratch.open("wb") as file:
+    with atomic_write(out / f"{name}.npz", parents=True) as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, slopes=slopes(training).numpy(), **arrays)
     found = {
         "experiment": run.experiment,
@@ -154,8 +154,8 @@ def train(name: str, out: Path) -> None:
         "cpu_seconds": time.process_time() - began,
         **circumstances("cpu"),
     }
-    with whole_or_nothing(out / f"{name}.json") as scratch:
-        scratch.write_text(json.dumps(found, indent=1) + "\n")
+    with atomic_write(out / f"{name}.json", parents=True) as fresh:
+        fresh.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def watched_epoch(training: Training, steps: list[list[float]]) -> Report:

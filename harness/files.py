@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -53,3 +56,37 @@ def path_of(location: str) -> Path | None:
     if location.startswith("file:///"):
         return Path(unquote(location.removeprefix("file://")))
     return Path(location) if location.startswith("/") else None
+
+
+@contextmanager
+def atomic_write(path: Path, *, parents: bool = False, durable: bool = False) -> Iterator[Path]:
+    """The path of a new file beside `path` to write, which is renamed to `path` at the end.
+
+    A reader finds the old file or the new one, never a part of either. After an exception the old file stands.
+
+    Args:
+        path: The file to replace.
+        parents: Create the folders above it.
+        durable: Flush the file to the disk before the rename (fsync).
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".writing-{os.urandom(8).hex()}")
+    try:
+        yield fresh
+        if durable:
+            with fresh.open("rb+") as file:
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

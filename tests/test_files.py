@@ -1,4 +1,4 @@
-"""File names that are made of what users call things."""
+"""File names that are made of what users call things; files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.files import safe_file_name
+from harness.files import atomic_write, safe_file_name, sha256_of
 
 ODD = (
     "..", ".", "", "/", "a/b", "a_b", "a b", "/etc/passwd", "../../x", "con", "CON", "con.txt", "nul", ".hidden",
@@ -45,3 +45,34 @@ def test_no_two_names_share_a_file() -> None:
 )
 def test_without_a_hash_a_name_is_safe_all_the_same(name: str, made: str) -> None:
     assert safe_file_name(name, unique=False) == made
+
+
+def test_an_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "facts.json"
+    for text in ("old", "new"):
+        with atomic_write(path, parents=True, durable=True) as fresh:
+            fresh.write_text(text)
+            assert path.exists() == (text == "new")
+        assert path.read_text() == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_after_an_exception_the_old_file_stands(tmp_path: Path) -> None:
+    path = tmp_path / "facts.json"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as fresh, fresh.open("w", buffering=1) as file:
+        file.writelines(["half of\n", "\udcff"])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_not_created_unless_asked(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "gone" / "facts.json") as fresh:
+        fresh.write_text("new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sha256_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

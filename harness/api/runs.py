@@ -12,6 +12,7 @@ from harness.api.samples import Samples
 from harness.api.session import session
 from harness.console import to_stderr
 from harness.errors import HarnessError
+from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,7 @@ class Run:
     @property
     def kind(self) -> str:
         """`run`, `replicates`, `study` or `trial`, ...: the tag harness.kind."""
-        return str(self.mlflow_run.data.tags.get("harness.kind", "run"))
+        return str(self.mlflow_run.data.tags.get(Tag.KIND, Kind.RUN))
 
     @property
     def params(self) -> dict[str, str]:
@@ -176,7 +177,7 @@ class Run:
     @property
     def seeds(self) -> list[Run]:
         """The runs of the single seeds, in the order of their start; empty for a plain run."""
-        if self.kind != "replicates":
+        if self.kind != Kind.REPLICATES:
             return []
         children = reversed(self.store.children(self.id))
         return [Run(self.store, child.info.run_id, trusted=self._trusted) for child in children]

@@ -23,6 +23,7 @@ from harness.api.progress import Progress, close, closing, finish, run_display, 
 from harness.api.runs import Run
 from harness.api.session import session
 from harness.errors import HarnessError
+from harness.experiment.tags import Kind, Tag
 from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
@@ -148,12 +149,12 @@ def resume(
         store = store_at(tracking_uri, message=display.message) if isinstance(run, str) else run.store
         tidy(store, display.message)
         found = store.find(run if isinstance(run, str) else run.id)
-        kind = found.data.tags.get("harness.kind")
-        if kind == "study":
+        kind = found.data.tags.get(Tag.KIND)
+        if kind == Kind.STUDY:
             raise HarnessError(
                 f"{found.info.run_name} is a study: resume it with `{_tune_again(store, found.data.tags)}`"
             )
-        if kind == "replicates":
+        if kind == Kind.REPLICATES:
             if values:
                 raise HarnessError(
                     "replicates are resumed as they were started; leave --set, --epochs and the like out"
@@ -172,9 +173,9 @@ def _ended(store: Store, outcome: RunResult | Replicates, display: Display, *, t
 
 
 def _tune_again(store: Store, tags: Mapping[str, str]) -> str:
-    storage = tags.get("harness.storage", "")  # a database, or the path of the usual journal
+    storage = tags.get(Tag.STORAGE, "")  # a database, or the path of the usual journal
     return formatting.harness_command(
-        "tune", study=tags["harness.study"], store=store.uri, storage=storage if "://" in storage else None
+        "tune", study=tags[Tag.STUDY], store=store.uri, storage=storage if "://" in storage else None
     )
 
 

@@ -17,6 +17,7 @@ from harness.api.arguments import store_at as store_at
 from harness.api.arguments import tidy as tidy
 from harness.errors import redact
 from harness.experiment import trust
+from harness.experiment.tags import Tag
 from harness.interrupts import on_hangup, terminate
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ code_options = options(
 allow_changes_option = click.option(
     "--allow-changes",
     is_flag=True,
-    help="Continue although images, judge or network source have changed. The run is tagged harness.changed.",
+    help=f"Continue although images, judge or network source have changed. The run is tagged {Tag.CHANGED}.",
 )
 experiment_options = options(
     click.option(

@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.experiment.scores import RANKINGS
+from harness.experiment.tags import Kind, Tag
 from harness.files import database_of
 from harness.formatting import STORE
 
@@ -101,9 +102,9 @@ def _rows(ctx: click.Context, query: str, *values: str) -> list[tuple[Any, ...]]
         return connection.execute(query, values).fetchall()
 
 
-_RUNS = """
+_RUNS = f"""
     SELECT runs.run_uuid, runs.name, runs.status, runs.start_time FROM runs
-    JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'harness.kind'
+    JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = '{Tag.KIND}'
     WHERE runs.lifecycle_stage = 'active'
 """
 _NESTED = "SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = 'mlflow.parentRunId'"
@@ -133,10 +134,10 @@ def _runs(ctx: click.Context, incomplete: str) -> Items:
 
 
 def _studies(ctx: click.Context, incomplete: str) -> Items:
-    query = """
+    query = f"""
         SELECT study.value FROM runs
-        JOIN tags AS kind ON kind.run_uuid = runs.run_uuid AND kind.key = 'harness.kind' AND kind.value = 'study'
-        JOIN tags AS study ON study.run_uuid = runs.run_uuid AND study.key = 'harness.study'
+        JOIN tags AS kind ON kind.run_uuid = runs.run_uuid AND kind.key = '{Tag.KIND}' AND kind.value = '{Kind.STUDY}'
+        JOIN tags AS study ON study.run_uuid = runs.run_uuid AND study.key = '{Tag.STUDY}'
         WHERE runs.lifecycle_stage = 'active'
     """
     return _matching([name for (name,) in _rows(ctx, query + _NEWEST)], incomplete)

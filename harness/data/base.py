@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from harness.environment import cache_folder as cache_folder  # part of what a data set needs
 from harness.errors import HarnessError
+from harness.files import atomic_write
 
 TEST_SEED = 30_000  # where a data set has no test split of its own, the same images are always its test split
 
@@ -103,17 +102,11 @@ def alone(folder: Path, name: str, message: Message) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write beside `path`, renamed in the end: a reader sees the old file or the new one. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    """A file of a cache to write, atomically, which everyone may read. Raises OSError."""
+    with atomic_write(path, parents=True) as fresh:
+        with fresh.open("wb") as file:
             yield file
-        Path(scratch).chmod(0o644)  # mkstemp makes it private; a shared cache is for everyone to read
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        fresh.chmod(0o644)  # whatever the umask: a cache may be shared
 
 
 def unwritable(folder: Path, error: OSError) -> HarnessError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import shutil
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from torch import Tensor
 from harness.data.base import Counts, Message, Source, alone, cache_folder, silent, unwritable, writing
 from harness.data.download import Remote, fetch
 from harness.errors import HarnessError
+from harness.files import sha256_of
 
 
 class Published(Source):
@@ -50,7 +50,7 @@ class Published(Source):
             try:
                 for name in [*self._files("train"), *self._files("test")]:
                     self._unpack(folder, name)
-                    lines.append(f"{_sha256(folder / name)}  {name}\n")
+                    lines.append(f"{sha256_of(folder / name)}  {name}\n")
                 with writing(self._sums) as file:
                     file.write("".join(lines).encode())
             except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
@@ -65,7 +65,7 @@ class Published(Source):
             sums = {name: digest for digest, name in map(str.split, self._sums.read_text().splitlines())}
             for name in sums:  # torchvision wants those of the other split to be there too
                 (folder / name).stat()
-            damaged = [name for name in self._files(split) if _sha256(folder / name) != sums.get(name)]
+            damaged = [name for name in self._files(split) if sha256_of(folder / name) != sums.get(name)]
         except (OSError, ValueError) as error:
             raise HarnessError(f"cannot read {self.name} ({error}); {_cure(folder)}") from error
         if damaged:
@@ -262,8 +262,3 @@ PUBLISHED: dict[str, type[Published]] = {
 
 def _cure(folder: Path) -> str:
     return f"delete the folder {folder} and run again, and it is downloaded anew"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

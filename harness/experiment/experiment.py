@@ -20,7 +20,16 @@ from harness.experiment.networks import (
     tag_of,
 )
 from harness.experiment.scores import Ranking, ranking_of
-from harness.experiment.sections import Augment, Data, Objective, Optimizer, Quality, Track, Train
+from harness.experiment.sections import (
+    VALIDATION_IMAGES,
+    Augment,
+    Data,
+    Objective,
+    Optimizer,
+    Quality,
+    Track,
+    Train,
+)
 
 NETWORKS = ("generator", "discriminator")
 _COUNTED = {"data": {"validation": 0}, "quality": {"samples": 26_000}}  # where modes are counted, and nothing is told
@@ -98,7 +107,8 @@ class Experiment(Section):
             raise ValueError(
                 f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
                 f"quality.samples_while_training {self.quality.samples_while_training:,} images: set data.validation "
-                "to 10000, or quality.samples_while_training to no more than is held out, or track.score_every to null"
+                f"to {VALIDATION_IMAGES}, or quality.samples_while_training to no more than is held out, "
+                "or track.score_every to null"
             )
         return self
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.experiment.tags import Tag
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -33,7 +35,7 @@ class Ranking:
     @property
     def tag(self) -> str:
         """The tag of a run that holds its best score while training."""
-        return f"harness.best_{self.metric}"
+        return f"{Tag.BEST_}{self.metric}"
 
     def shown(self, scores: Mapping[str, float], prefix: str, *, error: bool = True) -> str:
         """`KID 0.0163 ± 0.0023  Frechet 0.53`, of scores whose names begin with `prefix`; error: with its ±."""

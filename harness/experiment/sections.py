@@ -12,6 +12,8 @@ from harness.experiment.base import Float, Int, Rate, Section, Share, Weight
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
+VALIDATION_IMAGES = 10_000  # default of data.validation
+
 _FOLDER: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
 _OF_FOLDER = ("path", *_FOLDER, "test")
 
@@ -22,7 +24,7 @@ class Data(Section):
     name: str = Field("mnist", description="data set, by its name in the registry")
     subset: Int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
     validation: Int = Field(
-        10_000,
+        VALIDATION_IMAGES,
         ge=0,
         description="training images held out for scoring while training and for choosing (of stacked-mnist none, "
         "unless it is set)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.files import atomic_write
 
 FORMAT = 3
 
@@ -54,23 +54,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "score": checkpoint.score,
         "images": None if checkpoint.like is None else _described(checkpoint.like),
     }
-    scratch = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            scratch = Path(file.name)
+        with atomic_write(path, parents=True, durable=True) as fresh, fresh.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise HarnessError(
             f"cannot write the checkpoint {path}: {error}; free some space or check the folder"
         ) from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
 
 
 def load(path: Path, origin: str | None = None) -> Checkpoint:

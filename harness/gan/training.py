@@ -31,6 +31,13 @@ from harness.gan.step import LossConfig, StepStats, discriminator_logits, traini
 LOGIT_IMAGES = 1_000  # images of each sort whose logits are looked at when an epoch ends
 SAMPLE_BATCH = 1_000
 
+# Factor of the learning rates, by the share of the run's steps that are done.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
+
 
 @dataclass(frozen=True)
 class Report:
@@ -185,8 +192,8 @@ class Training:
         """
         options, batch = self.experiment.optimizer, self.images_per_step
         if options.schedule != "constant":
-            progress = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
-            factor = 1 - progress if options.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+            done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
+            factor = SCHEDULES[options.schedule](done)
             _set_lr(self.generator_optimizer, options.lr * factor)
             _set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
         if self.average is not None:

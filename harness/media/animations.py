@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.media.pictures import Picture, whole_or_nothing
+from harness.files import atomic_write
+from harness.media.pictures import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,9 +40,9 @@ def save_animation(path: Path, frames: Iterable[Picture], milliseconds: int | li
         )
     pictures = (_image(frame, path.suffix) for frame in chain([first], rest))
     options: dict[str, Any] = {"lossless": True, "method": 4} if path.suffix == ".webp" else {"optimize": False}
-    with whole_or_nothing(path) as scratch:
+    with atomic_write(path, parents=True) as fresh:
         next(pictures).save(
-            scratch,
+            fresh,
             format=path.suffix[1:],
             save_all=True,
             append_images=pictures,

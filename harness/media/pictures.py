@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness import formatting
 from harness.errors import HarnessError
+from harness.files import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,26 +111,14 @@ def save_png(path: Path, picture: Picture) -> None:
     """Write a PNG, whole or not at all."""
     from PIL import Image
 
-    with whole_or_nothing(path) as scratch:
-        Image.fromarray(picture).save(scratch, format="PNG")
+    with atomic_write(path, parents=True) as fresh:
+        Image.fromarray(picture).save(fresh, format="PNG")
 
 
 def save_npz(path: Path, images: Tensor) -> None:
     """Write `images`, uint8 [N, ...] as given, whole or not at all."""
-    with whole_or_nothing(path) as scratch, scratch.open("wb") as file:
+    with atomic_write(path, parents=True) as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, images=images.numpy())
-
-
-@contextmanager
-def whole_or_nothing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write, which becomes `path` when that went well and else disappears."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        yield scratch
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 @contextmanager

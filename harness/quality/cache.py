@@ -1,11 +1,10 @@
-"""Files that several processes may make and read at the same time: written whole or not at all."""
+"""Tensors that are computed once and kept in the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -13,12 +12,6 @@ from torch import Tensor
 
 from harness.data import cache_folder
 from harness.data.base import writing
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a reader sees the old file or the new one. Raises OSError."""
-    with writing(path) as file:
-        file.write(content)
 
 
 def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -37,6 +30,6 @@ def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tens
         pass
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}
     content = save(tensors)
-    with contextlib.suppress(OSError):
-        atomic_write(path, hashlib.sha256(content).digest() + content)
+    with contextlib.suppress(OSError), writing(path) as file:
+        file.write(hashlib.sha256(content).digest() + content)
     return tensors

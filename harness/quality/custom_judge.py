@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.errors import HarnessError
 from harness.experiment.custom import import_class
+from harness.files import sha256_of
 from harness.quality.judge import Judge
 
 
@@ -38,7 +39,7 @@ def load_custom_judge(which: str, weights: Path | None, device: str | torch.devi
     else:
         sha256 = _load(network, weights)
     try:
-        code = hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+        code = sha256_of(Path(inspect.getfile(kind)))
     except (OSError, TypeError):  # a class typed into a notebook has no file
         code = ""
     return Judge(network, name=which, sha256=sha256, device=device, code=code)
@@ -52,6 +53,6 @@ def _load(network: nn.Module, weights: Path) -> str:
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        return sha256_of(weights)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, TypeError, EOFError) as error:
         raise HarnessError(f"the judge's weights {weights} cannot be used: {error}") from error

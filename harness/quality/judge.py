@@ -17,8 +17,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from harness.data import Images, cache_folder
+from harness.data.base import writing
 from harness.errors import HarnessError
-from harness.quality.cache import atomic_write
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
 
@@ -179,8 +179,10 @@ def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
-    atomic_write(path.with_suffix(".json"), (json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
-    atomic_write(path, content)
+    with writing(path.with_suffix(".json")) as file:
+        file.write((json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
+    with writing(path) as file:
+        file.write(content)
     return sha256
 
 

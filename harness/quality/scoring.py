@@ -13,6 +13,7 @@ from harness.data import Images, Splits, load_split, tenths
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import CHANNELS
+from harness.experiment.sections import VALIDATION_IMAGES
 from harness.gan import generate, generate_all, sample_inputs
 from harness.quality import FEWEST, Judge, ModeScorer, Scorer, ScoreSet, load_judge
 
@@ -114,7 +115,7 @@ class Scoring:
         if real is None:
             raise HarnessError(
                 f"experiment {self.experiment.name} holds out no validation images (data.validation is 0): "
-                "score it on the test split, or train with data.validation=10000"
+                f"score it on the test split, or train with data.validation={VALIDATION_IMAGES}"
             )
         if len(real) < FEWEST:
             raise HarnessError(

@@ -25,6 +25,7 @@ from torch import Tensor
 from harness.console import to_stderr
 from harness.data import Images, load, tenths
 from harness.errors import HarnessError
+from harness.experiment.sections import VALIDATION_IMAGES
 from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
@@ -34,7 +35,6 @@ BATCH = 128
 FEWEST_STEPS = 100  # of a tiny data set there are more epochs
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP = 0.2  # share of all steps
-VALIDATION = 10_000  # held out of the training images, as everywhere; judges never see them
 
 
 def train_judge(
@@ -140,7 +140,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     arguments = parser.parse_args()
     try:
-        splits = load(arguments.data, validation=VALIDATION, message=to_stderr)
+        # Judges never see the images that runs hold out by default.
+        splits = load(arguments.data, validation=VALIDATION_IMAGES, message=to_stderr)
         told = tenths(to_stderr, "training the judge")
         started = time.perf_counter()
         network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)

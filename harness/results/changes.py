@@ -13,21 +13,20 @@ from harness.data import Images, Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.custom import Source, import_class, source_of
+from harness.experiment.tags import Tag
 
-DATASET, JUDGE, CHANGED = "harness.dataset", "harness.judge", "harness.changed"
-_DATA, _CODE = "harness.data.", "harness.code."
 _ROLES = {"generator.kind": "generator", "discriminator.kind": "discriminator", "quality.judge": "judge"}
-_LONGEST = 4_000  # characters of the tag `harness.changed`
+_LONGEST = 4_000  # characters of `Tag.CHANGED`
 
 
 def of_images(splits: Splits) -> dict[str, str]:
     """The tags of all splits."""
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {f"{_DATA}{name}": describe(images) for name, images in named.items() if images is not None}
+    return {f"{Tag.DATA_}{name}": describe(images) for name, images in named.items() if images is not None}
 
 
 def of_training_images(images: Images) -> dict[str, str]:
-    return {DATASET: f"{images.name} {images.fingerprint}", f"{_DATA}train": describe(images)}
+    return {Tag.DATASET: f"{images.name} {images.fingerprint}", f"{Tag.DATA_}train": describe(images)}
 
 
 def describe(images: Images) -> str:
@@ -49,16 +48,16 @@ def of_code(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> 
 
 def key(leaf: str) -> str:
     """The tag of the code that a leaf names."""
-    return f"{_CODE}{_ROLES[leaf]}"
+    return f"{Tag.CODE_}{_ROLES[leaf]}"
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """What both know and say differently: before, now. Runs of older versions know only of their training images."""
-    train = f"{_DATA}train"
-    if train in now and train not in before and DATASET in before:
-        before = {**before, train: before[DATASET].rpartition(" ")[2]}
+    train = f"{Tag.DATA_}train"
+    if train in now and train not in before and Tag.DATASET in before:
+        before = {**before, train: before[Tag.DATASET].rpartition(" ")[2]}
         now = {**now, train: now[train].rpartition(" ")[2]}
-    both = [key for key in now if key in before and key.startswith((_DATA, _CODE, JUDGE)) and key != DATASET]
+    both = [key for key in now if key in before and key.startswith((Tag.DATA_, Tag.CODE_, Tag.JUDGE))]
     return {key: (before[key], now[key]) for key in both if before[key] != now[key]}
 
 
@@ -66,8 +65,8 @@ def in_words(changed: Mapping[str, tuple[str, str]]) -> str:
     """The differences on one line."""
     parts = []
     for key, (before, now) in changed.items():
-        what = key.removeprefix(_DATA).removeprefix("harness.")
-        what = f"source of the {key.removeprefix(_CODE)}" if key.startswith(_CODE) else what
+        what = key.removeprefix(Tag.DATA_).removeprefix("harness.")
+        what = f"source of the {key.removeprefix(Tag.CODE_)}" if key.startswith(Tag.CODE_) else what
         parts.append(f"{what}: {before} -> {now}")
     return "; ".join(parts)
 
@@ -89,23 +88,23 @@ class Recorded:
         """Images and judge. Raises HarnessError for a change that is not allowed, in one line."""
         if not (changed := differences(self.tags, now)):
             return
-        images = any(key.startswith(_DATA) for key in changed)
+        images = any(key.startswith(Tag.DATA_) for key in changed)
         line = f"the {'images' if images else 'judge'} of {self.what} changed since ({in_words(changed)})"
         if not self.allowed:
             restore = "restore the images" if images else "restore the judge"
             raise HarnessError(
                 f"{line}, so its scores before and after would not compare: {restore}, start anew under another name, "
-                f"or continue with --allow-changes, which marks that (tag {CHANGED})"
+                f"or continue with --allow-changes, which marks that (tag {Tag.CHANGED})"
             )
-        message(f"{line}: continued because of --allow-changes (tag {CHANGED})")
+        message(f"{line}: continued because of --allow-changes (tag {Tag.CHANGED})")
 
     def check_code(self, experiment: Experiment, message: Callable[[str], None]) -> None:
         """The source of classes of the user's own. Raises HarnessError for a change that is not allowed."""
         if (line := self.code_line(experiment)) is None:
             return
         if not self.allowed:
-            raise HarnessError(f"{line}; --allow-changes continues with the source found here (tag {CHANGED})")
-        message(f"{line}: continued with the source found here because of --allow-changes (tag {CHANGED})")
+            raise HarnessError(f"{line}; --allow-changes continues with the source found here (tag {Tag.CHANGED})")
+        message(f"{line}: continued with the source found here because of --allow-changes (tag {Tag.CHANGED})")
 
     def code_line(self, experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> str | None:
         """What to say of sources that have changed, and of what is kept; None where none has."""
@@ -140,10 +139,14 @@ class Recorded:
 
         now: the tags of images and judge. when: from which epoch or trial on. leaves: of the code that counts.
         """
-        data = {key: value for key, value in now.items() if not key.startswith(_CODE)}
+        data = {key: value for key, value in now.items() if not key.startswith(Tag.CODE_)}
         changed = {**differences(self.tags, data), **self._code_differences(experiment, leaves)}
         if not changed:
             return {}
         line = f"{when}: {in_words(changed)}"
-        earlier = self.tags.get(CHANGED)
-        return {**data, **of_code(experiment, leaves), CHANGED: (f"{earlier} | {line}" if earlier else line)[:_LONGEST]}
+        earlier = self.tags.get(Tag.CHANGED)
+        return {
+            **data,
+            **of_code(experiment, leaves),
+            Tag.CHANGED: (f"{earlier} | {line}" if earlier else line)[:_LONGEST],
+        }

@@ -14,6 +14,8 @@ from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
+from harness.experiment.sections import VALIDATION_IMAGES
+from harness.experiment.tags import Kind, Tag
 from harness.media import pictures
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring, Split
@@ -24,7 +26,6 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-VALIDATION = 10_000
 # How the scores stand in a table: by name, the heading and the decimals.
 COLUMNS: Mapping[str, tuple[str, int]] = {
     "kid": ("KID", 4),
@@ -90,7 +91,7 @@ def evaluate(
                 tags = _changes(store, child, described, protocols[key], judge in {None, own})
             if tags:
                 changed[child.info.run_id] = changed[run.info.run_id] = tags
-                what = tags[changes.CHANGED].rpartition("evaluated: ")[2]
+                what = tags[Tag.CHANGED].rpartition("evaluated: ")[2]
                 written = "written back (--allow-changes)" if allow_changes else "shown, not written back"
                 message(
                     f"run {child.info.run_name} is scored with what is here now, which is not what it was trained on "
@@ -120,7 +121,7 @@ def _changes(
     now = changes.of_images(protocol.scoring.splits)
     leaves = ["generator.kind"]
     if load_custom_judge:  # another one is asked for, and named
-        now[changes.JUDGE] = protocol.scoring.identity
+        now[Tag.JUDGE] = protocol.scoring.identity
         leaves.append("quality.judge")
     return recall.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
 
@@ -190,11 +191,11 @@ def evaluate_images(
 def _held_out(name: str, message: Callable[[str], None]) -> int:
     """As many training images as runs hold out, so that what is compared with is the same; a tenth of a small set."""
     there = len(data.load_split(name, "train", message=message))
-    return VALIDATION if there > 2 * VALIDATION else there // 10
+    return VALIDATION_IMAGES if there > 2 * VALIDATION_IMAGES else there // 10
 
 
 def _leaves(store: Store, run: Run) -> list[Run]:
-    if run.data.tags.get("harness.kind") != "replicates":
+    if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
         return [summary.single(store, run)]
     children = store.children(run.info.run_id)
     if not children:
@@ -234,8 +235,8 @@ def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[
     metrics = row.scores.metrics(prefix)
     if row.spread is not None:
         metrics |= {f"{name}_std": value for name, value in row.spread.metrics(prefix).items()}
-    mark = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}
-    tag = "harness.judge" if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
+    mark = {Tag.CHANGED: tags[Tag.CHANGED]} if tags else {}
+    tag = Tag.JUDGE if prefix.count("/") == 0 else f"{Tag.JUDGE_}{prefix.rpartition('/')[2]}"
     store.add(row.run_id, epochs if row.epoch is None else row.epoch, metrics, {**mark, tag: row.judge})
 
 

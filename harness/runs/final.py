@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.quality.scoring import Scoring, Split
 from harness.results import load
@@ -47,7 +48,7 @@ def evaluate_best(
     with staged(display, "final scoring"):
         scores = scoring.of(experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
+    log.tags({Tag.BEST_EPOCH: str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
     return replace(result, scores=scores, judge=judge, scored=epoch)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from harness.experiment import Experiment
+from harness.experiment.tags import Kind
 from harness.interrupts import Deadline
 from harness.media import pictures
 from harness.quality.scoring import Split
@@ -47,7 +48,7 @@ class RunOptions:
     """
 
     name: str | None = None
-    kind: str = "run"
+    kind: str = Kind.RUN
     parent: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness import data
 from harness.experiment import Experiment, trust
+from harness.experiment.tags import Tag
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
 from harness.quality.scoring import Scoring, judged
@@ -36,7 +37,7 @@ def prepare(
     training = _training(experiment, splits, display, timed)
     scoring = ready if serves else _scoring(training.experiment, splits, display)
     if recorded is not None and scoring is not None:
-        recorded.check_data({changes.JUDGE: scoring.identity}, display.message)
+        recorded.check_data({Tag.JUDGE: scoring.identity}, display.message)
     return training, scoring
 
 

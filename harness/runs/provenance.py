@@ -12,6 +12,7 @@ import torch
 
 from harness._version import __version__
 from harness.experiment import Experiment
+from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.quality.scoring import Scoring
 from harness.results import changes
@@ -81,9 +82,9 @@ def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
     experiment = training.experiment
     device = experiment.train.device
     return {
-        "harness.experiment": experiment.name,
-        "harness.device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "harness.threads": str(torch.get_num_threads()),
+        Tag.EXPERIMENT: experiment.name,
+        Tag.DEVICE: torch.cuda.get_device_name() if device == "cuda" else device,
+        Tag.THREADS: str(torch.get_num_threads()),
         **identity(training, scoring),
         **changes.of_code(experiment),
     }
@@ -91,7 +92,7 @@ def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
 
 def identity(training: Training, scoring: Scoring | None) -> dict[str, str]:
     """The tags of its images and of its judge."""
-    judged = {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity} if scoring else {}
+    judged = {**changes.of_images(scoring.splits), Tag.JUDGE: scoring.identity} if scoring else {}
     return {**changes.of_training_images(training.images), **judged}
 
 

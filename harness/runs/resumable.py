@@ -12,6 +12,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import readable_load_errors
@@ -119,7 +120,7 @@ class ResumableRun:
         """Show where the run is resumed, and whether it is extended."""
         before, after = self.checkpoint.experiment.train.epochs, experiment.train.epochs
         if after != before:
-            display.message(f"extending from {before} to {after} epochs (tag harness.epochs; the param stays)")
+            display.message(f"extending from {before} to {after} epochs (tag {Tag.EPOCHS}; the param stays)")
         display.message(f"resuming {self.name} after epoch {self.checkpoint.epoch}")
 
     def log_changes(self, log: RunLog, training: Training, scoring: Scoring | None, recorded: Recorded) -> None:
@@ -129,7 +130,7 @@ class ResumableRun:
             # Before the extension is logged: a run that is killed in between is still resumed to its new end.
             write_checkpoint(log, "last", replace(checkpoint, experiment=experiment))
         if experiment.train.epochs != self.planned:
-            log.tags({"harness.epochs": str(experiment.train.epochs)})
+            log.tags({Tag.EPOCHS: str(experiment.train.epochs)})
             log.text(experiment.to_yaml(), "experiment.yaml")
         when = f"from epoch {checkpoint.epoch + 1} on"
         if tags := recorded.changed_tags(experiment, provenance.identity(training, scoring), when):

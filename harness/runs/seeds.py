@@ -14,6 +14,7 @@ import numpy as np
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
 from harness.experiment.scores import Ranking
+from harness.experiment.tags import Kind, Tag
 from harness.gan import generate, resolve_batch_runs, sample_inputs
 from harness.interrupts import handle_signals
 from harness.media import pictures
@@ -85,12 +86,12 @@ def replicate(
         log = store.start_run(
             project=experiment.project,
             name=name,
-            kind="replicates",
+            kind=Kind.REPLICATES,
             params=experiment.flatten(),
             tags={
                 **tags,
-                "harness.seeds": str(seeds),
-                "harness.batch_runs": str(batch_runs),
+                Tag.SEEDS: str(seeds),
+                Tag.BATCH_RUNS: str(batch_runs),
                 **identity,
                 **changes.of_code(experiment),
                 **options.tags,
@@ -109,7 +110,7 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
     Raises HarnessError, before any run is RUNNING again, where images, judge or code have changed since.
     """
     experiment = load.experiment(store, parent)
-    seeds, batch_runs = int(parent.data.tags["harness.seeds"]), int(parent.data.tags.get("harness.batch_runs", 1))
+    seeds, batch_runs = int(parent.data.tags[Tag.SEEDS]), int(parent.data.tags.get(Tag.BATCH_RUNS, 1))
     children = {
         int(child.data.params["train.seed"]): child
         for child in reversed(store.children(parent.info.run_id))
@@ -124,7 +125,7 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
             log.keep()
             log.tags(tags)
 
-        marked = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}  # of the seeds that begin now
+        marked = {Tag.CHANGED: tags[Tag.CHANGED]} if tags else {}  # of the seeds that begin now
         options = replace(options, tags={**options.tags, **marked}, on_progress=progressed)
         with ensure_final_status(log):
             return _replicate(
@@ -199,7 +200,7 @@ def _replicate(
 
 
 def _ended_tag(outcomes: Mapping[int, RunResult]) -> dict[str, str]:
-    return {"harness.seeds.ended": str(sum(outcome.stopped is None for outcome in outcomes.values()))}
+    return {Tag.SEEDS_ENDED: str(sum(outcome.stopped is None for outcome in outcomes.values()))}
 
 
 def _summarise(
@@ -281,7 +282,7 @@ def _some(
 
 def _ended(run: Run) -> bool:
     """Whether a seed has ended with everything: one that diverged, but was killed in its end, has no scores yet."""
-    return run.info.status == "FINISHED" or (run.info.status == "FAILED" and "harness.diverged" in run.data.tags)
+    return run.info.status == "FINISHED" or (run.info.status == "FAILED" and Tag.DIVERGED in run.data.tags)
 
 
 def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
@@ -289,7 +290,7 @@ def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
     _, generator, epoch, like = load.generator(store, found, "end")
     grid = pictures.grid(generate(generator, sample_inputs(experiment, like, GRID)))
-    status: Status = "FAILED" if "harness.diverged" in found.data.tags else "FINISHED"
+    status: Status = "FAILED" if Tag.DIVERGED in found.data.tags else "FINISHED"
     return RunResult(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
 
 

@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+from harness.experiment.tags import Tag
 from harness.gan import Report, Training
 from harness.interrupts import stopped_by
 from harness.quality import ScoreSet
@@ -180,7 +181,7 @@ class RunSession:
         self.display.epoch(EpochReport(epoch, metrics, report.seconds, report.diverged, self._is_best))
         if report.diverged:
             self._save("diverged")
-            self.run_log.tags({"harness.diverged": report.diverged})
+            self.run_log.tags({Tag.DIVERGED: report.diverged})
             reason = f"diverged in epoch {epoch}: {report.diverged}"
             self.result = replace(self.result, status="FAILED", reason=reason)
         elif pruned:
@@ -253,7 +254,7 @@ class RunSession:
         return pruner.should_prune() and epoch < self.training.experiment.train.epochs
 
     def _prune(self) -> None:
-        self.run_log.tags({"harness.pruned": str(self.result.epoch)})
+        self.run_log.tags({Tag.PRUNED: str(self.result.epoch)})
         self.result = replace(self.result, status="KILLED", reason=f"pruned; {self._saved_text()}", pruned=True)
 
     def _saved_text(self) -> str:
@@ -295,7 +296,7 @@ class RunSession:
 
     def finish(self) -> RunResult:
         """End a run that is trained as far as it will be: log its final scores, models, description and status."""
-        self.run_log.tags({"harness.epoch": str(self.result.epoch)})
+        self.run_log.tags({Tag.EPOCH: str(self.result.epoch)})
         deadline = self.options.deadline
         if self.result.status != "KILLED":
             with deadline.timed("conclude"):

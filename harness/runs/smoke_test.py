@@ -14,6 +14,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
+from harness.experiment.tags import Kind
 from harness.gan.auto import resolved_device
 from harness.interrupts import handle_signals
 from harness.media import pictures
@@ -57,7 +58,7 @@ def check(
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
         data.source(**experiment.data.origin())
         resolved_device(experiment.train.device)
-    parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
+    parent = store.start_run(project="gan", name="check", kind=Kind.CHECK, params={"experiments": len(chosen)})
     results: list[Result] = []
     with handle_signals() as stop, ensure_final_status(parent):
         for experiment in chosen:
@@ -99,7 +100,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str, message: Calla
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None
     try:
-        options = RunOptions(name=experiment.name, kind="check", parent=parent, system_metrics=False)
+        options = RunOptions(name=experiment.name, kind=Kind.CHECK, parent=parent, system_metrics=False)
         training, scoring = prepare(_fitting(experiment, message), NullDisplay())
         with RunSession.start(training, scoring, store, options, NullDisplay()) as session:
             outcome = train.train(session)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.errors import HarnessError, redact
+from harness.experiment.tags import Tag
 from harness.tracking import RunLog
 
 
@@ -25,6 +26,6 @@ def ensure_final_status(log: RunLog) -> Iterator[None]:
             log.restore()
             raise
         with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
+            log.tags({Tag.ERROR: redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError
+from harness.experiment.tags import Kind, Tag
 from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
 from harness.servers.ports import free_port, refuse_taken
@@ -41,7 +42,7 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
     """
     if len(wanted) > 1:
         return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
-    if wanted and wanted[0].data.tags.get("harness.kind") == "study":
+    if wanted and wanted[0].data.tags.get(Tag.KIND) == Kind.STUDY:
         return _study(store, wanted[0])
     if wanted:
         return _run(store, wanted[0])
@@ -64,7 +65,7 @@ def _run(store: Store, run: Run) -> Page:
 
 def _study(store: Store, study: Run) -> Page:
     name = study.info.run_name
-    trials = [trial for trial in store.children(study.info.run_id, {"harness.kind": "trial"}) if trial.data.metrics]
+    trials = [trial for trial in store.children(study.info.run_id, {Tag.KIND: Kind.TRIAL}) if trial.data.metrics]
     if len(trials) < 2:
         many = "no trial" if not trials else "one trial"
         return Page(pages.of_run(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",))

@@ -23,7 +23,7 @@ from filelock import FileLock
 from harness import formatting
 from harness.environment import prepare_environment
 from harness.errors import HarnessError
-from harness.files import database_of, sqlite_uri
+from harness.files import atomic_write, database_of, sqlite_uri
 from harness.tracking.relocation import artifacts_of, relocate
 from harness.tracking.shipping import reason
 
@@ -220,20 +220,17 @@ def _prepare_sqlite(uri: str, message: Callable[[str], None]) -> None:
 
 
 def _create_sqlite(path: Path) -> None:
-    # Made beside its place and then moved there, so that a creation that is cut short leaves nothing half-made.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fresh.unlink(missing_ok=True)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with _synced_once(fresh):
+    # Synced once, before the rename, and not after each of MLflow's thousand statements.
+    with atomic_write(path, durable=True) as fresh, _without_sync():
         store = SqlAlchemyStore(sqlite_uri(fresh), artifacts_of(path).as_uri())
         store.engine.dispose()
-    fresh.replace(path)
 
 
 @contextlib.contextmanager
-def _synced_once(path: Path) -> Iterator[None]:
-    """Write a new SQLite file to the disk once, at the end, and not after each of MLflow's thousand statements."""
+def _without_sync() -> Iterator[None]:
+    """Let SQLite leave it to the operating system when statements reach the disk."""
     from sqlalchemy import Engine, event
 
     def without_sync(connection: sqlite3.Connection, _: object) -> None:
@@ -245,8 +242,6 @@ def _synced_once(path: Path) -> Iterator[None]:
         yield
     finally:
         event.remove(Engine, "connect", without_sync)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _check_sqlite(uri: str, path: Path) -> None:

@@ -3,11 +3,10 @@
 import time
 from typing import TYPE_CHECKING
 
+from harness.experiment.tags import Tag
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-_BEFORE = "harness.seconds"  # until the run was last resumed
-_RESUMED = "harness.resumed"  # when that was, in milliseconds since 1970
 
 
 def seconds_of(run: "Run") -> float:
@@ -18,15 +17,15 @@ def seconds_of(run: "Run") -> float:
 def resumed_tags(run: "Run", last_sign: int) -> dict[str, str]:
     """The tags of a run that is resumed now. last_sign: when it was last written, if its end is not known."""
     return {
-        _BEFORE: f"{_seconds(run, _end(run) or last_sign):.3f}",
-        _RESUMED: str(int(time.time() * 1000)),
+        Tag.SECONDS: f"{_seconds(run, _end(run) or last_sign):.3f}",
+        Tag.RESUMED: str(int(time.time() * 1000)),
     }
 
 
 def _seconds(run: "Run", end: int) -> float:
     tags = run.data.tags
-    begun = int(tags.get(_RESUMED, run.info.start_time))
-    return float(tags.get(_BEFORE, 0)) + max(0, end - begun) / 1000
+    begun = int(tags.get(Tag.RESUMED, run.info.start_time))
+    return float(tags.get(Tag.SECONDS, 0)) + max(0, end - begun) / 1000
 
 
 def _end(run: "Run") -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import DeletedRunError, HarnessError, nearest
+from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _RECENT = 100  # runs whose names are suggested
-_OURS = "tags.`harness.id` != ''"  # true only of runs that have the tag
+_OURS = f"tags.`{Tag.ID}` != ''"  # true only of runs that have the tag
 
 
 def search(
@@ -64,7 +65,7 @@ def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Ite
 
 def recent(client: "MlflowClient") -> list["Run"]:
     """Our newest runs that are no trials, in one request: enough to suggest a name, however many runs there are."""
-    wanted = "tags.`harness.kind` != 'trial'"  # true only of runs that have the tag
+    wanted = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}'"  # true only of runs that have the tag
     return list(itertools.islice(search(client, wanted, page=_RECENT), _RECENT))
 
 
@@ -75,7 +76,7 @@ def find(client: "MlflowClient", text: str) -> "Run":
     """
     store = client.tracking_uri
     if text == "latest":
-        runs = (run for run in top_level(client) if run.data.tags.get("harness.kind") != "check")
+        runs = (run for run in top_level(client) if run.data.tags.get(Tag.KIND) != Kind.CHECK)
         if latest := next(runs, None):
             return latest
         raise HarnessError(

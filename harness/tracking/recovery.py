@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.experiment.tags import Tag
 from harness.files import database_of
 from harness.tracking import find_runs
 from harness.tracking.process_tags import gone, this_process
@@ -84,7 +85,7 @@ def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri:
     if is_there(named) and here.parent != spool.folder.parent.parent:
         return False  # the store that it names is there, and this one is not the one beside the spool
     run = next(find_runs.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
-    return run is not None and run.data.tags.get("harness.id") == spool.folder.name
+    return run is not None and run.data.tags.get(Tag.ID) == spool.folder.name
 
 
 def _place(uri: str) -> str:
@@ -137,11 +138,11 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
 
 def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
     """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
-    host = this_process()["harness.host"]
+    host = this_process()[Tag.HOST]
     killed = []
-    running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`harness.host` = '{host}'")
+    running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`{Tag.HOST}` = '{host}'")
     for run in list(running):
-        spool = Spool(folder / run.data.tags.get("harness.id", "none"))
+        spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
         if gone(run.data.tags) and not spool.busy():
             client.set_terminated(run.info.run_id, "KILLED", end_time=spool.last_sign())

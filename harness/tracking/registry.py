@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError, nearest
+from harness.experiment.tags import Tag
 from harness.tracking import artifacts
 from harness.tracking.creating import create_once
 
@@ -48,7 +49,7 @@ def promote(
             version = known[0].version
         else:
             source = client.get_logged_model(model).artifact_location
-            every = {**tags, "harness.model": model, "harness.run_id": run_id}
+            every = {**tags, Tag.MODEL: model, Tag.RUN_ID: run_id}
             version = create_once(
                 partial(client.create_model_version, name, source, run_id=run_id, tags=every, model_id=model),
                 partial(_versions_of, client, run_id, name, model),
@@ -84,7 +85,7 @@ def _versions_of(client: "MlflowClient", run_id: str, name: str, model: str) -> 
     """The versions under which the run's model is registered as `name`."""
     # By its run: filters cannot spell every name.
     versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
-    return [version for version in versions if version.tags.get("harness.model") == model]
+    return [version for version in versions if version.tags.get(Tag.MODEL) == model]
 
 
 def _refuse_alias(alias: str) -> None:

@@ -6,7 +6,6 @@ kept. Locations outside that folder are the user's own and stay as they are.
 """
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files import path_of, safe_file_name
+from harness.experiment.tags import Tag
+from harness.files import atomic_write, path_of, safe_file_name
 from harness.tracking.process_tags import gone
 from harness.tracking.spool import Spool
 
@@ -27,7 +27,6 @@ _COLUMNS = (
     ("model_versions", "storage_location", None),
     ("trace_tags", "value", "mlflow.artifactLocation"),
 )
-_STORAGE_TAG = "harness.storage"  # of a study: the path of Optuna's journal
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _rewrite(connection: sqlite3.Connection, move: _Move, folder: Path) -> None:
         (
             str(folder),
             len(str(move.old_folder)) + 1,
-            _STORAGE_TAG,
+            Tag.STORAGE,
             len(str(move.old_folder)) + 1,
             f"{move.old_folder}/",
             move.experiment_id,
@@ -162,19 +161,18 @@ def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
             text = file.read_text(encoding="utf-8")
             fresh = text.replace(f"artifact_path: {move.old}/", f"artifact_path: {move.new}/")
             if fresh != text:
-                scratch = file.with_name(f"MLmodel.{os.getpid()}.new")
-                scratch.write_text(fresh, encoding="utf-8")
-                scratch.replace(file)
+                with atomic_write(file) as moved:
+                    moved.write_text(fresh, encoding="utf-8")
 
 
 def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
     """Raise HarnessError where a run is being written: its spool, moved with the store, is locked by that process."""
     for run_id, name, tags in _running(connection, moves):
-        harness_id = tags.get("harness.id")
+        harness_id = tags.get(Tag.ID)
         if harness_id and any(Spool(folder / harness_id).busy() for folder in folders):
             old = moves[0].old_folder
             raise HarnessError(
-                f"the tracking store was moved from {old} while process {tags.get('harness.pid')} writes run {name} "
+                f"the tracking store was moved from {old} while process {tags.get(Tag.PID)} writes run {name} "
                 f"({run_id[:8]}): stop that process or move the folder back, then repeat the command"
                 if not gone(tags)
                 else f"another process writes run {name} ({run_id[:8]}) of the tracking store that was moved from "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import redact
+from harness.experiment.tags import Tag
 from harness.tracking import find_runs, notes
 from harness.tracking.creating import sent_once
 from harness.tracking.spool import Entry, Event, Spool
@@ -199,7 +200,7 @@ class Shipper:
     def _dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        described = {"harness.dataset": event["name"], "fingerprint": event["fingerprint"], "images": event["size"]}
+        described = {Tag.DATASET: event["name"], "fingerprint": event["fingerprint"], "images": event["size"]}
         shape = [-1, *event["shape"]]
         column = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}
         dataset = Dataset(
@@ -222,7 +223,7 @@ class Shipper:
         folder = self.spool.folder / event["owned"]
         # The answer to an earlier try may have been lost: that model is the one to go on with.
         found = self.client.search_logged_models(
-            [self.experiment_id], filter_string=f"tags.`harness.event` = '{event['key']}'"
+            [self.experiment_id], filter_string=f"tags.`{Tag.EVENT}` = '{event['key']}'"
         )
         if not (folder / "MLmodel").is_file():
             if found:
@@ -247,7 +248,7 @@ class Shipper:
         return [output.model_id for output in (outputs.model_outputs if outputs else [])]
 
     def _create_model(self, event: Event) -> "LoggedModel":
-        tags = {"harness.event": event["key"]}
+        tags = {Tag.EVENT: event["key"]}
         with sent_once():  # where the answer is lost, the next try finds it by its tag
             return self.client.create_logged_model(
                 self.experiment_id, name=event["name"], source_run_id=self.run_id, tags=tags

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from harness.files import atomic_write
+
 Event = dict[str, Any]
 
 _CHUNK = 1_000_000  # bytes read at a time, so that hours of backlog are not held in memory
@@ -86,7 +88,8 @@ class Spool:
         return meta if isinstance(meta, dict) else {}
 
     def write_meta(self, meta: dict[str, Any]) -> None:
-        _write(self.folder / "meta.json", json.dumps(meta, indent=1), durable=True)
+        with atomic_write(self.folder / "meta.json", durable=True) as fresh:
+            fresh.write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     @property
     def end(self) -> int:
@@ -162,7 +165,8 @@ class Spool:
         self.shipped = end
         self.status = status
         # Not durable: after a power cut the journal is shipped again from an earlier place, which does no harm.
-        _write(self.folder / "shipped.json", json.dumps({"offset": end, "status": status}))
+        with atomic_write(self.folder / "shipped.json") as fresh:
+            fresh.write_text(json.dumps({"offset": end, "status": status}), encoding="utf-8")
 
     def _read_progress(self) -> tuple[int, str | None]:
         try:
@@ -262,14 +266,3 @@ def _parse_refused(line: bytes) -> tuple[Event, str]:
     except (ValueError, KeyError, TypeError):
         pass
     return {"kind": "unreadable", "line": line.decode(errors="replace")}, "this line cannot be read"
-
-
-def _write(path: Path, text: str, *, durable: bool = False) -> None:
-    """Replace a small file so that a reader sees the old text or the new, never half of either."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as out:
-        out.write(text)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())
-    fresh.replace(path)

@@ -17,6 +17,7 @@ from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import scores
+from harness.experiment.tags import Tag
 from harness.files import database_of, safe_file_name
 from harness.tracking import artifacts, find_runs, notes, pages, recovery, registry, views
 from harness.tracking.connect import connect, resolve
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _STALE = (
-    "harness.error",
-    "harness.diverged",
-    "harness.pruned",
+    Tag.ERROR,
+    Tag.DIVERGED,
+    Tag.PRUNED,
 )  # tags of how a run ended, which a resumed one has yet to do
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -132,9 +133,9 @@ class Store:
             "mlflow.source.type": "LOCAL",
             **self._source,
             **this_process(),
-            "harness.kind": kind,
-            "harness.id": harness_id,
-            "harness.version": __version__,
+            Tag.KIND: kind,
+            Tag.ID: harness_id,
+            Tag.VERSION: __version__,
             **tags,
         }
         if parent:
@@ -148,7 +149,7 @@ class Store:
             with self._asking():
                 run = create_once(
                     partial(self.client.create_run, experiment_id, tags=every, run_name=name),
-                    lambda: list(find_runs.search(self.client, f"tags.`harness.id` = '{harness_id}'")),
+                    lambda: list(find_runs.search(self.client, f"tags.`{Tag.ID}` = '{harness_id}'")),
                 )
         except HarnessError:
             spool.release()
@@ -168,7 +169,7 @@ class Store:
         """
         with self._asking():
             run = self.client.get_run(run_id)
-        harness_id = run.data.tags.get("harness.id")
+        harness_id = run.data.tags.get(Tag.ID)
         if run.info.lifecycle_stage == "deleted":
             raise HarnessError(f"the run {run_id} is deleted; {find_runs.restoring(self.client, run)}")
         if not harness_id:
@@ -324,10 +325,10 @@ class Store:
         Raises HarnessError for a run that is not FINISHED or has none, for a name or alias that MLflow does not take,
         and for a server without a registry.
         """
-        tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
+        tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
         score = scores.of_params(run.data.params).metric
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
-            tags[f"harness.test_{score}"] = str(value)
+            tags[f"{Tag.TEST_}{score}"] = str(value)
         with self._asking():
             return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
 
@@ -372,7 +373,7 @@ class Store:
         except OSError as error:
             raise HarnessError(f"cannot keep a spool in {self.spool}: {error.strerror or error}") from error
         if not free:
-            pid = spool.read_meta().get("harness.pid", "unknown")
+            pid = spool.read_meta().get(Tag.PID, "unknown")
             raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
         return spool
 
@@ -421,7 +422,7 @@ class Store:
 
 def _owner() -> dict[str, str]:
     """The tags of whoever writes a run."""
-    return this_process() | {"harness.version": __version__}
+    return this_process() | {Tag.VERSION: __version__}
 
 
 def _standing(run: "Run", resumed: Mapping[str, str]) -> Before:

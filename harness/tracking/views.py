@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.scores import Ranking, among, of_params
+from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +26,7 @@ PARAMS = 8  # columns, at most, of params that differ
 MOST = 10  # runs that a panel of pictures holds
 NEWEST = 8  # of more than that, those that are listed: a panel then has room for runs that begin later
 _PICTURES = {"columns": 1, "cardHeight": 400}  # pixels: a row of pictures, side by side, and the slider
-_PARENTS = ("study", "check")  # runs that hold others of several values, or have trained nothing themselves
+_PARENTS = (Kind.STUDY, Kind.CHECK)  # runs that hold others of several values, or have trained nothing themselves
 
 _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
 _SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
@@ -59,7 +60,7 @@ def differing(runs: Sequence["Run"]) -> list[str]:
     """
     values: dict[str, set[str]] = {}
     for run in runs:
-        if run.data.tags.get("harness.kind") not in _PARENTS:
+        if run.data.tags.get(Tag.KIND) not in _PARENTS:
             for path, value in run.data.params.items():
                 values.setdefault(path, set()).add(value)
     paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
@@ -154,7 +155,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
         "compareRunCharts": charts,
         "compareRunSections": sections,
         "isAccordionReordered": True,
-        "searchFilter": f"tags.`mlflow.parentRunId` = '{study.info.run_id}' AND tags.`harness.kind` = 'trial'",
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{study.info.run_id}' AND tags.`{Tag.KIND}` = '{Kind.TRIAL}'",
         "orderByKey": f"metrics.`{objective}`",
         "orderByAsc": study.data.params.get("study.direction") != "maximize",
     }
@@ -183,7 +184,7 @@ def _last_step(runs: Sequence["Run"]) -> int:
 
     Studies and replicates have the pictures that runs of their experiment have.
     """
-    ends = Counter(run.data.tags.get("harness.epoch", run.data.params.get("train.epochs", "")) for run in runs)
+    ends = Counter(run.data.tags.get(Tag.EPOCH, run.data.params.get("train.epochs", "")) for run in runs)
     known = [end for end, _ in ends.most_common() if end.isdecimal()]
     return int(known[0]) if known else 1
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.tags import Kind, Tag
 from harness.runs import seeds as replicating
 from harness.runs.display import Display
 from harness.runs.options import RunOptions
@@ -106,8 +107,8 @@ def confirm(
 def _record(confirmed: Confirmed, study: str, store: Store) -> None:
     """Keep the verdict in the study's run: tags, a table among the artifacts, and lines of its description."""
     numbers = zip(("gain", "low", "high"), (confirmed.gain, *confirmed.interval), strict=True)
-    tags = {f"harness.confirmed.{name}": repr(number) for name, number in numbers}
-    store.add(study, 0, {}, {"harness.confirmed": confirmed.verdict, **tags})
+    tags = {f"{Tag.CONFIRMED_}{name}": repr(number) for name, number in numbers}
+    store.add(study, 0, {}, {Tag.CONFIRMED: confirmed.verdict, **tags})
     rows = confirmed.as_cells()
     low, high = confirmed.interval
     gain = ["gain", "", f"{confirmed.gain:.4f}", f"95 % interval {low:.4f} to {high:.4f}", ""]
@@ -142,15 +143,15 @@ def _replicated(
     first = experiment.train.seed + FRESH
     tags = {
         **request.tags,
-        "harness.study": result.name,
-        "harness.confirm": which,
-        "harness.confirm.budget": budget,
-        "harness.confirm.seeds": str(seeds),
-        **({"harness.confirm.trial": str(trial)} if which == "best" else {}),
+        Tag.STUDY: result.name,
+        Tag.CONFIRM: which,
+        Tag.CONFIRM_BUDGET: budget,
+        Tag.CONFIRM_SEEDS: str(seeds),
+        **({Tag.CONFIRM_TRIAL: str(trial)} if which == "best" else {}),
     }
     options = RunOptions(
         name=f"{result.name}-{which}-{budget}",
-        kind="confirm",
+        kind=Kind.CONFIRM,
         parent=result.run_id,
         tags=tags,
         deadline=request.deadline,
@@ -158,7 +159,7 @@ def _replicated(
         allow_changes=request.allow_changes,
     )
     wanted = {key: value for key, value in tags.items() if key.startswith("harness.")}
-    known = [run for run in store.children(result.run_id, wanted) if run.data.tags["harness.kind"] == "replicates"]
+    known = [run for run in store.children(result.run_id, wanted) if run.data.tags[Tag.KIND] == Kind.REPLICATES]
     if known:
         return replicating.resume(known[0], store, options, display)
     return replicating.replicate(experiment.with_values({"train.seed": first}), seeds, store, options, display)

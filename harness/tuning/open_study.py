@@ -13,6 +13,7 @@ from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source
 from harness.experiment.search_space import Search
+from harness.experiment.tags import Kind, Tag
 from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.results import changes
@@ -73,7 +74,7 @@ def open_or_create_study(
 
 def identity_of(base: Experiment, scoring: Scoring) -> dict[str, str]:
     """What trials are trained on and scored with: the tags of images, judge, and code of the user's own."""
-    return {**changes.of_images(scoring.splits), changes.JUDGE: scoring.identity, **changes.of_code(base)}
+    return {**changes.of_images(scoring.splits), Tag.JUDGE: scoring.identity, **changes.of_code(base)}
 
 
 def _resolve_settings(
@@ -236,12 +237,12 @@ def parent_of(trials: Trials, request: TuneRequest, store: Store, display: Displ
             log = store.start_run(
                 project=settings.experiment.project,
                 name=request.name or trials.name,
-                kind="study",
+                kind=Kind.STUDY,
                 params=parents.params(settings),
                 tags={
-                    "harness.experiment": settings.experiment.name,
-                    "harness.study": trials.name,
-                    "harness.storage": storages.shown(request.storage, store.root),
+                    Tag.EXPERIMENT: settings.experiment.name,
+                    Tag.STUDY: trials.name,
+                    Tag.STORAGE: storages.shown(request.storage, store.root),
                     **trials.identity,
                     **request.tags,
                 },

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.experiment.tags import TrialAttribute
 from harness.runs.display import Display
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials, best, is_counted, value_of
@@ -77,9 +78,7 @@ def study_progress(trials: Trials, total: int) -> StudyProgress:
     every = [trial for trial in trials.all() if is_counted(trial)]
     states = [trial.state for trial in every]
     found = best(trials.study)
-    own = next(
-        (t for t in every if t.user_attrs.get("harness.experiment.custom") and t.state == TrialState.COMPLETE), None
-    )
+    own = next((t for t in every if t.user_attrs.get(TrialAttribute.CUSTOM) and t.state == TrialState.COMPLETE), None)
     return StudyProgress(
         metric=trials.settings.metric,
         asked=total,
@@ -116,8 +115,8 @@ def summarize_trial(trial: FrozenTrial) -> TrialSummary:
         None if trial.value is None else value_of(trial),
         trial.state == TrialState.PRUNED,
         span.total_seconds() if span else 0.0,
-        trial.user_attrs.get("harness.run_id"),
-        trial.user_attrs.get("harness.diverged") or trial.user_attrs.get("harness.error"),
+        trial.user_attrs.get(TrialAttribute.RUN_ID),
+        trial.user_attrs.get(TrialAttribute.DIVERGED) or trial.user_attrs.get(TrialAttribute.ERROR),
     )
 
 

@@ -13,6 +13,7 @@ from harness.experiment import Experiment
 from harness.experiment import search_space as searches
 from harness.experiment.dimensions import Value
 from harness.experiment.search_space import Search
+from harness.experiment.sections import VALIDATION_IMAGES
 
 Direction = Literal["minimize", "maximize"]
 
@@ -28,7 +29,6 @@ METRICS: Mapping[str, Direction] = {
 }
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
 PRUNERS = ("halving", "none")
-VALIDATION = 10_000  # images held out for a study whose experiment holds out none
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def trial_base(experiment: Experiment, search: Search) -> Experiment:
         raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
     values = dict(search.budget)
     if experiment.ranking.against_real and not experiment.with_values(values).data.validation:
-        values["data.validation"] = VALIDATION
+        values["data.validation"] = VALIDATION_IMAGES
     values.setdefault("track.score_every", experiment.track.score_every or 1)
     return experiment.with_values(values)
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Range, Value
+from harness.experiment.tags import Tag, TrialAttribute
 from harness.results import summary
 from harness.runs import provenance
 from harness.runs.display import Display
@@ -24,7 +25,6 @@ from harness.tuning import plots
 from harness.tuning.settings import Settings
 from harness.tuning.trials import Trials, best, is_counted, value_of
 
-DRAWN, SCORED = "harness.drawn_trial", "harness.scored_trial"
 SCORES = ("quality/", "validation/")  # what a trial is scored by
 MOST_EPOCHS = 50  # whose pictures a study repeats
 EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
@@ -42,7 +42,8 @@ class StudyRun:
         self._drawn = self._scored = ""  # the trials, by number, whose pictures and scores the run has
         if log.resumed:
             run = store.get_run(log.run_id)
-            self._drawn, self._scored = (run.data.tags.get(tag, "") if run else "" for tag in (DRAWN, SCORED))
+            known = run.data.tags if run else {}
+            self._drawn, self._scored = known.get(Tag.DRAWN_TRIAL, ""), known.get(Tag.SCORED_TRIAL, "")
             self._seen = log.steps("trial/ended")
             self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
             if self._best is not None and self._drawn != str(self._best.number):
@@ -80,10 +81,10 @@ class StudyRun:
         counted = sum(is_counted(trial) and trial.state.is_finished() for trial in all_trials)
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
             number = sum(trial.state == state and is_counted(trial) for trial in all_trials)
-            self.log.tags({f"harness.trials.{state.name.lower()}": str(number)})
+            self.log.tags({f"{Tag.TRIALS_}{state.name.lower()}": str(number)})
         if found is not None:
-            self.log.tags({"harness.best_trial": str(found.number), "harness.best_value": repr(value_of(found))})
-            self.log.tags({f"harness.best.{path}": str(value) for path, value in found.params.items()})
+            self.log.tags({Tag.BEST_TRIAL: str(found.number), Tag.BEST_VALUE: repr(value_of(found))})
+            self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
             # A param never changes, and the best of 20 trials need not be the best of 40.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
             self._show(found, counted)
@@ -129,7 +130,7 @@ class StudyRun:
 
         Runs of the full experiment go on to later epochs: there the last grid stands, so that no chart has a gap.
         """
-        run_id = trial.user_attrs.get("harness.run_id")
+        run_id = trial.user_attrs.get(TrialAttribute.RUN_ID)
         if run_id is None:
             return
         try:
@@ -145,19 +146,19 @@ class StudyRun:
             self._display.message(f"no pictures of trial {trial.number}: {redact(str(error))[:200]}")
         else:
             self._drawn = str(trial.number)
-            self.log.tags({DRAWN: self._drawn})
+            self.log.tags({Tag.DRAWN_TRIAL: self._drawn})
 
     def _show(self, trial: FrozenTrial, counted: int) -> None:
         """Log the best trial's scores under the names that all runs have, and the description of the study."""
-        settings, run_id = self._trials.settings, trial.user_attrs.get("harness.run_id")
+        settings, run_id = self._trials.settings, trial.user_attrs.get(TrialAttribute.RUN_ID)
         picture = None
         try:
             if run_id is not None and (run := self._store.get_run(run_id)):
                 if self._scored != str(trial.number):
                     scores = {name: value for name, value in run.data.metrics.items() if name.startswith(SCORES)}
-                    step = int(run.data.tags.get("harness.epoch", "0"))
+                    step = int(run.data.tags.get(Tag.EPOCH, "0"))
                     self.log.metrics(step, scores, replace=True)
-                    self.log.tags({SCORED: str(trial.number)})
+                    self.log.tags({Tag.SCORED_TRIAL: str(trial.number)})
                     self._scored = str(trial.number)
                 newest = summary.grids(self._store, run)[-1]
                 path = f"samples/epoch-{newest.epoch:04d}.png"

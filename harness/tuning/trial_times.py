@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.environment import cache_folder
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
+from harness.files import atomic_write
 
 MOST = 100  # kinds of trials to remember
 _LABELS = ("name", "project", "description", "train.seed")  # leaves that cost nothing
@@ -34,11 +35,8 @@ def keep(kind: str, seconds: float) -> None:
     """Remember the seconds of a trial. Does nothing where the cache folder cannot be written to."""
     known = {name: value for name, value in _known().items() if name != kind}
     entries = [*known.items(), (kind, round(seconds, 2))][-MOST:]
-    with contextlib.suppress(OSError):
-        file().parent.mkdir(parents=True, exist_ok=True)
-        scratch = file().with_name(f".{file().name}.{os.getpid()}")
-        scratch.write_text(json.dumps(dict(entries), indent=1) + "\n")
-        scratch.replace(file())
+    with contextlib.suppress(OSError), atomic_write(file(), parents=True) as fresh:
+        fresh.write_text(json.dumps(dict(entries), indent=1) + "\n")
 
 
 def file() -> Path:

@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness.console import to_stderr
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
+from harness.experiment.tags import StudyAttribute, Tag, TrialAttribute
 from harness.files import safe_file_name
-from harness.results.changes import CHANGED
 from harness.tracking.process_tags import gone, this_process
 from harness.tuning.journal import waiting_for
 from harness.tuning.sampler import Sampler, distributions
@@ -40,9 +40,6 @@ BEAT = 30.0  # seconds between signs of life, for other hosts to see
 SILENCE = 600.0  # seconds without one after which another host's process is taken for dead
 PATIENCE = (1.0, 3.0)  # seconds between tries of a storage that fails
 UNCLAIMED = 60.0  # seconds that a trial may run without naming its process
-
-_SETTINGS, _PARENT, _TOTAL, _KEPT = "harness.settings", "harness.parent", "harness.total", "harness.kept"
-_IDENTITY = "harness.identity"
 
 
 @dataclass
@@ -100,8 +97,9 @@ class Trials:
                 study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
             except optuna.exceptions.DuplicatedStudyError:
                 return None
-            study.set_user_attr(_IDENTITY, dict(identity or {}))  # first: a study with settings is complete
-            study.set_user_attr(_SETTINGS, settings.to_json())
+            # The settings come last: a study with settings is complete.
+            study.set_user_attr(StudyAttribute.IDENTITY, dict(identity or {}))
+            study.set_user_attr(StudyAttribute.SETTINGS, settings.to_json())
             trials = cls(storage, name, settings, folder)
             trials.name_metric()
             return trials
@@ -119,8 +117,8 @@ class Trials:
                     study = optuna.load_study(study_name=name, storage=storage)
                 except KeyError:
                     return None
-                if _SETTINGS in study.user_attrs:
-                    return cls(storage, name, Settings.from_json(study.user_attrs[_SETTINGS], name), folder)
+                if settings := study.user_attrs.get(StudyAttribute.SETTINGS):
+                    return cls(storage, name, Settings.from_json(settings, name), folder)
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.1)
@@ -134,36 +132,36 @@ class Trials:
     @property
     def parent(self) -> str | None:
         """The id of the study's MLflow run."""
-        run_id: str | None = self.study.user_attrs.get(_PARENT)
+        run_id: str | None = self.study.user_attrs.get(StudyAttribute.PARENT)
         return run_id
 
     @parent.setter
     def parent(self, run_id: str) -> None:
-        self.study.set_user_attr(_PARENT, run_id)
+        self.study.set_user_attr(StudyAttribute.PARENT, run_id)
 
     @property
     def total(self) -> int | None:
         """How many trials the study was last asked for."""
-        total: int | None = self.study.user_attrs.get(_TOTAL)
+        total: int | None = self.study.user_attrs.get(StudyAttribute.TOTAL)
         return total
 
     @total.setter
     def total(self, total: int) -> None:
-        self.study.set_user_attr(_TOTAL, total)
+        self.study.set_user_attr(StudyAttribute.TOTAL, total)
 
     @property
     def identity(self) -> dict[str, str]:
         """What its trials are trained on and scored with (`harness.results.changes`); empty for an older study."""
-        return dict(self.study.user_attrs.get(_IDENTITY, {}))
+        return dict(self.study.user_attrs.get(StudyAttribute.IDENTITY, {}))
 
     @identity.setter
     def identity(self, tags: Mapping[str, str]) -> None:
-        self.study.set_user_attr(_IDENTITY, dict(tags))
+        self.study.set_user_attr(StudyAttribute.IDENTITY, dict(tags))
 
     @property
     def changed(self) -> str | None:
         """What of that has changed in mid-study, and since which trial, as the user allowed; None where nothing has."""
-        return self.identity.get(CHANGED)
+        return self.identity.get(Tag.CHANGED)
 
     def name_metric(self) -> None:
         """Tell Optuna what the values of trials are: optuna-dashboard and Optuna's plots show that name."""
@@ -174,9 +172,9 @@ class Trials:
 
     def kept(self, tags: Mapping[str, str]) -> bool:
         """Whether the process that has these liveness tags still keeps the study's run."""
-        if tags.get("harness.host") == socket.gethostname():
+        if tags.get(Tag.HOST) == socket.gethostname():
             return not gone(tags)
-        return time.time() - float(self.study.user_attrs.get(_KEPT, 0)) < SILENCE
+        return time.time() - float(self.study.user_attrs.get(StudyAttribute.KEPT, 0)) < SILENCE
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
@@ -195,7 +193,7 @@ class Trials:
         claims: list[Claim] = []
         with self.deciding(), storage_errors():
             if not self.all():
-                self.study.enqueue_trial(baseline_values(self.settings), user_attrs={"harness.experiment.custom": True})
+                self.study.enqueue_trial(baseline_values(self.settings), user_attrs={TrialAttribute.CUSTOM: True})
             self._reap_stale_trials()
             begun = any(_waits_again(trial) for trial in self.all())
             while len(claims) < at_most and self._room(total):
@@ -204,15 +202,15 @@ class Trials:
                 trial = self.study.ask(self._distributions)
                 found = self._storage.get_trial(self._id(trial.number))
                 if self._surplus(found, total):
-                    trial.set_user_attr("harness.surplus", True)
+                    trial.set_user_attr(TrialAttribute.SURPLUS, True)
                     self.study.tell(trial, state=TrialState.FAIL)
                     break
                 attributes = found.user_attrs
                 if changed := self.changed:
-                    trial.set_user_attr(CHANGED, changed)
-                trial.set_user_attr("harness.process", {**this_process(), "beat": time.time()})
-                attempt, again = int(attributes.get("harness.attempt", 1)), "harness.again" in attributes
-                claim = Claim(trial, trial.params, attempt, again, attributes.get("harness.pruned"))
+                    trial.set_user_attr(Tag.CHANGED, changed)
+                trial.set_user_attr(TrialAttribute.PROCESS, {**this_process(), "beat": time.time()})
+                attempt, again = int(attributes.get(TrialAttribute.ATTEMPT, 1)), TrialAttribute.AGAIN in attributes
+                claim = Claim(trial, trial.params, attempt, again, attributes.get(TrialAttribute.PRUNED))
                 self._held[trial.number] = claim
                 claims.append(claim)
         return claims
@@ -234,7 +232,7 @@ class Trials:
 
     def _surplus(self, trial: FrozenTrial, total: int) -> bool:
         """Whether other hosts have taken the last places at the same moment."""
-        if "fixed_params" in trial.system_attrs or "harness.again" in trial.user_attrs:
+        if "fixed_params" in trial.system_attrs or TrialAttribute.AGAIN in trial.user_attrs:
             return False
         busy = [other.number for other in self.all() if is_counted(other) and other.state != TrialState.WAITING]
         return len([number for number in busy if number < trial.number]) >= total
@@ -242,35 +240,35 @@ class Trials:
     def _reap_stale_trials(self) -> None:
         """Trials whose process is gone are waiting again, or have failed where that happened too often."""
         trials = self.all()
-        retried = {trial.user_attrs.get("harness.retry_of") for trial in trials}
+        retried = {trial.user_attrs.get(TrialAttribute.RETRY_OF) for trial in trials}
         for trial in trials:
             if trial.state != TrialState.RUNNING or trial.number in self._held or not self._abandoned(trial):
                 continue
-            attempt = int(trial.user_attrs.get("harness.attempt", 1))
+            attempt = int(trial.user_attrs.get(TrialAttribute.ATTEMPT, 1))
             if trial.number in retried:  # its process died between the two
-                self._set(trial.number, "harness.retried", True)
+                self._set(trial.number, TrialAttribute.RETRIED, True)
                 self.study.tell(trial.number, state=TrialState.FAIL)
             elif attempt >= ATTEMPTS:
-                self._set(trial.number, "harness.error", f"its process died in each of {ATTEMPTS} attempts")
+                self._set(trial.number, TrialAttribute.ERROR, f"its process died in each of {ATTEMPTS} attempts")
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:
-                self._set(trial.number, "harness.attempt", attempt + 1)
+                self._set(trial.number, TrialAttribute.ATTEMPT, attempt + 1)
                 self._wait_again(trial.number)
 
     def _abandoned(self, trial: FrozenTrial) -> bool:
-        process = trial.user_attrs.get("harness.process")
+        process = trial.user_attrs.get(TrialAttribute.PROCESS)
         if process is None:
             return time.monotonic() - self._unclaimed.setdefault(trial.number, time.monotonic()) > UNCLAIMED
         self._unclaimed.pop(trial.number, None)
-        if process["harness.host"] != socket.gethostname():
+        if process[Tag.HOST] != socket.gethostname():
             return bool(time.time() - process["beat"] > SILENCE)
-        own = process["harness.pid"] == this_process()["harness.pid"]  # and not held: it was dropped
+        own = process[Tag.PID] == this_process()[Tag.PID]  # and not held: it was dropped
         return own or gone(process)
 
     def _wait_again(self, number: int) -> None:
         """For whoever comes next, who finds no process named in it until it names its own."""
-        self._set(number, "harness.process", None)
-        self._set(number, "harness.again", True)
+        self._set(number, TrialAttribute.PROCESS, None)
+        self._set(number, TrialAttribute.AGAIN, True)
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     # Telling -----------------------------------------------------------------------------------------------------
@@ -290,20 +288,20 @@ class Trials:
     def _report(self, claim: Claim, run_id: str, epoch: int, value: float, last: bool) -> bool:
         with storage_errors():
             found = self._storage.get_trial(self._id(claim.number))
-            if found.user_attrs.get("harness.run_id") != run_id:
-                claim.trial.set_user_attr("harness.run_id", run_id)
+            if found.user_attrs.get(TrialAttribute.RUN_ID) != run_id:
+                claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
             if epoch not in found.intermediate_values:  # else it was trained again after a crash
                 claim.trial.report(value, epoch)
             if last or not claim.trial.should_prune():
                 return False
-            claim.trial.set_user_attr("harness.pruned", epoch)  # Optuna does not answer the same question twice
+            claim.trial.set_user_attr(TrialAttribute.PRUNED, epoch)  # Optuna does not answer the same question twice
             return True
 
     def complete(self, claim: Claim, run_id: str, value: float, *, diverged: str | None = None) -> None:
         """A trial that has a score, good or bad."""
         with storage_errors():
             if diverged:
-                claim.trial.set_user_attr("harness.diverged", diverged)
+                claim.trial.set_user_attr(TrialAttribute.DIVERGED, diverged)
             self._tell(claim, run_id, TrialState.COMPLETE, value)
 
     def prune(self, claim: Claim, run_id: str) -> None:
@@ -314,11 +312,11 @@ class Trials:
     def fail(self, claim: Claim, error: str, *, again: bool) -> None:
         """A trial that an exception ended; again: it is tried anew, as another trial, while it has attempts left."""
         with self.deciding(), storage_errors():
-            claim.trial.set_user_attr("harness.error", redact(error)[:500])
+            claim.trial.set_user_attr(TrialAttribute.ERROR, redact(error)[:500])
             if again and claim.attempt < ATTEMPTS:
-                attributes = {"harness.retry_of": claim.number, "harness.attempt": claim.attempt + 1}
+                attributes = {TrialAttribute.RETRY_OF: claim.number, TrialAttribute.ATTEMPT: claim.attempt + 1}
                 self.study.enqueue_trial(dict(claim.values), user_attrs=attributes)
-                claim.trial.set_user_attr("harness.retried", True)
+                claim.trial.set_user_attr(TrialAttribute.RETRIED, True)
             self._tell(claim, None, TrialState.FAIL)
 
     def release(self, claim: Claim) -> None:
@@ -329,7 +327,7 @@ class Trials:
 
     def _tell(self, claim: Claim, run_id: str | None, state: TrialState, value: float | None = None) -> None:
         if run_id:
-            claim.trial.set_user_attr("harness.run_id", run_id)
+            claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
         self.study.tell(claim.trial, value, state=state)
         self._held.pop(claim.number, None)
 
@@ -351,12 +349,12 @@ class Trials:
             while True:
                 if self.keeping:
                     with contextlib.suppress(Exception):
-                        self.study.set_user_attr(_KEPT, time.time())
+                        self.study.set_user_attr(StudyAttribute.KEPT, time.time())
                 if over.wait(BEAT):
                     return
                 for number in list(self._held):
                     with contextlib.suppress(Exception):  # told in the meantime, or the storage is away for a moment
-                        self._set(number, "harness.process", {**this_process(), "beat": time.time()})
+                        self._set(number, TrialAttribute.PROCESS, {**this_process(), "beat": time.time()})
 
         thread = threading.Thread(target=beat, name="beat", daemon=True)
         thread.start()
@@ -371,7 +369,7 @@ def is_counted(trial: FrozenTrial) -> bool:
     """Whether it is one of the trials that were asked for: a failed one is not where it is tried again."""
     attributes = trial.user_attrs
     return trial.state != TrialState.FAIL or not (
-        attributes.get("harness.retried") or attributes.get("harness.surplus")
+        attributes.get(TrialAttribute.RETRIED) or attributes.get(TrialAttribute.SURPLUS)
     )
 
 
@@ -395,7 +393,7 @@ def experiment_of(settings: Settings, values: Mapping[str, Any]) -> Experiment:
 
 
 def _waits_again(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.WAITING and "harness.again" in trial.user_attrs
+    return trial.state == TrialState.WAITING and TrialAttribute.AGAIN in trial.user_attrs
 
 
 def _pruner(settings: Settings) -> BasePruner:

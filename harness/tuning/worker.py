@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
+from harness.experiment.tags import Kind, Tag
 from harness.gan.batched import shape
 from harness.interrupts import StopRequest, handle_signals
 from harness.quality.scoring import Scoring
-from harness.results.changes import CHANGED
 from harness.runs import train
 from harness.runs.batched import NotBatchableError, RunSpec, run_batched
 from harness.runs.display import Display
@@ -199,19 +199,19 @@ class Worker:
             raise
         except HarnessError as error:
             if claim.pruned is not None:  # what is missing cannot be made any more
-                self.store.add(run.info.run_id, claim.pruned, {}, {"harness.pruned": str(claim.pruned)})
+                self.store.add(run.info.run_id, claim.pruned, {}, {Tag.PRUNED: str(claim.pruned)})
                 self._record_pruned(claim, run.info.run_id)
                 return None
             self.display.message(f"trial {claim.number} is trained from the start: {error}")
-            self.store.add(run.info.run_id, 0, {}, {"harness.trial": f"{claim.number}, abandoned"})
+            self.store.add(run.info.run_id, 0, {}, {Tag.TRIAL: f"{claim.number}, abandoned"})
             return RunSpec(experiment, options)
 
     def _run_options(self, claim: Claim, experiment: Experiment) -> RunOptions:
         request, study, changed = self.request, self.trials.name, self.trials.changed
-        tags = {"harness.study": study, "harness.trial": str(claim.number), **({CHANGED: changed} if changed else {})}
+        tags = {Tag.STUDY: study, Tag.TRIAL: str(claim.number), **({Tag.CHANGED: changed} if changed else {})}
         return RunOptions(
             name=f"{study}-{claim.number}",
-            kind="trial",
+            kind=Kind.TRIAL,
             parent=self.parent,
             tags={**request.tags, **tags},
             deadline=request.deadline,
@@ -226,7 +226,7 @@ class Worker:
         """The run of a trial that another process has started before us."""
         if not claim.again:
             return None
-        runs = self.store.children(self.parent, {"harness.trial": str(claim.number)})
+        runs = self.store.children(self.parent, {Tag.TRIAL: str(claim.number)})
         return runs[0] if runs else None
 
     def _record_ended(self, claim: Claim, run: Run) -> bool:
@@ -234,11 +234,11 @@ class Worker:
         tags, status, pruned = run.data.tags, run.info.status, claim.pruned
         score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
         # harness.epoch is the last thing that a run logs before its status.
-        if status == "KILLED" and pruned is not None and tags.get("harness.epoch") == str(pruned):
+        if status == "KILLED" and pruned is not None and tags.get(Tag.EPOCH) == str(pruned):
             self._record_pruned(claim, run.info.run_id)
             return True
-        if score is not None and (status == "FINISHED" or (status == "FAILED" and "harness.diverged" in tags)):
-            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get("harness.diverged"))
+        if score is not None and (status == "FINISHED" or (status == "FAILED" and Tag.DIVERGED in tags)):
+            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get(Tag.DIVERGED))
             self.monitor.update()
             return True
         return False

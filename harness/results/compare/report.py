@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness._version import __version__
+from harness.files import atomic_write
 from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
@@ -52,8 +53,8 @@ def write(
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f"<style>{_beside('page.css')}</style></head><body>{''.join(body)}<script>{_beside('page.js')}</script></body></html>"
     )
-    with pictures.writing(path, "--html"), pictures.whole_or_nothing(path) as scratch:
-        scratch.write_text(page, encoding="utf-8")
+    with pictures.writing(path, "--html"), atomic_write(path, parents=True) as fresh:
+        fresh.write_text(page, encoding="utf-8")
 
 
 def _beside(name: str) -> str:
