@@ -40,18 +40,19 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
         return Notebook()
     from rich.console import Console
 
-    from harness.api.display import StudyTerminal, Terminal
+    from harness.api.display import Terminal
+    from harness.api.study_display import StudyTerminal
 
     console = Console(stderr=True)
     return Terminal(console) if kind == "run" else StudyTerminal(console)
 
 
-def say(display: Display, text: str) -> None:
+def print_line(display: Display, text: str) -> None:
     """A line that stays: a notice may be replaced by the next one."""
     getattr(display, "line", display.message)(text)
 
 
-def replaces_notices(display: Display) -> bool:
+def replaces_messages(display: Display) -> bool:
     """Whether what comes next replaces a notice, as in a notebook or in a terminal; else each is a line that stays."""
     return isinstance(display, Notebook) or bool(getattr(getattr(display, "console", None), "is_terminal", False))
 

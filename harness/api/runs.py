@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api import html
-from harness.api.arguments import store_at
+from harness.api.context import api_context
 from harness.api.progress import Progress
 from harness.api.samples import Samples
-from harness.api.session import session
+from harness.api.stores import open_store
 from harness.console import to_stderr
 from harness.errors import HarnessError
 
@@ -38,10 +38,10 @@ class Run:
     """
 
     def __init__(
-        self, store: Store, run_id: str, *, outcome: RunResult | Replicates | None = None, trusted: bool = False
+        self, store: Store, run_id: str, *, result: RunResult | Replicates | None = None, trust: bool = False
     ) -> None:
-        self.store, self.id, self.outcome = store, run_id, outcome
-        self._trusted = trusted
+        self.store, self.id, self.result = store, run_id, result
+        self._trust = trust
         self._known: MlflowRun | None = None
 
     def __repr__(self) -> str:
@@ -98,10 +98,10 @@ class Run:
     @cached_property
     def experiment(self) -> Experiment:
         """The resolved experiment. `harness.run(run.experiment, seed=2)` repeats it under another seed."""
-        from harness.results import load as recall
+        from harness.results import load
 
-        with session(trusted=self._trusted):
-            return recall.experiment(self.store, self._single())
+        with api_context(trust=self._trust):
+            return load.experiment(self.store, self._single())
 
     @cached_property
     def generator(self) -> nn.Module:
@@ -110,10 +110,10 @@ class Run:
         It maps noise [N, latent], with the one-hot class joined to it where the experiment is conditional, to images
         float32 [N, C, H, W] in [-1, 1]. Raises HarnessError where the run has no checkpoint yet.
         """
-        from harness.results import load as recall
+        from harness.results import load
 
-        with session(trusted=self._trusted):
-            return recall.generator(self.store, self._single(), message=to_stderr).generator
+        with api_context(trust=self._trust):
+            return load.generator(self.store, self._single(), message=to_stderr).generator
 
     def samples(
         self,
@@ -130,12 +130,12 @@ class Run:
         weights: of the best epoch, or of the last. raw: without the average of weights, where the experiment keeps one.
         Raises HarnessError for a count below 1, and for digits that the generator cannot be asked for.
         """
-        from harness.results import load as recall
+        from harness.results import load
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
-        with session(trusted=self._trusted):
-            images = recall.draw(
+        with api_context(trust=self._trust):
+            images = load.draw(
                 self.store,
                 self._single(),
                 count=count,
@@ -179,13 +179,13 @@ class Run:
         if self.kind != "replicates":
             return []
         children = reversed(self.store.children(self.id))
-        return [Run(self.store, child.info.run_id, trusted=self._trusted) for child in children]
+        return [Run(self.store, child.info.run_id, trust=self._trust) for child in children]
 
     def resume(self, *, epochs: int | None = None, progress: Progress = True) -> Run:
         """Resume the run from its last checkpoint; see `harness.resume`."""
-        from harness.api.starting import resume
+        from harness.api.training import resume
 
-        return resume(self, epochs=epochs, trust=self._trusted, progress=progress)
+        return resume(self, epochs=epochs, trust=self._trust, progress=progress)
 
     def _single(self) -> Any:
         from harness.results import summary
@@ -226,6 +226,6 @@ def load_run(run: str = "latest", *, tracking_uri: str | None = None, trust: boo
     trust: import the classes (`package.module:Class`) that the run names; importing runs their code.
     Raises HarnessError where no run is meant, or several are, and NoStoreError where there is no store.
     """
-    with session(trusted=trust):
-        store = store_at(tracking_uri)
-        return Run(store, store.find(run).info.run_id, trusted=trust)
+    with api_context(trust=trust):
+        store = open_store(tracking_uri)
+        return Run(store, store.find(run).info.run_id, trust=trust)

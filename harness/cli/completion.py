@@ -178,7 +178,7 @@ def _leaves(ctx: click.Context) -> dict[str, Any] | None:
 
     # click leaves arguments unparsed before an option without a value
     name = ctx.params.get("experiment") or next(iter(ctx.args), "default")
-    kept = [text for text in ctx.params.get("overrides") or () if not text.startswith(_SEARCHED)]
+    kept = [text for text in ctx.params.get("set") or () if not text.startswith(_SEARCHED)]
     try:
         return experiments.load(name, kept).flatten()
     except HarnessError:
@@ -229,7 +229,7 @@ def _choices(node: Mapping[str, Any]) -> list[str]:
 # By option, or by the name of an argument.
 _SUGGEST: Mapping[str, Suggest] = {
     "run": _runs,
-    "wanted": _runs,
+    "runs": _runs,
     "experiment": _experiments,
     "experiments": _experiments,
     "--resume": _runs,

@@ -6,7 +6,9 @@ import json
 
 import click
 
-from harness.cli.common import EXIT_FAILED, store_at, tracking_uri_option
+from harness.api.stores import open_store
+from harness.cli.common import EXIT_FAILED
+from harness.cli.options import tracking_uri_option
 
 
 @click.command(short_help="Print the JSON schema of experiment files.")
@@ -21,7 +23,7 @@ def schema() -> None:
 @tracking_uri_option
 def sync(tracking_uri: str | None) -> None:
     """Send metrics, images and statuses that were stored locally while the tracking server was not available."""
-    store = store_at(tracking_uri, create=True)
+    store = open_store(tracking_uri, create=True)
     lines = store.sync()
     stale = store.reconcile()
     for line in lines:

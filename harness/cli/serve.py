@@ -7,7 +7,9 @@ import os
 import click
 
 from harness import formatting
-from harness.cli.common import EXIT_OF_SIGNAL, code_options, print_rows, store_at, tracking_uri_option
+from harness.api.stores import open_store
+from harness.cli.common import EXIT_OF_SIGNAL, print_rows
+from harness.cli.options import code_options, tracking_uri_option
 from harness.errors import redact
 
 
@@ -22,7 +24,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     A request is a table with the columns `count`, `seed` and, for a conditional generator, `digits`. The answer holds
     the images as numbers, or as PNG with the param format=png. The printed commands show how to ask.
     """
-    store = store_at(tracking_uri)
+    store = open_store(tracking_uri)
     from harness.servers.model_server import serve as serve_run
 
     ended = serve_run(
@@ -48,7 +50,7 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     For a study it is the generator of the best trial, for a run with --seeds that of the best seed. A generator that is
     registered already gets the alias only.
     """
-    store = store_at(tracking_uri)
+    store = open_store(tracking_uri)
 
     from harness.results import summary
 

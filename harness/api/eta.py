@@ -16,7 +16,7 @@ AT_THE_END: tuple[Stage, ...] = ("exporting", "final scoring", "finishing")
 DEARER = 1.5  # a sample of the final scores against one of those between epochs: distances are between all pairs
 
 
-class Remaining:
+class TimeLeft:
     """Times a run as it goes, and estimates the rest. What it has timed also counts for the next run of a command."""
 
     def __init__(self) -> None:
