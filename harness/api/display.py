@@ -22,10 +22,12 @@ _STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "sc
 
 
 class Terminal(Screen):
-    """The display of `harness run`: epoch, losses, the score that ranks, images a second, time left.
+    """The display of `harness run`: epoch, losses, primary score, images per second, time left.
 
     In a terminal, an epoch that was scored also has a line of its own.
-    preview: draw the sample grid in the terminal whenever there is a new one.
+
+    Attributes:
+        preview: Draw each new sample grid in the terminal.
     """
 
     def __init__(self, console: Console, *, preview: bool = False) -> None:
@@ -39,6 +41,7 @@ class Terminal(Screen):
         self._finished = False
 
     def started(self, training: Training, name: str) -> None:
+        """Show that a run begins to train, or is resumed."""
         experiment = training.experiment
         self._training, self._stage, self._finished = training, None, False
         self._report = self._scored = None
@@ -52,6 +55,7 @@ class Terminal(Screen):
         self.start_live(self._live_line, experiment.train.epochs * training.steps_per_epoch, training.steps)
 
     def epoch(self, report: Report) -> None:
+        """Show an epoch that has ended."""
         self._report = report
         self._timer.epoch(report)
         training = self._training
@@ -67,10 +71,12 @@ class Terminal(Screen):
         self.line("  ".join(part for part in (*parts, format_speed(report), left) if part))
 
     def stage(self, stage: Stage | None) -> None:
+        """Show work other than training. None: training continues."""
         self._stage = stage
         self._timer.stage(stage)
 
     def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        """Show a new sample grid."""
         if not self.preview:
             return
         live = self.is_live()
@@ -86,6 +92,7 @@ class Terminal(Screen):
             self.console.file.flush()
 
     def ended(self) -> None:
+        """Show that the run has ended."""
         self._finished = True
         self.stop_live()
 
@@ -96,14 +103,14 @@ class Terminal(Screen):
         training, report = self._training, self._report
         assert training is not None
         epochs = training.experiment.train.epochs
-        doing = training.epoch if self._stage else training.epoch + 1
-        parts = [Part(f"epoch {min(max(1, doing), epochs)}/{epochs}")]
+        current = training.epoch if self._stage else training.epoch + 1
+        parts = [Part(f"epoch {min(max(1, current), epochs)}/{epochs}")]
         if report is not None:
             losses = format_losses(report)
             parts.append(Part(f"loss {losses}", 3, short=losses))
             if self._scored is not None:
-                of = "" if self._scored.epoch == report.epoch else f" (epoch {self._scored.epoch})"
-                parts.append(Part(f"{format_score(training, self._scored)}{of}", 1))
+                epoch = "" if self._scored.epoch == report.epoch else f" (epoch {self._scored.epoch})"
+                parts.append(Part(f"{format_score(training, self._scored)}{epoch}", 1))
         if self._stage is not None:
             parts.append(Part(format_stage(self._stage), 2))
         elif report is not None:
@@ -114,10 +121,15 @@ class Terminal(Screen):
 
 
 def crop_rows(picture: pictures.Picture, columns: int, lines: int | None) -> tuple[pictures.Picture, int]:
-    """The part of a sample grid that fits a terminal, and the columns that it takes there.
+    """Return the part of a sample grid that fits into a terminal, and the number of columns that it takes.
 
-    Ten digits stand in each row. The grid is as wide as the terminal, at most one column a pixel, and loses whole rows
-    at its end where it is too high. lines: None for no limit.
+    Each row has ten digits. The grid is as wide as the terminal, at most one column per pixel. If it is too high, rows
+    at its end are left out.
+
+    Args:
+        picture: The grid.
+        columns: Columns of the terminal.
+        lines: Lines of the terminal. None: no limit.
     """
     height, width = picture.shape[:2]
     columns = min(columns, width)
@@ -130,16 +142,18 @@ def crop_rows(picture: pictures.Picture, columns: int, lines: int | None) -> tup
 
 
 def format_losses(report: Report) -> str:
+    """Return `D 0.693 G 0.712`."""
     metrics = report.metrics
     return f"D {brief_number(metrics['loss/discriminator'])} G {brief_number(metrics['loss/generator'])}"
 
 
 def format_speed(report: Report) -> str:
+    """Return `12,345 images/s`."""
     return f"{report.metrics['speed/images_per_second']:,.0f} images/s"
 
 
 def format_score(training: Training, report: Report, *, best: bool = True) -> str:
-    """`KID 0.0123 best`; empty where the epoch was not scored. best: whether to say that it is the best so far."""
+    """Return `KID 0.0123 best`; empty if the epoch was not scored. best: mark the best score so far."""
     ranking = training.experiment.ranking
     value = report.metrics.get(f"quality/{ranking.metric}")
     if value is None:
@@ -148,9 +162,10 @@ def format_score(training: Training, report: Report, *, best: bool = True) -> st
 
 
 def format_stage(stage: Stage) -> str:
+    """Return a stage in words."""
     return _STAGES.get(stage, stage)
 
 
 def format_time_left(seconds: float | None) -> str:
-    """`8 s left`; empty where nothing is known, and where less is left than can be told."""
+    """Return `8 s left`; empty if nothing is known, or less than half a second."""
     return "" if seconds is None or seconds < 0.5 else f"{duration(seconds)} left"

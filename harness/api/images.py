@@ -248,6 +248,8 @@ def _check_suffix(out: str | Path, kinds: Mapping[str, str]) -> str:
     suffix = Path(out).suffix
     if suffix not in kinds:
         names = {kind: " or ".join(s for s in kinds if kinds[s] == kind) for kind in kinds.values()}
-        expected = ", ".join(f"{suffixes} ({kind})" for kind, suffixes in names.items())
-        raise HarnessError(f"--out {out}: the name must end in {expected}")
+        texts = [f"{suffixes} ({kind})" for kind, suffixes in names.items()]
+        expected = (" or " if len(texts) == 2 else ", ").join(texts)
+        hint = "; only walks are animated: add --interpolate" if kinds == SAMPLE_FILES and suffix in WALK_FILES else ""
+        raise HarnessError(f"--out {out}: the name must end in {expected}{hint}")
     return suffix

@@ -26,6 +26,7 @@ class Screen:
         self._on_terminal = console.file.isatty()
 
     def line(self, text: str, style: str | None = None) -> None:
+        """Show a line that stays."""
         self._check_terminal()
         self._stop_spinner()
         # A line with a command in it is to be copied whole.
@@ -53,6 +54,7 @@ class Screen:
             self._live.start()
 
     def stop_live(self) -> None:
+        """Remove the live line and the spinner."""
         self._stop_spinner()
         if self._live is not None:
             self._live.stop()
@@ -63,6 +65,7 @@ class Screen:
         self.stop_live()
 
     def is_live(self) -> bool:
+        """Return whether a live line is shown."""
         self._check_terminal()
         return self._live is not None
 
@@ -81,9 +84,13 @@ class Screen:
 
 
 def fold(pieces: Sequence[str], separator: str, width: int | None, *, indent: int = 2) -> list[str]:
-    """The pieces as lines of at most `width` characters, broken between pieces alone. None: one line.
+    """Join pieces to lines of at most `width` characters. Lines are broken between pieces only.
 
-    Lines after the first begin with `indent` spaces. A piece that is wider than a line is cut.
+    Args:
+        pieces: Texts.
+        separator: What stands between two pieces of a line.
+        width: Characters of a line. None: everything in one line. A piece that is longer is cut.
+        indent: Spaces at the start of each line after the first.
     """
     lines: list[str] = []
     for piece in pieces:
@@ -97,7 +104,13 @@ def fold(pieces: Sequence[str], separator: str, width: int | None, *, indent: in
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a live line. rank: where not all fit, parts of the highest rank are left out first. short: shorter."""
+    """A part of a live line.
+
+    Attributes:
+        text: The text.
+        rank: If not all parts fit, those with the highest rank are left out first.
+        short: A shorter text, if there is one.
+    """
 
     text: str
     rank: int = 0
@@ -106,9 +119,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """A live line. completed: of its total. bar: characters of the bar, where there is room for them.
+    """A live line.
 
-    below: lines below it, each in pieces that are not broken.
+    Attributes:
+        completed: How much of the total is done.
+        parts: The texts around the bar; the first one stands before it.
+        separator: What stands between two parts.
+        bar: Characters of the bar, if there is room for them.
+        below: Lines below, each in pieces that are not broken.
     """
 
     completed: float
@@ -119,17 +137,17 @@ class Line:
 
 
 def fit(parts: Sequence[Part], separator: str, width: int) -> list[str]:
-    """The texts of the parts that fit into a line, the first among them."""
-    for kept in ([*parts], [replace(part, text=part.short or part.text) for part in parts]):
-        if len(separator.join(part.text for part in kept)) <= width:
-            return [part.text for part in kept]
-    while len(kept) > 1 and len(separator.join(part.text for part in kept)) > width:
-        kept.remove(max(kept, key=lambda part: part.rank))
-    return [part.text for part in kept]
+    """Return the texts of the parts that fit into a line. The first part is always among them."""
+    for fitting in ([*parts], [replace(part, text=part.short or part.text) for part in parts]):
+        if len(separator.join(part.text for part in fitting)) <= width:
+            return [part.text for part in fitting]
+    while len(fitting) > 1 and len(separator.join(part.text for part in fitting)) > width:
+        fitting.remove(max(fitting, key=lambda part: part.rank))
+    return [part.text for part in fitting]
 
 
 class _LiveLine(Progress):
-    """A bar with text around it, read anew and fitted to the terminal whenever it is redrawn."""
+    """A bar with text around it. Its text is read again and fitted to the terminal whenever it is redrawn."""
 
     def __init__(self, line: Callable[[], Line], console: Console, total: int, completed: int) -> None:
         self._line = line

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import formatting
 from harness.api import html
+from harness.api.confirmation import Confirmation, NothingToConfirmError
 from harness.api.context import api_context
 from harness.api.options import deadline_after
 from harness.api.progress import Progress, close, closing, run_display
@@ -22,15 +23,10 @@ if TYPE_CHECKING:
 
     from harness.experiment import Experiment
     from harness.tracking import Store
-    from harness.tuning.confirm import Confirmed
     from harness.tuning.progress import StudyProgress, TrialSummary
     from harness.tuning.request import TuneRequest
     from harness.tuning.trials import Trials
     from harness.tuning.tune import Result
-
-
-class NothingToConfirmError(HarnessError):
-    """The baseline values are the best of a study: there is nothing to compare them with."""
 
 
 class Study:
@@ -270,35 +266,6 @@ class Study:
         title = f"study {self.name}: {now.ended} of {now.asked} trials, {now.pruned} pruned"
         header = ["trial", "state", self.metric, *searched, "time"]
         return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"
-
-
-class Confirmation:
-    """Whether the best values of a study are better than the baseline. In Jupyter it renders as a table.
-
-    Attributes:
-        gain: How much better the best values are, on average; positive is better. NaN if the confirmation was stopped.
-        interval: The 95 % confidence interval of the gain (Welch 1947).
-        verdict: The same in words.
-        scores: The score of each seed on the test split, under `best` and `own` (the baseline).
-        stopped: What stopped it before all seeds were trained: SIGINT, SIGTERM or max-time; else None.
-    """
-
-    def __init__(self, confirmed: Confirmed) -> None:
-        self.gain, self.interval, self.verdict = confirmed.gain, confirmed.interval, confirmed.verdict
-        self.scores = {name: list(values) for name, values in confirmed.scores.items()}
-        self.stopped = confirmed.stopped
-        self._cells = confirmed.as_cells()
-
-    def __repr__(self) -> str:
-        return f"Confirmation({self.verdict!r})"
-
-    def as_cells(self) -> list[list[str]]:
-        """Return the rows of a table; the first one is its header."""
-        return [list(row) for row in self._cells]
-
-    def _repr_html_(self) -> str:
-        header, *rows = self._cells
-        return f"<div>{html.table(header, rows)}<p>{html.text(self.verdict)}</p></div>"
 
 
 def load_study(name: str, *, storage: str | None = None, tracking_uri: str | None = None, trust: bool = False) -> Study:

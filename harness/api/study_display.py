@@ -23,8 +23,9 @@ _TRIAL = re.compile(r".*-(\d+)( and \d+ more, together)?")  # the name of the ru
 
 
 class StudyTerminal(Screen):
-    """The display of `harness tune`: a line for every trial that has ended; below them, in a terminal, three more:
-    how far the study is, the trial that is being trained, and the best values.
+    """The display of `harness tune`: a line per trial that has ended.
+
+    In a terminal, three live lines stand below: how far the study is, the trial that trains, and the best values.
     """
 
     def __init__(self, console: Console) -> None:
@@ -39,30 +40,37 @@ class StudyTerminal(Screen):
         self._finished = False
 
     def message(self, text: str) -> None:
-        if not text.startswith("scoring epoch"):  # a line a trial is enough
+        """Show a line."""
+        if not text.startswith("scoring epoch"):  # one line per trial is enough
             super().message(text)
 
     def started(self, training: Training, name: str) -> None:
+        """Show that a run begins to train, or is resumed."""
         self._stop_spinner()
-        found = _TRIAL.fullmatch(name)
-        self._name = f"trial {found[1]}{found[2] or ''}" if found else name
+        match = _TRIAL.fullmatch(name)
+        self._name = f"trial {match[1]}{match[2] or ''}" if match else name
         self._training, self._report, self._stage = training, None, None
         self._timer.start(training)
 
     def epoch(self, report: Report) -> None:
+        """Show an epoch that has ended."""
         self._report = report
         self._timer.epoch(report)
 
     def stage(self, stage: Stage | None) -> None:
+        """Show work other than training. None: training continues."""
         self._stage = stage
         self._timer.stage(stage)
 
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+    def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        """Show a new sample grid."""
 
     def ended(self) -> None:
+        """Show that the run has ended."""
         self._training = None
 
     def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        """Show a trial that has ended."""
         words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
         if summary.score is not None:
             words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.on_the_way else ''}")
@@ -79,6 +87,7 @@ class StudyTerminal(Screen):
             self.line(" · ".join(part.text for part in self._summary(progress, best=True)))
 
     def study_progress(self, progress: StudyProgress) -> None:
+        """Show how far the study is."""
         if self._progress is None:
             self._progress, self._finished = progress, False
             self._started_at, self._ended_before = time.monotonic(), progress.ended
@@ -86,6 +95,7 @@ class StudyTerminal(Screen):
         self._progress = progress
 
     def close(self) -> None:
+        """Leave the terminal as it was."""
         self._finished = True
         super().close()
 
@@ -100,7 +110,7 @@ class StudyTerminal(Screen):
         return Line(progress.ended, parts, " · ", bar=20, below=[each for each in below if each])
 
     def _running(self, progress: StudyProgress) -> list[str]:
-        """What is being trained: its epoch, its last score, how fast."""
+        """Return what is trained now: its epoch, its last score and its speed."""
         training, report = self._training, self._report
         if training is None:
             return [
@@ -109,8 +119,8 @@ class StudyTerminal(Screen):
                 for one in progress.working
             ]
         epochs = training.experiment.train.epochs
-        doing = training.epoch if self._stage else training.epoch + 1
-        texts = [f"{self._name}  epoch {min(max(1, doing), epochs)}/{epochs}"]
+        current = training.epoch if self._stage else training.epoch + 1
+        texts = [f"{self._name}  epoch {min(max(1, current), epochs)}/{epochs}"]
         if report is not None and (score := format_score(training, report, best=False)):
             texts.append(score)
         if self._stage is not None:
@@ -120,7 +130,7 @@ class StudyTerminal(Screen):
         return texts
 
     def _summary(self, progress: StudyProgress, *, best: bool = False) -> list[Part]:
-        """Trials that have ended, are running, were pruned, have failed; with the best so far; time left."""
+        """Return how many trials have ended, run, were pruned and have failed, the best score, and the time left."""
         running = max(progress.running, int(self._training is not None))
         parts = [Part(f"{progress.ended}/{progress.total} ended")]
         if running:
@@ -135,7 +145,7 @@ class StudyTerminal(Screen):
         return parts
 
     def _seconds_left(self, progress: StudyProgress) -> float | None:
-        """Of the study: what is left of the trials that are being trained, and the others at the pace so far."""
+        """Estimate the rest of the study: the trials that train now, and the others at the average pace so far."""
         done, left = progress.ended - self._ended_before, progress.total - progress.ended
         if left <= 0:
             return None

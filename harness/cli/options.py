@@ -46,7 +46,7 @@ class OutputFile(click.Path):
         return path
 
 
-# Where runs and studies are kept --------------------------------------------------------------------------------------
+# Where runs and studies are stored ------------------------------------------------------------------------------------
 
 tracking_uri_option = click.option(
     "--tracking-uri",

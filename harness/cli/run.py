@@ -85,7 +85,9 @@ def _check_resume(run: str, options: Mapping[str, Any]) -> None:
 @tracking_uri_option
 @click.option("--device", help="auto, cpu, cuda or mps.  [default: the experiment's]")
 def check(experiments: Sequence[str], tracking_uri: str | None, device: str | None) -> int:
-    """Train each EXPERIMENT for one epoch on a few images, below one parent run.  [default: all experiments]
+    """Test each EXPERIMENT end to end: train it for one epoch on a few images, and read back what was logged.
+
+    [default: all experiments]
 
     An experiment passes if its losses are finite, its images are logged, MLflow returns everything as it was logged,
     and its checkpoint, loaded into new objects, draws the same samples. Exit code 1 if one fails.

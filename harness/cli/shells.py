@@ -1,4 +1,4 @@
-"""How bash, zsh and fish ask for completions: as click does it, and words with `=` or `:` are completed as one."""
+"""Completion in bash, zsh and fish: as in click, but words with `=` or `:` are completed as one."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
                 joined.append(word)
         incomplete = joined.pop()
         replaced = "" if _breaks(words[-1]) else words[-1]
-        self._kept = max(0, len(incomplete) - len(_option_part(incomplete)) - len(replaced))
+        self._typed_length = max(0, len(incomplete) - len(_option_part(incomplete)) - len(replaced))
         self._quoted = _is_quoted(text)
         return joined[1:], incomplete
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
         if item.type != "plain":
             return super().format_completion(item)
-        value = str(item.value)[self._kept :]
+        value = str(item.value)[self._typed_length :]
         return "plain," + (value if self._quoted else re.sub(r"([^\w@%+=:,./-])", r"\\\1", value))
 
 
