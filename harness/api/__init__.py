@@ -9,9 +9,11 @@ from harness.api.confirmation import Confirmation, NothingToConfirmError
 from harness.api.evaluation import evaluate
 from harness.api.images import save_handwriting, save_history, save_samples, save_walks
 from harness.api.listings import list_experiments, list_runs, list_studies, open_dashboard
+from harness.api.models import promote
 from harness.api.plans import RunPlan, plan_run, plan_study
 from harness.api.runs import Run, load_run
 from harness.api.samples import Samples
+from harness.api.stores import sync
 from harness.api.studies import Study, load_study
 from harness.api.training import resume, run
 from harness.api.tuning import tune
@@ -35,11 +37,13 @@ __all__ = [
     "open_dashboard",
     "plan_run",
     "plan_study",
+    "promote",
     "resume",
     "run",
     "save_handwriting",
     "save_history",
     "save_samples",
     "save_walks",
+    "sync",
     "tune",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import formatting
+from harness.api.context import api_context
 from harness.console import to_stderr
 from harness.errors import NoStoreError
 
@@ -42,9 +43,30 @@ def check_store_answers(uri: str | None) -> None:
     refuse_silent_server(uri or os.environ.get(formatting.STORE) or "")
 
 
-def recover_runs(store: Store, message: Callable[[str], None]) -> None:
-    """Clean up after processes that died: ship their spools, and set their runs from RUNNING to KILLED."""
-    for line in store.sync(repeat=False):
+def sync(*, tracking_uri: str | None = None) -> list[str]:
+    """Send what was stored locally while the tracking server was not available: the command `sync`.
+
+    Args:
+        tracking_uri: See `harness.run`.
+
+    Returns:
+        What was done, in sentences. Empty if nothing was left to send.
+    """
+    with api_context():
+        done: list[str] = []
+        recover_runs(open_store(tracking_uri, create=True), done.append, repeat=True)
+        return done
+
+
+def recover_runs(store: Store, message: Callable[[str], None], *, repeat: bool = False) -> None:
+    """Clean up after processes that died: ship their spools, and set their runs from RUNNING to KILLED.
+
+    Args:
+        store: The store.
+        message: Receives what was done, one line a call.
+        repeat: See `Store.sync`.
+    """
+    for line in store.sync(repeat=repeat):
         message(line)
     for run_id in store.reconcile():
         message(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")

@@ -106,10 +106,10 @@ experiment_options = group(
         metavar="PATH=VALUE",
         help="Change one value of the experiment. Can be repeated.",
     ),
-    click.option("--seed", type=int, help="Random seed; short for --set train.seed=N."),
+    click.option("--seed", type=int, metavar="N", help="Random seed; short for --set train.seed=N."),
     click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=DEVICE."),
-    click.option("--epochs", type=int, help="Number of epochs; short for --set train.epochs=N."),
-    click.option("--subset", type=int, help="Number of training images; short for --set data.subset=N."),
+    click.option("--epochs", type=int, metavar="N", help="Number of epochs; short for --set train.epochs=N."),
+    click.option("--subset", type=int, metavar="N", help="Number of training images; short for --set data.subset=N."),
 )
 
 

@@ -36,10 +36,16 @@ _NEW_RUN = {
 @run_options
 @click.option("--resume", metavar="RUN", help="Resume a run from its last checkpoint.")
 @click.option(
-    "--seeds", type=int, help="Train under N seeds. A parent run holds mean and standard deviation of the scores."
+    "--seeds",
+    type=int,
+    metavar="N",
+    help="Train under N seeds. A parent run holds mean and standard deviation of the scores.",
 )
 @click.option(
-    "--batch-runs", type=int, help="Used with --seeds: number of seeds to train at once.  [default: the fastest]"
+    "--batch-runs",
+    type=int,
+    metavar="K",
+    help="Used with --seeds: number of seeds to train at once.  [default: the fastest]",
 )
 @click.option("--preview", is_flag=True, help="Show the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the experiment with all its values, without training.")
