@@ -24,8 +24,10 @@ LONGEST_LINK = 2000  # characters
 @click.option("--study", metavar="NAME", help="Compare all trials of a study.")
 @click.option("--experiment", metavar="NAME", help="Compare all runs of an experiment.")
 @click.option("--best", type=click.IntRange(2), metavar="N", help="Keep the N best by KID (stacked-mnist: mode KL).")
-@click.option("--html", type=OutputFile(".html"), help="Write FILE.html: one page that works offline.")
-@click.option("--picture", type=OutputFile(".png"), help="Write FILE.png with the sample grids side by side.")
+@click.option("--html", type=OutputFile(".html"), metavar="FILE", help="Write FILE.html: one page that works offline.")
+@click.option(
+    "--picture", type=OutputFile(".png"), metavar="FILE", help="Write FILE.png with the sample grids side by side."
+)
 @click.option(
     "--step",
     type=click.IntRange(0),

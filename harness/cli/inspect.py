@@ -17,8 +17,10 @@ from harness.errors import NoStoreError
 
 
 @click.command(short_help="List recent runs with status, losses and scores.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs, newest first.")
-@click.option("--project", help="Only the runs of this MLflow experiment.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Number of runs, newest first."
+)
+@click.option("--project", metavar="NAME", help="Only the runs of this MLflow experiment.")
 @click.option("--all", "nested", is_flag=True, help="Include trials and other nested runs.")
 @json_option
 @tracking_uri_option
@@ -74,11 +76,16 @@ def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
 @click.command(short_help="Score runs or image files against real images.")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Score the array `images` (uint8) of FILE.npz instead of runs."
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Score the array `images` (uint8) of FILE.npz instead of runs.",
 )
-@click.option("--data", help="Used with --images: data set to compare them with.  [default: mnist]")
+@click.option("--data", metavar="NAME", help="Used with --images: data set to compare them with.  [default: mnist]")
 @click.option(
-    "--judge", help="Scoring classifier: first, second, or package.module:Class.  [default: the experiment's]"
+    "--judge",
+    metavar="NAME",
+    help="Scoring classifier: first, second, or package.module:Class.  [default: the experiment's]",
 )
 @click.option(
     "--split",
@@ -90,6 +97,7 @@ def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
 @click.option(
     "--samples",
     type=click.IntRange(10),
+    metavar="N",
     help="Number of images to compare.  [default: the experiment's quality.samples]",
 )
 @json_option
@@ -145,7 +153,9 @@ def experiments(as_json: bool) -> None:
 
 @click.command(short_help="Open MLflow's UI at a project, run, study or comparison.")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5000, or a free one]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of the server.  [default: 5000, or a free one]"
+)
 @click.option("--no-open", is_flag=True, help="Print the address without opening a browser.")
 @tracking_uri_option
 def ui(runs: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:

@@ -107,7 +107,7 @@ experiment_options = group(
         help="Change one value of the experiment. Can be repeated.",
     ),
     click.option("--seed", type=int, metavar="N", help="Random seed; short for --set train.seed=N."),
-    click.option("--device", help="auto, cpu, cuda or mps; short for --set train.device=DEVICE."),
+    click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps; short for --set train.device=DEVICE."),
     click.option("--epochs", type=int, metavar="N", help="Number of epochs; short for --set train.epochs=N."),
     click.option("--subset", type=int, metavar="N", help="Number of training images; short for --set data.subset=N."),
 )
@@ -120,7 +120,7 @@ def pop_overrides(options: dict[str, Any]) -> list[str]:
 
 
 run_options = group(
-    click.option("--name", help="Name of the run."),
+    click.option("--name", metavar="NAME", help="Name of the run."),
     click.option(
         "--tag",
         "tags",
@@ -129,7 +129,7 @@ run_options = group(
         callback=lambda _context, _option, texts: parse_tags(texts),
         help="Tag of the run. Can be repeated.",
     ),
-    click.option("--note", help="Note for the run's page in MLflow."),
+    click.option("--note", metavar="TEXT", help="Note for the run's page in MLflow."),
     tracking_uri_option,
     click.option(
         "--no-system-metrics",

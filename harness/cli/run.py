@@ -89,7 +89,7 @@ def _check_resume(run: str, options: Mapping[str, Any]) -> None:
 @click.command(short_help="Test experiments end to end with tiny runs.")
 @click.argument("experiments", metavar="[EXPERIMENT]...", nargs=-1)
 @tracking_uri_option
-@click.option("--device", help="auto, cpu, cuda or mps.  [default: the experiment's]")
+@click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps.  [default: the experiment's]")
 def check(experiments: Sequence[str], tracking_uri: str | None, device: str | None) -> int:
     """Test each EXPERIMENT end to end: train it for one epoch on a few images, and read back what was logged.
 

@@ -17,12 +17,14 @@ from harness.errors import HarnessError
 @click.option(
     "--count",
     type=click.IntRange(1, MAX_IMAGES),
+    metavar="N",
     help="Number of images or walks.  [default: 100 images or 10 walks]",
 )
 @click.option("--digits", metavar="DIGITS", help="Draw these digits in turn: 7, or 2026.  [default: all in turn]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="FILE.png or FILE.npz; walks also FILE.gif or FILE.webp.  [default: NAME-samples.png, of walks "
     "NAME-walk.webp]",
 )
@@ -30,9 +32,10 @@ from harness.errors import HarnessError
 @click.option(
     "--frames",
     type=click.IntRange(2),
+    metavar="N",
     help="Used with --interpolate: number of images per walk.  [default: 16 in a PNG, else 64]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Seed of the noise.")
 @weights_options
 @tracking_uri_option
 @code_options
@@ -73,12 +76,18 @@ def sample(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     default=Path("written.png"),
     show_default=True,
     help="FILE.png (a picture), FILE.webp or FILE.gif (an animation).",
 )
 @click.option(
-    "--rows", type=click.IntRange(1), default=1, show_default=True, help="Number of copies, each with new noise."
+    "--rows",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of copies, each with new noise.",
 )
 @click.option(
     "--style",
@@ -88,8 +97,15 @@ def sample(
     help="One noise vector for all digits of a row (one handwriting), or one for each digit.",
 )
 @click.option("--paper", is_flag=True, help="Dark on white instead of white on black.")
-@click.option("--scale", type=click.IntRange(1, 16), default=4, show_default=True, help="Scale factor.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise and of the pen.")
+@click.option("--scale", type=click.IntRange(1, 16), metavar="N", default=4, show_default=True, help="Scale factor.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of the noise and of the pen.",
+)
 @weights_options
 @tracking_uri_option
 @code_options
@@ -110,10 +126,14 @@ def write(run: str, text: str, out: Path, rows: int, **options: Any) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="FILE.webp or FILE.gif (an animation), or FILE.png (a sheet).  [default: NAME-history.webp]",
 )
 @click.option(
-    "--fps", type=click.FloatRange(0.1, 20), help="Epochs per second.  [default: the animation takes 5 to 12 s]"
+    "--fps",
+    type=click.FloatRange(0.1, 20),
+    metavar="N",
+    help="Epochs per second.  [default: the animation takes 5 to 12 s]",
 )
 @tracking_uri_option
 def history(run: str, **options: Any) -> None:

@@ -16,7 +16,9 @@ from harness.errors import redact
 
 @click.command(short_help="Serve a generator over HTTP.")
 @click.argument("run")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5001, or a free one]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of the server.  [default: 5001, or a free one]"
+)
 @tracking_uri_option
 @code_options
 def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
@@ -41,7 +43,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     metavar="NAME",
     help="Name of the registered model. It is created if it does not exist.",
 )
-@click.option("--alias", default="champion", show_default=True, help="Alias of the new version.")
+@click.option("--alias", metavar="NAME", default="champion", show_default=True, help="Alias of the new version.")
 @tracking_uri_option
 def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     """Register the best generator of RUN in MLflow's model registry, as a new version of NAME with an alias.

@@ -34,15 +34,20 @@ _study_options = group(
     click.option(
         "--trials",
         type=click.IntRange(1),
+        metavar="N",
         help="Number of trials in total.  [default: that of the resumed study, else 20]",
     ),
     click.option(
-        "--study", help="Name of the study. If it exists, the study is resumed.  [default: the experiment's name]"
+        "--study",
+        metavar="NAME",
+        help="Name of the study. If it exists, the study is resumed.  [default: the experiment's name]",
     ),
 )
 _search_options = group(
-    click.option("--sampler", help="Optuna sampler: tpe, random, qmc, grid, gp or cmaes.  [default: tpe]"),
-    click.option("--pruner", help="Pruner: halving or none.  [default: halving]"),
+    click.option(
+        "--sampler", metavar="NAME", help="Optuna sampler: tpe, random, qmc, grid, gp or cmaes.  [default: tpe]"
+    ),
+    click.option("--pruner", metavar="NAME", help="Pruner: halving or none.  [default: halving]"),
     click.option(
         "--prune-from",
         type=click.IntRange(1),
@@ -51,17 +56,20 @@ _search_options = group(
     ),
     click.option(
         "--metric",
+        metavar="NAME",
         help="Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes "
         "for stacked-mnist.  [default: kid, or mode_kl]",
     ),
     click.option(
         "--direction",
         type=click.Choice(["minimize", "maximize"]),
-        help="Direction of the search.  [default: the metric's]",
+        metavar="DIRECTION",
+        help="minimize or maximize.  [default: the metric's]",
     ),
     click.option(
         "--workers",
         type=click.IntRange(1),
+        metavar="N",
         default=1,
         show_default=True,
         help="Number of processes. They share the CPU cores.",
