@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from timing import print_table, report
 
-from harness.cli.common import store_at
+from harness.api.stores import open_store
 from harness.data import load
 from harness.errors import HarnessError
 from harness.quality import load_judge
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def read(wanted: argparse.Namespace) -> None:
-    store = store_at(None)
+    store = open_store(None)
     run = store.find(wanted.run)
     described, drawer = writer(store, run, wanted.weights, raw=wanted.raw)
     asked = [index % len(DIGITS) for index in range(wanted.count)]

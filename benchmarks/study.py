@@ -53,7 +53,7 @@ counted(Training, "train_epoch", "training")
 counted(Scoring, "between_epochs", "scoring")
 counted(Scoring, "of", "scoring")
 marks, trial = [], None
-from harness.api.display import StudyTerminal
+from harness.api.study_display import StudyTerminal
 shown = StudyTerminal.trial
 def trial(self, tried, standing):
     marks.append(time.time() - began)

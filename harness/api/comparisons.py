@@ -1,15 +1,16 @@
-"""Comparing runs: `harness.compare`. The command `harness compare` calls the same functions below it."""
+"""Comparing runs: `harness.compare`. The command `harness compare` calls it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness import formatting
 from harness.api import html
-from harness.api.arguments import store_at
+from harness.api.context import api_context
 from harness.api.runs import Run
-from harness.api.session import session
+from harness.api.stores import open_store
 from harness.api.studies import Study
 from harness.errors import HarnessError
 
@@ -18,33 +19,46 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from harness.media.pictures import Picture
-    from harness.results import compare as comparing
+    from harness.results.compare import Comparison as Rows
+    from harness.results.compare import Tile
     from harness.tracking import Store
 
 
 class Comparison:
-    """Runs side by side, the best first; in Jupyter it renders as a table above their sample grids.
+    """Runs side by side, the best first. In Jupyter it renders as a table above their sample grids.
 
-    notices: what is to be known about comparing these. score: the metric that all are sorted by; None where they share
-    none. params: dotted paths of those that differ.
+    Attributes:
+        store: The MLflow store of the runs.
+        notices: What to know about this comparison, in sentences.
+        score: The metric that the runs are sorted by; None if they have none in common.
+        params: Dotted paths of the params that differ.
     """
 
-    def __init__(self, store: Store, found: comparing.Comparison) -> None:
-        self.store, self._found = store, found
-        self.notices, self.score, self.params = list(found.notices), found.score, list(found.params)
+    def __init__(self, store: Store, rows: Rows) -> None:
+        self.store, self._rows = store, rows
+        self.notices, self.score, self.params = list(rows.notices), rows.score, list(rows.params)
+        self._tiles: dict[int | None, list[Tile]] = {}
 
     def __len__(self) -> int:
-        return len(self._found.rows)
+        return len(self._rows.rows)
 
     def __repr__(self) -> str:
-        return f"Comparison({', '.join(row.name for row in self._found.rows)}; by {self.score})"
+        return f"Comparison({', '.join(row.name for row in self._rows.rows)}; by {self.score})"
 
     @property
     def runs(self) -> list[Run]:
-        return [Run(self.store, row.run.info.run_id) for row in self._found.rows]
+        """The runs, the best first."""
+        return [Run(self.store, row.run.info.run_id) for row in self._rows.rows]
+
+    @property
+    def link(self) -> str:
+        """The address of the comparison in MLflow's UI if the store is a server, else the command that shows it."""
+        return self.store.comparison_link([row.run for row in self._rows.rows]) or formatting.harness_command(
+            "ui", *(row.short_id for row in self._rows.rows), store=self.store.uri
+        )
 
     def table(self) -> pd.DataFrame:
-        """A row a run, by name: id, status, score with its spread, seconds, and the params that differ."""
+        """Return a table with a row per run: id, status, score with its spread, seconds, and the params that differ."""
         import pandas as pd
 
         rows = [
@@ -52,56 +66,99 @@ class Comparison:
                 "name": row.name,
                 "run_id": row.run.info.run_id,
                 "status": row.status,
-                "score": row.score(self._found.score_of(row)),
-                "spread": row.spread(self._found.score_of(row)),
+                "score": row.score(self._rows.score_of(row)),
+                "spread": row.spread(self._rows.score_of(row)),
                 "seconds": row.seconds,
                 **{path: row.run.data.params.get(path) for path in self.params},
             }
-            for row in self._found.rows
+            for row in self._rows.rows
         ]
         return pd.DataFrame(rows).set_index("name")
 
     def picture(self, *, epoch: int | None = None) -> Image:
-        """The sample grids side by side, after that epoch, or the newest that all have."""
+        """Return the sample grids side by side.
+
+        Args:
+            epoch: Epoch of the grids. None: the last one that all runs have.
+        """
         from PIL import Image
 
         return Image.fromarray(self._sheet(epoch))
 
-    def save(self, path: str | Path) -> Path:
-        """Write FILE.html, one page with table, grids and curves that opens offline, or FILE.png, the grids.
+    def save(self, path: str | Path, *, epoch: int | None = None, command: str = "harness.compare(...)") -> Path:
+        """Write the comparison to a file. What the pictures and curves lack is added to `notices`.
 
-        Raises HarnessError for another suffix, or where the file cannot be written. Returns the path.
+        Args:
+            path: FILE.html, one page with table, grids and curves that works offline; or FILE.png, the grids.
+            epoch: Epoch of the grids. None: the last one that all runs have.
+            command: What the last line of the page names as its origin.
+
+        Returns:
+            The path.
+
+        Raises:
+            HarnessError: The name has another suffix, the file cannot be written, or no run has a grid of that epoch.
         """
         from harness.media import pictures
-        from harness.results import compare as comparing
+        from harness.results.compare import curves_of, write_report
 
         path = Path(path)
         if path.suffix not in {".html", ".png"}:
             raise HarnessError(f"{path}: the name must end in .html (a page) or .png (the grids)")
         if path.suffix == ".png":
             with pictures.writing(path, "path"):
-                pictures.save_png(path, self._sheet(None))
+                pictures.save_png(path, self._sheet(epoch))
             return path
-        tiles, more = comparing.tiles_of(self.store, self._found)
-        curves, missing = comparing.curves_of(self.store, self._found)
-        notices = [*self.notices, *more, *missing]
-        comparing.write_report(
-            path, self.store, self._found, tiles, curves, notices=notices, command="harness.compare(...)"
-        )
+        tiles = self._load_tiles(epoch)
+        curves, notices = curves_of(self.store, self._rows)
+        self._add_notices(notices)
+        write_report(path, self.store, self._rows, tiles, curves, notices=self.notices, command=command)
         return path
 
-    def _sheet(self, epoch: int | None) -> Picture:
-        from harness.results import compare as comparing
+    def as_cells(self, params: Sequence[str] | None = None) -> list[list[str]]:
+        """Return the rows of a text table; the first one is its header.
 
-        tiles, _ = comparing.tiles_of(self.store, self._found, step=epoch)
-        return comparing.sheet(tiles)
+        Args:
+            params: Params that have a column. None: all that differ.
+        """
+        from harness.results.compare import as_cells
+
+        return list(as_cells(self._rows, self.params if params is None else list(params)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the comparison as plain data: `runs`, the best first, with all metrics and the params that differ."""
+        from harness.results.compare import as_json
+
+        return as_json(self.store, self._rows) | {"notices": self.notices, "look": self.link}
+
+    @property
+    def footer(self) -> str:
+        """The line below a table: which scores it shows."""
+        from harness.results.compare import footer
+
+        return footer(self._rows)
+
+    def _sheet(self, epoch: int | None) -> Picture:
+        from harness.results.compare import sheet
+
+        return sheet(self._load_tiles(epoch))
+
+    def _load_tiles(self, epoch: int | None) -> list[Tile]:
+        from harness.results.compare import tiles_of
+
+        if epoch not in self._tiles:
+            self._tiles[epoch], notices = tiles_of(self.store, self._rows, step=epoch)
+            self._add_notices(notices)
+        return self._tiles[epoch]
+
+    def _add_notices(self, notices: Iterable[str]) -> None:
+        self.notices += [notice for notice in notices if notice not in self.notices]
 
     def _repr_html_(self) -> str:
-        from harness.results import compare as comparing
-
-        header, *rows = comparing.as_cells(self._found, self.params)
-        said = "".join(f"<p>{html.text(line)}</p>" for line in (*self.notices, comparing.footer(self._found)))
-        return f"<div>{html.table(header, rows)}{said}{html.picture(self._sheet(None), 'sample grids')}</div>"
+        header, *rows = self.as_cells()
+        picture = html.picture(self._sheet(None), "sample grids")
+        texts = "".join(f"<p>{html.text(line)}</p>" for line in (*self.notices, self.footer))
+        return f"<div>{html.table(header, rows)}{texts}{picture}</div>"
 
 
 def compare(
@@ -112,18 +169,27 @@ def compare(
     best: int | None = None,
     tracking_uri: str | None = None,
 ) -> Comparison:
-    """Put runs side by side, the best first: scores with their spread, and the params that differ.
+    """Compare runs, the best first: scores with their spread, and the params that differ.
 
-    runs: runs, studies (each stands for its best trial), or ids and names as `load_run` takes them.
-    study: all trials of that study. experiment: all runs of that experiment. best: of all these, the so many best.
-    Scores are those that all have: of the test split, else of the validation split, else the best while training.
-    Raises HarnessError for fewer than two runs, and for runs of different stores.
+    The scores are those that all runs have: on the test split, else on the validation split, else the best during
+    training.
+
+    Args:
+        runs: Runs, studies (each stands for its best trial), or ids and names as `harness.load_run` takes them.
+        study: Add all trials of this study.
+        experiment: Add all runs of this experiment.
+        best: Keep this number of runs, the best ones.
+        tracking_uri: See `harness.run`. The store of `Run` and `Study` objects is known.
+
+    Raises:
+        HarnessError: There are fewer than two runs, or they are in different stores.
+
+    Example:
+        >>> harness.compare(["first", "second"]).save("report.html")
     """
-    if isinstance(runs, str | Run | Study):
-        runs = [runs]
-    given = list(runs)
-    with session():
-        from harness.results import compare as comparing
+    given = [runs] if isinstance(runs, str | Run | Study) else list(runs)
+    with api_context():
+        from harness.results.compare import compare as compare_runs
 
         stores = {each.store.uri: each.store for each in given if not isinstance(each, str)}
         if len(stores) > 1:
@@ -131,11 +197,10 @@ def compare(
                 f"the runs are in {len(stores)} stores ({', '.join(s.shown_uri for s in stores.values())}); "
                 "expected one: compare runs of the same store"
             )
-        store = next(iter(stores.values()), None) or store_at(tracking_uri)
-        texts = [each if isinstance(each, str) else _id_of(each) for each in given]
-        found = comparing.compare(store, texts, study=study, experiment=experiment, best=best)
-        return Comparison(store, found)
+        store = next(iter(stores.values()), None) or open_store(tracking_uri)
+        names = [each if isinstance(each, str) else _id(each) for each in given]
+        return Comparison(store, compare_runs(store, names, study=study, experiment=experiment, best=best))
 
 
-def _id_of(given: Run | Study) -> str:
+def _id(given: Run | Study) -> str:
     return given.run.id if isinstance(given, Study) else given.id

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells are text, and are escaped."""
+    """Return a table. Cells are text, and are escaped."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
-    """A table of names and values, without a header."""
+    """Return a table of names and values without a header. Empty values are left out."""
     lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows if value)
     return f"<table><tbody>{lines}</tbody></table>"
 
 
 def picture(picture: Picture, title: str) -> str:
-    """A picture that is part of the page."""
+    """Return a picture that is part of the page."""
     return f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png(picture)).decode()}">'
 
 
-def text(words: str) -> str:
-    """Plain text."""
-    return escape(words)
+def text(plain: str) -> str:
+    """Return plain text as HTML."""
+    return escape(plain)

@@ -1,4 +1,4 @@
-"""Progress of what the Python API trains: one updated line in a notebook, a live line in a terminal, or nothing."""
+"""The progress of a call: one updated output in a notebook, a live line in a terminal, or nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REFRESH = 0.5  # seconds between two updates of a notebook's line
 
 
 def run_display(progress: Progress) -> Display:
-    """The display of a run. progress: True chooses by where Python runs, False shows nothing; or a Display."""
+    """Return the display of a run. True: the one that fits the environment. False: one that shows nothing."""
     return cast("Display", _display(progress, "run"))
 
 
 def study_display(progress: Progress) -> StudyDisplay:
-    """The same of a study; see `run_display`."""
+    """Return the display of a study; see `run_display`."""
     return cast("StudyDisplay", _display(progress, "study"))
 
 
@@ -40,30 +40,31 @@ def _display(progress: Progress, kind: Literal["run", "study"]) -> Any:
         return Notebook()
     from rich.console import Console
 
-    from harness.api.display import StudyTerminal, Terminal
+    from harness.api.display import Terminal
+    from harness.api.study_display import StudyTerminal
 
     console = Console(stderr=True)
     return Terminal(console) if kind == "run" else StudyTerminal(console)
 
 
-def say(display: Display, text: str) -> None:
-    """A line that stays: a notice may be replaced by the next one."""
+def print_line(display: Display, text: str) -> None:
+    """Show a line that stays. A message may be replaced by the next one."""
     getattr(display, "line", display.message)(text)
 
 
-def replaces_notices(display: Display) -> bool:
-    """Whether what comes next replaces a notice, as in a notebook or in a terminal; else each is a line that stays."""
+def replaces_messages(display: Display) -> bool:
+    """Return whether a message is replaced by what comes next, as in a notebook or a terminal."""
     return isinstance(display, Notebook) or bool(getattr(getattr(display, "console", None), "is_terminal", False))
 
 
 def close(display: Display) -> None:
-    """Leave the terminal as it was, where the display has changed it."""
+    """Leave the terminal as it was, if the display has changed it."""
     getattr(display, "close", lambda: None)()
 
 
 @contextlib.contextmanager
 def closing(display: Display) -> Iterator[None]:
-    """`close` when an error ends what is inside."""
+    """Close the display if an error ends the block."""
     try:
         yield
     except BaseException:
@@ -72,13 +73,13 @@ def closing(display: Display) -> Iterator[None]:
 
 
 def finish(display: Display, text: str) -> None:
-    """Tell a display of this module how it all ended; the command line prints more than that."""
+    """Show in a notebook how the call ended. The command line prints its own last lines."""
     if isinstance(display, Notebook):
         display.finished(text)
 
 
 def in_notebook() -> bool:
-    """Whether this is a Jupyter kernel, such as that of a notebook or of Colab."""
+    """Return whether this is a Jupyter kernel, such as that of a notebook or of Colab."""
     import sys
 
     ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
@@ -88,23 +89,32 @@ def in_notebook() -> bool:
 class NullStudyDisplay:
     """A display of runs and studies that shows nothing."""
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        """Do nothing."""
 
-    def started(self, training: Training, name: str) -> None: ...
+    def started(self, training: Training, name: str) -> None:
+        """Do nothing."""
 
-    def epoch(self, report: Report) -> None: ...
+    def epoch(self, report: Report) -> None:
+        """Do nothing."""
 
-    def stage(self, stage: Stage | None) -> None: ...
+    def stage(self, stage: Stage | None) -> None:
+        """Do nothing."""
 
-    def grid(self, picture: Picture, epoch: int) -> None: ...
+    def grid(self, picture: Picture, epoch: int) -> None:
+        """Do nothing."""
 
-    def ended(self) -> None: ...
+    def ended(self) -> None:
+        """Do nothing."""
 
-    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None: ...
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        """Do nothing."""
 
-    def study_progress(self, progress: StudyProgress) -> None: ...
+    def study_progress(self, progress: StudyProgress) -> None:
+        """Do nothing."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Notebook:
@@ -115,17 +125,19 @@ class Notebook:
         self._lock = threading.Lock()
         self._training: Training | None = None
         self._report: Report | None = None
-        self._name, self._notice, self._picture = "", "", ""
+        self._name, self._message, self._picture = "", "", ""
         self._started, self._first_step = 0.0, 0
-        self._standing: StudyProgress | None = None
+        self._study: StudyProgress | None = None
         self._stop: threading.Event | None = None
 
     def message(self, text: str) -> None:
-        self._notice = text
+        """Show a line."""
+        self._message = text
         self._update()
 
     def started(self, training: Training, name: str) -> None:
-        self._training, self._name, self._report, self._notice = training, name, None, ""
+        """Show that a run begins to train, or is resumed."""
+        self._training, self._name, self._report, self._message = training, name, None, ""
         self._started, self._first_step = time.monotonic(), training.steps
         self._update()
         self._stop = stop = threading.Event()
@@ -137,37 +149,44 @@ class Notebook:
         threading.Thread(target=refresh, name="progress", daemon=True).start()
 
     def epoch(self, report: Report) -> None:
+        """Show an epoch that has ended."""
         self._report = report
 
     def stage(self, stage: Stage | None) -> None:
-        self._notice = stage or ""
+        """Show work other than training. None: training continues."""
+        self._message = stage or ""
         self._update()
 
     def grid(self, picture: Picture, epoch: int) -> None:
+        """Show a new sample grid."""
         image = base64.b64encode(png(picture)).decode()
         self._picture = f'<img alt="samples after epoch {epoch}" src="data:image/png;base64,{image}">'
         self._update()
 
     def ended(self) -> None:
+        """Show that the run has ended."""
         if self._stop is not None:
             self._stop.set()
         self._update()
         self._training = None
 
     def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        """Show a trial that has ended."""
         self.study_progress(progress)
 
     def study_progress(self, progress: StudyProgress) -> None:
-        self._standing = progress
+        """Show how far the study is."""
+        self._study = progress
         self._update()
 
     def close(self) -> None:
+        """Leave the terminal as it was."""
         self.ended()
 
     def finished(self, text: str) -> None:
-        """The last line: how it ended."""
+        """Show the last line: how the call ended."""
         self.ended()
-        self._standing, self._notice = None, text
+        self._study, self._message = None, text
         self._update()
 
     def _update(self) -> None:
@@ -191,8 +210,8 @@ class Notebook:
 
         parts: list[str] = []
         share: float | None = None
-        if self._standing is not None:
-            now = self._standing
+        if self._study is not None:
+            now = self._study
             share = now.ended / now.total if now.total else None
             parts += [f"trials {now.ended}/{now.total} ended", f"{now.pruned} pruned" if now.pruned else ""]
             if now.best is not None and now.best.score is not None:
@@ -209,19 +228,19 @@ class Notebook:
                     "" if score is None else f"{experiment.ranking.label} {score:.4f}",
                     f"loss D {brief_number(metrics['loss/discriminator'])} G {brief_number(metrics['loss/generator'])}",
                 ]
-            if self._standing is None and total:
+            if self._study is None and total:
                 share = training.steps / total
                 steps = training.steps - self._first_step
                 if steps and training.steps < total:
                     left = (time.monotonic() - self._started) / steps * (total - training.steps)
                     parts.append(f"{duration(left)} left")
-        if self._notice:
-            parts.append(self._notice)
+        if self._message:
+            parts.append(self._message)
         return share, parts
 
 
 def png(picture: Picture) -> bytes:
-    """A picture as a PNG file."""
+    """Return a picture as a PNG file."""
     from PIL import Image
 
     file = io.BytesIO()

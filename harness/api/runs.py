@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api import html
-from harness.api.arguments import store_at
+from harness.api.context import api_context
 from harness.api.progress import Progress
 from harness.api.samples import Samples
-from harness.api.session import session
+from harness.api.stores import open_store
 from harness.console import to_stderr
 from harness.errors import HarnessError
 from harness.experiment.tags import Kind, Tag
@@ -25,24 +25,33 @@ if TYPE_CHECKING:
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 
-SCORES = ("test/", "validation/", "quality/")  # what metrics that are scores begin with
-ONCE = ("test/", "validation/")  # logged once, at the end
+SCORES = ("test/", "validation/", "quality/")  # prefixes of the metrics that are scores
+FINAL = ("test/", "validation/")  # of those that are logged once, at the end
 
 
 class Run:
-    """A run in an MLflow store. `harness.run` and `harness.load_run` return one; in Jupyter it renders as a summary.
+    """A run in an MLflow store. In Jupyter it renders as a summary.
 
-    Of replicates (`seeds=N`), it is their parent: scores are means, and generator and pictures are those of the seed
-    that ranks first while training. Of a study, generator and pictures are those of the best trial.
+    `harness.run`, `harness.resume` and `harness.load_run` return one. For a run with `seeds`, it is the parent: the
+    scores are means, the generator and the pictures are those of the seed with the best score during training. For a
+    study, the generator and the pictures are those of the best trial.
 
-    id: of the run in MLflow. outcome: how training ended, where this process has trained it.
+    Attributes:
+        store: The MLflow store.
+        id: The id of the run in MLflow.
+        result: How the training ended, if this process trained the run; else None.
+
+    Example:
+        >>> run = harness.load_run("latest")
+        >>> run.samples(100).save("digits.png")
+        >>> run.history()["quality/kid"].plot()
     """
 
     def __init__(
-        self, store: Store, run_id: str, *, outcome: RunResult | Replicates | None = None, trusted: bool = False
+        self, store: Store, run_id: str, *, result: RunResult | Replicates | None = None, trust: bool = False
     ) -> None:
-        self.store, self.id, self.outcome = store, run_id, outcome
-        self._trusted = trusted
+        self.store, self.id, self.result = store, run_id, result
+        self._trust = trust
         self._known: MlflowRun | None = None
 
     def __repr__(self) -> str:
@@ -50,7 +59,7 @@ class Run:
 
     @property
     def mlflow_run(self) -> MlflowRun:
-        """The run as MLflow's client returns it; asked for again as long as it is RUNNING."""
+        """The run as MLflow's client returns it. While it is RUNNING, each access asks the store again."""
         if self._known is None or self._known.info.status == "RUNNING":
             self._known = self.store.get_run(self.id)
         if self._known is None:
@@ -59,6 +68,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The name of the run."""
         return str(self.mlflow_run.info.run_name)
 
     @property
@@ -68,12 +78,12 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """`run`, `replicates`, `study` or `trial`, ...: the tag harness.kind."""
+        """The tag harness.kind: `run`, `replicates` (the parent of `seeds`), `study`, `trial`, `check` or `confirm`."""
         return str(self.mlflow_run.data.tags.get(Tag.KIND, Kind.RUN))
 
     @property
     def params(self) -> dict[str, str]:
-        """The leaves of the experiment by dotted path, as MLflow keeps them."""
+        """The values of the experiment by dotted path, as MLflow stores them."""
         return dict(self.mlflow_run.data.params)
 
     @property
@@ -83,38 +93,45 @@ class Run:
 
     @property
     def tags(self) -> dict[str, str]:
+        """The tags of the run."""
         return dict(self.mlflow_run.data.tags)
 
     @property
     def scores(self) -> dict[str, float]:
-        """The scores among the metrics: `test/kid`, taken once from the best epoch; `quality/kid`, the last while
-        training; and so on. Lower is better for KID, Frechet and class KL."""
+        """The scores among the metrics.
+
+        `test/...` is the score of the best epoch, `quality/...` the last score during training. Lower is better for
+        KID, Frechet and class KL.
+        """
         return {name: value for name, value in self.metrics.items() if name.startswith(SCORES)}
 
     @property
     def url(self) -> str | None:
-        """The run's page where the store is a server; None for a database (`harness ui` shows it)."""
+        """The address of the run's page, if the store is a server; else None, and `harness ui` shows the page."""
         return self.store.link(self.mlflow_run)
 
     @cached_property
     def experiment(self) -> Experiment:
-        """The resolved experiment. `harness.run(run.experiment, seed=2)` repeats it under another seed."""
-        from harness.results import load as recall
+        """The experiment with all its values. `harness.run(run.experiment, seed=2)` repeats it under another seed."""
+        from harness.results import load
 
-        with session(trusted=self._trusted):
-            return recall.experiment(self.store, self._single())
+        with api_context(trust=self._trust):
+            return load.experiment(self.store, self._single())
 
     @cached_property
     def generator(self) -> nn.Module:
         """The generator of the best epoch, on the CPU, in evaluation mode.
 
-        It maps noise [N, latent], with the one-hot class joined to it where the experiment is conditional, to images
-        float32 [N, C, H, W] in [-1, 1]. Raises HarnessError where the run has no checkpoint yet.
-        """
-        from harness.results import load as recall
+        It maps noise [N, latent] to images float32 [N, C, H, W] in [-1, 1]. In a conditional experiment its input is
+        the noise with the one-hot class, [N, latent + classes].
 
-        with session(trusted=self._trusted):
-            return recall.generator(self.store, self._single(), message=to_stderr).generator
+        Raises:
+            HarnessError: The run has no checkpoint yet.
+        """
+        from harness.results import load
+
+        with api_context(trust=self._trust):
+            return load.generator(self.store, self._single(), message=to_stderr).generator
 
     def samples(
         self,
@@ -125,18 +142,24 @@ class Run:
         weights: Literal["best", "last"] = "best",
         raw: bool = False,
     ) -> Samples:
-        """Draw images; the same count and seed draw the same images as `harness sample`.
+        """Draw images. `harness sample` draws the same images from the same count and seed.
 
-        digits: of a conditional generator, the classes to draw in turn, 7 or "2026"; None for all of them.
-        weights: of the best epoch, or of the last. raw: without the average of weights, where the experiment keeps one.
-        Raises HarnessError for a count below 1, and for digits that the generator cannot be asked for.
+        Args:
+            count: Number of images.
+            seed: Seed of the noise.
+            digits: The classes that a conditional generator draws in turn, 7 or "2026". None: all classes in turn.
+            weights: Weights of the best scored epoch or of the last one.
+            raw: Use the trained weights instead of their moving average.
+
+        Raises:
+            HarnessError: `count` is less than 1, or the generator has no such class.
         """
-        from harness.results import load as recall
+        from harness.results import load
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
-        with session(trusted=self._trusted):
-            images = recall.draw(
+        with api_context(trust=self._trust):
+            images = load.draw(
                 self.store,
                 self._single(),
                 count=count,
@@ -149,20 +172,24 @@ class Run:
         return Samples(images.squeeze(1).numpy() if images.shape[1] == 1 else images.numpy())
 
     def history(self) -> pd.DataFrame:
-        """The metrics epoch by epoch: a row an epoch, a column a metric, NaN where one was not logged.
+        """Return the metrics as a table: a row per epoch, a column per metric, NaN where it was not logged.
 
-        System metrics, and scores that are taken once at the end (see `scores`), are left out.
+        System metrics and the scores of the end of the run (`test/...`, `validation/...`) are left out.
         """
         import pandas as pd
 
-        names = [name for name in sorted(self.metrics) if not name.startswith(("system/", *ONCE))]
+        names = [name for name in sorted(self.metrics) if not name.startswith(("system/", *FINAL))]
         curves = {name: pd.Series(self.store.history(self.id, name), dtype=float) for name in names}
         return pd.DataFrame(curves, columns=names).sort_index().rename_axis("epoch")
 
     def grid(self, epoch: int | None = None) -> Image:
-        """The sample grid that was logged after that epoch, or the last one.
+        """Return a sample grid that was logged during training.
 
-        Raises HarnessError where there is none, with the epochs that have one.
+        Args:
+            epoch: Epoch of the grid. None: the last one that has a grid.
+
+        Raises:
+            HarnessError: The epoch has no grid. The message names the epochs that have one.
         """
         from PIL import Image
 
@@ -176,17 +203,22 @@ class Run:
 
     @property
     def seeds(self) -> list[Run]:
-        """The runs of the single seeds, in the order of their start; empty for a plain run."""
+        """The runs of the seeds, in the order of their start. Empty for a run without `seeds`."""
         if self.kind != Kind.REPLICATES:
             return []
         children = reversed(self.store.children(self.id))
-        return [Run(self.store, child.info.run_id, trusted=self._trusted) for child in children]
+        return [Run(self.store, child.info.run_id, trust=self._trust) for child in children]
 
     def resume(self, *, epochs: int | None = None, progress: Progress = True) -> Run:
-        """Resume the run from its last checkpoint; see `harness.resume`."""
-        from harness.api.starting import resume
+        """Resume the run from its last checkpoint; see `harness.resume`.
 
-        return resume(self, epochs=epochs, trust=self._trusted, progress=progress)
+        Args:
+            epochs: Extend the run to this number of epochs.
+            progress: See `harness.run`.
+        """
+        from harness.api.training import resume
+
+        return resume(self, epochs=epochs, trust=self._trust, progress=progress)
 
     def _single(self) -> Any:
         from harness.results import summary
@@ -200,33 +232,37 @@ class Run:
         from harness.formatting import duration
         from harness.results import summary
 
-        found = summary.summary(self.mlflow_run)
+        overview = summary.summary(self.mlflow_run)
         ranking = of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
-            ("epochs", summary.progress(found)),
-            ("time", "" if found["seconds"] is None else duration(found["seconds"])),
+            ("epochs", summary.progress(overview)),
+            ("time", "" if overview["seconds"] is None else duration(overview["seconds"])),
         ]
         for split in SCORES:
             value = self.metrics.get(f"{split}{ranking.metric}")
             if value is not None:
                 rows.append((f"{split}{ranking.metric}", f"{value:.4f}"))
         try:
-            shown = html.picture(np.asarray(self.grid()), f"samples of {self.name}")
+            grid = html.picture(np.asarray(self.grid()), f"samples of {self.name}")
         except HarnessError:  # nothing was drawn yet
-            shown = ""
-        return f"<div>{html.facts(rows)}{shown}</div>"
+            grid = ""
+        return f"<div>{html.facts(rows)}{grid}</div>"
 
 
 def load_run(run: str = "latest", *, tracking_uri: str | None = None, trust: bool = False) -> Run:
     """Load a run from its MLflow store.
 
-    run: an id, a unique prefix of one (four characters or more), a run name, or `latest`.
-    tracking_uri: the store; else $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db.
-    trust: import the classes (`package.module:Class`) that the run names; importing runs their code.
-    Raises HarnessError where no run is meant, or several are, and NoStoreError where there is no store.
+    Args:
+        run: An id, a unique prefix of one (four characters or more), a run name, or `latest`.
+        tracking_uri: Address of the store. None: $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db.
+        trust: Import the classes (`package.module:Class`) that the run names, which runs their code.
+
+    Raises:
+        HarnessError: No run has this name or id, or several have it.
+        NoStoreError: There is no store yet.
     """
-    with session(trusted=trust):
-        store = store_at(tracking_uri)
-        return Run(store, store.find(run).info.run_id, trusted=trust)
+    with api_context(trust=trust):
+        store = open_store(tracking_uri)
+        return Run(store, store.find(run).info.run_id, trust=trust)

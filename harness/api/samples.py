@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Images drawn by a generator. In Jupyter they render as a grid.
+    """Images drawn by a generator. In Jupyter they render as a grid, and NumPy takes them as an array.
 
-    images: uint8 [N, H, W] where they are grey, else [N, C, H, W]; 0 is black.
+    Attributes:
+        images: uint8 [N, H, W], in colour [N, C, H, W]; 0 is black.
+        columns: Number of images in a row of the grid.
     """
 
     def __init__(self, images: npt.NDArray[np.uint8], columns: int = 10) -> None:
@@ -35,15 +37,22 @@ class Samples:
         return np.array(self.images, dtype=dtype) if copy or dtype else self.images
 
     def grid(self) -> Image:
-        """The images in rows of `columns`, as one picture."""
+        """Return the images in rows of `columns`, as one picture."""
         from PIL import Image
 
         return Image.fromarray(self._picture())
 
     def save(self, path: str | Path) -> Path:
-        """Write a grid to FILE.png, or the array, as `images`, to FILE.npz; returns the path.
+        """Write the images to a file.
 
-        Raises HarnessError for another suffix, or where the file cannot be written.
+        Args:
+            path: FILE.png, a grid; or FILE.npz with the array `images`.
+
+        Returns:
+            The path.
+
+        Raises:
+            HarnessError: The name has another suffix, or the file cannot be written.
         """
         import numpy as np
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import formatting
 from harness.api import html
-from harness.api.arguments import store_at
-from harness.api.progress import Progress, close, closing, study_display
+from harness.api.confirmation import Confirmation, NothingToConfirmError
+from harness.api.context import api_context
+from harness.api.options import deadline_after
+from harness.api.progress import Progress, close, closing, run_display
 from harness.api.runs import Run
-from harness.api.session import session
+from harness.api.stores import open_store
 from harness.errors import HarnessError
+from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
     from harness.experiment import Experiment
-    from harness.runs.display import Display
     from harness.tracking import Store
-    from harness.tuning.confirm import Confirmed
     from harness.tuning.progress import StudyProgress, TrialSummary
     from harness.tuning.request import TuneRequest
     from harness.tuning.trials import Trials
@@ -28,11 +30,20 @@ if TYPE_CHECKING:
 
 
 class Study:
-    """A search: an Optuna study, and its run in MLflow. `harness.tune` and `harness.load_study` return one.
+    """An Optuna study and its run in MLflow. In Jupyter it renders as a table of its trials, the best first.
 
-    In Jupyter it renders as its trials, the best first.
+    `harness.tune` and `harness.load_study` return one.
 
-    result: how `harness.tune` ended, where this process has called it.
+    Attributes:
+        store: The MLflow store.
+        name: The name of the study.
+        storage: The address of the Optuna storage; None is mlruns/optuna.journal.
+        result: How `harness.tune` ended, if this process called it; else None.
+
+    Example:
+        >>> study = harness.load_study("default")
+        >>> study.best_params
+        >>> study.confirm(seeds=3).verdict
     """
 
     def __init__(
@@ -43,11 +54,11 @@ class Study:
         storage: str | None = None,
         result: Result | None = None,
         request: TuneRequest | None = None,
-        trusted: bool = False,
+        trust: bool = False,
     ) -> None:
         self.store, self.name, self.storage, self.result = store, name, storage, result
-        self._request, self._trusted = request, trusted
-        self._found: Trials | None = None
+        self._request, self._trust = request, trust
+        self._loaded: Trials | None = None
 
     def __repr__(self) -> str:
         now = self._progress
@@ -57,31 +68,29 @@ class Study:
     @property
     def run(self) -> Run:
         """The study's own run in MLflow, the parent of its trials."""
-        parent = self._trials.parent
-        if parent is None:
-            raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
-        return Run(self.store, parent, trusted=self._trusted)
+        return Run(self.store, self._parent, trust=self._trust)
 
     @property
     def metric(self) -> str:
-        """What trials are compared by, on validation images."""
+        """The score that trials are compared by, on validation images."""
         return self._trials.settings.metric
 
     @property
     def optuna(self) -> optuna.Study:
-        """The study as Optuna sees it, for `optuna.visualization` and the like. For reading only."""
+        """The study as an Optuna object, for `optuna.visualization`. For reading only."""
         return self._trials.study
 
     @property
     def best(self) -> TrialSummary:
         """The best complete trial: `number`, `values` by dotted path, `score`, `seconds`, `run_id`.
 
-        Raises HarnessError where no trial is complete yet.
+        Raises:
+            HarnessError: No trial is complete yet.
         """
-        found = self._progress.best
-        if found is None:
+        best = self._progress.best
+        if best is None:
             raise HarnessError(f"study {self.name} has no complete trial yet")
-        return found
+        return best
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -94,21 +103,29 @@ class Study:
         run_id = self.best.run_id
         if run_id is None:
             raise HarnessError(f"trial {self.best.number} of study {self.name} has no run")
-        return Run(self.store, run_id, trusted=self._trusted)
+        return Run(self.store, run_id, trust=self._trust)
 
     @property
     def best_experiment(self) -> Experiment:
-        """The experiment with the values of the best trial, and its own full budget: what best.yaml holds."""
+        """The experiment with the values of the best trial and its full budget, as in best.yaml."""
         from harness.tuning.study_run import best_experiment
         from harness.tuning.trials import best
 
-        found = best(self._trials.study)
-        if found is None:
+        trial = best(self._trials.study)
+        if trial is None:
             raise HarnessError(f"study {self.name} has no complete trial yet")
-        return best_experiment(self._trials.settings, found, self.name)
+        return best_experiment(self._trials.settings, trial, self.name)
+
+    @property
+    def deadline(self) -> Deadline:
+        """The time limit of the `harness.tune` that returned this study."""
+        return Deadline() if self._request is None else self._request.deadline
 
     def trials(self) -> pd.DataFrame:
-        """The trials that have ended, by number: state, score, seconds, run id, and a column for each searched leaf."""
+        """Return a table of the trials that have ended.
+
+        The index is the number; the columns are state, score, seconds, run id, and one for each searched value.
+        """
         import pandas as pd
 
         rows = [
@@ -131,48 +148,52 @@ class Study:
         seeds: int = 3,
         *,
         budget: Literal["full", "tuning"] = "full",
+        max_time: str | Deadline | None = None,
         progress: Progress = True,
     ) -> Confirmation:
-        """Train the best values and the experiment's own under fresh seeds: is the best better, or was it lucky?
+        """Train the best and the baseline values under new seeds, and compare their scores on the test split.
 
-        budget: `full` is the experiment's, `tuning` that of the trials. What was trained before counts.
-        Raises HarnessError where no trial is complete, or for fewer than 2 seeds.
+        Runs of an earlier call with the same arguments are used again.
+
+        Args:
+            seeds: Number of seeds, 2 or more.
+            budget: Training length: that of the experiment (`full`) or of a trial (`tuning`).
+            max_time: Stop before this time is over: "30m", "2h"; or `deadline`, to share the limit of `harness.tune`.
+            progress: See `harness.run`.
+
+        Raises:
+            NothingToConfirmError: The baseline values are the best.
+            HarnessError: No trial is complete yet, or `seeds` is less than 2.
         """
-        from dataclasses import replace
-
-        from harness.interrupts import Deadline
-
         if seeds < 2:
             raise HarnessError(f"seeds is {seeds}; expected 2 or more")
-        display = study_display(progress)
-        now = self._progress
-        if now.own is not None and self.best.number == now.own.number:
-            raise HarnessError("the experiment's own values are the best of the study: there is nothing to confirm")
-        if self._request is not None:  # its time limit was that of the search
-            self._request = replace(self._request, deadline=Deadline())
-        with closing(display):
-            confirmed = self.confirmed(seeds, budget, display)
+        baseline = self._progress.own
+        if baseline is not None and self.best.number == baseline.number:
+            raise NothingToConfirmError(
+                "the experiment's own values are the best of the study: there is nothing to confirm"
+            )
+        deadline = deadline_after(max_time)
+        display = run_display(progress)
+        with api_context(trust=self._trust), closing(display):
+            from harness.tuning.confirm import confirm
+            from harness.tuning.request import TuneRequest
+            from harness.tuning.tune import Result
+
+            result = self.result or Result(
+                self.name, self._parent, self._trials.settings, self._progress, None, None, [], None
+            )
+            request = replace(self._request or TuneRequest(study=self.name, storage=self.storage), deadline=deadline)
+            confirmed = confirm(result, seeds, budget, self.store, request, display)
         close(display)
         return Confirmation(confirmed)
 
-    def confirmed(self, seeds: int, budget: Literal["full", "tuning"], display: Display) -> Confirmed:
-        """What `confirm` is made of; stops where the time limit of `harness.tune` is reached."""
-        from harness.tuning.confirm import confirm
-        from harness.tuning.request import TuneRequest
-        from harness.tuning.tune import Result
-
-        with session(trusted=self._trusted):
-            result = self.result
-            if result is None:
-                trials = self._trials
-                if trials.parent is None:
-                    raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
-                result = Result(self.name, trials.parent, trials.settings, self._progress, None, None, [], None)
-            request = self._request or TuneRequest(study=self.name, storage=self.storage)
-            return confirm(result, seeds, budget, self.store, request, display)
-
     def resume(self, *, trials: int | None = None, progress: Progress = True) -> Study:
-        """Search on, until the study has so many trials in total; None keeps to what it was asked for."""
+        """Continue the search.
+
+        Args:
+            trials: Number of trials in total. None: the number that the study has already.
+            progress: See `harness.run`.
+        """
         from harness.api.tuning import tune
 
         return tune(
@@ -180,24 +201,32 @@ class Study:
             trials=trials,
             storage=self.storage,
             tracking_uri=self.store.uri,
-            trust=self._trusted,
+            trust=self._trust,
             progress=progress,
         )
 
     @property
     def _trials(self) -> Trials:
-        if self._found is None:
+        if self._loaded is None:
             from harness.tuning import storage as storages
             from harness.tuning.trials import Trials
 
-            opened = storages.open_existing(self.storage, self.store.root)
+            storage = storages.open_existing(self.storage, self.store.root)
             folder = storages.lock_dir(self.storage, self.store.root)
-            self._found = None if opened is None else Trials.find(opened, self.name, folder)
-            if self._found is None:
+            self._loaded = None if storage is None else Trials.find(storage, self.name, folder)
+            if self._loaded is None:
                 raise HarnessError(
                     f"there is no study {self.name!r}; `{formatting.harness_command('studies')}` lists them"
                 )
-        return self._found
+        return self._loaded
+
+    @property
+    def _parent(self) -> str:
+        """The id of the study's own run."""
+        parent = self._trials.parent
+        if parent is None:
+            raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
+        return parent
 
     @property
     def _progress(self) -> StudyProgress:
@@ -228,7 +257,7 @@ class Study:
                 str(trial.number),
                 trial.state,
                 "" if trial.score is None else f"{trial.score:.4f}",
-                *(_number(trial.values.get(path)) for path in searched),
+                *(_format(trial.values.get(path)) for path in searched),
                 duration(trial.seconds),
             ]
             for trial in sorted(self._ended(), key=rank)
@@ -239,38 +268,24 @@ class Study:
         return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"
 
 
-class Confirmation:
-    """Whether the best values of a study are better than the experiment's own; in Jupyter it renders as a table.
-
-    gain: how much better the best values are, on average; positive is better. interval: of the gain, 95 % (Welch 1947).
-    verdict: the same in words. scores: on the test split, of each seed, under `best` and `own`.
-    """
-
-    def __init__(self, confirmed: Confirmed) -> None:
-        self.gain, self.interval, self.verdict = confirmed.gain, confirmed.interval, confirmed.verdict
-        self.scores = {name: list(values) for name, values in confirmed.scores.items()}
-        self._cells = confirmed.as_cells()
-
-    def __repr__(self) -> str:
-        return f"Confirmation({self.verdict!r})"
-
-    def _repr_html_(self) -> str:
-        header, *rows = self._cells
-        return f"<div>{html.table(header, rows)}<p>{html.text(self.verdict)}</p></div>"
-
-
 def load_study(name: str, *, storage: str | None = None, tracking_uri: str | None = None, trust: bool = False) -> Study:
     """Load a study by its name.
 
-    storage: its Optuna database; else $HARNESS_STORAGE, else mlruns/optuna.journal. trust: see `load_run`.
-    Raises HarnessError where there is none of that name.
+    Args:
+        name: Name of the study.
+        storage: Optuna storage. None: $HARNESS_STORAGE, else mlruns/optuna.journal.
+        tracking_uri: See `harness.run`.
+        trust: See `harness.run`.
+
+    Raises:
+        HarnessError: There is no study of this name.
     """
-    with session(trusted=trust):
-        store = store_at(tracking_uri)
-        study = Study(store, name, storage=storage or os.environ.get(formatting.STORAGE) or None, trusted=trust)
-        _ = study._trials  # it is there
+    with api_context(trust=trust):
+        store = open_store(tracking_uri)
+        study = Study(store, name, storage=storage or os.environ.get(formatting.STORAGE) or None, trust=trust)
+        _ = study._trials  # raises if it does not exist
         return study
 
 
-def _number(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

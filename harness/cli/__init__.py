@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -20,13 +20,17 @@ from harness.experiment import trust
 
 def main() -> NoReturn:
     """The console script `harness`."""
-    completing = "_HARNESS_COMPLETE" in os.environ
-    if not completing:  # shells are answered in bytes
-        console.install()
+    if os.environ.get("_HARNESS_COMPLETE"):
+        _complete()
+    console.install()
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = cli.main(arguments, prog_name="harness", standalone_mode=False)
+        # Not cli.main(): it ends silently at every BrokenPipeError, also where that is not one of our output.
+        with cli.make_context("harness", arguments) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -36,35 +40,32 @@ def main() -> NoReturn:
     except HarnessError as error:
         if debug:
             raise
-        if completing:
-            sys.exit(EXIT_BAD_INPUT)
         print(f"harness: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except Exception as error:
         if debug:
             raise
-        if completing:  # the user types: nothing may be printed
-            sys.exit(EXIT_FAILED)
         text = " ".join(redact(str(error)).split())
-        print(
-            f"harness: {type(error).__name__}: {text[:500]} (a fault of harness; --debug shows where)", file=sys.stderr
-        )
+        print(f"harness: {type(error).__name__}: {text[:500]} (a bug in harness; --debug shows where)", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     if isinstance(code, int):
         sys.exit(code)
-    sys.exit(EXIT_FAILED if console.incomplete() else 0)  # what such a command prints is all it is for
+    sys.exit(EXIT_FAILED if console.incomplete() else 0)  # without its output, a command that only prints has failed
 
 
-class _Commands(CommandGroup):
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:  # no output of ours: click would end without a word
-            raise ConnectionError(str(error)) from error
+def _complete() -> NoReturn:
+    """Answer the shell while the user types: in bytes, and without a word about errors."""
+    try:
+        cli.main(prog_name="harness")
+    except HarnessError:
+        sys.exit(EXIT_BAD_INPUT)
+    except Exception:
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
 
 
 @click.group(
-    cls=_Commands,
+    cls=CommandGroup,
     invoke_without_command=True,
     subcommand_metavar="COMMAND ...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

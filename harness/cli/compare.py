@@ -1,113 +1,86 @@
-"""The command that looks across runs: `compare`."""
+"""The command `compare`."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import formatting
-from harness.cli.common import json_option, store_at, tracking_uri_option
+from harness.cli.common import command_line
+from harness.cli.options import OutputFile, json_option, tracking_uri_option
 from harness.errors import HarnessError, redact
 
 if TYPE_CHECKING:
-    from harness.results.compare import Comparison
+    from harness.api import Comparison
+
+LONGEST_LINK = 2000  # characters
 
 
 @click.command(short_help="Compare runs: scores, params, pictures, curves.")
-@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--study", metavar="NAME", help="Compare all trials of a study.")
 @click.option("--experiment", metavar="NAME", help="Compare all runs of an experiment.")
 @click.option("--best", type=click.IntRange(2), metavar="N", help="Keep the N best by KID (stacked-mnist: mode KL).")
-@click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page that works offline.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png with the sample grids side by side.")
+@click.option("--html", type=OutputFile(".html"), metavar="FILE", help="Write FILE.html: one page that works offline.")
 @click.option(
-    "--step", type=click.IntRange(0), metavar="EPOCH", help="Epoch of the grids.  [default: the last one that all have]"
+    "--picture", type=OutputFile(".png"), metavar="FILE", help="Write FILE.png with the sample grids side by side."
+)
+@click.option(
+    "--step",
+    type=click.IntRange(0),
+    metavar="EPOCH",
+    help="Used with --html or --picture: epoch of the grids.  [default: the last one that all runs have]",
 )
 @json_option
 @tracking_uri_option
 def compare(
-    wanted: Sequence[str],
-    study: str | None,
-    experiment: str | None,
-    best: int | None,
-    html: Path | None,
-    picture: Path | None,
-    step: int | None,
-    as_json: bool,
-    tracking_uri: str | None,
+    runs: Sequence[str], html: Path | None, picture: Path | None, step: int | None, as_json: bool, **options: Any
 ) -> None:
     """Compare runs, the best first: scores with their spread, and the params that differ.
 
     A study stands for its best trial, a run with --seeds for the mean of its seeds. The scores are those that all RUNs
     have: on the test split, else on the validation split, else the best during training.
     """
-    for option, path, suffix in (("--html", html, ".html"), ("--picture", picture, ".png")):
-        if path is not None and path.suffix != suffix:
-            raise HarnessError(f"{option} {path}: the name must end in {suffix}")
-        if path is not None and not path.absolute().parent.is_dir():
-            raise HarnessError(f"{option} {path}: there is no folder {path.absolute().parent}")
-    if step is not None and not (html or picture):
-        raise HarnessError(f"--step {step} says which grids are drawn; it goes with --html or --picture")
-    store = store_at(tracking_uri)
-    from harness.results import compare as comparing
+    files = [path for path in (picture, html) if path]
+    if step is not None and not files:
+        raise HarnessError(f"--step {step}: use it with --html or --picture")
+    from harness import api
 
-    found = comparing.compare(store, wanted, study=study, experiment=experiment, best=best)
-    notices = list(found.notices)
-    written = []
-    if html or picture:
-        tiles, more = comparing.tiles_of(store, found, step=step)
-        notices += more
-        if picture:
-            from harness.media import pictures
-
-            with pictures.writing(picture, "--picture"):
-                pictures.save_png(picture, comparing.sheet(tiles))
-            written.append(picture)
-        if html:
-            curves, more = comparing.curves_of(store, found)
-            notices += more
-            command = shlex.join(["harness", *map(redact, sys.argv[1:])])
-            comparing.write_report(html, store, found, tiles, curves, notices=notices, command=command)
-            written.append(html)
-    runs = [row.run for row in found.rows]
-    look = store.comparison_link(runs) or formatting.harness_command(
-        "ui", *(row.short_id for row in found.rows), store=store.uri
-    )
+    comparison = api.compare(runs, **options)
+    for path in files:
+        comparison.save(path, epoch=step, command=redact(command_line()))
     if as_json:
-        plain = comparing.as_json(store, found) | {"notices": notices, "look": look, "files": [str(p) for p in written]}
-        click.echo(json.dumps(plain, indent=2))
+        click.echo(json.dumps(comparison.as_json() | {"files": [str(path) for path in files]}, indent=2))
         return
-    _print(found, notices)
-    for path in written:
+    _print_table(comparison)
+    for path in files:
         click.echo(f"written   {path}")
-    click.echo(f"look      {look}" if len(look) < 2000 else "look      too many runs for one page: --best 20")
+    link = comparison.link
+    click.echo(f"look      {link if len(link) < LONGEST_LINK else 'too many runs for one page: --best 20'}")
 
 
-def _print(found: Comparison, notices: Sequence[str]) -> None:
-    from harness.cli.tables import print_table, table_count, wrapped
-    from harness.results import compare as comparing
+def _print_table(comparison: Comparison) -> None:
+    """Print the notices and the table. Params that would only make further tables are named below it."""
+    from harness.cli.tables import print_table, wrapped
 
-    for message in notices:
-        click.echo(message, err=True)
-    params = list(found.params)
-    # Those that would only make further tables are named below.
-    fewest = table_count(*_table(found, []))
-    while params and table_count(*_table(found, params)) > fewest:
-        params.pop()
-    print_table(*_table(found, params))
-    click.echo(wrapped(comparing.footer(found)))
-    if left := found.params[len(params) :]:
-        click.echo(wrapped(f"{len(left)} more params differ: {', '.join(left)}"))
+    for notice in comparison.notices:
+        click.echo(notice, err=True)
+    columns = list(comparison.params)
+    fewest = _table_count(comparison, [])
+    while columns and _table_count(comparison, columns) > fewest:
+        columns.pop()
+    header, *rows = comparison.as_cells(columns)
+    print_table(header, rows)
+    click.echo(wrapped(comparison.footer))
+    if others := comparison.params[len(columns) :]:
+        click.echo(wrapped(f"{len(others)} more params differ: {', '.join(others)}"))
 
 
-def _table(found: Comparison, params: list[str]) -> tuple[list[str], list[list[str]]]:
-    from harness.results import compare as comparing
+def _table_count(comparison: Comparison, params: list[str]) -> int:
+    from harness.cli.tables import table_count
 
-    header, *lines = comparing.as_cells(found, params)
-    return header, lines
+    header, *rows = comparison.as_cells(params)
+    return table_count(header, rows)

@@ -1,6 +1,6 @@
 """Shell completion: experiments, runs, studies and dotted paths. Needs neither PyTorch nor MLflow.
 
-Any fault means that there is nothing to suggest: nothing is printed while the user types.
+After an error there is nothing to suggest: nothing is printed while the user types.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Suggested(click.types.StringParamType):
         self.suggest = suggest
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the suggestions; none if an error occurs."""
         try:
             return list(self.suggest(ctx, incomplete))
         except Exception:
@@ -46,7 +47,7 @@ class Suggested(click.types.StringParamType):
 
 
 def attach(group: click.Group) -> None:
-    """Make the text arguments and options of all commands complete what they stand for."""
+    """Let the shell complete the text arguments and options of all commands."""
     for command in group.commands.values():
         for param in command.params:
             names = param.opts if isinstance(param, click.Option) else [str(param.name)]
@@ -77,7 +78,7 @@ def _experiment_names(_ctx: click.Context, incomplete: str) -> Items:
 
 
 def _experiments(ctx: click.Context, incomplete: str) -> Items:
-    """Names, and YAML files below the folder that is typed."""
+    """Names, and YAML files below the typed folder."""
     yield from _experiment_names(ctx, incomplete)
     folder = Path(incomplete[: incomplete.rfind("/") + 1]).expanduser()
     typed = incomplete[: incomplete.rfind("/") + 1]
@@ -94,7 +95,7 @@ def _experiments(ctx: click.Context, incomplete: str) -> Items:
 
 
 def _rows(ctx: click.Context, query: str, *values: str) -> list[tuple[Any, ...]]:
-    """Rows of the store of this command line; none where it is not an SQLite file that exists."""
+    """Rows of the store of this command line; none if it is not an SQLite file that exists."""
     uri = ctx.params.get("tracking_uri") or os.environ.get(STORE) or "sqlite:///mlruns/mlflow.db"
     if not uri.startswith("sqlite:///") or not database_of(uri).is_file():
         return []
@@ -112,9 +113,9 @@ _NEWEST = f" ORDER BY runs.start_time DESC LIMIT {_MOST}"
 
 
 def _runs(ctx: click.Context, incomplete: str) -> Items:
-    """`latest`, then names that mean one run, and ids of the others, newest first.
+    """`latest`, then names of a single run, and ids of the others, newest first.
 
-    Nested runs are suggested only when something is typed, ids of all runs when it is the beginning of one.
+    Nested runs and ids of named runs are suggested only if the typed text is the beginning of one.
     """
     yield from _matching({"latest": "the newest run"}, incomplete)
     if incomplete:
@@ -158,13 +159,13 @@ def _paths(ctx: click.Context, incomplete: str) -> Items:
         choices = DATA_SETS if inner == "data.name" else _choices(declared.get(inner, {}))
         yield from _matching([f"{path}={choice}" for choice in choices], incomplete)
         return
-    leaves = _leaves(ctx)
-    if leaves is None:
-        leaves = dict.fromkeys(declared)
-    for leaf, now in leaves.items():
-        about = declared.get(leaf, {}).get("description", "")
+    values = _values(ctx)
+    if values is None:
+        values = dict.fromkeys(declared)
+    for field, now in values.items():
+        about = declared.get(field, {}).get("description", "")
         help_text = f"now {'null' if now is None else now}; {about}" if about else None
-        yield from _matching({f"{outer}{leaf}=": help_text}, incomplete)
+        yield from _matching({f"{outer}{field}=": help_text}, incomplete)
     if ctx.info_name == "tune" and not outer:
         yield from _matching({"search.": "a range to search", "search_budget.": "a value of the trials"}, incomplete)
 
@@ -172,22 +173,22 @@ def _paths(ctx: click.Context, incomplete: str) -> Items:
 _SEARCHED = ("search.", "search_budget.")
 
 
-def _leaves(ctx: click.Context) -> dict[str, Any] | None:
-    """The leaves of the experiment on this command line; None where it cannot be read."""
+def _values(ctx: click.Context) -> dict[str, Any] | None:
+    """The values of the experiment on this command line by dotted path; None if it cannot be read."""
     from harness import experiment as experiments
     from harness.errors import HarnessError
 
     # click leaves arguments unparsed before an option without a value
     name = ctx.params.get("experiment") or next(iter(ctx.args), "default")
-    kept = [text for text in ctx.params.get("overrides") or () if not text.startswith(_SEARCHED)]
+    overrides = [text for text in ctx.params.get("set") or () if not text.startswith(_SEARCHED)]
     try:
-        return experiments.load(name, kept).flatten()
+        return experiments.load(name, overrides).flatten()
     except HarnessError:
         return None
 
 
 def _declared() -> dict[str, Any]:
-    """The schema of every leaf by its dotted path, of all kinds of networks."""
+    """The schema of every field by its dotted path, of all kinds of networks."""
     from harness import experiment as experiments
 
     schema = experiments.schema()
@@ -199,8 +200,8 @@ def _declared() -> dict[str, Any]:
                 found[name] = node
             continue
         for section in sections:
-            for leaf, described in section["properties"].items():
-                known = found.setdefault(f"{name}.{leaf}", {"anyOf": [], **described})
+            for field, described in section["properties"].items():
+                known = found.setdefault(f"{name}.{field}", {"anyOf": [], **described})
                 known["anyOf"] = [*known["anyOf"], described]
     return found
 
@@ -215,7 +216,7 @@ def _alternatives(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Iterato
 
 
 def _choices(node: Mapping[str, Any]) -> list[str]:
-    """The values of a leaf that has few: of a choice, of a switch, and null where it may be."""
+    """The values of a field that has few: those of a choice or a switch, and null where it is allowed."""
     found: dict[str, None] = {}
     for part in _alternatives({}, node):
         values = list(part.get("enum", ())) + ([part["const"]] if "const" in part else [])
@@ -230,7 +231,7 @@ def _choices(node: Mapping[str, Any]) -> list[str]:
 # By option, or by the name of an argument.
 _SUGGEST: Mapping[str, Suggest] = {
     "run": _runs,
-    "wanted": _runs,
+    "runs": _runs,
     "experiment": _experiments,
     "experiments": _experiments,
     "--resume": _runs,

@@ -119,14 +119,17 @@ class CommandGroup(click.Group):
     """A group that lists its commands by subject, the first ones first. Without arguments it shows its help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of their groups."""
         grouped = [name for names in GROUPS.values() for name in names if name in self.commands]
         return grouped + sorted(self.commands.keys() - grouped)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands first, then the options."""
         self.format_commands(ctx, formatter)
         click.Command.format_options(self, ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of commands for each group."""
         width = max(map(len, self.commands), default=0)
         other = sorted(self.commands.keys() - {name for names in GROUPS.values() for name in names})
         for subject, names in {**GROUPS, "Other": other}.items():
@@ -160,6 +163,7 @@ class DocumentedCommand(click.Command):
         )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog, then the examples."""
         super().format_epilog(ctx, formatter)
         examples = EXAMPLES.get(str(self.name), ())
         if not examples:

@@ -3,90 +3,89 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from harness import formatting
-from harness.cli.common import (
-    EXIT_OF_SIGNAL,
-    allow_changes_option,
-    code_options,
-    json_option,
-    store_at,
-    survives_hangup,
-    tracking_uri_option,
-)
-from harness.errors import HarnessError, NoStoreError, nearest
-from harness.experiment import trust
+from harness.api.stores import open_store
+from harness.cli.common import EXIT_OF_SIGNAL, survive_hangup
+from harness.cli.options import allow_changes_option, code_options, json_option, tracking_uri_option
+from harness.errors import NoStoreError
 
 
 @click.command(short_help="List recent runs with status, losses and scores.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of runs, newest first.")
-@click.option("--project", help="Only the runs of this MLflow experiment.")
-@click.option("--all", "children", is_flag=True, help="Include trials and other nested runs.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Number of runs, newest first."
+)
+@click.option("--project", metavar="NAME", help="Only the runs of this MLflow experiment.")
+@click.option("--all", "nested", is_flag=True, help="Include trials and other nested runs.")
 @json_option
 @tracking_uri_option
-def runs(limit: int, project: str | None, children: bool, as_json: bool, tracking_uri: str | None) -> None:
+def runs(as_json: bool, **options: Any) -> None:
     """List recent runs with their status, losses and scores."""
-    try:
-        store = store_at(tracking_uri)
-    except NoStoreError as nothing:
-        click.echo("[]" if as_json else str(nothing))
-        return
-    from harness.results import summary
+    from harness import api
 
-    if project is not None and store.client.get_experiment_by_name(project) is None:
-        names = [experiment.name for experiment in store.client.search_experiments()]
-        near = nearest(project, names) or f"; there are {', '.join(names)}"
-        raise HarnessError(f"--project {project!r}: there is no such MLflow experiment{near}")
-    found = [summary.summary(run) for run in store.runs(limit=limit, project=project, children=children)]
+    try:
+        found = api.list_runs(**options)
+    except NoStoreError as error:
+        click.echo("[]" if as_json else str(error))
+        return
     if as_json:
         click.echo(json.dumps(found, indent=2))
-        return
-    if not found:
+    elif found:
+        _print_runs(found)
+    else:
+        store = open_store(options["tracking_uri"])
         start = formatting.harness_command("run", store=store.uri)
-        click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
-        return
+        click.echo(f"there are no runs in {store.shown_uri} yet: start one with `{start}`")
+
+
+def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
     from harness.cli.tables import print_table
     from harness.experiment.scores import among
     from harness.formatting import duration
+    from harness.results.summary import progress
 
-    ranked = among(name for row in found for name in row["metrics"])
+    rankings = among(name for run in runs for name in run["metrics"])
     digits = {"loss/discriminator": 3, "loss/generator": 3}
-    for ranking in ranked:
+    for ranking in rankings:
         digits |= {f"test/{ranking.metric}": 3, f"test/{ranking.beside}": 3 if ranking.beside_digits else 0}
-    lines = []
-    for row in found:
-        metrics = row["metrics"]
-        numbers = [(metrics.get(name), count) for name, count in digits.items()]
-        lines.append(
+    rows = []
+    for run in runs:
+        numbers = [(run["metrics"].get(name), count) for name, count in digits.items()]
+        rows.append(
             [
-                row["name"],
-                row["run_id"][:8],
-                row["kind"],
-                row["status"],
-                summary.progress(row),
+                run["name"],
+                run["run_id"][:8],
+                run["kind"],
+                run["status"],
+                progress(run),
                 *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
-                row["started"].replace("T", " ")[:16],
-                "" if row["seconds"] is None else duration(row["seconds"]),
+                run["started"].replace("T", " ")[:16],
+                "" if run["seconds"] is None else duration(run["seconds"]),
             ]
         )
-    labels = [label for ranking in ranked for label in (ranking.label, ranking.beside_label)]
+    labels = [label for ranking in rankings for label in (ranking.label, ranking.beside_label)]
     header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "run time"]
-    print_table(header, lines)
+    print_table(header, rows)
 
 
 @click.command(short_help="Score runs or image files against real images.")
-@click.argument("wanted", metavar="[RUN]...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Score the array `images` (uint8) of FILE.npz instead of runs."
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Score the array `images` (uint8) of FILE.npz instead of runs.",
 )
-@click.option("--data", "data_name", help="Data set that --images are compared with.  [default: mnist]")
+@click.option("--data", metavar="NAME", help="Used with --images: data set to compare them with.  [default: mnist]")
 @click.option(
-    "--judge", help="Scoring classifier: first, second, or package.module:Class.  [default: the experiment's]"
+    "--judge",
+    metavar="NAME",
+    help="Scoring classifier: first, second, or package.module:Class.  [default: the experiment's]",
 )
 @click.option(
     "--split",
@@ -98,24 +97,14 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
 @click.option(
     "--samples",
     type=click.IntRange(10),
-    help="Number of images that are compared.  [default: the experiment's quality.samples]",
+    metavar="N",
+    help="Number of images to compare.  [default: the experiment's quality.samples]",
 )
 @json_option
 @tracking_uri_option
 @code_options
 @allow_changes_option
-@survives_hangup
-def evaluate(
-    wanted: Sequence[str],
-    images: Path | None,
-    data_name: str | None,
-    judge: str | None,
-    split: Any,
-    samples: int | None,
-    as_json: bool,
-    tracking_uri: str | None,
-    allow_changes: bool,
-) -> None:
+def evaluate(runs: Sequence[str], as_json: bool, **options: Any) -> None:
     """Score the best generator of each RUN again, print a table, and write the scores to the runs.
 
     The first row compares real with real images: the scores of a perfect generator. ± is the standard error of KID,
@@ -126,72 +115,59 @@ def evaluate(
     If images, judge or network source differ from those of the run, a notice says so. The scores are then printed, and
     written to the run only with --allow-changes.
     """
-    if bool(wanted) == bool(images):
-        raise HarnessError("give one or more RUNs, or --images FILE.npz")
-    if data_name and not images:
-        raise HarnessError(f"--data {data_name} goes with --images; a RUN is scored against the images it trained on")
-    if images and split == "validation":
-        raise HarnessError("--images are scored against the test split; leave --split validation out")
-    trust.give([judge])
-    from harness.results import evaluate as evaluating
+    survive_hangup()
+    from harness import api
 
-    def message(text: str) -> None:
-        click.echo(text, err=True)
+    scored = api.evaluate(runs, **options)
+    from harness.results.evaluate import as_cells
+    from harness.results.evaluate import as_json as to_json
 
-    if images:
-        rows = evaluating.evaluate_images(
-            images, name=data_name or "mnist", judge=judge or "first", samples=samples, message=message
-        )
-    else:
-        store = store_at(tracking_uri)
-        runs = [store.find(text) for text in wanted]
-        rows = evaluating.evaluate(
-            store, runs, judge=judge, split=split, samples=samples, allow_changes=allow_changes, message=message
-        )
     if as_json:
-        click.echo(json.dumps(evaluating.as_json(rows), indent=2))
+        click.echo(json.dumps(to_json(scored), indent=2))
         return
     from harness.cli.tables import print_table, wrapped
 
-    header, *lines = evaluating.as_cells(rows)
-    print_table(header, lines)
-    counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
-    where = f"{rows[0].split} split, " if rows[0].scores.ranked_by.against_real else ""
-    click.echo(wrapped(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help"))
+    header, *rows = as_cells(scored)
+    print_table(header, rows)
+    counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in scored))
+    split = f"{scored[0].split} split, " if scored[0].scores.ranked_by.against_real else ""
+    click.echo(wrapped(f"{split}{counts} samples, judge {scored[0].judge}; ± see --help"))
 
 
 @click.command(short_help="List the experiments that `run` finds by name.")
 @json_option
 def experiments(as_json: bool) -> None:
     """List the experiments that `run` finds by name: those in ./experiments and those that come with harness."""
-    from harness import experiment as module
+    from harness import api
 
-    rows = [(name, module.load(path).description, path) for name, path in module.known().items()]
+    found = api.list_experiments()
     if as_json:
-        click.echo(json.dumps([{"name": n, "description": d, "file": str(p)} for n, d, p in rows], indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
     from harness.cli.tables import wrapped
 
-    width = max((len(name) for name, *_ in rows), default=0)
-    for name, description, _ in rows:
-        click.echo(wrapped(description, indent=width + 2, start=f"{name:{width}}  "))
+    width = max((len(experiment["name"]) for experiment in found), default=0)
+    for experiment in found:
+        click.echo(wrapped(experiment["description"], indent=width + 2, start=f"{experiment['name']:{width}}  "))
 
 
 @click.command(short_help="Open MLflow's UI at a project, run, study or comparison.")
-@click.argument("wanted", metavar="[RUN]...", nargs=-1)
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5000, or a free one]")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of the server.  [default: 5000, or a free one]"
+)
 @click.option("--no-open", is_flag=True, help="Print the address without opening a browser.")
 @tracking_uri_option
-def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
+def ui(runs: Sequence[str], port: int | None, no_open: bool, tracking_uri: str | None) -> int:
     """Open MLflow's UI in the browser, and serve it on this machine until Ctrl-C.
 
     Without a RUN, it shows the runs of the newest project with their scores and charts. A RUN opens its pictures and
     curves, a study its trials sorted by the objective, several RUNs their comparison. If the store is an MLflow
     server, that server is opened.
     """
-    from harness.servers import ui as pages
+    from harness.servers import ui as server
 
-    store = store_at(tracking_uri)
-    page = pages.page(store, [store.find(text) for text in wanted])
-    ended = pages.serve(store, page, port=port, browse=not no_open, say=lambda text: click.echo(text))
+    store = open_store(tracking_uri)
+    page = server.page(store, [store.find(text) for text in runs])
+    ended = server.serve(store, page, port=port, browse=not no_open, say=click.echo)
     return 0 if ended in (None, "SIGINT") else EXIT_OF_SIGNAL[ended]

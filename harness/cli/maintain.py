@@ -1,4 +1,4 @@
-"""Commands around the work: `schema`, `sync` and `doctor`."""
+"""Commands of maintenance: `schema`, `sync` and `doctor`."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ import json
 
 import click
 
-from harness.cli.common import EXIT_FAILED, store_at, tracking_uri_option
+from harness.cli.common import EXIT_FAILED
+from harness.cli.options import tracking_uri_option
 
 
 @click.command(short_help="Print the JSON schema of experiment files.")
 def schema() -> None:
     """Print the JSON schema of experiment files. Editors use it to complete and check them."""
-    from harness import experiment as module
+    from harness import experiment as experiments
 
-    click.echo(json.dumps(module.schema(), indent=2))
+    click.echo(json.dumps(experiments.schema(), indent=2))
 
 
-@click.command(short_help="Send what a lost tracking server did not receive.")
+@click.command(short_help="Send locally stored data to the tracking server.")
 @tracking_uri_option
 def sync(tracking_uri: str | None) -> None:
     """Send metrics, images and statuses that were stored locally while the tracking server was not available."""
-    store = store_at(tracking_uri, create=True)
-    lines = store.sync()
-    stale = store.reconcile()
-    for line in lines:
+    from harness import api
+
+    for line in api.sync(tracking_uri=tracking_uri) or ["nothing to send"]:
         click.echo(line)
-    for run_id in stale:
-        click.echo(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now")
-    if not lines and not stale:
-        click.echo("nothing to ship")
 
 
 @click.command(short_help="Check versions, devices, store, data and disk space.")

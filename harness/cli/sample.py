@@ -1,38 +1,42 @@
-"""Commands that make pictures: `sample`, `write` and `history`."""
+"""Commands that draw: `sample`, `write` and `history`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
-from harness.cli.common import code_options, store_at, tracking_uri_option
+from harness.api.images import MAX_IMAGES
+from harness.cli.options import code_options, tracking_uri_option, weights_options
 from harness.errors import HarnessError
-from harness.files import safe_file_name
-
-MOST = 1_000_000  # images
 
 
 @click.command(short_help="Draw images with a run's generator.")
 @click.argument("run")
 @click.option(
-    "--count", type=click.IntRange(1, MOST), help="Number of images or walks.  [default: 100 images or 10 walks]"
+    "--count",
+    type=click.IntRange(1, MAX_IMAGES),
+    metavar="N",
+    help="Number of images or walks.  [default: 100 images or 10 walks]",
 )
 @click.option("--digits", metavar="DIGITS", help="Draw these digits in turn: 7, or 2026.  [default: all in turn]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="FILE.png or FILE.npz; walks also FILE.gif or FILE.webp.  [default: NAME-samples.png, of walks "
     "NAME-walk.webp]",
 )
 @click.option("--interpolate", is_flag=True, help="Draw walks through latent space that end where they start.")
-@click.option("--frames", type=click.IntRange(2), help="Images per walk.  [default: 16 in a PNG, else 64]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise.")
 @click.option(
-    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Epoch of the weights."
+    "--frames",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Used with --interpolate: number of images per walk.  [default: 16 in a PNG, else 64]",
 )
-@click.option("--raw", is_flag=True, help="Use the trained weights instead of their moving average.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Seed of the noise.")
+@weights_options
 @tracking_uri_option
 @code_options
 def sample(
@@ -42,10 +46,7 @@ def sample(
     out: Path | None,
     interpolate: bool,
     frames: int | None,
-    seed: int,
-    weights: str,
-    raw: bool,
-    tracking_uri: str | None,
+    **options: Any,
 ) -> None:
     """Draw images with the generator of RUN, as a PNG grid or as a NumPy archive.
 
@@ -55,45 +56,18 @@ def sample(
     With --interpolate, each walk starts at one of these images, returns to it and keeps its class. A PNG has one row
     per walk, a GIF or WebP moves all walks at once, an NPZ holds `images`, uint8 (walks, frames, 28, 28).
     """
-    suffixes = {".png", ".npz", ".gif", ".webp"} if interpolate else {".png", ".npz"}
-    suffix = (".webp" if interpolate else ".png") if out is None else out.suffix
-    if suffix in {".gif", ".webp"} - suffixes:
-        raise HarnessError(f"--out {out}: only walks move; add --interpolate, or give a name that ends in .png or .npz")
-    if suffix not in suffixes:
-        moving = ", .gif or .webp (an animation)" if interpolate else ""
-        raise HarnessError(f"--out {out}: the name must end in .png (a grid) or .npz (an array){moving}")
-    if frames is not None and not interpolate:
-        raise HarnessError(f"--frames {frames} are those of a walk: add --interpolate, or ask for images with --count")
-    if digits is not None and interpolate:
-        raise HarnessError(f"--digits {digits} are those of images; leave --interpolate out, or --digits")
-    count = count or (10 if interpolate else 100)
-    frames = frames or (16 if suffix == ".png" else 64)
-    if interpolate and count * frames > MOST:
-        raise HarnessError(
-            f"--count {count:,} walks of --frames {frames:,} are {count * frames:,} images; expected at most {MOST:,}: "
-            "ask for fewer"
-        )
-    store = store_at(tracking_uri)
-    from harness.results import load as recall
-
-    found = store.find(run)
-    if out is None:
-        name = safe_file_name(str(found.info.run_name), unique=False)
-        out = Path(f"{name}-{'walk.webp' if interpolate else 'samples.png'}")
-
-    def message(text: str) -> None:
-        click.echo(text, err=True)
+    from harness import api
 
     if interpolate:
-        recall.walk_to(
-            out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, message=message
-        )
-        click.echo(f"{count:,} walks of {frames:,} images each in {out}")
-    else:
-        recall.sample_to(
-            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message
-        )
-        click.echo(f"{count:,} images in {out}")
+        if digits is not None:
+            raise HarnessError(f"--digits {digits}: --interpolate draws all classes; leave one of the two out")
+        path, frames = api.save_walks(run, out, count=count or 10, frames=frames, **options)
+        click.echo(f"{count or 10:,} walks of {frames:,} images each in {path}")
+        return
+    if frames is not None:
+        raise HarnessError(f"--frames {frames}: use it with --interpolate; --count is the number of images")
+    path = api.save_samples(run, out, count=count or 100, digits=digits, **options)
+    click.echo(f"{count or 100:,} images in {path}")
 
 
 @click.command(short_help="Write numbers in generated handwriting.")
@@ -102,12 +76,18 @@ def sample(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     default=Path("written.png"),
     show_default=True,
     help="FILE.png (a picture), FILE.webp or FILE.gif (an animation).",
 )
 @click.option(
-    "--rows", type=click.IntRange(1), default=1, show_default=True, help="Number of copies, each with new noise."
+    "--rows",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Number of copies, each with new noise.",
 )
 @click.option(
     "--style",
@@ -117,55 +97,28 @@ def sample(
     help="One noise vector for all digits of a row (one handwriting), or one for each digit.",
 )
 @click.option("--paper", is_flag=True, help="Dark on white instead of white on black.")
-@click.option("--scale", type=click.IntRange(1, 16), default=4, show_default=True, help="Scale factor.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the noise and of the pen.")
+@click.option("--scale", type=click.IntRange(1, 16), metavar="N", default=4, show_default=True, help="Scale factor.")
 @click.option(
-    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True, help="Epoch of the weights."
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of the noise and of the pen.",
 )
-@click.option("--raw", is_flag=True, help="Use the trained weights instead of their moving average.")
+@weights_options
 @tracking_uri_option
 @code_options
-def write(
-    run: str,
-    text: str,
-    out: Path,
-    rows: int,
-    style: Literal["one", "each"],
-    paper: bool,
-    scale: int,
-    seed: int,
-    weights: str,
-    raw: bool,
-    tracking_uri: str | None,
-) -> None:
+def write(run: str, text: str, out: Path, rows: int, **options: Any) -> None:
     """Write TEXT with digits that the generator of RUN draws, as a picture or as an animation of a pen.
 
     TEXT may have digits, spaces, - / . : and line breaks. The generator of RUN must be conditional, as that of the
     default experiment is. Put -- before a TEXT that begins with a hyphen: harness write RUN -- "-5".
     """
-    if out.suffix not in {".png", ".gif", ".webp"}:
-        raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
-    from harness.media.typesetting import lines_for
+    from harness import api
 
-    lines = lines_for(out, text, rows, scale)
-    store = store_at(tracking_uri)
-    from harness.results import handwriting
-
-    handwriting.write_to(
-        out,
-        store,
-        store.find(run),
-        lines,
-        seed=seed,
-        style=style,
-        paper=paper,
-        scale=scale,
-        weights=weights,
-        raw=raw,
-        message=lambda text: click.echo(text, err=True),
-    )
-    once = " / ".join(lines[: len(lines) // rows])
-    click.echo(f"{once}{f', {rows} times,' if rows > 1 else ''} in {out}")
+    path, lines = api.save_handwriting(run, text, out, rows=rows, **options)
+    click.echo(f"{' / '.join(lines)}{f', {rows} times,' if rows > 1 else ''} in {path}")
 
 
 @click.command(short_help="Animate a run's sample grids, epoch by epoch.")
@@ -173,26 +126,23 @@ def write(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="FILE.webp or FILE.gif (an animation), or FILE.png (a sheet).  [default: NAME-history.webp]",
 )
 @click.option(
-    "--fps", type=click.FloatRange(0.1, 20), help="Epochs per second.  [default: the animation takes 5 to 12 s]"
+    "--fps",
+    type=click.FloatRange(0.1, 20),
+    metavar="N",
+    help="Epochs per second.  [default: the animation takes 5 to 12 s]",
 )
 @tracking_uri_option
-def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | None) -> None:
-    """Show the sample grids of RUN, epoch by epoch, with epoch and score (KID) below them.
+def history(run: str, **options: Any) -> None:
+    """Write the sample grids of RUN, epoch by epoch, with epoch and score (KID) below them.
 
-    All grids are drawn from the same noise. An animation has all grids that were logged and holds the last one for
+    All grids are drawn from the same noise. An animation has all grids that were logged and shows the last one for
     two seconds; a sheet has at most 24.
     """
-    if out is not None and out.suffix not in {".gif", ".png", ".webp"}:
-        raise HarnessError(f"--out {out}: the name must end in .webp or .gif (an animation) or .png (a sheet)")
-    if fps is not None and out is not None and out.suffix == ".png":
-        raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
-    store = store_at(tracking_uri)
-    from harness.results import load as recall
+    from harness import api
 
-    written, grids = recall.history_to(
-        out, store, store.find(run), fps=fps, message=lambda text: click.echo(text, err=True)
-    )
-    click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {written}")
+    path, grids = api.save_history(run, **options)
+    click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {path}")

@@ -1,4 +1,4 @@
-"""Commands that hand a generator on: `serve` and `promote`."""
+"""Commands that provide a generator to others: `serve` and `promote`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import os
 import click
 
 from harness import formatting
-from harness.cli.common import EXIT_OF_SIGNAL, code_options, print_rows, store_at, tracking_uri_option
+from harness.api.stores import open_store
+from harness.cli.common import EXIT_OF_SIGNAL, print_rows
+from harness.cli.options import code_options, tracking_uri_option
+from harness.console import to_stderr
 from harness.errors import redact
 
 
 @click.command(short_help="Serve a generator over HTTP.")
 @click.argument("run")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server.  [default: 5001, or a free one]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="Port of the server.  [default: 5001, or a free one]"
+)
 @tracking_uri_option
 @code_options
 def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
@@ -22,12 +27,10 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     A request is a table with the columns `count`, `seed` and, for a conditional generator, `digits`. The answer holds
     the images as numbers, or as PNG with the param format=png. The printed commands show how to ask.
     """
-    store = store_at(tracking_uri)
+    store = open_store(tracking_uri)
     from harness.servers.model_server import serve as serve_run
 
-    ended = serve_run(
-        store, run, port=port, say=lambda text: click.echo(text), message=lambda text: click.echo(text, err=True)
-    )
+    ended = serve_run(store, run, port=port, say=click.echo, message=to_stderr)
     return 0 if ended == "SIGINT" else EXIT_OF_SIGNAL[ended]
 
 
@@ -40,7 +43,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     metavar="NAME",
     help="Name of the registered model. It is created if it does not exist.",
 )
-@click.option("--alias", default="champion", show_default=True, help="Alias of the new version.")
+@click.option("--alias", metavar="NAME", default="champion", show_default=True, help="Alias of the new version.")
 @tracking_uri_option
 def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     """Register the best generator of RUN in MLflow's model registry, as a new version of NAME with an alias.
@@ -48,22 +51,22 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     For a study it is the generator of the best trial, for a run with --seeds that of the best seed. A generator that is
     registered already gets the alias only.
     """
-    store = store_at(tracking_uri)
+    from harness import api
 
-    from harness.results import summary
-
-    promoted = store.promote(summary.single(store, store.find(run)), name, alias)
-    known = "" if promoted.fresh else " (it was there already)"
+    loaded = api.load_run(run, tracking_uri=tracking_uri)
+    store = loaded.store.uri
+    promoted = api.promote(loaded, name, alias=alias)
+    known = "" if promoted.fresh else " (it existed already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
-    lines = ["import mlflow", *loading(store.uri), f"mlflow.pyfunc.load_model({promoted.address!r})"]
+    lines = ["import mlflow", *_python_lines(store), f"mlflow.pyfunc.load_model({promoted.address!r})"]
     rows = [("" if index else "load", line) for index, line in enumerate(lines)]
-    print_rows([*rows, ("serve", formatting.harness_command("serve", promoted.address, store=store.uri))])
+    print_rows([*rows, ("serve", formatting.harness_command("serve", promoted.address, store=store))])
 
 
-def loading(store: str) -> list[str]:
-    """The lines of Python that name a store to MLflow; none where its environment variables do."""
+def _python_lines(store: str) -> list[str]:
+    """Return the lines of Python that tell MLflow which store to use; none if an environment variable does."""
     if os.environ.get(formatting.STORE) and redact(store) != store:
         return []
     other_registry = os.environ.get("MLFLOW_REGISTRY_URI")
-    shown = redact(store)
-    return [f"mlflow.set_tracking_uri({shown!r})"] + ([f"mlflow.set_registry_uri({shown!r})"] if other_registry else [])
+    uri = redact(store)
+    return [f"mlflow.set_tracking_uri({uri!r})"] + ([f"mlflow.set_registry_uri({uri!r})"] if other_registry else [])

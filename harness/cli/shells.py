@@ -1,4 +1,4 @@
-"""How bash, zsh and fish ask for completions: as click does it, and words with `=` or `:` are completed as one."""
+"""Completion in bash, zsh and fish: as in click, but words with `=` or `:` are completed as one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from click.shell_completion import (
     BashComplete,
     CompletionItem,
     FishComplete,
+    ShellComplete,
     ZshComplete,
     add_completion_class,
     split_arg_string,
@@ -68,14 +69,14 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
                 joined.append(word)
         incomplete = joined.pop()
         replaced = "" if _breaks(words[-1]) else words[-1]
-        self._kept = max(0, len(incomplete) - len(_option_part(incomplete)) - len(replaced))
+        self._typed_length = max(0, len(incomplete) - len(_option_part(incomplete)) - len(replaced))
         self._quoted = _is_quoted(text)
         return joined[1:], incomplete
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
         if item.type != "plain":
             return super().format_completion(item)
-        value = str(item.value)[self._kept :]
+        value = str(item.value)[self._typed_length :]
         return "plain," + (value if self._quoted else re.sub(r"([^\w@%+=:,./-])", r"\\\1", value))
 
 
@@ -91,7 +92,21 @@ def _is_quoted(text: str) -> bool:
     return False
 
 
-class _Zsh(ZshComplete):
+class _WholeOption(ShellComplete):
+    """Puts the option of `--set=train.ep`, which click cuts off, back before each suggestion."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, incomplete = super().get_completion_args()
+        self._option = _option_part(incomplete)
+        return args, incomplete
+
+    def format_completion(self, item: CompletionItem[str]) -> str:
+        if item.type == "plain":
+            item = CompletionItem(self._option + item.value, item.type, item.help)
+        return super().format_completion(item)
+
+
+class _Zsh(_WholeOption, ZshComplete):
     """click's own script, but no space is added after `path=` and `folder/`."""
 
     source_template = """\
@@ -130,26 +145,6 @@ else
 fi
 """
 
-    def get_completion_args(self) -> tuple[list[str], str]:
-        args, incomplete = super().get_completion_args()
-        self._before = _option_part(incomplete)
-        return args, incomplete
 
-    def format_completion(self, item: CompletionItem[str]) -> str:
-        return super().format_completion(_prefixed(item, self._before))
-
-
-class _Fish(FishComplete):
+class _Fish(_WholeOption, FishComplete):
     source_template = FishComplete.source_template.replace('string split ","', 'string split -m 1 ","')
-
-    def get_completion_args(self) -> tuple[list[str], str]:
-        args, incomplete = super().get_completion_args()
-        self._before = _option_part(incomplete)
-        return args, incomplete
-
-    def format_completion(self, item: CompletionItem[str]) -> str:
-        return super().format_completion(_prefixed(item, self._before))
-
-
-def _prefixed(item: CompletionItem[str], before: str) -> CompletionItem[str]:
-    return CompletionItem(before + item.value, item.type, item.help) if item.type == "plain" else item

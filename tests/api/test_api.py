@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness import HarnessError
-from harness.api.arguments import overrides_of
+from harness.api.options import merge_overrides
 
 from ..commands import Harness, client, only_run, run_named, size_of
 
@@ -36,15 +36,15 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_overrides_are_those_of_the_command_line() -> None:
-    assert overrides_of({"optimizer.lr": 1e-5, "optimizer.betas": (0.5, 0.9), "data.subset": None}, seed=3) == [
+    assert merge_overrides({"optimizer.lr": 1e-5, "optimizer.betas": (0.5, 0.9), "data.subset": None}, seed=3) == [
         "optimizer.lr=1e-05",
         "optimizer.betas=[0.5, 0.9]",
         "data.subset=null",
         "train.seed=3",
     ]
-    assert overrides_of(["a.b=1"], epochs=2) == ["a.b=1", "train.epochs=2"]
+    assert merge_overrides(["a.b=1"], epochs=2) == ["a.b=1", "train.epochs=2"]
     with pytest.raises(HarnessError, match=r"optimizer.lr is .* expected a number"):
-        overrides_of({"optimizer.lr": object()})
+        merge_overrides({"optimizer.lr": object()})
 
 
 def test_run_does_what_the_command_does(harness_command: Harness) -> None:

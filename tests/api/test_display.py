@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.api.display import StudyTerminal, Terminal, fitting, fold
-from harness.api.remaining import Remaining
+from harness.api.display import Terminal, crop_rows
+from harness.api.eta import TimeLeft
+from harness.api.live_line import fold
+from harness.api.study_display import StudyTerminal
 from harness.experiment import Experiment
 from harness.runs.display import EpochReport
 from harness.tuning.progress import StudyProgress, TrialSummary, Working
@@ -163,7 +165,7 @@ def test_the_time_left_counts_scores_and_pictures(tiny: Experiment, monkeypatch:
     clock = Clock(monkeypatch)
     training = training_of(tiny.with_values({**SCORED, "quality.samples": 90}))
     training.images = Images()
-    remaining = Remaining()
+    remaining = TimeLeft()
     remaining.start(training)
     assert remaining.seconds_left() is None
     clock.now += 5
@@ -207,7 +209,7 @@ def test_the_time_left_counts_scores_and_pictures(tiny: Experiment, monkeypatch:
 def test_several_runs_that_are_trained_as_one_add_up(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     training = training_of(tiny, steps=10)
-    remaining = Remaining()
+    remaining = TimeLeft()
     remaining.start(training)
     for _ in range(3):
         remaining.stage("drawing")
@@ -322,11 +324,11 @@ def test_pieces_are_never_broken() -> None:
 @pytest.mark.parametrize(("columns", "lines", "rows"), [(80, 20, 4), (120, 36, 5), (400, 200, 10), (40, 1, 1)])
 def test_a_preview_loses_whole_rows_to_fit_the_terminal(columns: int, lines: int, rows: int) -> None:
     grid = np.zeros((302, 302), np.uint8)
-    part, width = fitting(grid, columns, lines)
+    part, width = crop_rows(grid, columns, lines)
     assert part.shape == (rows * 30 + 2, 302)
     assert width == min(columns, 302)
     assert -(-round(part.shape[0] * width / 302) // 2) <= max(lines, 3)
-    assert fitting(grid, columns, None)[0].shape == (302, 302)
+    assert crop_rows(grid, columns, None)[0].shape == (302, 302)
 
 
 def test_a_preview_fits_the_terminal(tiny: Experiment) -> None:

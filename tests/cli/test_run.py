@@ -507,7 +507,7 @@ def test_check_stops_at_a_signal(harness: Harness, monkeypatch: pytest.MonkeyPat
 
 
 def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
-    assert harness("sync").out == "nothing to ship\n"
+    assert harness("sync").out == "nothing to send\n"
 
 
 # Bad input -------------------------------------------------------------------------------------------------------

@@ -139,12 +139,15 @@ def test_walks_take_count_frames_seed_and_weights(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--out", "a.gif"], "only walks move; add --interpolate, or give a name that ends in .png or .npz"),
+        (["--out", "a.gif"], ".png (a grid) or .npz (an array); only walks are animated: add --interpolate"),
         (["--out", "a.webp"], "add --interpolate"),
         (["--out", "a.jpg"], "the name must end in .png (a grid) or .npz (an array)"),
-        (["--out", "a.mp4", "--interpolate"], "must end in .png (a grid) or .npz (an array), .gif or .webp"),
-        (["--digits", "7", "--interpolate"], "--digits 7 are those of images; leave --interpolate out, or --digits"),
-        (["--out", "a.png", "--frames", "8"], "--frames 8 are those of a walk: add --interpolate"),
+        (
+            ["--out", "a.mp4", "--interpolate"],
+            "must end in .png (a grid), .npz (an array), .gif or .webp (an animation)",
+        ),
+        (["--digits", "7", "--interpolate"], "--digits 7: --interpolate draws all classes; leave one of the two out"),
+        (["--out", "a.png", "--frames", "8"], "--frames 8: use it with --interpolate"),
         (
             ["--out", "a.png", "--interpolate", "--count", "1000", "--frames", "1001"],
             "--count 1,000 walks of --frames 1,001 are 1,001,000 images; expected at most 1,000,000",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from rich.cells import cell_len
 
-from harness.api.display import Part, fit
+from harness.api.live_line import Part, fit
 from harness.cli.tables import print_row, print_table, wrapped
 
 from ..commands import Harness, Terminal, run_named

@@ -79,12 +79,12 @@ def test_tune_takes_the_budget_of_its_trials_from_the_command_line(harness: Harn
             "generator.text has 6,001 characters, and MLflow keeps 6,000 of a param",
         ),
         (["run", "tiny.yaml", "--set", "optimizer.lr=1:30"], "optimizer.lr is '1:30'; input should be a valid number"),
-        (["tune", "tiny.yaml", "--budget", "tuning"], "--budget tuning says how --confirm trains: add --confirm N"),
+        (["tune", "tiny.yaml", "--budget", "tuning"], "--budget tuning: use it with --confirm N"),
         (
             ["tune", "tiny.yaml", "--prune-from", "2", "--set", "search_prune_from=3"],
             "search_prune_from is given twice, as 3 and as 2",
         ),
-        (["evaluate", "latest", "--data", "kmnist"], "--data kmnist goes with --images"),
+        (["evaluate", "latest", "--data", "kmnist"], "--data kmnist: use it with --images"),
     ],
 )
 def test_what_cannot_be_taken_is_refused_before_anything_starts(

@@ -102,7 +102,7 @@ def test_promoting_twice_makes_one_version_and_the_alias_moves(harness: Harness)
     first = harness("promote", "one", "--as", "digits")
     assert first.code == 0, first.err
     assert "version 1 of digits is champion" in first.out
-    assert "version 1 of digits (it was there already) is champion" in harness("promote", "one", "--as", "digits").out
+    assert "version 1 of digits (it existed already) is champion" in harness("promote", "one", "--as", "digits").out
     assert "version 2 of digits is champion" in harness("promote", "two", "--as", "digits").out
     versions = client().search_model_versions("name = 'digits'")
     assert {int(version.version): version.run_id for version in versions} == {
@@ -207,7 +207,7 @@ def test_the_registry_is_the_store_s_own(harness: Harness, monkeypatch: pytest.M
     assert client().get_model_version_by_alias("it's mine", "champion").run_id == run_named("one").info.run_id
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{Path('other.db').absolute()}")
     again = harness("promote", "one", "--as", "it's mine")
-    assert "version 1 of it's mine (it was there already) is champion" in again.out
+    assert "version 1 of it's mine (it existed already) is champion" in again.out
     (line,) = [line for line in again.out.splitlines() if line.startswith("  serve")]
     assert shlex.split(line)[-1] == "models:/it's mine@champion"
     loads = again.out.split("  load ")[1].split("  serve ")[0]

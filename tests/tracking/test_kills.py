@@ -93,7 +93,7 @@ def test_sync_ships_a_checkpoint_that_a_killed_process_had_not_logged(
     assert "set to KILLED" in said.out
     found = snapshot(client(), run_named("killed").info.run_id)
     assert found["files"]["checkpoints/last.pt"] == whole_run["files"]["checkpoints/last.pt"]
-    assert harness("sync").out == "nothing to ship\n"
+    assert harness("sync").out == "nothing to send\n"
 
 
 def test_a_resumed_run_that_is_killed_in_its_end_is_whole(

@@ -207,7 +207,7 @@ def test_what_cannot_be_compared_is_said_and_the_rest_compared(
         (["slow", "quick", "--html", "page.txt"], "must end in .html"),
         (["slow", "quick", "--picture", "page.jpg"], "must end in .png"),
         (["slow", "quick", "--html", "nowhere/page.html"], "there is no folder"),
-        (["slow", "quick", "--step", "2"], "goes with --html or --picture"),
+        (["slow", "quick", "--step", "2"], "--step 2: use it with --html or --picture"),
         (["slow", "quick", "--picture", "x.png", "--step", "9"], "no run has drawn that epoch; there are 1, 2, 3"),
     ],
 )

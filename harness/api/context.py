@@ -7,18 +7,19 @@ import warnings
 from collections.abc import Iterator
 
 from harness.environment import check_working_directory, prepare_environment
-from harness.experiment import trust
+from harness.experiment import trust as policies
 
 
 @contextlib.contextmanager
-def session(*, trusted: bool = False) -> Iterator[None]:
-    """Prepare the environment of the process as the command line does.
+def api_context(*, trust: bool = False) -> Iterator[None]:
+    """Prepare the environment of the process, as the command line does.
 
-    trusted: meanwhile, classes (`package.module:Class`) that a stored run or study names may be imported.
+    Args:
+        trust: Inside the block, allow imports of the classes (`package.module:Class`) that a stored run or study names.
     """
     check_working_directory()
     prepare_environment()
     # tqdm, which libraries import, warns in notebooks about widgets that are not installed. Nothing here needs them.
     warnings.filterwarnings("ignore", message="IProgress not found")
-    with trust.trusting() if trusted else contextlib.nullcontext():
+    with policies.trusting() if trust else contextlib.nullcontext():
         yield

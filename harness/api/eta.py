@@ -1,4 +1,4 @@
-"""How long a run still takes: its steps, the scores and pictures between its epochs, and the work at its end."""
+"""Estimate how long a run still takes: steps, scores and pictures between epochs, and the work at the end."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.display import Stage
 
-SCORED = 1_000  # samples scored in a second, until scores have been timed
-# Seconds of the other stages until they have been timed.
+SAMPLES_PER_SECOND = 1_000  # scored, until scoring has been timed
+# Seconds of the other stages, until they have been timed.
 GUESSES: dict[Stage, float] = {"drawing": 0.5, "saving": 0.1, "exporting": 4.0, "finishing": 0.5}
 AT_THE_END: tuple[Stage, ...] = ("exporting", "final scoring", "finishing")
-DEARER = 1.5  # a sample of the final scores against one of those between epochs: distances are between all pairs
+FINAL_FACTOR = 1.5  # time per sample, final scores to those between epochs: distances are between all pairs
 
 
-class Remaining:
-    """Times a run as it goes, and estimates the rest. What it has timed also counts for the next run of a command."""
+class TimeLeft:
+    """Times the stages of a run, and estimates the rest. What was timed also serves the next run of a command."""
 
     def __init__(self) -> None:
         self._training: Training | None = None
@@ -25,25 +25,25 @@ class Remaining:
         self._sums: dict[Stage, float] = {}  # of several runs that are trained as one
         self._sums_at = -1
         self._stage: Stage | None = None
-        self._since = self._began = 0.0
+        self._since = self._started_at = 0.0
         self._steps = 0
         self._per_step: float | None = None
         self._done: set[Stage] = set()
 
     def start(self, training: Training) -> None:
-        """A run begins to train, or is resumed."""
+        """Start the clock: a run begins to train, or is resumed."""
         self._training, self._stage, self._per_step = training, None, None
-        self._began = self._since = time.monotonic()
+        self._started_at = self._since = time.monotonic()
         self._steps, self._sums_at = training.steps, -1
         self._done = set()
 
     def epoch(self, report: Report) -> None:
-        """An epoch is trained."""
+        """Note how long an epoch took."""
         if self._training is not None:
             self._per_step = report.seconds / max(1, self._training.steps_per_epoch)
 
     def stage(self, stage: Stage | None) -> None:
-        """Other work than training begins, or ends (None)."""
+        """Note that work other than training begins. None: it has ended."""
         now = time.monotonic()
         if self._stage is not None:
             steps = -1 if self._training is None else self._training.steps
@@ -57,11 +57,11 @@ class Remaining:
         self._stage, self._since = stage, now
 
     def elapsed(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._began
+        """Return the seconds since the run began."""
+        return time.monotonic() - self._started_at
 
     def seconds_left(self) -> float | None:
-        """Seconds until the run has ended. None before its first step."""
+        """Return the seconds until the run has ended. None: no step is done yet."""
         training = self._training
         if training is None:
             return None
@@ -95,7 +95,7 @@ class Remaining:
         return judge is not None and (":" in judge or self._training.images.labels is not None)
 
     def _expected(self, stage: Stage) -> float:
-        """Seconds that a stage takes: as long as the last time, else as other work says, else a guess."""
+        """Return the seconds that a stage takes: as the last time, else scaled from other scores, else a guess."""
         if stage in self._took:
             return self._took[stage]
         if stage not in ("scoring", "final scoring"):
@@ -105,7 +105,7 @@ class Remaining:
         assert self._training is not None
         quality = self._training.experiment.quality
         if stage == "scoring":
-            return quality.samples_while_training / SCORED
+            return quality.samples_while_training / SAMPLES_PER_SECOND
         if "scoring" in self._took:
-            return DEARER * self._took["scoring"] * quality.samples / quality.samples_while_training
-        return quality.samples / SCORED
+            return FINAL_FACTOR * self._took["scoring"] * quality.samples / quality.samples_while_training
+        return quality.samples / SAMPLES_PER_SECOND

@@ -1,0 +1,127 @@
+"""How the values that users give are read: experiments, overrides, tags, names, times."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.interrupts import Deadline
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
+
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def merge_overrides(
+    values: Overrides | None,
+    *,
+    seed: int | None = None,
+    device: str | None = None,
+    epochs: int | None = None,
+    subset: int | None = None,
+) -> list[str]:
+    """Return all changes to an experiment as `path=value`, the form that --set takes.
+
+    Args:
+        values: Values by dotted path, or texts that already have this form.
+        seed: Short for `train.seed`.
+        device: Short for `train.device`.
+        epochs: Short for `train.epochs`.
+        subset: Short for `data.subset`.
+
+    Raises:
+        HarnessError: A value is neither a number nor a string, a list or a mapping.
+    """
+    if isinstance(values, Mapping):
+        values = [f"{path}={_to_yaml(path, value)}" for path, value in values.items()]
+    short = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
+    return [*(values or ()), *(f"{path}={value}" for path, value in short.items() if value is not None)]
+
+
+def _to_yaml(path: str, value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else json.dumps(value)  # JSON is YAML
+    except TypeError as error:
+        raise HarnessError(
+            f"{path} is {value!r}, a {type(value).__name__}; expected a number, a string, a list or a mapping"
+        ) from error
+
+
+def parse_tags(texts: Iterable[str]) -> dict[str, str]:
+    """Read `KEY=VALUE` texts, the form that --tag takes.
+
+    Raises:
+        HarnessError: A text has another form, or a key is given twice with different values.
+    """
+    tags: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise HarnessError(f"--tag {text!r}: expected key=value, for example --tag student=mia")
+        if tags.setdefault(key, value) != value:
+            raise HarnessError(f"--tag {key} is given twice, as {tags[key]!r} and as {value!r}: give it once")
+    return tags
+
+
+def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) -> None:
+    """Raise HarnessError if MLflow would refuse or cut the name, a tag or the note of a run."""
+    if name is not None and not 0 < len(name.strip()) <= LONGEST_NAME:
+        raise HarnessError(f"--name has {len(name)} characters; expected 1 to {LONGEST_NAME}, not blanks alone")
+    if note is not None and len(note) > LONGEST_TAG:
+        raise HarnessError(f"--note has {len(note):,} characters; MLflow keeps {LONGEST_TAG:,}")
+    for key, value in tags.items():
+        tag = f"--tag {f'{key}={value}'!r}"
+        if not key:
+            raise HarnessError(f"{tag}: the key is empty")
+        if key.startswith(("harness.", "mlflow.")):
+            raise HarnessError(f"{tag}: tags that begin with harness. or mlflow. are set by harness itself")
+        if reason := why_not_a_key(key):
+            raise HarnessError(f"{tag}: {reason}")
+        if len(value) > LONGEST_TAG:
+            raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")
+
+
+def parse_duration(text: str | None, option: str = "--max-time") -> float | None:
+    """Read `90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` as seconds; None stays None.
+
+    Raises:
+        HarnessError: The text has none of these forms. The message names the option.
+    """
+    if text is None:
+        return None
+    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
+    units = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+    parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
+    seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) if parts else 0
+    if seconds <= 0:
+        raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
+    return seconds
+
+
+def deadline_after(max_time: str | Deadline | None) -> Deadline:
+    """Return the deadline of a call that starts now. A text is read by `parse_duration`, a deadline is returned."""
+    if isinstance(max_time, Deadline):
+        return max_time
+    seconds = parse_duration(max_time)
+    return Deadline(None if seconds is None else time.monotonic() + seconds)
+
+
+@contextlib.contextmanager
+def experiment_source(experiment: str | Path | Experiment) -> Iterator[str | Path]:
+    """Yield what experiments are read from: a name, a file, or a temporary file with this `Experiment`."""
+    if isinstance(experiment, str | Path):
+        yield experiment
+        return
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        path = Path(folder) / "experiment.yaml"
+        path.write_text(experiment.to_yaml(), encoding="utf-8")
+        yield path

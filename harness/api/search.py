@@ -1,0 +1,111 @@
+"""The experiment of a study and its search, read with as few imports as possible: the first line is there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.api.options import experiment_source
+from harness.api.progress import print_line, replaces_messages
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
+    from harness.experiment.search_space import Search
+    from harness.tuning.progress import StudyDisplay
+
+LOADING = "loading PyTorch, MLflow and Optuna ..."
+
+
+@dataclass(frozen=True)
+class LoadedSearch:
+    """What a study searches.
+
+    Attributes:
+        experiment: The experiment, with the command line's values.
+        search: Its ranges and the budget of a trial.
+        images: Number of training images, if they were counted.
+        prune_from: First epoch at which trials can be pruned, if the command line says one.
+        kind: Key of trials that take about the same time; see `harness.tuning.trial_times`.
+    """
+
+    experiment: Experiment
+    search: Search
+    images: int | None
+    prune_from: int | None
+    kind: str
+
+    def check_images(self, source: str | Path, overrides: Sequence[str]) -> None:
+        """Raise HarnessError if there are too few images, or if the device is missing. Imports PyTorch."""
+        from harness.gan.auto import resolved_device
+        from harness.runs import small_data
+
+        small_data.fit(source, overrides, searched=True)
+        resolved_device(self.experiment.train.device)
+
+
+def load_search(
+    experiment: str | Path | Experiment | None,
+    overrides: Sequence[str],
+    prune_from: int | None,
+    workers: int,
+    batch_runs: int | None,
+    display: StudyDisplay,
+) -> LoadedSearch:
+    """Load an experiment and its search, and show a line that describes a trial.
+
+    MNIST has enough images for every experiment: nothing is counted, PyTorch is not imported, and the line is there at
+    once.
+    """
+    from harness.experiment import search_space
+    from harness.tuning import trial_times
+
+    with experiment_source(experiment or "default") as source:
+        if _is_mnist(source, overrides):
+            loaded, search = search_space.load(source, overrides)
+            images, adjusted = None, None
+        else:
+            if replaces_messages(display):  # elsewhere the line that describes a trial comes first
+                display.message(LOADING)
+            from harness.runs import small_data
+
+            fit = small_data.fit(source, overrides, searched=True)
+            loaded, search = search_space.load(source, overrides, fit.values, fit.images)
+            images, adjusted = fit.images, fit.line
+    kind = trial_times.kind_of(
+        loaded, search, workers=workers, batch_runs="auto" if batch_runs is None else str(batch_runs)
+    )
+    print_line(display, _describe_trial(search, loaded, images, trial_times.recall(kind)))
+    if adjusted:
+        print_line(display, adjusted)
+    if search.fixed:
+        values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
+        print_line(display, f"not searched: {values} in every trial (command line)")
+    return LoadedSearch(loaded, search, images, _prune_from(prune_from, search), kind)
+
+
+def _is_mnist(source: str | Path, overrides: Sequence[str]) -> bool:
+    from harness import experiment as experiments
+
+    section = experiments.read(source)[0].get("data")
+    typed = experiments.parse_overrides(overrides)
+    name = section.get("name", "mnist") if isinstance(section, dict) else "mnist"
+    return bool(typed.get("data.name", name) == "mnist")
+
+
+def _describe_trial(search: Search, experiment: Experiment, images: int | None, seconds: float | None) -> str:
+    from harness.formatting import duration
+
+    took = "" if seconds is None else f"; one took {duration(seconds)} in an earlier study"
+    return f"a trial: {search.describe_trial(experiment, images)}{took}"
+
+
+def _prune_from(given: int | None, search: Search) -> int | None:
+    """Return the epoch that the command line gives, by either of its two names; the study knows the file's."""
+    if "search_prune_from" not in search.given:
+        return given
+    if given not in (None, search.prune_from):
+        raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {given}: give it once")
+    return search.prune_from

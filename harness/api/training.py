@@ -1,0 +1,212 @@
+"""Training: `harness.run` and `harness.resume`. The command `harness run` calls these functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import formatting
+from harness.api.context import api_context
+from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
+from harness.api.progress import Progress, close, closing, finish, print_line, run_display
+from harness.api.runs import Run
+from harness.api.stores import check_store_answers, open_store, recover_runs
+from harness.errors import HarnessError
+from harness.experiment.tags import Kind, Tag
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
+    from harness.runs.display import Display
+    from harness.runs.options import RunResult
+    from harness.runs.seeds import Replicates
+    from harness.tracking import Store
+
+LOADING = "loading PyTorch and MLflow ..."
+
+
+def run(
+    experiment: str | Path | Experiment = "default",
+    *,
+    epochs: int | None = None,
+    subset: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    set: Overrides | None = None,
+    seeds: int | None = None,
+    batch_runs: int | None = None,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    note: str | None = None,
+    max_time: str | None = None,
+    tracking_uri: str | None = None,
+    system_metrics: bool = True,
+    allow_changes: bool = False,
+    trust: bool = False,
+    progress: Progress = True,
+) -> Run:
+    """Train an experiment as one MLflow run, as `harness run` does.
+
+    Ctrl-C, or the interrupt button of Jupyter, ends the run after the current epoch: its status is KILLED, and
+    `harness.resume` continues it.
+
+    Args:
+        experiment: A name (see `harness experiments`), a YAML file, or the experiment of another run.
+        epochs: Number of epochs; short for `train.epochs` in `set`.
+        subset: Number of training images; short for `data.subset`.
+        seed: Random seed; short for `train.seed`.
+        device: auto, cpu, cuda or mps; short for `train.device`.
+        set: Values to change, by dotted path: `{"optimizer.lr": 1e-3}`.
+        seeds: Train under this number of seeds. A parent run holds the mean and deviation of the scores.
+        batch_runs: Number of seeds that are trained at once, as one program. None: a short timing decides.
+        name: Name of the run. None: the name of the experiment and four random digits.
+        tags: Tags of the run.
+        note: A note for the run's page in MLflow.
+        max_time: Stop at the end of an epoch, before this time is over: "30m", "2h", "1h30m".
+        tracking_uri: Address of the MLflow store. None: $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db, which is
+            created if it does not exist.
+        system_metrics: Log CPU, GPU and memory use.
+        allow_changes: See `harness.resume`; a new run does not need it.
+        trust: Import the classes (`package.module:Class`) that a stored run names, which runs their code. Classes that
+            `experiment` and `set` name are always imported.
+        progress: Show the progress: one updated output in Jupyter, a live line on standard error elsewhere.
+
+    Returns:
+        The run; with `seeds`, the parent run.
+
+    Raises:
+        HarnessError: The experiment cannot be trained. It is raised before a run is created.
+
+    Example:
+        >>> run = harness.run("default", epochs=2, set={"optimizer.lr": 1e-3})
+        >>> run.scores["test/kid"]
+    """
+    deadline = deadline_after(max_time)
+    tags = {key: str(value) for key, value in (tags or {}).items()}
+    if batch_runs is not None and (seeds is None or not 1 <= batch_runs <= seeds):
+        expected = "use it with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
+        raise HarnessError(f"--batch-runs is {batch_runs}; {expected}")
+    display = run_display(progress)
+    with api_context(trust=trust), closing(display), experiment_source(experiment) as source:
+        from harness import experiment as experiments
+
+        overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
+        experiments.parse_overrides(overrides)
+        experiments.read(source)  # an unknown name is refused before anything is loaded
+        check_labels(name, tags, note)
+        display.message(LOADING)
+        from harness.runs import small_data
+
+        resolved, fit = small_data.load(source, overrides)
+        if fit.line:
+            print_line(display, fit.line)
+        check_store_answers(tracking_uri)
+        from harness.gan.auto import resolved_device
+        from harness.runs import seeds as seed_runs
+        from harness.runs import train
+        from harness.runs.options import RunOptions
+
+        resolved_device(resolved.train.device)  # refused before a store is created
+        options = RunOptions(
+            name=name,
+            tags=tags,
+            note=note,
+            deadline=deadline,
+            system_metrics=system_metrics,
+            allow_changes=allow_changes,
+        )
+        store = open_store(tracking_uri, create=True, message=display.message)
+        recover_runs(store, display.message)
+        result: RunResult | Replicates
+        if seeds is None:
+            result = train.run(resolved, store, options, display)
+        else:
+            result = seed_runs.replicate(resolved, seeds, store, options, display, batch_runs=batch_runs)
+        return _finished(result, store, display, trust=trust)
+
+
+def resume(
+    run: str | Run = "latest",
+    *,
+    epochs: int | None = None,
+    set: Overrides | None = None,
+    max_time: str | None = None,
+    tracking_uri: str | None = None,
+    system_metrics: bool = True,
+    allow_changes: bool = False,
+    trust: bool = False,
+    progress: Progress = True,
+) -> Run:
+    """Resume a run from its last checkpoint, in the same MLflow run.
+
+    On a CPU, with the same number of threads, the run ends with the same weights, bit for bit, as one that was never
+    stopped. A run with `seeds` continues with the seeds that are missing.
+
+    Args:
+        run: A `Run`, an id, a unique prefix of one, a name, or `latest`.
+        epochs: Extend the run to this number of epochs.
+        set: Values to change, by dotted path. Only `train.epochs` may change.
+        max_time: See `harness.run`.
+        tracking_uri: See `harness.run`. The store of a `Run` is known.
+        system_metrics: See `harness.run`.
+        allow_changes: Continue although images, judge or network source have changed. The run is tagged
+            `harness.changed`.
+        trust: See `harness.run`.
+        progress: See `harness.run`.
+
+    Returns:
+        The run.
+
+    Raises:
+        HarnessError: The run cannot be resumed: it is unknown, complete, still running, or a study. It stays as it was.
+
+    Example:
+        >>> harness.resume("latest", epochs=40)
+    """
+    deadline = deadline_after(max_time)
+    display = run_display(progress)
+    with api_context(trust=trust), closing(display):
+        from harness import experiment as experiments
+
+        values = experiments.parse_overrides(merge_overrides(set, epochs=epochs))
+        if isinstance(run, str):
+            check_store_answers(tracking_uri)
+        display.message(LOADING)
+        from harness.runs import seeds as seed_runs
+        from harness.runs import train
+        from harness.runs.options import RunOptions
+        from harness.runs.resumable import find_resumable
+
+        options = RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
+        store = open_store(tracking_uri, message=display.message) if isinstance(run, str) else run.store
+        recover_runs(store, display.message)
+        stored = store.find(run if isinstance(run, str) else run.id)
+        kind = stored.data.tags.get(Tag.KIND)
+        if kind == Kind.STUDY:
+            command = _tune_command(store, stored.data.tags)
+            raise HarnessError(f"{stored.info.run_name} is a study: resume it with `{command}`")
+        if kind == Kind.REPLICATES and values:
+            raise HarnessError(
+                "a run with --seeds is resumed as it was started; leave out --set, --epochs and the like"
+            )
+        result: RunResult | Replicates
+        if kind == Kind.REPLICATES:
+            result = seed_runs.resume(stored, store, options, display)
+        else:
+            result = train.resume(find_resumable(store, stored.info.run_id), store, values, options, display)
+        return _finished(result, store, display, trust=trust)
+
+
+def _finished(result: RunResult | Replicates, store: Store, display: Display, *, trust: bool) -> Run:
+    close(display)
+    status = "stopped" if result.stopped else result.status.lower()
+    finish(display, f"{status}: run {result.name} ({result.run_id[:8]})")
+    return Run(store, result.run_id, result=result, trust=trust)
+
+
+def _tune_command(store: Store, tags: Mapping[str, str]) -> str:
+    """The command that resumes the study with these tags."""
+    storage = tags.get(Tag.STORAGE, "")  # a database, or the path of the default journal
+    return formatting.harness_command(
+        "tune", study=tags[Tag.STUDY], store=store.uri, storage=storage if "://" in storage else None
+    )

@@ -1,0 +1,136 @@
+"""What `harness tune` and `harness studies` print."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import formatting
+from harness.cli.common import link_rows, print_rows, seconds_so_far
+from harness.cli.tables import print_table, wrapped
+from harness.formatting import duration, shown_values
+from harness.interrupts import stopped_by
+
+if TYPE_CHECKING:
+    from harness.api import Confirmation, Study
+    from harness.tracking import Store
+    from harness.tuning.tune import Result
+
+Rows = list[tuple[str, str]]
+
+
+def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]) -> str | None:
+    """Print how a search ended, and return what stopped it.
+
+    experiment, options: as they were typed; they are part of the commands that are printed.
+    """
+    store, result = study.store, study.result
+    assert result is not None
+    click.echo(f"\n{'STOPPED' if result.stopped else 'FINISHED'}  study {result.name}  {_counts(result)}")
+    rows = [_time_row(result)]
+    if result.stopped:
+        left = result.progress.total - result.progress.ended
+        rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
+    rows += _best_rows(result)
+    if result.edges:
+        rows += [("edge", edge.said) for edge in result.edges]
+        rows.append(("wider", _wider_search(store, result, experiment, options)))
+    rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
+    if result.best_file:
+        best = formatting.shown_path(result.best_file)
+        rows.append(("train it", formatting.harness_command("run", best, store=store.uri)))
+    if result.stopped:
+        resume = formatting.harness_command(
+            "tune",
+            study=result.name,
+            trials=result.progress.asked,
+            store=store.uri,
+            storage=options["storage"],
+            trust=bool(result.settings.base.imports),
+        )
+        rows.append(("continue", resume))
+    print_rows(rows + link_rows(store, result.run_id, result.unshipped))
+    return result.stopped
+
+
+def _counts(result: Result) -> str:
+    now = result.progress
+    counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
+    if now.ended > now.asked:
+        text = f"{now.ended} trials ({now.asked} {'was' if now.asked == 1 else 'were'} requested; {counts})"
+    else:
+        text = f"{now.ended} of {now.asked} trials ({counts})"
+    return f"{text}, {now.ended - result.before} of them now" if result.before else text
+
+
+def _time_row(result: Result) -> tuple[str, str]:
+    seconds = result.trial_seconds
+    each = "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
+    return "time", f"{duration(seconds_so_far())} in all{each}"
+
+
+def _best_rows(result: Result) -> Rows:
+    metric, best, baseline = result.settings.metric, result.progress.best, result.progress.own
+    if best is None:
+        return []
+    rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", shown_values(best.values))]
+    if baseline is not None and best.number == baseline.number:
+        rows.append(("baseline", "the experiment's own values are the best"))
+    elif baseline is not None:
+        rows.append(("baseline", f"{metric} {baseline.score:.4f}  {shown_values(baseline.values)}"))
+    return rows
+
+
+def _wider_search(store: Store, result: Result, experiment: str | None, options: Mapping[str, Any]) -> str:
+    """Return the command of a new study with wider ranges; without the experiment's name, only its new options."""
+    wider = [edge.wider for edge in result.edges]
+    if experiment is None and options["study"] is not None and not options["set"]:
+        return " ".join(f"--set {shlex.quote(value)}" for value in wider) + "  (in a new study)"
+    new: dict[str, Any] = {
+        "study": f"{result.name}-wider",
+        "trials": result.progress.total,
+        "set": [*options["set"], *wider],
+    }
+    return formatting.harness_command(
+        "tune", experiment or "default", store=store.uri, storage=options["storage"], **new
+    )
+
+
+def print_confirmation(confirmation: Confirmation) -> None:
+    """Print the table of a confirmation and its verdict."""
+    header, *rows = confirmation.as_cells()
+    click.echo("")
+    print_table(header, rows)
+    click.echo(wrapped(confirmation.verdict))
+
+
+_STUDY_COLUMNS = (
+    *("study", "complete", "pruned", "failed", "running", "waiting"),
+    *("metric", "best", "values", "run", "started"),
+)
+
+
+def print_studies(studies: Sequence[Mapping[str, Any]], storage: str | None) -> None:
+    """Print a table of studies, or where they would be."""
+    if not studies:
+        from harness.tuning.storage import no_studies
+
+        click.echo(no_studies(storage, Path("mlruns").absolute()))
+        return
+    rows = [
+        [
+            study["study"],
+            *(str(study[count]) for count in ("complete", "pruned", "failed", "running", "waiting")),
+            study["metric"],
+            "" if study["best"] is None else f"{study['best']:.4f}",
+            "" if study["best"] is None else f"trial {study['best_trial']}: {shown_values(study['best_values'])}",
+            (study["run_id"] or "")[:8],
+            (study["started"] or "").replace("T", " ")[:16],
+        ]
+        for study in studies
+    ]
+    print_table(_STUDY_COLUMNS, rows, folds=_STUDY_COLUMNS.index("values"))
