@@ -62,7 +62,7 @@ def _no_store_left_over() -> Iterator[None]:
             patch.delenv(variable)
         yield
         mlflow.set_tracking_uri(None)  # MLflow's own memory of it, and the variable
-        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(None)
 
 
 @pytest.fixture(autouse=True)
