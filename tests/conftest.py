@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import sqlalchemy
 
 from harness import cli
 from harness import experiment as experiments
@@ -17,6 +19,7 @@ from harness.experiment import Experiment, trust
 
 from .commands import Harness, Said, Server
 from .faults_lib.runs import save_small_models, undisturbed
+from .tuning import postgresql
 from .tuning.common import SMALL
 
 TINY = """
@@ -53,6 +56,19 @@ def _quick_children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """SQLite does not wait until a transaction is on the disk: no test cuts the power, and disks are slow."""
+
+    def without_sync(connection: Any, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", without_sync)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "connect", without_sync)
+
+
 @pytest.fixture(autouse=True)
 def _no_store_left_over() -> Iterator[None]:
     """MLflow's set_tracking_uri and set_registry_uri write to the environment, where the next test would find it."""
@@ -62,7 +78,7 @@ def _no_store_left_over() -> Iterator[None]:
             patch.delenv(variable)
         yield
         mlflow.set_tracking_uri(None)  # MLflow's own memory of it, and the variable
-        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(None)
 
 
 @pytest.fixture(autouse=True)
@@ -200,3 +216,18 @@ def server(tmp_path: Path, database: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.PostgreSQL]:
+    if postgresql.PG_CTL is None:
+        pytest.skip(postgresql.MISSING)
+    with postgresql.server() as started:
+        yield started
+
+
+@pytest.fixture
+def empty_postgresql(postgresql_server: postgresql.PostgreSQL) -> Iterator[str]:
+    """The URL of an empty database."""
+    with postgresql_server.database("template0") as url:
+        yield url

@@ -175,11 +175,12 @@ def test_a_stream_that_is_closed_from_the_start_is_not_replaced_by_the_next_file
 )
 def test_what_an_encoding_lacks_is_replaced_by_something_similar(encoding: str, text: str, expected: str) -> None:
     assert readable(text, encoding) == expected
-    below = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    written = io.BytesIO()
+    below = io.TextIOWrapper(written, encoding=encoding)
     stream = SafeStream(below)
     stream.write(text)
     stream.flush()
-    assert below.buffer.getvalue() == expected.encode(encoding, "surrogateescape")  # type: ignore[attr-defined]
+    assert written.getvalue() == expected.encode(encoding, "surrogateescape")
 
 
 # Commands whose output is ASCII --------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_who_runs_many_sees_the_signal_that_one_was_sent() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the time that deadlines see; it is 100 at first."""
     now = 100.0
-    monkeypatch.setattr(interrupts.time, "monotonic", lambda: now)
+    monkeypatch.setattr("harness.interrupts.time.monotonic", lambda: now)
 
     def set_to(value: float) -> None:
         nonlocal now

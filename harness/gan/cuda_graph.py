@@ -90,7 +90,7 @@ def _side_stream() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         yield

@@ -58,7 +58,7 @@ def train_judge(
     device = torch.device(device)
     kind = NETWORKS[which]
     # Weights and dropout draw from the global generators; the order and the augmentation have one of their own.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(kind.seed)
         network: JudgeNetwork = kind(images.pixels.shape[1], images.classes)
@@ -101,7 +101,7 @@ def _train(
             _, logits = network(augment(pixels[members], generator))
             loss = F.cross_entropy(logits, labels[members])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             done += 1

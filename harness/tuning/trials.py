@@ -39,6 +39,7 @@ ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so of
 BEAT = 30.0  # seconds between signs of life, for other hosts to see
 SILENCE = 600.0  # seconds without one after which another host's process is taken for dead
 PATIENCE = (1.0, 3.0)  # seconds between tries of a storage that fails
+CREATION = 3.0  # seconds that another process is given to create the study
 UNCLAIMED = 60.0  # seconds that a trial may run without naming its process
 
 
@@ -111,7 +112,7 @@ class Trials:
         Raises HarnessError for a study that harness has not made.
         """
         with storage_errors():
-            deadline = time.monotonic() + 3
+            deadline = time.monotonic() + CREATION
             while True:
                 try:
                     study = optuna.load_study(study_name=name, storage=storage)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from harness.api.options import merge_overrides
 
 from ..commands import Harness, client, only_run, run_named, size_of
 
-QUIET = {"system_metrics": False, "progress": False}
+QUIET: dict[str, Any] = {"system_metrics": False, "progress": False}
 SCORED = {"data.validation": 100, "track.score_every": 1}
 
 

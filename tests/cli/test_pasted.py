@@ -19,7 +19,6 @@ from harness.servers import ui
 
 from ..commands import Harness, Said, give_time_for_one_epoch
 from ..tuning.common import SMALL
-from ..tuning.test_postgresql import FOUND, postgresql  # noqa: F401
 
 QUIET = ("--no-system-metrics",)
 Paste = Callable[[str], Said]
@@ -193,7 +192,6 @@ def test_the_lines_of_studies(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(FOUND is None, reason="no PostgreSQL on this machine")
 @pytest.mark.parametrize("there", ["elsewhere"], indirect=True)
 def test_the_lines_of_a_study_in_a_database(
     harness: Harness,
@@ -201,9 +199,9 @@ def test_the_lines_of_a_study_in_a_database(
     opened: list[str],
     there: tuple[str, ...],
     small: None,
-    postgresql: str,  # noqa: F811
+    empty_postgresql: str,
 ) -> None:
-    tune_and_paste(harness, paste, opened, there, ("--storage", postgresql))
+    tune_and_paste(harness, paste, opened, there, ("--storage", empty_postgresql))
 
 
 # How lines are built -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ def test_it_is_complete_and_always_split_alike() -> None:
     splits = data.load("digits")
     assert splits.train.pixels.shape == (1438, 1, 8, 8)
     assert splits.test.pixels.shape == (359, 1, 8, 8)
-    assert (splits.train.pixels.min(), splits.train.pixels.max()) == (0, 255)
+    assert (int(splits.train.pixels.min()), int(splits.train.pixels.max())) == (0, 255)
     assert splits.train.labels is not None
     assert splits.test.labels is not None
     counts = splits.train.labels.bincount() + splits.test.labels.bincount()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,8 +35,8 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def load(path: Path, said: list[str] | None = None, **options: object) -> data.Splits:
-    return data.load("folder", path=str(path), size=8, message=[].append if said is None else said.append, **options)
+def load(path: Path, said: list[str] | None = None, **options: Any) -> data.Splits:
+    return data.load("folder", path=str(path), size=8, message=(said if said is not None else []).append, **options)
 
 
 def values(images: data.Images) -> list[int]:
@@ -115,11 +116,11 @@ def test_sizes_and_modes_are_made_one_with_one_notice_that_counts(tmp_path: Path
     assert said[1:] == [f"{path}: of 4 images 2 were cropped and resized to 8x8, 2 converted to colour"]
 
 
-def one(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: object) -> torch.Tensor:
+def one(tmp_path: Path, image: Image.Image, name: str = "a.png", **options: Any) -> torch.Tensor:
     """What becomes of an image."""
     path = tmp_path / "pair"
     path.mkdir()
-    image.save(path / name, **({"exif": options.pop("exif")} if "exif" in options else {}))  # type: ignore[arg-type]
+    image.save(path / name, **({"exif": options.pop("exif")} if "exif" in options else {}))
     (path / f"b{Path(name).suffix}").write_bytes((path / name).read_bytes())
     return load(path, **options).train.pixels[0]
 

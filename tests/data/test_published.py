@@ -48,7 +48,7 @@ def publish(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     """Serve a tiny data set in the place of the real one; returns its images and labels as they should be read."""
     kind = PUBLISHED[name]
     known = getattr(datasets, kind.kind)
-    truth = {}
+    truth: dict[str, tuple[Array, Array]] = {}
     packed = io.BytesIO()
     checksums: dict[str, str] = {}
 

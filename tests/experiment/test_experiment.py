@@ -10,6 +10,7 @@ import yaml
 from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import Experiment, Section
+from harness.experiment.networks import MLPDiscriminator
 
 
 def test_the_notebook_is_the_baseline_to_the_letter() -> None:
@@ -57,6 +58,7 @@ def test_overrides_reach_leaves_by_their_dotted_path() -> None:
     )
     assert experiment.optimizer.lr == 1e-4
     assert experiment.train.epochs == 3
+    assert isinstance(experiment.discriminator, MLPDiscriminator)
     assert experiment.discriminator.widths == (64, 32)
     assert experiment.data.subset is None
     assert set(experiments.load("notebook").differences(experiment)) == {

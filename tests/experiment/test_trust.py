@@ -18,6 +18,7 @@ from harness.experiment import trust
 from harness.experiment.custom import import_class
 from harness.quality import load_judge
 from harness.tuning import worker_pool
+from harness.tuning.request import TuneRequest
 
 from ..commands import Harness, only_run, run_named
 from ..tuning.common import QUIET, optuna_trials, runs, the_study
@@ -111,8 +112,8 @@ def test_the_networks_of_a_stored_run_are_not_imported_without_trust(harness: Ha
         ("run", "--resume", "two"),
     ):
         assert_refused(harness, code, *arguments)
-    for arguments in (("compare", "one", "two"), ("promote", "one", "--as", "digits"), ("runs",)):
-        assert harness(*arguments).code == 0, "these import nothing"
+    for words in (("compare", "one", "two"), ("promote", "one", "--as", "digits"), ("runs",)):
+        assert harness(*words).code == 0, "these import nothing"
     assert not (code / "deploy was imported").exists()
     assert run_named("one").info.status == run_named("two").info.status == "FINISHED"
     assert harness("sample", "one", "--out", "a.png", "--trust").code == 0
@@ -148,10 +149,12 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
 
         def start(self) -> None: ...
 
-    monkeypatch.setattr(worker_pool.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Process))
+    monkeypatch.setattr(
+        "harness.tuning.worker_pool.multiprocessing.get_context", lambda kind: SimpleNamespace(Process=Process)
+    )
     trust.use(trust.Policy(trust=True, stored_code=True, strict=True, given={"a:B"}))
     named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
-    worker_pool._spawned(0, named, worker_pool.TuneRequest(), named)
+    worker_pool._spawned(0, named, TuneRequest(), named)
     place = pickle.loads(pickle.dumps(started[0]))
     assert place.policy == trust.policy()
 

@@ -35,7 +35,7 @@ class Discriminator(nn.Module):
         hidden = F.leaky_relu(self.conv1(images), 0.2)
         if masks:
             hidden = hidden * masks[0]
-        answers = self.head(hidden.view(len(images), -1))
+        answers: Tensor = self.head(hidden.view(len(images), -1))
         if labels is None:
             return answers[:, 0]
         return answers[:, 0] + answers[:, 1:].gather(1, labels[:, None]).squeeze(1)

@@ -14,7 +14,7 @@ from harness.gan import BatchedTraining, Report, Training, generate, generate_al
 
 from .common import CONV, RECIPES, weights
 
-KINDS = {
+KINDS: dict[str, dict[str, object]] = {
     "mlp": {},
     "conditional mlp": {"conditional": True},
     "conv": {**CONV, "optimizer.schedule": "linear", "train.ema_half_life": 50.0},

@@ -63,8 +63,10 @@ def _deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Not by monkeypatch, which would delete what these settings keep in their class.
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    settings = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
-    settings += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
+    settings: list[tuple[object, str, bool]] = [
+        *((cudnn, "deterministic", True), (cudnn, "benchmark", False)),
+        *((cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)),
+    ]
     before = [getattr(owner, name) for owner, name, _ in settings]
     for owner, name, value in settings:
         setattr(owner, name, value)

@@ -131,8 +131,10 @@ def networks(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workplace
 
 
-OWN = ("--set", "generator.kind=networks:Generator", "--set", "discriminator.kind=networks:Discriminator")
-OWN += ("--set", "discriminator.dropout=0", "--no-system-metrics")
+OWN = (
+    *("--set", "generator.kind=networks:Generator", "--set", "discriminator.kind=networks:Discriminator"),
+    *("--set", "discriminator.dropout=0", "--no-system-metrics"),
+)
 
 
 # From the command line -------------------------------------------------------------------------------------------
@@ -327,7 +329,7 @@ def test_a_module_beside_the_working_directory_is_found(tiny: Experiment, images
     plan = tiny.with_values({"generator.kind": "networks:Generator", "generator.width": 3})
     generator, _ = build(plan, images)
     assert type(generator).__name__ == "Generator"
-    assert generator.layers[0].out_features == 3
+    assert len(generator.get_parameter("layers.0.weight")) == 3
 
 
 def test_the_weights_come_from_the_seed_and_trying_leaves_no_trace(tiny: Experiment, images: Images) -> None:
@@ -340,7 +342,7 @@ def test_the_weights_come_from_the_seed_and_trying_leaves_no_trace(tiny: Experim
         assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
         assert all(weight.grad is None for weight in first.parameters())
     other, _ = build(plan.with_values({"train.seed": 1}), images)
-    assert not torch.equal(other.first.weight, pairs[0][0].first.weight)
+    assert not torch.equal(other.get_parameter("first.weight"), pairs[0][0].get_parameter("first.weight"))
 
 
 def test_frozen_weights_stay_as_they_are(tiny: Experiment, images: Images, networks: Path) -> None:
@@ -352,13 +354,13 @@ def test_frozen_weights_stay_as_they_are(tiny: Experiment, images: Images, netwo
     plan = tiny.with_values({"discriminator.kind": "networks:Frozen", "discriminator.dropout": 0})
     plans = [plan.with_values({"train.seed": seed}) for seed in range(2)]
     alone, members = ([Training(each, images, dtype=torch.float64) for each in plans] for _ in range(2))
-    frozen = [training.discriminator.layers[1].weight.clone() for training in alone]
+    frozen = [training.discriminator.get_parameter("layers.1.weight").clone() for training in alone]
     for _ in BatchedTraining(members):
         pass
     for lone, member, before in zip(alone, members, frozen, strict=True):
         list(lone)
-        assert torch.equal(lone.discriminator.layers[1].weight, before)
-        assert torch.equal(member.discriminator.layers[1].weight, before)
+        assert torch.equal(lone.discriminator.get_parameter("layers.1.weight"), before)
+        assert torch.equal(member.discriminator.get_parameter("layers.1.weight"), before)
         pairs = zip(weights(lone), weights(member), strict=True)
         assert all(torch.allclose(a, b, rtol=0, atol=1e-9) for a, b in pairs)
 

@@ -70,8 +70,11 @@ def test_a_pack_of_real_images_is_never_mixed_with_generated_ones(tiny: Experime
 
 
 def test_a_relativistic_pair_shares_its_class_and_every_other_draws_its_own(tiny: Experiment, images: Images) -> None:
-    told = {"conditional": True, "discriminator.dropout": 0}
-    pairs = [{"objective.kind": "relativistic"}, {"objective.kind": "wasserstein", "objective.gradient_penalty": 10}]
+    told: dict[str, object] = {"conditional": True, "discriminator.dropout": 0}
+    pairs: list[dict[str, object]] = [
+        {"objective.kind": "relativistic"},
+        {"objective.kind": "wasserstein", "objective.gradient_penalty": 10},
+    ]
     for values in pairs:
         training = Training(tiny.with_values({**told, **values}), images)
         _, labels, draws = step_of(training)
@@ -240,7 +243,7 @@ def test_accuracies_go_by_the_boundary_of_the_objective(
         real = (pixels.flatten(1).min(1).values == -1).to(pixels.dtype)  # no generated pixel is quite black
         return level + 0.2 * (2 * real - 1)
 
-    training.discriminator.forward = judge  # type: ignore[method-assign,assignment]
+    training.discriminator.forward = judge
     found = training.evaluate_logits()
     assert found["accuracy/real"] == found["accuracy/fake"] == 1
     assert found["logit/real"] == pytest.approx(level + 0.2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -164,7 +167,7 @@ LATENTS, RATES = [5, 2, 9, 5], [0.3, 0.0, 0.75, 0.1]  # of four members; what th
 def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtype: torch.dtype) -> None:
     labels, classes = (torch.arange(25) % 3, 3) if conditional else (None, 0)
     numbers = list(zip(LATENTS, RATES, strict=True))
-    settings = [
+    settings: list[dict[str, Any]] = [
         {"seed": seed, "latent": latent, "dropout": rate, "labels": labels, "dtype": dtype}
         for seed, (latent, rate) in enumerate(numbers)
     ]
@@ -179,7 +182,7 @@ def test_a_population_draws_what_its_members_would_alone(conditional: bool, dtyp
         together = build_step_noise(stacked([member.raw() for member in members], shape), shape, latents, rates)
         for which, (latent, rate) in enumerate(numbers):
             expected = alone[which][step]
-            ours = StepNoise(*pytree.tree_map_only(Tensor, lambda value, at=which: value[at], tuple(together)))
+            ours = StepNoise(*pytree.tree_map_only(Tensor, itemgetter(which), tuple(together)))
             inputs = latent + classes
             for noise in (ours.discriminator_noise, ours.generator_noise):
                 assert noise.shape == (10, widest + classes)

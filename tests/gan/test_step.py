@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,10 @@ from harness.gan.randomness import StepNoise
 from .common import step_on
 
 STEPS = 50
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
 def dropped(hidden: Tensor, mask: Tensor, rate: float) -> Tensor:
@@ -43,8 +48,7 @@ class Transcription:
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, *, fused: bool) -> None:
-        self.g = [copy.deepcopy(layer) for layer in generator.layers]
-        self.d = [copy.deepcopy(layer) for layer in discriminator.layers]
+        self.g, self.d = linear_layers(copy.deepcopy(generator)), linear_layers(copy.deepcopy(discriminator))
         self.g_adam = torch.optim.Adam([w for layer in self.g for w in layer.parameters()], lr=2e-4, fused=fused)
         self.d_adam = torch.optim.Adam([w for layer in self.d for w in layer.parameters()], lr=2e-4, fused=fused)
 
@@ -59,7 +63,8 @@ class Transcription:
         for layer, mask in zip(self.d[:-1], masks, strict=True):
             hidden = F.leaky_relu(layer(hidden), 0.2)
             hidden = dropped(hidden, mask, 0.3)
-        return self.d[-1](hidden)
+        logits: Tensor = self.d[-1](hidden)
+        return logits
 
     def step(self, pixels: Tensor, draws: StepNoise) -> tuple[float, float]:
         batch = len(pixels)
@@ -109,7 +114,7 @@ def test_fifty_steps_equal_a_transcription_of_the_notebook(dtype: torch.dtype, t
         assert ours == pytest.approx(theirs, abs=tolerance, rel=0), f"losses of step {count}"
     if dtype == torch.float64:
         for network, layers in ((training.generator, twin.g), (training.discriminator, twin.d)):
-            for ours_layer, their_layer in zip(network.layers, layers, strict=True):
+            for ours_layer, their_layer in zip(linear_layers(network), layers, strict=True):
                 assert (ours_layer.weight - their_layer.weight).abs().max() < tolerance
                 assert (ours_layer.bias - their_layer.bias).abs().max() < tolerance
 
@@ -126,7 +131,7 @@ class ConvolutionalTranscription:
         self.total = training.experiment.train.epochs * training.steps_per_epoch
         self.g, self.d = self.copied(training.generator), self.copied(training.discriminator)
         self.average = {name: weight.detach().clone() for name, weight in self.g.items()}
-        plain = {"lr": 2e-3, "betas": (0.5, 0.99), "eps": 1e-8, "foreach": False, "fused": False}
+        plain: dict[str, Any] = {"lr": 2e-3, "betas": (0.5, 0.99), "eps": 1e-8, "foreach": False, "fused": False}
         self.g_adam = torch.optim.Adam(self.g.values(), **plain)
         self.d_adam = torch.optim.Adam(self.d.values(), **plain)
         self.steps = 0
@@ -247,7 +252,7 @@ class Recipe:
         self.plan, self.images = training.experiment, training.images
         self.g = [weight.detach().clone().requires_grad_() for weight in training.generator.parameters()]
         self.d = [weight.detach().clone().requires_grad_() for weight in training.discriminator.parameters()]
-        plain = {"betas": self.betas, "eps": 1e-8, "foreach": False, "fused": False}
+        plain: dict[str, Any] = {"betas": self.betas, "eps": 1e-8, "foreach": False, "fused": False}
         self.g_adam, self.d_adam = (torch.optim.Adam(each, lr=1e-3, **plain) for each in (self.g, self.d))
         # The same seed: the same draws, from generators of their own.
         self.randomness = Training(self.plan, training.images, dtype=torch.float64).randomness

@@ -88,18 +88,19 @@ def test_the_average_follows_the_generator_with_its_half_life(tiny: Experiment, 
     """Against the formula, written out: weights move by 1 - 2^(-batch / half-life), the half-life ramping up."""
     training = Training(tiny.with_values({"train.ema_half_life": 30.0, "train.epochs": 20}), images)
     assert training.average is not None
-    expected = training.generator.layers[0].weight.detach().clone()
+    weight, average = (network.get_parameter("layers.0.weight") for network in (training.generator, training.average))
+    expected = weight.detach().clone()
     for epoch in range(1, 13):
         for draws in draws_of(training, epoch):
             step_on(training, draws)
             training.steps += 1
             half_life = min(30.0, 0.05 * 20 * training.steps)
             keep = 0.5 ** (20 / half_life)
-            expected = keep * expected + (1 - keep) * training.generator.layers[0].weight.detach()
+            expected = keep * expected + (1 - keep) * weight.detach()
     assert half_life == 30.0
-    assert torch.allclose(training.average.layers[0].weight, expected, atol=1e-6)
+    assert torch.allclose(average, expected, atol=1e-6)
     assert training.generator_ema is training.average
-    assert not torch.equal(training.average.layers[0].weight, training.generator.layers[0].weight)
+    assert not torch.equal(average, weight)
 
 
 def test_a_linear_schedule_falls_to_zero_over_the_whole_run(tiny: Experiment, images: Images) -> None:

@@ -146,7 +146,7 @@ def test_anyones_images_are_read_with_their_channels(tmp_path: Path, shape: tupl
     ],
 )
 def test_other_arrays_are_refused_in_one_line(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
-    np.savez(tmp_path / "images.npz", **arrays)
+    np.savez(tmp_path / "images.npz", allow_pickle=True, **arrays)
     with pytest.raises(HarnessError, match=said) as caught:
         pictures.load_npz(tmp_path / "images.npz")
     assert "\n" not in str(caught.value)

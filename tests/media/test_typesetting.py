@@ -107,7 +107,7 @@ def test_the_picture_holds_all_and_is_black_around_it() -> None:
 
 
 def test_the_same_seed_sets_the_same_and_another_does_not() -> None:
-    line = [ring(), "-", seven()]
+    line: list[Picture | str] = [ring(), "-", seven()]
     one, again, other = (page([line, line], SCALE, seed) for seed in (1, 1, 2))
     assert one.picture().tobytes() == again.picture().tobytes()
     assert one.picture().tobytes() != other.picture().tobytes()

@@ -22,7 +22,7 @@ def exact_gaussian(count: int, mean: Tensor, root: Tensor, seed: int = 0) -> Ten
     """A sample whose own mean and covariance are exactly `mean` and root @ root.T."""
     raw = gaussian(count, seed, len(mean))
     raw = raw - raw.mean(0)
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(raw.T.cov()), raw.T, upper=False).T
+    white: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(raw.T.cov()), raw.T, upper=False).T
     return white @ root.T + mean
 
 
@@ -70,7 +70,10 @@ def test_frechet_of_a_set_against_itself_is_zero() -> None:
 
 def test_kid_is_the_unbiased_mmd_over_all_pairs() -> None:
     x, y = gaussian(7, 0), gaussian(9, 1) + 1
-    kernel = lambda a, b: (a @ b / len(a) + 1).item() ** 3  # noqa: E731
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return float(a @ b / len(a) + 1) ** 3
+
     within_x = sum(kernel(x[i], x[j]) for i in range(7) for j in range(7) if i != j) / 42
     within_y = sum(kernel(y[i], y[j]) for i in range(9) for j in range(9) if i != j) / 72
     across = sum(kernel(a, b) for a in x for b in y) / 63
@@ -85,11 +88,15 @@ def test_kid_agrees_with_torchmetrics() -> None:
     assert kid(x, y)[0] == pytest.approx(oracle.compute()[0].item(), rel=1e-4)
 
 
+def all_but_one(count: int) -> list[Tensor]:
+    """Masks that each leave out one of `count` rows."""
+    return [torch.arange(count) != left_out for left_out in range(count)]
+
+
 def test_kid_error_is_the_jackknife_of_either_set() -> None:
     x, y = gaussian(12, 0), gaussian(10, 1) + 0.5
-    keep = lambda count: [torch.arange(count) != i for i in range(count)]  # noqa: E731
-    by_x = torch.tensor([kid(x[kept], y)[0] for kept in keep(12)], dtype=torch.float64)
-    by_y = torch.tensor([kid(x, y[kept])[0] for kept in keep(10)], dtype=torch.float64)
+    by_x = torch.tensor([kid(x[kept], y)[0] for kept in all_but_one(12)], dtype=torch.float64)
+    by_y = torch.tensor([kid(x, y[kept])[0] for kept in all_but_one(10)], dtype=torch.float64)
     variance = 11 * by_x.var(correction=0) + 9 * by_y.var(correction=0)
     assert kid(x, y)[1] == pytest.approx(variance.sqrt().item(), rel=1e-8)
 

@@ -6,16 +6,20 @@ import json
 import math
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from harness import data
+from harness.experiment import Experiment
 from harness.gan import Report, checkpoints
-from harness.quality import ScoreSet
+from harness.quality import Scores, ScoreSet
+from harness.quality.scoring import Scoring
 from harness.results import load as recall
 from harness.tracking import Store
 
@@ -47,13 +51,12 @@ def test_a_run_scores_every_epoch_and_the_best_one_once_on_the_test_split(harnes
 
 
 def test_the_best_epoch_has_a_grid_which_is_named_at_the_end(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.quality.scoring import Scoring
-
     between = Scoring.between_epochs
     kids = iter((0.5, 0.2, 0.1, 0.4))
 
-    def scored(self: Scoring, *arguments: object) -> object:
-        return [replace(scores, kid=next(kids)) for scores in between(self, *arguments)]  # type: ignore[arg-type]
+    def scored(self: Scoring, plans: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
+        found = between(self, plans, generators)
+        return [replace(scores, kid=next(kids)) for scores in found if isinstance(scores, Scores)]
 
     monkeypatch.setattr(Scoring, "between_epochs", scored)
     said = harness(

@@ -50,7 +50,7 @@ def files() -> set[str]:
 
 def test_the_digits_asked_for_are_drawn_line_by_line(tiny: Experiment) -> None:
     for style in ("one", "each"):
-        drawn = digits(Stub(), tiny, [[2, 0, 2], [], [9]], style=style)  # type: ignore[arg-type]
+        drawn = digits(Stub(), tiny, [[2, 0, 2], [], [9]], style=style)
         assert [image.shape for image in drawn] == [(3, 28, 28), (0, 28, 28), (1, 28, 28)]
         assert all(image.dtype == torch.uint8 for image in drawn)
         assert [[int(image.float().mean()) for image in line] for line in drawn] == [[40, 0, 40], [], [180]]

@@ -16,6 +16,8 @@ from harness.tracking import Store
 
 from ..commands import Harness
 
+Trial = tuple[str, Mapping[str, float], Mapping[str, str]]  # status, metrics, tags
+
 
 @pytest.fixture
 def copy(filled: Path, tmp_path: Path) -> str:
@@ -56,7 +58,7 @@ def test_without_the_best_trial_a_study_means_the_next_best(gallery: Harness, co
     assert (said.code, said.err.count("\n")) == (2, 1)
 
 
-def study(store: Store, trials: list[tuple[str, Mapping[str, float], Mapping[str, str]]], **params: str) -> Run:
+def study(store: Store, trials: list[Trial], **params: str) -> Run:
     """A study of trials that ended with that status, those metrics and those tags."""
     log = store.start_run(project="gan", name="s", kind="study", params={f"study.{k}": v for k, v in params.items()})
     for number, (status, metrics, tags) in enumerate(trials):
@@ -74,7 +76,7 @@ def study(store: Store, trials: list[tuple[str, Mapping[str, float], Mapping[str
     return MlflowClient(store.uri).get_run(log.run_id)
 
 
-PRUNED = ("KILLED", {"quality/kid": 0.1}, {"harness.pruned": "1"})
+PRUNED: Trial = ("KILLED", {"quality/kid": 0.1}, {"harness.pruned": "1"})
 
 
 def test_a_study_without_a_complete_trial_says_what_it_has(workplace: Path) -> None:
@@ -86,8 +88,9 @@ def test_a_study_without_a_complete_trial_says_what_it_has(workplace: Path) -> N
 
 def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -> None:
     """By its own metric and direction; one that diverged has a score, too."""
-    store, said = Store.open(create=False), []
-    trials = [
+    store = Store.open(create=False)
+    said: list[str] = []
+    trials: list[Trial] = [
         ("FINISHED", {"validation/coverage": 0.5, "validation/kid": 0.1}, {}),
         ("FAILED", {"validation/coverage": 0.1, "validation/kid": 9.0}, {"harness.diverged": "in epoch 2"}),
         ("FINISHED", {"validation/coverage": 0.7, "validation/kid": 0.2}, {}),

@@ -165,7 +165,8 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     assert "is KILLED and has no model `sampler`" in harness("promote", "longer", "--as", "digits").err
     from harness.servers import model_server
 
-    store, heard = Store.open(), []
+    store = Store.open()
+    heard: list[str] = []
     model = model_server._model(store, store.find("longer"), Path.cwd(), heard.append)
     assert heard == ["run longer is KILLED: the sampler is made of its checkpoint of epoch 2"]
     assert model.parent.name == "made"
@@ -184,7 +185,8 @@ def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pyt
     assert "it was made before runs had one" in refused.err
     from harness.servers import model_server
 
-    store, heard = Store.open(), []
+    store = Store.open()
+    heard: list[str] = []
     assert model_server._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "made"
     assert "run old has no model `sampler`" in heard[0]
 

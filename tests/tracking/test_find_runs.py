@@ -87,7 +87,7 @@ def test_a_name_is_suggested_after_one_small_request(store: Store, monkeypatch: 
         make(store, f"study-{number}", kind="trial", parent=study)
     for name in ("one", "two", "three"):
         make(store, name)
-    fetched = []
+    fetched: list[object] = []
     search_runs = store.client.search_runs
 
     def counted(*arguments: object, **options: object) -> object:

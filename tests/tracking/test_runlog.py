@@ -99,7 +99,7 @@ def test_images_are_named_as_mlflow_names_them(store: Store) -> None:
 def test_nan_and_infinity_are_kept(store: Store) -> None:
     run = begin(store)
     run.metrics(1, {"loss/generator": math.nan, "loss/discriminator": math.inf})
-    run.metrics(2, {"loss/generator": np.float32(0.5), "loss/discriminator": 1.0})
+    run.metrics(2, {"loss/generator": float(np.float32(0.5)), "loss/discriminator": 1.0})
     assert run.finish("FAILED")
     (first, second) = history(store, run, "loss/generator")
     assert math.isnan(first[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ assert "harness" not in sys.modules
 """
 
 
-def _drawn(run_id: str, tables: list[list[dict[str, object]]], folder: Path) -> list[np.ndarray]:
+def _drawn(run_id: str, tables: Sequence[Sequence[Mapping[str, object]]], folder: Path) -> list[np.ndarray]:
     """What the sampler draws in a process that has no harness."""
     uri = f"sqlite:///{Path('mlruns/mlflow.db').absolute()}"
     words = [uri, f"runs:/{run_id}/sampler", repr(tables), str(folder / "drawn.npz")]
@@ -54,7 +55,7 @@ def test_it_draws_what_sample_draws(harness: Harness, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_draws_the_digits_that_are_asked_for(harness: Harness, tmp_path: Path) -> None:
     assert harness("run", "tiny.yaml", *CONDITIONAL, "--no-system-metrics").code == 0
-    tables: list[list[dict[str, object]]] = [
+    tables: Sequence[Sequence[Mapping[str, object]]] = [
         [{"count": 12, "seed": 5}],
         [{"count": 12, "seed": 5, "digits": "0123456789"}],
         [{"count": 4, "seed": 5, "digits": "2026"}],

@@ -8,7 +8,8 @@ import optuna
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
-from harness.experiment.search_space import Choices, Range, Search
+from harness.experiment.dimensions import Choices, Dimension, Range
+from harness.experiment.search_space import Search
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage
 
@@ -32,7 +33,7 @@ search_prune_from: 2
 """
 QUIET = ("--no-system-metrics", "--batch-runs", "1")
 
-SPACE = {
+SPACE: dict[str, Dimension] = {
     "optimizer.lr": Range(1e-4, 1e-2, log=True),
     "generator.latent": Range(4, 16, log=True, whole=True),
     "optimizer.schedule": Choices(("constant", "linear")),
@@ -57,7 +58,8 @@ def settings(experiment: object, **changes: object) -> Settings:
 
 def optuna_trials(study: str = "small") -> list[FrozenTrial]:
     storage = open_storage(None, Path("mlruns").absolute(), "")
-    return optuna.load_study(study_name=study, storage=storage).get_trials()
+    trials: list[FrozenTrial] = optuna.load_study(study_name=study, storage=storage).get_trials()
+    return trials
 
 
 def runs(kind: str) -> dict[str, Run]:

@@ -181,7 +181,7 @@ def test_a_journal_that_cannot_be_mended_is_read_all_the_same(path: Path, monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.shutil, "copyfile", full)
+    monkeypatch.setattr("harness.tuning.journal.shutil.copyfile", full)
     for _ in range(2):
         found, said = opened(path)
         assert found == known

@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.experiment import Experiment
-from harness.experiment.search_space import Range, Search
+from harness.experiment.dimensions import Range
+from harness.experiment.search_space import Search
 from harness.tuning.sampler import grid, quasi_random
 from harness.tuning.settings import SAMPLERS
 from harness.tuning.storage import open_storage

@@ -6,39 +6,60 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
+import psutil
 import pytest
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import Trial, TrialState
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.tuning import trials as module
-from harness.tuning.list_studies import _row
+from harness.tuning.list_studies import studies
 from harness.tuning.progress import study_progress
 from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
-from harness.tuning.trials import Trials, best, is_counted
+from harness.tuning.trials import Claim, Trials, best, is_counted
 
-from ..tuning.common import settings
+from .common import settings
+from .postgresql import PostgreSQL
+
+Other = Callable[[], Trials]
+Mark = Callable[..., None]
 
 
 @pytest.fixture
-def trials(tiny: Experiment, tmp_path: Path) -> Trials:
-    made = Trials.create(open_storage(None, tmp_path, ""), "s", settings(tiny), tmp_path)
+def storage(storage_url: str | None, tmp_path: Path) -> BaseStorage:
+    return open_storage(storage_url, tmp_path, "")
+
+
+@pytest.fixture
+def trials(tiny: Experiment, storage: BaseStorage, tmp_path: Path) -> Trials:
+    made = Trials.create(storage, "s", settings(tiny), tmp_path)
     assert made
     return made
 
 
-def other(trials: Trials, tmp_path: Path) -> Trials:
-    """The same study as another process sees it."""
-    return Trials(open_storage(None, tmp_path, ""), "s", trials.settings, tmp_path)
+@pytest.fixture
+def other(trials: Trials, storage_url: str | None, tmp_path: Path) -> Other:
+    """Opens the same study as another process sees it."""
+    return lambda: Trials(open_storage(storage_url, tmp_path, ""), "s", trials.settings, tmp_path)
 
 
-def mark(trials: Trials, number: int, **changes: object) -> None:
-    """Change what a trial says of the process that trains it."""
-    process = {f"harness.{key}" if key != "beat" else key: value for key, value in changes.items()}
-    trials._set(number, "harness.process", {**trials.all()[number].user_attrs["harness.process"], **process})
+@pytest.fixture
+def mark(trials: Trials, storage: BaseStorage) -> Mark:
+    """Changes what a trial says of the process that trains it."""
+
+    def change(number: int, **changes: object) -> None:
+        process = {f"harness.{key}" if key != "beat" else key: value for key, value in changes.items()}
+        process = {**trials.all()[number].user_attrs["harness.process"], **process}
+        trial = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("s"), number)
+        storage.set_trial_user_attr(trial, "harness.process", process)
+
+    return change
 
 
 def gone_pid() -> str:
@@ -60,8 +81,9 @@ def test_as_many_trials_as_were_asked_for_and_no_more(trials: Trials) -> None:
     assert trials.open(4)
 
 
-def test_only_one_process_makes_the_study(trials: Trials, tiny: Experiment, tmp_path: Path) -> None:
-    storage = open_storage(None, tmp_path, "")
+def test_only_one_process_makes_the_study(
+    trials: Trials, storage: BaseStorage, tiny: Experiment, tmp_path: Path
+) -> None:
     assert Trials.create(storage, "s", settings(tiny), tmp_path) is None
     found = Trials.find(storage, "s", tmp_path)
     assert found
@@ -69,42 +91,40 @@ def test_only_one_process_makes_the_study(trials: Trials, tiny: Experiment, tmp_
     assert Trials.find(storage, "unknown", tmp_path) is None
 
 
-def test_a_study_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    import optuna
-
-    storage = open_storage(None, tmp_path, "")
+def test_a_study_of_somebody_else_is_refused(
+    storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CREATION", 0.2)
     optuna.create_study(study_name="theirs", storage=storage).set_user_attr("by", "them")
     with pytest.raises(HarnessError, match="was not made by harness"):
         Trials.find(storage, "theirs", tmp_path)
 
 
-def test_what_a_living_process_trains_is_left_to_it(trials: Trials, tmp_path: Path) -> None:
+def test_what_a_living_process_trains_is_left_to_it(trials: Trials, other: Other, mark: Mark) -> None:
     (claim,) = trials.claim(2)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
-        import psutil
-
         start = repr(psutil.Process(living.pid).create_time())
-        mark(trials, claim.number, pid=str(living.pid), process_start=start)
-        assert [claim.number for claim in other(trials, tmp_path).claim(2)] == [1]
+        mark(claim.number, pid=str(living.pid), process_start=start)
+        assert [claim.number for claim in other().claim(2)] == [1]
         living.kill()
 
 
-def test_a_trial_whose_process_is_gone_is_gone_on_with(trials: Trials, tmp_path: Path) -> None:
+def test_a_trial_whose_process_is_gone_is_gone_on_with(trials: Trials, other: Other, mark: Mark) -> None:
     (claim,) = trials.claim(2)
     trials.report(claim, "run", 1, 0.5)
-    mark(trials, claim.number, pid=gone_pid())
-    (again,) = other(trials, tmp_path).claim(2)
+    mark(claim.number, pid=gone_pid())
+    (again,) = other().claim(2)
     assert (again.number, again.attempt, again.again) == (claim.number, 2, True)
     assert again.values == claim.values
     assert again.trial.user_attrs["harness.process"]["harness.pid"] == str(os.getpid())
 
 
-def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, tmp_path: Path) -> None:
+def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, other: Other, mark: Mark) -> None:
     for attempt in (1, 2, 3):
-        (claim,) = other(trials, tmp_path).claim(2)
+        (claim,) = other().claim(2)
         assert (claim.number, claim.attempt) == (0, attempt)
-        mark(trials, 0, pid=gone_pid())
-    (claim,) = other(trials, tmp_path).claim(2)
+        mark(0, pid=gone_pid())
+    (claim,) = other().claim(2)
     assert claim.number == 1
     given_up = trials.all()[0]
     assert given_up.state == TrialState.FAIL
@@ -113,19 +133,19 @@ def test_a_trial_that_takes_its_process_with_it_is_given_up(trials: Trials, tmp_
 
 
 def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
-    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trials: Trials, monkeypatch: pytest.MonkeyPatch, other: Other, mark: Mark
 ) -> None:
     (claim,) = trials.claim(2)
-    mark(trials, claim.number, host="elsewhere", pid="1")
-    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == []
-    mark(trials, claim.number, beat=time.time() - module.SILENCE - 1)
-    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == [0]
+    mark(claim.number, host="elsewhere", pid="1")
+    assert [claim.number for claim in other().claim(1)] == []
+    mark(claim.number, beat=time.time() - module.SILENCE - 1)
+    assert [claim.number for claim in other().claim(1)] == [0]
 
 
-def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch, mark: Mark) -> None:
     monkeypatch.setattr(module, "BEAT", 0.05)
     (claim,) = trials.claim(1)
-    mark(trials, 0, beat=0)
+    mark(0, beat=0)
     with trials.heartbeat():
         deadline = time.monotonic() + 10
         while trials.all()[0].user_attrs["harness.process"]["beat"] == 0:
@@ -134,13 +154,13 @@ def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch
     assert claim.number == 0
 
 
-def test_a_released_trial_waits_and_keeps_its_scores(trials: Trials, tmp_path: Path) -> None:
+def test_a_released_trial_waits_and_keeps_its_scores(trials: Trials, other: Other) -> None:
     (claim,) = trials.claim(1)
     trials.report(claim, "run", 1, 0.5)
     trials.release(claim)
     trials.release(claim)  # twice is once
     assert trials.all()[0].state == TrialState.WAITING
-    (again,) = other(trials, tmp_path).claim(1)
+    (again,) = other().claim(1)
     assert (again.number, again.attempt, again.again) == (0, 1, True)
     assert again.values == claim.values
     assert again.trial.study.trials[0].intermediate_values == {1: 0.5}
@@ -176,27 +196,37 @@ def test_halving_starts_at_its_rung_and_keeps_a_third(trials: Trials) -> None:
     assert not trials.report(claims[5], "run", 4, 99.0, last=True)  # what has reached its end is not pruned
 
 
-def test_a_decision_to_prune_outlives_a_crash(trials: Trials, tmp_path: Path) -> None:
+def test_a_decision_to_prune_outlives_a_crash(trials: Trials, other: Other, mark: Mark) -> None:
     first, second = trials.claim(2, 2)
     assert not trials.report(first, "run", 2, 0.1)
     assert trials.report(second, "run", 2, 0.2)
-    mark(trials, second.number, pid=gone_pid())
-    again = next(claim for claim in other(trials, tmp_path).claim(2, 2) if claim.number == second.number)
+    mark(second.number, pid=gone_pid())
+    again = next(claim for claim in other().claim(2, 2) if claim.number == second.number)
     assert again.pruned == 2
 
 
-def test_a_place_taken_twice_at_once_is_given_back(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hosts see one place free, and both take it."""
+def test_a_place_taken_twice_at_once_is_given_back(
+    trials: Trials, mark: Mark, storage_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hosts see one place free, and both take it: no lock of files holds between hosts."""
     (first,) = trials.claim(2)
-    monkeypatch.setattr(trials, "_room", lambda total: True)
-    assert len(trials.claim(2)) == 1
+    mark(first.number, host="a third one")
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = Trials(open_storage(storage_url, tmp_path, ""), "s", trials.settings, tmp_path / "elsewhere")
+    ask = trials.study.ask
+
+    def ask_too_late(*arguments: object) -> Trial:
+        assert len(elsewhere.claim(2)) == 1
+        return ask(*arguments)
+
+    monkeypatch.setattr(trials.study, "ask", ask_too_late)
     assert trials.claim(2) == []
     assert [trial.state for trial in trials.all()] == [TrialState.RUNNING, TrialState.RUNNING, TrialState.FAIL]
     assert [is_counted(trial) for trial in trials.all()] == [True, True, False]
     trials.complete(first, "run", 1.0)
 
 
-def test_a_smaller_total_leaves_a_begun_trial_alone(trials: Trials, tmp_path: Path) -> None:
+def test_a_smaller_total_leaves_a_begun_trial_alone(trials: Trials) -> None:
     claims = trials.claim(3, 3)
     trials.complete(claims[0], "run", 1.0)
     trials.complete(claims[1], "run", 1.0)
@@ -213,11 +243,11 @@ def test_begun_trials_are_gone_on_with_before_new_ones_are_drawn(trials: Trials)
     assert [claim.number for claim in trials.claim(6, 4)] == [2, 3, 4, 5]
 
 
-def test_a_retry_that_was_only_half_made_is_not_doubled(trials: Trials, tmp_path: Path) -> None:
+def test_a_retry_that_was_only_half_made_is_not_doubled(trials: Trials, other: Other, mark: Mark) -> None:
     (claim,) = trials.claim(1)
     trials.study.enqueue_trial(dict(claim.values), user_attrs={"harness.retry_of": 0, "harness.attempt": 2})
-    mark(trials, 0, pid=gone_pid())  # before it could be told
-    assert [claim.number for claim in other(trials, tmp_path).claim(1)] == [1]
+    mark(0, pid=gone_pid())  # before it could be told
+    assert [claim.number for claim in other().claim(1)] == [1]
     assert [is_counted(trial) for trial in trials.all()] == [False, True]
 
 
@@ -229,41 +259,55 @@ def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch
     assert [claim.number for claim in trials.claim(1)] == [0]
 
 
-def test_a_study_that_was_only_half_made_is_made_anew(tmp_path: Path) -> None:
-    import optuna
-
-    storage = open_storage(None, tmp_path, "")
+def test_a_study_that_was_only_half_made_is_made_anew(
+    storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CREATION", 0.2)
     optuna.create_study(study_name="half", storage=storage)
     assert Trials.find(storage, "half", tmp_path) is None
 
 
-def test_trouble_with_the_storage_is_one_line(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    import optuna
-
-    (claim,) = trials.claim(2)
-    monkeypatch.setattr(module, "PATIENCE", (0.0,))
-
-    def away(*_: object, **__: object) -> None:
-        raise optuna.exceptions.StorageInternalError("no such host")
-
-    for name in ("set_trial_user_attr", "get_trial", "get_all_trials", "set_trial_state_values"):
-        monkeypatch.setattr(trials._storage, name, away)
+def assert_trouble_is_one_line(trials: Trials, claim: Claim, said: str) -> None:
     for act in (
         lambda: trials.report(claim, "run", 1, 0.5),
         lambda: trials.complete(claim, "run", 0.5),
         lambda: trials.fail(claim, "why", again=True),
         lambda: trials.claim(2),
     ):
-        with pytest.raises(HarnessError, match="the storage of the study failed: no such host"):
+        with pytest.raises(HarnessError, match=f"the storage of the study failed: {said}") as caught:
             act()
+        assert "\n" not in str(caught.value)
     trials.release(claim)  # which nobody waits for
 
 
-def test_the_best_is_by_the_studys_direction(tiny: Experiment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage_url", ["journal"], indirect=True)
+def test_trouble_with_the_journal_is_one_line(
+    trials: Trials, storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (claim,) = trials.claim(2)
+    monkeypatch.setattr(module, "PATIENCE", (0.0,))
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("no such host")
+
+    for name in ("set_trial_user_attr", "get_trial", "get_all_trials", "set_trial_state_values"):
+        monkeypatch.setattr(storage, name, away)
+    assert_trouble_is_one_line(trials, claim, "no such host")
+
+
+@pytest.mark.parametrize("storage_url", ["postgresql"], indirect=True)
+def test_trouble_with_a_database_is_one_line(
+    trials: Trials, postgresql_server: PostgreSQL, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (claim,) = trials.claim(2)
+    monkeypatch.setattr(module, "PATIENCE", (0.0,))
+    postgresql_server.drop(storage_url)
+    assert_trouble_is_one_line(trials, claim, "")
+
+
+def test_the_best_is_by_the_studys_direction(storage: BaseStorage, tiny: Experiment, tmp_path: Path) -> None:
     for direction, wanted in (("minimize", 0), ("maximize", 1)):
-        folder = tmp_path / direction
-        folder.mkdir()
-        trials = Trials.create(open_storage(None, folder, ""), "s", settings(tiny, direction=direction), folder)
+        trials = Trials.create(storage, direction, settings(tiny, direction=direction), tmp_path)
         assert trials
         assert best(trials.study) is None
         for value in (1.0, 2.0):
@@ -277,19 +321,22 @@ def test_the_best_is_by_the_studys_direction(tiny: Experiment, tmp_path: Path) -
         assert found.number == wanted
 
 
-def test_a_line_cut_short_by_a_power_cut_is_mended(trials: Trials, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage_url", ["journal"], indirect=True)
+def test_a_line_cut_short_by_a_power_cut_is_mended(trials: Trials, tmp_path: Path, other: Other) -> None:
     (claim,) = trials.claim(2)
     trials.complete(claim, "run", 1.0)
     journal = tmp_path / "optuna.journal"
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "worker_id": "half of')
-    mended = other(trials, tmp_path)
+    mended = other()
     (claim,) = mended.claim(2)
     mended.complete(claim, "run", 2.0)
-    assert [trial.value for trial in other(trials, tmp_path).all()] == [1.0, 2.0]
+    assert [trial.value for trial in other().all()] == [1.0, 2.0]
 
 
-def test_what_is_said_of_a_study_counts_each_trial_once(trials: Trials) -> None:
+def test_what_is_said_of_a_study_counts_each_trial_once(
+    trials: Trials, storage_url: str | None, tmp_path: Path
+) -> None:
     """Those that diverged are complete, and one that is tried again is not counted."""
     ended = iter(trials.claim(9, 9))
     trials.complete(next(ended), "run", 1.0)
@@ -305,7 +352,7 @@ def test_what_is_said_of_a_study_counts_each_trial_once(trials: Trials) -> None:
     assert (now.complete, now.pruned, now.failed, now.running) == (2, 1, 1, 0)
     assert (now.ended, now.asked, now.total) == (4, 2, 4)
     assert study_progress(trials, 9).total == 9
-    row = _row(trials)
+    (row,) = studies(storage_url, tmp_path)
     assert (row["complete"], row["pruned"], row["failed"], row["running"]) == (2, 1, 1, 0)
     assert row["waiting"] == 5  # four that were released, and the one that is tried again
 
