@@ -53,7 +53,7 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     from harness.results import summary
 
     promoted = store.promote(summary.single(store, store.find(run)), name, alias)
-    known = "" if promoted.fresh else " (it was there already)"
+    known = "" if promoted.created else " (it was there already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
     lines = ["import mlflow", *loading(store.uri), f"mlflow.pyfunc.load_model({promoted.address!r})"]
     rows = [("" if index else "load", line) for index, line in enumerate(lines)]

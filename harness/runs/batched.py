@@ -18,9 +18,9 @@ from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
 from harness.results.changes import Recorded
 from harness.runs import provenance, train
-from harness.runs.session import Display, RunOptions, RunResult, RunSession, Stage, ensure_final_status, staged
+from harness.runs.session import Display, RunOptions, RunResult, RunSession, Stage, staged
 from harness.runs.train import ResumableRun
-from harness.tracking import Store
+from harness.tracking import Store, ensure_final_status
 
 
 class NotBatchableError(HarnessError):

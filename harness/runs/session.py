@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,6 @@ from typing import Literal, Protocol
 
 import torch
 
-from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.gan import Report, Training, checkpoints
 from harness.gan.checkpoints import Checkpoint
@@ -370,26 +368,6 @@ def _conclude(course: RunSession, best: BestEpoch) -> RunResult:
     log.metrics(epoch, scores)
     log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
     return replace(outcome, scores=scores, judge=scoring.identity, scored=epoch)
-
-
-@contextmanager
-def ensure_final_status(log: RunLog) -> Iterator[None]:
-    """Whatever ends a run, its status says so. A resumed one that has not changed yet is put back to how it stood."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if log.before is not None:
-            log.restore(timeout=5)
-        log.finish("KILLED", timeout=5)
-        raise
-    except BaseException as error:
-        if log.before is not None:
-            log.restore()
-            raise
-        with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
-        log.finish("FAILED", timeout=10)
-        raise
 
 
 # What is kept ---------------------------------------------------------------------------------------------------------

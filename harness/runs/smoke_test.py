@@ -19,8 +19,8 @@ from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import load as recall
 from harness.runs import small_data, train
-from harness.runs.session import GRID, NullDisplay, RunOptions, RunResult, ensure_final_status
-from harness.tracking import Store
+from harness.runs.session import GRID, NullDisplay, RunOptions, RunResult
+from harness.tracking import Store, ensure_final_status
 
 IMAGES = 500  # trained on, or two steps' batches where those are more
 SCORED = 100

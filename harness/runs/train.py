@@ -32,12 +32,11 @@ from harness.runs.session import (
     RunOptions,
     RunResult,
     RunSession,
-    ensure_final_status,
     keep,
     save,
     staged,
 )
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, SystemMetrics, ensure_final_status
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -262,7 +261,7 @@ def show_progress(display: Display, training: Training, name: str) -> Iterator[N
 
 @contextmanager
 def system_metrics(log: RunLog, wanted: bool) -> Iterator[None]:
-    with log.watch_system() if wanted else contextlib.nullcontext():
+    with SystemMetrics(log) if wanted else contextlib.nullcontext():
         yield
 
 

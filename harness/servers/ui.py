@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
 from harness.servers.ports import free_port, refuse_taken
-from harness.tracking import Store, pages
+from harness.tracking import Store, ui_links, views
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -40,7 +40,7 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
     objective. Raises HarnessError where there is nothing to show.
     """
     if len(wanted) > 1:
-        return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
+        return Page(ui_links.comparison_page(wanted), f"comparison of {len(wanted)} runs")
     if wanted and wanted[0].data.tags.get("harness.kind") == "study":
         return _study(store, wanted[0])
     if wanted:
@@ -48,18 +48,18 @@ def page(store: Store, wanted: Sequence[Run]) -> Page:
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
         start = formatting.harness_command("run", store=store.uri)
-        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` makes one")
+        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` creates one")
     experiment = newest.info.experiment_id
     name = store.client.get_experiment(experiment).name
-    view = store.save_view(name, store.runs(limit=RECENT, project=name, children=True))
-    return Page(pages.of_experiment(experiment, view), f"project {name}")
+    view = views.save_view(store, name, store.runs(limit=RECENT, project=name, children=True))
+    return Page(ui_links.experiment_page(experiment, view), f"project {name}")
 
 
 def _run(store: Store, run: Run) -> Page:
     title = f"run {run.info.run_name}"
     if "mlflow.loggedImages" not in run.data.tags:
-        return Page(pages.of_run(run), title)
-    return Page(pages.of_experiment(run.info.experiment_id, store.save_run_view(run)), title)
+        return Page(ui_links.run_page(run), title)
+    return Page(ui_links.experiment_page(run.info.experiment_id, views.save_run_view(store, run)), title)
 
 
 def _study(store: Store, study: Run) -> Page:
@@ -67,9 +67,11 @@ def _study(store: Store, study: Run) -> Page:
     trials = [trial for trial in store.children(study.info.run_id, {"harness.kind": "trial"}) if trial.data.metrics]
     if len(trials) < 2:
         many = "no trial" if not trials else "one trial"
-        return Page(pages.of_run(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",))
-    view = store.save_study_view(study, trials)
-    return Page(pages.of_experiment(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
+        return Page(
+            ui_links.run_page(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",)
+        )
+    view = views.save_study_view(store, study, trials)
+    return Page(ui_links.experiment_page(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
 
 
 def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:

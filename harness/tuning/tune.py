@@ -17,8 +17,8 @@ from harness.experiment.search_space import Search
 from harness.files import safe_file_name
 from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring
-from harness.runs.session import Display, NullDisplay, Status, ensure_final_status
-from harness.tracking import Store
+from harness.runs.session import Display, NullDisplay, Status
+from harness.tracking import Store, ensure_final_status
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
 from harness.tuning.open_study import TRIALS, open_or_create_study, parent_of, reopened

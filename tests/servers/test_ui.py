@@ -93,8 +93,8 @@ def test_of_many_runs_the_newest_are_listed(store: Store) -> None:
     runs = [copy.deepcopy(quick) for _ in range(11)]
     for age, run in enumerate(runs):
         run.info._start_time = 1000 - age
-    assert views.state(runs, runs)["searchFilter"] == "attributes.start_time >= 993"
-    assert views.state(runs, runs[:10])["searchFilter"] == ""
+    assert views.experiment_state(runs, runs)["searchFilter"] == "attributes.start_time >= 993"
+    assert views.experiment_state(runs, runs[:10])["searchFilter"] == ""
 
 
 def test_a_param_that_some_runs_lack_does_not_differ(store: Store) -> None:
