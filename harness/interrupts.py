@@ -77,7 +77,7 @@ def terminate() -> None:
 
 
 @contextmanager
-def hangups() -> Iterator[None]:
+def hangup_as_sigterm() -> Iterator[None]:
     """SIGHUP counts as SIGTERM: for a server, which is of no use without the terminal that shows its address."""
     with on_hangup(terminate):
         yield

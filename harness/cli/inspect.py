@@ -192,6 +192,6 @@ def ui(wanted: Sequence[str], port: int | None, no_open: bool, tracking_uri: str
     from harness.servers import ui as pages
 
     store = store_at(tracking_uri)
-    page = pages.page(store, [store.find(text) for text in wanted])
+    page = pages.choose_page(store, [store.find(text) for text in wanted])
     ended = pages.serve(store, page, port=port, browse=not no_open, say=lambda text: click.echo(text))
     return 0 if ended in (None, "SIGINT") else EXIT_OF_SIGNAL[ended]

@@ -1,4 +1,4 @@
-"""`ui`: MLflow's UI on the right store, at the right page."""
+"""`ui`: MLflow's UI for a store, opened at the page of some runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import formatting
 from harness.errors import HarnessError
 from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
-from harness.servers.ports import free_port, refuse_taken
+from harness.servers.ports import check_port, free_port
 from harness.tracking import Store, ui_links, views
 
 if TYPE_CHECKING:
@@ -26,18 +26,27 @@ RECENT = 100  # runs whose differences decide about columns
 
 @dataclass(frozen=True)
 class Page:
-    """What is opened: its address below the server's, what it is, and what is to be said of it."""
+    """A page of the UI.
+
+    Attributes:
+        path: Its address, without the server's part.
+        title: What it shows.
+        notices: Lines for the user.
+    """
 
     path: str
     title: str
     notices: tuple[str, ...] = ()
 
 
-def page(store: Store, wanted: Sequence[Run]) -> Page:
-    """The page for these runs: the newest project's where there are none; one run's own; several compared.
+def choose_page(store: Store, wanted: Sequence[Run]) -> Page:
+    """Choose the page for these runs, and save the view that it needs in the store.
 
-    A run is opened as its pictures and curves, one without any on its own page; a study as its trials, sorted by its
-    objective. Raises HarnessError where there is nothing to show.
+    Without runs it is the newest project; several runs are compared. One run is shown by its pictures and curves, or
+    on MLflow's page of the run where it has no pictures; a study by its trials, sorted by the objective.
+
+    Raises:
+        HarnessError: There is no run in the store.
     """
     if len(wanted) > 1:
         return Page(ui_links.comparison_page(wanted), f"comparison of {len(wanted)} runs")
@@ -74,19 +83,29 @@ def _study(store: Store, study: Run) -> Page:
     return Page(ui_links.experiment_page(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
 
 
-def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:
-    """Serve MLflow's UI on loopback until Ctrl-C or SIGTERM, whose name is returned; None where a server runs already.
+def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:
+    """Serve MLflow's UI on 127.0.0.1 until Ctrl-C or SIGTERM.
 
-    port: one that must be free, or None for the usual one, or another.
-    Raises HarnessError for a port that is taken, and for a server that does not come up.
+    Args:
+        store: The store.
+        page: The page that is opened.
+        port: One that must be free, or None for 5000 or any free one.
+        browse: Open a browser, where there is a screen.
+        say: Called with each line of output.
+
+    Returns:
+        The name of the signal; None where the store is a server already, whose page is opened instead.
+
+    Raises:
+        HarnessError: The port is taken, or the server does not start.
     """
     if store.address is not None:
         if port is not None:
             raise HarnessError(f"{store.address} is a server already: leave --port out")
-        _show(f"{store.address}/{opened.path}", opened, browse, say)
+        _open(f"{store.address}/{page.path}", page, browse, say)
         return None
     if port is not None:
-        refuse_taken(port)
+        check_port(port)
     chosen = port or free_port(PORT)
     address = f"http://127.0.0.1:{chosen}"
     folder, uri = store.root, store.uri
@@ -98,17 +117,17 @@ def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Ca
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     # Its jobs are for language models, and cost two processes more.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-    with child_process.running(command, "the MLflow server", cwd=folder, environment=quiet) as server:
-        server.wait_until_answers(f"{address}/health")
+    with child_process.run_server(command, "the MLflow server", cwd=folder, environment=quiet) as server:
+        server.wait_until_ready(f"{address}/health")
         say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
-        _show(f"{address}/{opened.path}", opened, browse, say)
-        return server.serve()
+        _open(f"{address}/{page.path}", page, browse, say)
+        return server.wait_for_signal()
 
 
-def _show(address: str, opened: Page, browse: bool, say: Callable[[str], None]) -> None:
-    for message in opened.notices:
+def _open(address: str, page: Page, browse: bool, say: Callable[[str], None]) -> None:
+    for message in page.notices:
         say(message)
-    say(f"{opened.title}: {address}")
+    say(f"{page.title}: {address}")
     if browse and _has_screen():
         webbrowser.open(address)
 

@@ -24,7 +24,7 @@ def store(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def _address(served: str, store: Store, *wanted: str) -> str:
     """Where `harness ui RUN ...` leads, on the server that runs already."""
-    return f"{served.partition('/#')[0]}/{ui.page(store, [store.find(text) for text in wanted]).path}"
+    return f"{served.partition('/#')[0]}/{ui.choose_page(store, [store.find(text) for text in wanted]).path}"
 
 
 def _card(page: Page, title: str):  # type: ignore[no-untyped-def]
