@@ -15,7 +15,7 @@ from rich.text import Text
 
 from harness import console as streams
 from harness.api.remaining import Remaining
-from harness.formatting import brief_number, duration, value_texts
+from harness.formatting import brief_number, duration, format_each
 from harness.media import pictures
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class StudyTerminal(_Screen):
         words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
         if summary.score is not None:
             words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.on_the_way else ''}")
-        words += [*value_texts(summary.values), duration(summary.seconds)]
+        words += [*format_each(summary.values), duration(summary.seconds)]
         if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")
         if summary.remark:
@@ -258,7 +258,7 @@ class StudyTerminal(_Screen):
         below = [self._running(progress)]
         if progress.best is not None and progress.best.score is not None:
             best = f"best {progress.metric} {progress.best.score:.4f} (trial {progress.best.number})"
-            below.append([best, *value_texts(progress.best.values)])
+            below.append([best, *format_each(progress.best.values)])
         parts = [Part("trials"), *self._summary(progress)]
         return _Line(progress.ended, parts, " · ", bar=20, below=[each for each in below if each])
 

@@ -52,7 +52,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     if isinstance(code, int):
         sys.exit(code)
-    sys.exit(EXIT_FAILED if console.incomplete() else 0)  # what such a command prints is all it is for
+    sys.exit(EXIT_FAILED if console.output_failed() else 0)  # what such a command prints is all it is for
 
 
 class _Commands(CommandGroup):

@@ -178,7 +178,7 @@ def _print_outcome(store: Store, outcome: RunResult, seconds: float) -> None:
     trusted = bool(outcome.experiment.imports)
     if not outcome.unshipped:
         if grid := summary.newest_grid(store, outcome.run_id, outcome.scored):
-            rows.append(("grid", formatting.shown_path(grid)))
+            rows.append(("grid", formatting.short_path(grid)))
         rows.append(("sample", formatting.harness_command("sample", short, store=store.uri, trust=trusted)))
     if outcome.status == "KILLED":
         rows.append(("continue", formatting.harness_command("run", resume=short, store=store.uri, trust=trusted)))

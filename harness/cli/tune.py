@@ -201,7 +201,7 @@ def tune(
 def _print_study(
     store: Store, result: Any, experiment: str | None, changes: Sequence[str], storage: str | None, seconds: float
 ) -> None:
-    from harness.formatting import duration, shown_values
+    from harness.formatting import duration, format_values
 
     now, metric = result.progress, result.settings.metric
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
@@ -218,13 +218,13 @@ def _print_study(
         rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
     if now.best is not None:
         rows.append(("best", f"trial {now.best.number}: validation {metric} {now.best.score:.4f}"))
-        rows.append(("", shown_values(now.best.values)))
+        rows.append(("", format_values(now.best.values)))
     if now.own is not None and now.best is not None:
         same = now.best.number == now.own.number
         own = (
             "the experiment's own values are the best"
             if same
-            else f"{metric} {now.own.score:.4f}  " + shown_values(now.own.values)
+            else f"{metric} {now.own.score:.4f}  " + format_values(now.own.values)
         )
         rows.append(("own", own))
     if result.edges:
@@ -234,7 +234,7 @@ def _print_study(
         rows += unshipped_rows(store, result.unshipped)
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
-        best = formatting.shown_path(result.best_file)
+        best = formatting.short_path(result.best_file)
         rows.append(("train it", formatting.harness_command("run", best, store=store.uri)))
     if result.stopped:
         trusted = bool(result.settings.base.imports)
@@ -298,7 +298,7 @@ def studies(storage: str | None, as_json: bool) -> None:
         click.echo(storages.no_studies(storage, root))
         return
     from harness.cli.tables import print_table
-    from harness.formatting import shown_values
+    from harness.formatting import format_values
 
     lines = [
         [
@@ -306,7 +306,7 @@ def studies(storage: str | None, as_json: bool) -> None:
             *(str(row[count]) for count in ("complete", "pruned", "failed", "running", "waiting")),
             row["metric"],
             "" if row["best"] is None else f"{row['best']:.4f}",
-            "" if row["best_trial"] is None else f"trial {row['best_trial']}: {shown_values(row['best_values'])}",
+            "" if row["best_trial"] is None else f"trial {row['best_trial']}: {format_values(row['best_values'])}",
             (row["run_id"] or "")[:8],
             (row["started"] or "").replace("T", " ")[:16],
         ]

@@ -50,7 +50,7 @@ def resolve(uri: str | None, root: Path) -> str:
         HarnessError: The URI is a plain folder, or of an unknown kind.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
-    formatting.refuse_hidden(uri, "--tracking-uri", formatting.STORE)
+    formatting.check_not_redacted(uri, "--tracking-uri", formatting.STORE)
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")
     if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
