@@ -13,9 +13,10 @@ from harness.data import Images, Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.custom import Source, import_class, source_of
+from harness.experiment.tags import Tag
 
-DATASET, JUDGE, CHANGED = "harness.dataset", "harness.judge", "harness.changed"
-_DATA, _CODE = "harness.data.", "harness.code."
+DATASET, JUDGE, CHANGED = Tag.DATASET, Tag.JUDGE, Tag.CHANGED
+_DATA, _CODE = Tag.DATA_, Tag.CODE_
 _ROLES = {"generator.kind": "generator", "discriminator.kind": "discriminator", "quality.judge": "judge"}
 _LONGEST = 4_000  # characters of the tag `harness.changed`
 

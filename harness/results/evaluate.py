@@ -14,6 +14,7 @@ from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
 from harness.experiment.scores import ranking_of
+from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring, Split
@@ -194,7 +195,7 @@ def _held_out(name: str, message: Callable[[str], None]) -> int:
 
 
 def _leaves(store: Store, run: Run) -> list[Run]:
-    if run.data.tags.get("harness.kind") != "replicates":
+    if run.data.tags.get(Tag.KIND) != "replicates":
         return [summary.single(store, run)]
     children = store.children(run.info.run_id)
     if not children:
@@ -235,7 +236,7 @@ def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[
     if row.spread is not None:
         metrics |= {f"{name}_std": value for name, value in row.spread.metrics(prefix).items()}
     mark = {changes.CHANGED: tags[changes.CHANGED]} if tags else {}
-    tag = "harness.judge" if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
+    tag = Tag.JUDGE if prefix.count("/") == 0 else f"harness.judge.{prefix.rpartition('/')[2]}"
     store.add(row.run_id, epochs if row.epoch is None else row.epoch, metrics, {**mark, tag: row.judge})
 
 

@@ -18,6 +18,7 @@ from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source, using
+from harness.experiment.tags import Tag
 from harness.files import safe_file_name
 from harness.gan import checkpoints, generate, sample_inputs, walk
 from harness.gan.checkpoints import Checkpoint
@@ -42,8 +43,8 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
     """
     tags = run.data.tags
     origin = f"the experiment of run {run.info.run_name} ({run.info.run_id[:8]})"
-    local = store.spool / tags.get("harness.id", "-") / "checkpoints" / f"{which}.pt"
-    if tags.get("harness.host") == socket.gethostname() and local.is_file():
+    local = store.spool / tags.get(Tag.ID, "-") / "checkpoints" / f"{which}.pt"
+    if tags.get(Tag.HOST) == socket.gethostname() and local.is_file():
         return checkpoints.load(local, origin)
     with scratch() as folder:
         try:
@@ -138,7 +139,7 @@ def generator(
     of the user's own is not the one that was trained.
     """
     run = single(store, run)
-    if weights == "end" and "harness.diverged" in run.data.tags:
+    if weights == "end" and Tag.DIVERGED in run.data.tags:
         found = checkpoint(store, run, "diverged")
     else:
         found = checkpoint(store, run, "last")

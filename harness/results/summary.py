@@ -18,6 +18,7 @@ from harness.console import to_stderr
 from harness.errors import HarnessError
 from harness.experiment import scores as ranking
 from harness.experiment.scores import KID, Ranking
+from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.tracking import Store, seconds_of
 
@@ -34,9 +35,9 @@ def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -
     Of replicates where nothing was scored on the validation split, it is the first that finished.
     notice: is given one line where a study's best trial is deleted, and the next best is taken.
     """
-    if run.data.tags.get("harness.kind") == "study":
+    if run.data.tags.get(Tag.KIND) == "study":
         return _best_trial(store, run, message)
-    if run.data.tags.get("harness.kind") != "replicates":
+    if run.data.tags.get(Tag.KIND) != "replicates":
         return run
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
     if not finished:
@@ -48,16 +49,16 @@ def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -
 def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run:
     """The study's best trial, or the best of those whose runs are still there."""
     name, run_id = study.info.run_name, study.info.run_id
-    best = study.data.tags.get("harness.best_trial")
-    if best is not None and (found := store.children(run_id, {"harness.trial": best})):
+    best = study.data.tags.get(Tag.BEST_TRIAL)
+    if best is not None and (found := store.children(run_id, {Tag.TRIAL: best})):
         return found[0]
-    trials = [trial for trial in store.children(run_id) if trial.data.tags.get("harness.trial", "").isdecimal()]
+    trials = [trial for trial in store.children(run_id) if trial.data.tags.get(Tag.TRIAL, "").isdecimal()]
     metric = study.data.params.get("study.metric", ranking.of_params(study.data.params).metric)
     sign = -1 if study.data.params.get("study.direction") == "maximize" else 1
-    ended = [trial for trial in trials if trial.info.status == "FINISHED" or "harness.diverged" in trial.data.tags]
+    ended = [trial for trial in trials if trial.info.status == "FINISHED" or Tag.DIVERGED in trial.data.tags]
     scores = {trial.info.run_id: trial.data.metrics.get(f"validation/{metric}", math.nan) for trial in ended}
     complete = [trial for trial in ended if math.isfinite(scores[trial.info.run_id])]
-    deleted = store.children(run_id, {"harness.trial": best}, deleted=True) if best is not None else []
+    deleted = store.children(run_id, {Tag.TRIAL: best}, deleted=True) if best is not None else []
     restore = ""
     if deleted:
         line = formatting.mlflow_command("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
@@ -66,8 +67,8 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
         if best is not None:
             raise HarnessError(f"trial {best}, the best of study {name}, is deleted, and no other is complete{restore}")
         raise HarnessError(f"no trial of study {name} is complete: {_states(trials)}")
-    chosen = min(complete, key=lambda run: (sign * scores[run.info.run_id], int(run.data.tags["harness.trial"])))
-    number = chosen.data.tags["harness.trial"]
+    chosen = min(complete, key=lambda run: (sign * scores[run.info.run_id], int(run.data.tags[Tag.TRIAL])))
+    number = chosen.data.tags[Tag.TRIAL]
     if best is not None:
         message(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is taken{restore}")
     else:
@@ -78,8 +79,7 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
 def _states(trials: Sequence[Run]) -> str:
     """How many trials ended in which way, in words."""
     states = Counter(
-        "pruned" if "harness.pruned" in trial.data.tags else _STATES.get(trial.info.status, "stopped")
-        for trial in trials
+        "pruned" if Tag.PRUNED in trial.data.tags else _STATES.get(trial.info.status, "stopped") for trial in trials
     )
     return ", ".join(f"{count} {state}" for state, count in states.items()) or "none has a run"
 
@@ -148,21 +148,21 @@ def summary(run: Run) -> dict[str, Any]:
     while it runs. Numbers that are not finite are None.
     """
     info, tags = run.info, run.data.tags
-    kind = tags.get("harness.kind", "")
+    kind = tags.get(Tag.KIND, "")
     planned = None if kind in ("study", "replicates") else run.data.params.get("train.epochs")
-    seeds = _number(tags.get("harness.seeds")) if kind == "replicates" else None
-    ended = tags.get("harness.seeds.ended", seeds if info.status == "FINISHED" else None) if seeds else None
+    seeds = _number(tags.get(Tag.SEEDS)) if kind == "replicates" else None
+    ended = tags.get(Tag.SEEDS_ENDED, seeds if info.status == "FINISHED" else None) if seeds else None
     return {
         "run_id": info.run_id,
         "name": info.run_name,
         "experiment_id": info.experiment_id,
         "kind": kind,
-        "experiment": tags.get("harness.experiment", ""),
+        "experiment": tags.get(Tag.EXPERIMENT, ""),
         "parent": tags.get("mlflow.parentRunId"),
         "status": info.status,
-        "diverged": tags.get("harness.diverged"),
-        "epoch": _number(tags.get("harness.epoch")),
-        "epochs": _number(tags.get("harness.epochs") or planned),
+        "diverged": tags.get(Tag.DIVERGED),
+        "epoch": _number(tags.get(Tag.EPOCH)),
+        "epochs": _number(tags.get(Tag.EPOCHS) or planned),
         "seeds": seeds,
         "seeds_ended": _number(ended),
         "started": datetime.fromtimestamp(info.start_time / 1000).isoformat(timespec="seconds"),

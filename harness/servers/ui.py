@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError
+from harness.experiment.tags import Tag
 from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
 from harness.servers.ports import check_port, free_port
@@ -50,7 +51,7 @@ def choose_page(store: Store, wanted: Sequence[Run]) -> Page:
     """
     if len(wanted) > 1:
         return Page(ui_links.comparison_page(wanted), f"comparison of {len(wanted)} runs")
-    if wanted and wanted[0].data.tags.get("harness.kind") == "study":
+    if wanted and wanted[0].data.tags.get(Tag.KIND) == "study":
         return _study(store, wanted[0])
     if wanted:
         return _run(store, wanted[0])
@@ -73,7 +74,7 @@ def _run(store: Store, run: Run) -> Page:
 
 def _study(store: Store, study: Run) -> Page:
     name = study.info.run_name
-    trials = [trial for trial in store.children(study.info.run_id, {"harness.kind": "trial"}) if trial.data.metrics]
+    trials = [trial for trial in store.children(study.info.run_id, {Tag.KIND: "trial"}) if trial.data.metrics]
     if len(trials) < 2:
         many = "no trial" if not trials else "one trial"
         return Page(

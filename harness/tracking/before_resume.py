@@ -1,4 +1,5 @@
-"""How a run stood before it was resumed, so that a command that only tries to resume it changes nothing."""
+
+from harness.experiment.tags import Tag"""How a run stood before it was resumed, so that a command that only tries to resume it changes nothing."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 # Tags of how a run ended, which a resumed one has yet to do: they are deleted when it is resumed.
-END_TAGS = ("harness.error", "harness.diverged", "harness.pruned")
+END_TAGS = (Tag.ERROR, Tag.DIVERGED, Tag.PRUNED)
 
 
 @dataclass(frozen=True)

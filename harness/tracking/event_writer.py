@@ -17,6 +17,7 @@ looked up by the event's key before it is created.
 import json
 from typing import TYPE_CHECKING
 
+from harness.experiment.tags import Tag
 from harness.tracking import run_description
 from harness.tracking.batches import VALUE_KINDS
 from harness.tracking.retries import send_once
@@ -118,7 +119,7 @@ class EventWriter:
     def _log_dataset(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        tags = {"harness.dataset": event["name"], "fingerprint": event["fingerprint"], "images": event["size"]}
+        tags = {Tag.DATASET: event["name"], "fingerprint": event["fingerprint"], "images": event["size"]}
         shape = [-1, *event["shape"]]
         column = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}
         dataset = Dataset(
@@ -166,7 +167,7 @@ class EventWriter:
         return [output.model_id for output in (outputs.model_outputs if outputs else [])]
 
     def _create_model(self, event: Event) -> "LoggedModel":
-        tags = {"harness.event": event["key"]}
+        tags = {Tag.EVENT: event["key"]}
         with send_once():  # where the answer is lost, the next try finds it by its tag
             return self._client.create_logged_model(
                 self._experiment_id, name=event["name"], source_run_id=self._run_id, tags=tags

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import DeletedRunError, HarnessError, nearest
+from harness.experiment.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +94,7 @@ def find(client: "MlflowClient", text: str) -> "Run":
     """
     store = client.tracking_uri
     if text == "latest":
-        runs = (run for run in top_level(client) if run.data.tags.get("harness.kind") != "check")
+        runs = (run for run in top_level(client) if run.data.tags.get(Tag.KIND) != "check")
         if latest := next(runs, None):
             return latest
         raise HarnessError(

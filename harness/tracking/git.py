@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from harness.errors import redact
+from harness.experiment.tags import Tag
 
 _DIFF_LIMIT = 1_000_000  # bytes
 
@@ -13,7 +14,7 @@ def git_tags() -> dict[str, str]:
     dirty = _git("status", "--porcelain", "--untracked-files=normal")
     if dirty is None:
         return {}
-    tags = {"harness.git.dirty": "true" if dirty else "false"}
+    tags = {Tag.GIT_DIRTY: "true" if dirty else "false"}
     for tag, answer in {
         "mlflow.source.git.commit": _git("rev-parse", "--verify", "--quiet", "HEAD"),
         "mlflow.source.git.branch": _git("symbolic-ref", "--quiet", "--short", "HEAD"),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from harness.experiment.tags import Tag
 from harness.tracking import artifacts
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class LoggedItems:
             inside = repository.list_artifacts(entry.path) if entry.is_dir else [entry]
             files |= {info.path for info in inside if not info.is_dir}
         outputs = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
-        models = {client.get_logged_model(model).tags.get("harness.event", model) for model in outputs}
+        models = {client.get_logged_model(model).tags.get(Tag.EVENT, model) for model in outputs}
         return cls(metrics, _image_steps(files), files, models)
 
 

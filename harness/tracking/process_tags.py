@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from harness import formatting
 from harness.errors import HarnessError
+from harness.experiment.tags import Tag
 
 
 def this_process() -> dict[str, str]:
@@ -14,9 +15,9 @@ def this_process() -> dict[str, str]:
 
     process = psutil.Process()
     return {
-        "harness.host": socket.gethostname(),
-        "harness.pid": str(process.pid),
-        "harness.process_start": repr(process.create_time()),
+        Tag.HOST: socket.gethostname(),
+        Tag.PID: str(process.pid),
+        Tag.PROCESS_START: repr(process.create_time()),
     }
 
 
@@ -24,13 +25,13 @@ def gone(tags: Mapping[str, str]) -> bool:
     """Whether the process that a run's tags name has ended. Never true of a process of another host."""
     import psutil
 
-    if tags.get("harness.host") != socket.gethostname():
+    if tags.get(Tag.HOST) != socket.gethostname():
         return False
     try:
-        process = psutil.Process(int(tags["harness.pid"]))
+        process = psutil.Process(int(tags[Tag.PID]))
         # The start time tells a process from a later one with the same pid. It is reckoned from the boot time, which
         # clock corrections move a little: hence the tolerance.
-        same = abs(process.create_time() - float(tags["harness.process_start"])) < 2
+        same = abs(process.create_time() - float(tags[Tag.PROCESS_START])) < 2
         return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -49,7 +50,7 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
     Raises:
         HarnessError: The process that the tags name is alive, or on another host, where that cannot be told.
     """
-    host, pid = tags.get("harness.host"), tags.get("harness.pid")
+    host, pid = tags.get(Tag.HOST), tags.get(Tag.PID)
     if host and host != socket.gethostname():
         end = f'from mlflow import MlflowClient; MlflowClient().set_terminated("{run_id}", "KILLED")'
         raise HarnessError(

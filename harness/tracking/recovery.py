@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.experiment.tags import Tag
 from harness.files import database_of
 from harness.tracking import find_runs
 from harness.tracking.errors import one_line
@@ -101,7 +102,7 @@ def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri:
     if is_there(named) and here.parent != spool.folder.parent.parent:
         return False  # the store that it names is there, and this one is not the one beside the spool
     run = next(find_runs.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
-    return run is not None and run.data.tags.get("harness.id") == spool.folder.name
+    return run is not None and run.data.tags.get(Tag.ID) == spool.folder.name
 
 
 def _without_user(uri: str) -> str:
@@ -162,11 +163,11 @@ def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
     Returns:
         The ids of these runs.
     """
-    host = this_process()["harness.host"]
+    host = this_process()[Tag.HOST]
     killed = []
     running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`harness.host` = '{host}'")
     for run in list(running):
-        spool = Spool(folder / run.data.tags.get("harness.id", "none"))
+        spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
         if gone(run.data.tags) and not spool.is_locked():
             client.set_terminated(run.info.run_id, "KILLED", end_time=spool.last_logged_ms())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError, nearest
+from harness.experiment.tags import Tag
 from harness.tracking import artifacts
 from harness.tracking.retries import create_once
 
@@ -59,7 +60,7 @@ def promote(
             version = versions[0].version
         else:
             source = client.get_logged_model(model_id).artifact_location
-            all_tags = {**tags, "harness.model": model_id, "harness.run_id": run_id}
+            all_tags = {**tags, Tag.MODEL: model_id, Tag.RUN_ID: run_id}
             version = create_once(
                 partial(client.create_model_version, name, source, run_id=run_id, tags=all_tags, model_id=model_id),
                 partial(_versions_of, client, run_id, name, model_id),
@@ -95,7 +96,7 @@ def _versions_of(client: "MlflowClient", run_id: str, name: str, model_id: str) 
     """The versions under which the run's model is registered as `name`."""
     # By its run: filters cannot spell every name.
     versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
-    return [version for version in versions if version.tags.get("harness.model") == model_id]
+    return [version for version in versions if version.tags.get(Tag.MODEL) == model_id]
 
 
 def _check_alias(alias: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.experiment.tags import Tag
 from harness.files import path_of, safe_file_name
 from harness.tracking.process_tags import gone
 from harness.tracking.spool import Spool
@@ -27,7 +28,7 @@ _COLUMNS = (
     ("model_versions", "storage_location", None),
     ("trace_tags", "value", "mlflow.artifactLocation"),
 )
-_STORAGE_TAG = "harness.storage"  # of a study: the path of Optuna's journal
+_STORAGE_TAG = Tag.STORAGE  # of a study: the path of Optuna's journal
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
 def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
     """Raise HarnessError where a run is being written: its spool, moved with the store, is locked by that process."""
     for run_id, name, tags in _running(connection, moves):
-        harness_id = tags.get("harness.id")
+        harness_id = tags.get(Tag.ID)
         if harness_id and any(Spool(folder / harness_id).is_locked() for folder in folders):
             old = moves[0].old_folder
             raise HarnessError(

@@ -3,11 +3,13 @@
 import time
 from typing import TYPE_CHECKING
 
+from harness.experiment.tags import Tag
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_BEFORE = "harness.seconds"  # until the run was last resumed
-_RESUMED = "harness.resumed"  # when that was, in milliseconds since 1970
+_BEFORE = Tag.SECONDS  # until the run was last resumed
+_RESUMED = Tag.RESUMED  # when that was, in milliseconds since 1970
 
 
 def seconds_of(run: "Run") -> float:

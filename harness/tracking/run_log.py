@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, redact
+from harness.experiment.tags import Tag
 from harness.tracking.background_shipper import BackgroundShipper, WaitBudget
 from harness.tracking.before_resume import BeforeResume
 from harness.tracking.item_log import ItemLog, now_ms
@@ -198,6 +199,6 @@ def ensure_final_status(log: RunLog) -> Iterator[None]:
             log.restore()
             raise
         with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
-            log.tags({"harness.error": redact(f"{type(error).__name__}: {error}")[:500]})
+            log.tags({Tag.ERROR: redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)
         raise

@@ -19,6 +19,7 @@ from harness._version import __version__
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
 from harness.experiment import scores
+from harness.experiment.tags import Tag
 from harness.tracking import experiments, find_runs, recovery, registry, run_description
 from harness.tracking.background_shipper import WaitBudget
 from harness.tracking.before_resume import END_TAGS, BeforeResume
@@ -131,9 +132,9 @@ class Store(StoreReader):
             "mlflow.source.type": "LOCAL",
             **self._git_tags,
             **this_process(),
-            "harness.kind": kind,
-            "harness.id": harness_id,
-            "harness.version": __version__,
+            Tag.KIND: kind,
+            Tag.ID: harness_id,
+            Tag.VERSION: __version__,
             **tags,
         }
         if parent:
@@ -147,7 +148,7 @@ class Store(StoreReader):
             with store_errors(self.shown_uri):
                 run = create_once(
                     partial(self.client.create_run, experiment_id, tags=all_tags, run_name=name),
-                    lambda: find_runs.with_tags(self.client, {"harness.id": harness_id}),
+                    lambda: find_runs.with_tags(self.client, {Tag.ID: harness_id}),
                 )
         except HarnessError:
             spool.release()
@@ -172,7 +173,7 @@ class Store(StoreReader):
         """
         with store_errors(self.shown_uri):
             run = self.client.get_run(run_id)
-        harness_id = run.data.tags.get("harness.id")
+        harness_id = run.data.tags.get(Tag.ID)
         if run.info.lifecycle_stage == "deleted":
             raise HarnessError(f"the run {run_id} is deleted; {find_runs.how_to_restore(self.client, run)}")
         if not harness_id:
@@ -181,7 +182,7 @@ class Store(StoreReader):
         if run.info.status == "RUNNING" and not claimed:
             check_not_running(run_id, run.data.tags, self.uri)
         spool = self._lock_spool(harness_id)
-        owner_tags = {**this_process(), "harness.version": __version__}
+        owner_tags = {**this_process(), Tag.VERSION: __version__}
         duration_tags = resume_tags(run, spool.last_logged_ms())
         log = None
         try:
@@ -217,7 +218,7 @@ class Store(StoreReader):
         except OSError as error:
             raise HarnessError(f"cannot keep a spool in {self.spool}: {error.strerror or error}") from error
         if not locked:
-            pid = spool.read_meta().get("harness.pid", "unknown")
+            pid = spool.read_meta().get(Tag.PID, "unknown")
             raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
         return spool
 
@@ -275,7 +276,7 @@ class Store(StoreReader):
             HarnessError: The run is not FINISHED or has no sampler, MLflow does not take the name or alias, or the
                 server has no registry.
         """
-        tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
+        tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
         score = scores.of_params(run.data.params).metric
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"harness.test_{score}"] = str(value)

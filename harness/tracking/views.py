@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.scores import Ranking, among, of_params
+from harness.experiment.tags import Tag
 from harness.tracking.errors import store_errors
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def differing(runs: Sequence["Run"]) -> list[str]:
     """
     values: dict[str, set[str]] = {}
     for run in runs:
-        if run.data.tags.get("harness.kind") not in _PARENTS:
+        if run.data.tags.get(Tag.KIND) not in _PARENTS:
             for path, value in run.data.params.items():
                 values.setdefault(path, set()).add(value)
     paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
@@ -211,7 +212,7 @@ def _last_step(runs: Sequence["Run"]) -> int:
 
     Studies and replicates have the pictures that runs of their experiment have.
     """
-    ends = Counter(run.data.tags.get("harness.epoch", run.data.params.get("train.epochs", "")) for run in runs)
+    ends = Counter(run.data.tags.get(Tag.EPOCH, run.data.params.get("train.epochs", "")) for run in runs)
     known = [end for end, _ in ends.most_common() if end.isdecimal()]
     return int(known[0]) if known else 1
 

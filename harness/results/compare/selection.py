@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.experiment import scores as rankings
 from harness.experiment.scores import RANKINGS, Ranking
+from harness.experiment.tags import Tag
 from harness.results import summary
 from harness.tracking import Store, seconds_of
 
@@ -131,7 +132,7 @@ def compare(
         except DeletedRunError as error:
             notices.append(f"left out: {error}")
             continue
-        found.append(summary.single(store, run) if run.data.tags.get("harness.kind") == "study" else run)
+        found.append(summary.single(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
     if study is not None:
         found += _trials(store, study)
     if experiment is not None:
@@ -162,15 +163,15 @@ def compare(
 
 
 def _trials(store: Store, name: str) -> list[Run]:
-    studies = store.tagged({"harness.kind": "study", "harness.study": name})
+    studies = store.tagged({Tag.KIND: "study", Tag.STUDY: name})
     if not studies:
-        known = sorted({run.data.tags.get("harness.study", "") for run in store.tagged({"harness.kind": "study"})})
+        known = sorted({run.data.tags.get(Tag.STUDY, "") for run in store.tagged({Tag.KIND: "study"})})
         near = nearest(name, known) or f"; there are {', '.join(known[:20]) or 'none yet'}"
         raise HarnessError(f"--study {name!r}: there is no such study in {store.shown_uri}{near}")
     trials = [
         trial
         for parent in studies
-        for trial in store.children(parent.info.run_id, {"harness.kind": "trial"})
+        for trial in store.children(parent.info.run_id, {Tag.KIND: "trial"})
         if trial.data.metrics and trial.info.status != "RUNNING"
     ]
     if not trials:
@@ -180,10 +181,10 @@ def _trials(store: Store, name: str) -> list[Run]:
 
 def _runs_of(store: Store, name: str) -> list[Run]:
     kinds = ("run", "replicates")
-    runs = [run for run in store.tagged({"harness.experiment": name}) if run.data.tags.get("harness.kind") in kinds]
+    runs = [run for run in store.tagged({Tag.EXPERIMENT: name}) if run.data.tags.get(Tag.KIND) in kinds]
     runs = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     if not runs:
-        known = {run.data.tags.get("harness.experiment", "") for run in store.recent()}
+        known = {run.data.tags.get(Tag.EXPERIMENT, "") for run in store.recent()}
         near = nearest(name, sorted(known)) or f"; there are runs of {', '.join(sorted(known)) or 'nothing yet'}"
         raise HarnessError(f"--experiment {name!r}: no run of it is here{near}")
     return list(reversed(runs))
@@ -219,7 +220,7 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 
 def _searched(store: Store, rows: Sequence[Row]) -> dict[str, bool]:
     """The params that the studies of these runs search, and whether on a logarithmic scale."""
-    trials = [row.run for row in rows if row.run.data.tags.get("harness.kind") == "trial"]
+    trials = [row.run for row in rows if row.run.data.tags.get(Tag.KIND) == "trial"]
     parents = dict.fromkeys(trial.data.tags.get("mlflow.parentRunId", "") for trial in trials)
     studies = [study for parent in parents if parent and (study := store.get_run(parent))]
     found: dict[str, bool] = {}
@@ -235,7 +236,7 @@ def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.run.info.status == "RUNNING":
             said.append(f"{row.name} is still running: its numbers so far")
-        if changed := row.run.data.tags.get("harness.changed"):
+        if changed := row.run.data.tags.get(Tag.CHANGED):
             said.append(
                 f"{row.name} goes on with other images, judge or code {changed}: its scores before and after do not "
                 "compare"
@@ -245,8 +246,8 @@ def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
         names = sorted(store.client.get_experiment(project).name for project in projects)
         said.append(f"the runs are of different projects: {', '.join(names)}")
     for what, values in (
-        ("trained on different data", {_tag(row, "harness.dataset") for row in rows}),
-        ("scored by different judges", {_tag(row, "harness.judge") for row in rows} - {""}),
+        ("trained on different data", {_tag(row, Tag.DATASET) for row in rows}),
+        ("scored by different judges", {_tag(row, Tag.JUDGE) for row in rows} - {""}),
         ("scored with different numbers of samples", {row.run.data.params.get("quality.samples", "") for row in rows}),
     ):
         if len(values) > 1:
