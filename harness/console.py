@@ -1,4 +1,4 @@
-"""Standard output and standard error that never decide how a command ends.
+"""Standard output and standard error whose write errors do not end a command.
 
 A write that fails must not end a training. `install` puts a `SafeStream` in the place of both streams: after an error
 it discards what it is given. Characters that the encoding lacks are replaced by similar ones. When the terminal
@@ -32,12 +32,14 @@ _SIMILAR |= {"‘": "'", "’": "'", "“": '"', "”": '"', "▀": "#", "█": 
 class SafeStream(io.TextIOBase):
     """A text stream over another one. Its writes never raise OSError or UnicodeEncodeError.
 
-    error: the first error; from then on everything is discarded.
-    report: called with one line when an error is worth knowing about.
     There is no attribute `buffer` on purpose: click would write UTF-8 to it where the encoding is ASCII.
+
+    Attributes:
+        error: The first error; from then on everything is discarded.
     """
 
     def __init__(self, stream: TextIO, report: Callable[[str], None] | None = None) -> None:
+        """report: called with one line when an error is worth knowing about."""
         self._stream, self._report = stream, report
         self._terminal = stream.isatty()
         self.error: OSError | None = None
@@ -47,29 +49,36 @@ class SafeStream(io.TextIOBase):
     # typeshed declares these two as plain attributes, which they are not.
     @property
     def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream below."""
         return self._stream.encoding
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
+        """What the stream below does with characters that its encoding lacks."""
         return self._stream.errors
 
     def writable(self) -> bool:
+        """Whether text can be written: always."""
         return True
 
     def isatty(self) -> bool:
+        """Whether this is a terminal that can still be written to."""
         return self.error is None and self._stream.isatty()
 
     def fileno(self) -> int:
+        """Return the file descriptor of the stream below."""
         return self._stream.fileno()
 
     def close(self) -> None:
-        """Nothing: the stream below is Python's to close."""
+        """Do nothing: Python closes the stream below."""
 
     def write(self, text: str) -> int:
+        """Write text, or discard it after an error; return its length either way."""
         self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
+        """Flush the stream below, unless there was an error."""
         self._attempt(self._stream.flush)
 
     def _attempt(self, action: Callable[[], object]) -> None:
@@ -99,7 +108,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> bool:
-        """Whether the terminal has taken the reader with it: directly, or a pipe (`| tee`) that is closed now."""
+        """Whether the terminal has taken the reader with it: or a pipe (`| tee`) that is closed now."""
         return self._terminal or (self.error is not None and self.error.errno == errno.EPIPE)
 
     def move_to(self, file: int) -> None:
@@ -135,12 +144,12 @@ def _safe(stream: TextIO | None, report: Callable[[str], None] | None = None) ->
 
 
 def to_stderr(text: str) -> None:
-    """A notice for people, beside what a command prints."""
+    """Print a line for people to standard error, beside what a command prints."""
     print(text, file=sys.stderr, flush=True)
 
 
-def incomplete() -> bool:
-    """Whether standard output could not be written, other than because its reader had seen enough."""
+def output_failed() -> bool:
+    """Whether standard output could not be written. A reader that closed its pipe (`| head`) does not count."""
     return any(stream.error is not None and stream.error.errno != errno.EPIPE for stream in _streams[:1])
 
 
@@ -149,7 +158,14 @@ def incomplete() -> bool:
 
 @dataclass
 class Log:
-    """The file in which output continues. title: its first line. failed: called once when it cannot be written."""
+    """The file in which output continues.
+
+    Attributes:
+        path: The file.
+        title: Its first line.
+        failed: Called once when it cannot be written.
+        given_up: Whether `failed` was called.
+    """
 
     path: Path
     title: str
@@ -161,11 +177,12 @@ _log: Log | None = None
 
 
 def log_path(command: str) -> Path:
-    """The log file of this process."""
+    """Return the path of this process's log file: mlruns/logs/COMMAND-TIME-PID.log."""
     return LOGS / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
 
 
 def current_log() -> Log | None:
+    """Return the log in which output continues when the terminal disappears; None where there is none."""
     return _log
 
 
@@ -181,7 +198,7 @@ def continue_in(log: Log | None) -> Iterator[None]:
 
 
 def leave_terminal() -> bool:
-    """Continue in the log, where there is one. False when that is impossible.
+    """Continue in the log, where there is one; return False when that is impossible.
 
     For signal handlers: it writes to no buffered stream, since the signal may have interrupted that very stream.
     """
@@ -220,7 +237,7 @@ def _move_to(log: Log) -> None:
 
 
 def readable(text: str, encoding: str) -> str:
-    """`text` as a SafeStream of this encoding shows it."""
+    """Return `text` as a SafeStream of this encoding shows it."""
     return text.encode(encoding, _READABLE).decode(encoding, "surrogateescape")
 
 

@@ -21,7 +21,7 @@ _LIBRARY_CACHES = {
 
 
 def user_name() -> str:
-    """The login name, or the numeric user id where the id has no account."""
+    """Return the login name, or the numeric user id where the id has no account."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -40,11 +40,11 @@ def check_working_directory() -> None:
 
 
 def prepare_environment() -> None:
-    """Replace what the account lacks, for libraries that need it: PyTorch, MLflow and Matplotlib ask for a user name
-    and write to the home folder, some of them while they are imported.
+    """Set environment variables in place of a user name and a home folder that the account lacks.
 
-    Changes the environment of this process and its children, and nothing where there is a user name and a home folder
-    that can be written to.
+    PyTorch, MLflow and Matplotlib ask for a user name and write to the home folder, some of them while they are
+    imported. Changes the environment of this process and its children; nothing where there is a user name and a home
+    folder that can be written to.
     """
     try:
         getpass.getuser()
@@ -62,20 +62,25 @@ def prepare_environment() -> None:
 
 
 def cache_folder() -> Path:
-    """Where data and trained judges are cached: `HARNESS_DATA`, else the user's cache folder, else ./mlruns/cache.
+    """Return where data and trained judges are cached: `HARNESS_DATA`, the user's cache folder, or ./mlruns/cache.
 
     The last is used where the user's cache folder cannot be written to. One line says so, and `HARNESS_DATA` is set to
     it: child processes use the same folder.
+
+    Raises:
+        HarnessError: `HARNESS_DATA` begins with ~, and there is no home folder.
     """
     import platformdirs
 
     if chosen := os.environ.get("HARNESS_DATA"):
         return _expand(chosen)
-    usual = Path(platformdirs.user_cache_dir("harness"))
-    if (_home() is not None or os.environ.get("XDG_CACHE_HOME")) and _writable(usual):
-        return usual
+    user_cache = Path(platformdirs.user_cache_dir("harness"))
+    if (_home() is not None or os.environ.get("XDG_CACHE_HOME")) and _writable(user_cache):
+        return user_cache
     folder = _fallback()
-    why = f"the cache folder {usual} cannot be written to" if _home() else "there is no home folder that can be used"
+    why = (
+        f"the cache folder {user_cache} cannot be written to" if _home() else "there is no home folder that can be used"
+    )
     _log.warning("%s: data is cached in %s (set HARNESS_DATA to use another folder)", why, folder)
     os.environ["HARNESS_DATA"] = str(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can put this right."""
+"""HarnessError, the exception that means: the user can correct this. And texts for messages."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ class HarnessError(Exception):
 
 
 class UnreachableError(HarnessError):
-    """A store that does not answer as it should: what it holds is not known."""
+    """A store that does not answer as it should: what it has is not known."""
 
 
 class NoStoreError(HarnessError):
@@ -29,14 +29,14 @@ class DeletedRunError(HarnessError):
 
 
 def brief(error: Exception) -> str:
-    """The first line of what a library or the user's own code says, which may be pages."""
+    """Return the first line of an exception of a library or of the user's code, at most 300 characters of it."""
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def redact(text: str) -> str:
-    """`text` with the user and password of every URI in it, and passwords in queries, replaced by `***`.
+    """Return `text` with the user and password of every URI in it, and passwords in queries, replaced by `***`.
 
     The URI of a file has none: what looks like one is a folder's name. The user of a database whose address has no
     password is no secret, and stays.
@@ -58,6 +58,6 @@ def _hidden(address: re.Match[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; the nearest names are ...`, to be put behind an error about a name that is none of `known`; else nothing."""
+    """Return `; the nearest names are ...`, the end of an error about an unknown name; empty where none is near."""
     near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=3)
     return f"; the nearest names are {', '.join(near)}" if near else ""

@@ -20,11 +20,15 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECAS
 
 
 def safe_file_name(name: str, *, unique: bool = True) -> str:
-    """A file name for `name`: never a path, valid on Linux, macOS and Windows, and different for different names.
+    """Return a file name for `name`: never a path, and valid on Linux, macOS and Windows.
 
-    A plain name (lower-case letters, digits, `_`, `.` and `-`) is its own file name. Of any other, unusual characters
+    A plain name (lower-case letters, digits, `_`, `.` and `-`) is its own file name. In any other, unusual characters
     become `_` and a hash of the name is appended. So `a/b` and `a_b` get two files, and so do `Best` and `best`, which
-    some file systems do not tell apart. unique: else there is no hash, and `a/b` and `a_b` share a file name.
+    some file systems do not tell apart.
+
+    Args:
+        name: Any text.
+        unique: Append the hash; without it, `a/b` and `a_b` share a file name.
     """
     plain = _PLAIN.fullmatch(name) and len(name) <= LONGEST and not name.endswith(".")
     if plain and not _HASHED.search(name) and not _DEVICES.match(name):
@@ -36,7 +40,7 @@ def safe_file_name(name: str, *, unique: bool = True) -> str:
 
 
 def database_of(uri: str) -> Path:
-    """The absolute path of a sqlite:/// URI's file. %XX is decoded, as SQLAlchemy does it."""
+    """Return the absolute path of a sqlite:/// URI's file. %XX is decoded, as SQLAlchemy does it."""
     path, query, _ = uri.removeprefix("sqlite:///").partition("?")
     if query:
         raise HarnessError(f"the tracking store {uri} has a query: write a question mark in a path as %3F")
@@ -44,7 +48,7 @@ def database_of(uri: str) -> Path:
 
 
 def sqlite_uri(path: Path) -> str:
-    """The URI of an SQLite file, for MLflow, child processes and the shell: the inverse of `database_of`."""
+    """Return the URI of an SQLite file, for MLflow, child processes and the shell: the inverse of `database_of`."""
     text = str(path)
     if not text.isprintable():
         raise HarnessError(f"the path {text!r} has characters that cannot be printed: rename the folder")
@@ -52,7 +56,7 @@ def sqlite_uri(path: Path) -> str:
 
 
 def path_of(location: str) -> Path | None:
-    """The absolute path that a local artifact location means; None for any other."""
+    """Return the absolute path of a local artifact location; None for any other location."""
     if location.startswith("file:///"):
         return Path(unquote(location.removeprefix("file://")))
     return Path(location) if location.startswith("/") else None

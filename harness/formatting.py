@@ -1,7 +1,7 @@
 """Text for people: durations, numbers, and command lines to paste into a shell.
 
-Command lines are quoted and complete for the store at hand. A store or storage that is not the usual one of this
-directory is named by its option. An address with a password is never printed in full: where the environment variable
+Command lines are quoted, and work for the store in use: a store or storage that is not the default of this directory is
+named by its option. An address with a password is never printed in full: where the environment variable
 names it already, the option is left out; else `***` stands for the password.
 """
 
@@ -23,13 +23,17 @@ STORE, STORAGE = "MLFLOW_TRACKING_URI", "HARNESS_STORAGE"  # environment variabl
 def harness_command(
     command: str, *words: str, store: str | None = None, storage: str | None = None, **options: object
 ) -> str:
-    """`harness COMMAND WORDS... --OPTION VALUE...` for the MLflow store and the Optuna storage with these addresses.
+    """Return `harness COMMAND WORDS... --OPTION VALUE...`.
 
-    store, storage: None where the command needs none, or the usual one. options: None is left out, True is a flag, a
-    list is an option for each.
+    Args:
+        command: The command.
+        words: Its arguments.
+        store: The address of the MLflow store; None where the command needs none, or the default one.
+        storage: The address of the Optuna storage, likewise.
+        options: By name; None is left out, True is a flag, a list is an option for each of its values.
     """
     named: dict[str, object] = {name.replace("_", "-"): value for name, value in options.items()}
-    if store is not None and _absolute(store) != usual_store():
+    if store is not None and _absolute(store) != default_store():
         named["tracking-uri"] = redact(store)
     if storage is not None and storage != os.environ.get(STORAGE):
         named["storage"] = redact(storage)
@@ -42,37 +46,37 @@ def harness_command(
 
 
 def mlflow_command(*words: str, store: str) -> str:
-    """`MLFLOW_TRACKING_URI=... mlflow WORDS...`: MLflow's own commands take the store from the environment."""
+    """Return `MLFLOW_TRACKING_URI=... mlflow WORDS...`: MLflow's commands take the store from the environment."""
     return _for_store(shlex.join([*program("mlflow"), *words]), store)
 
 
 def python_command(code: str, *, store: str) -> str:
-    """`MLFLOW_TRACKING_URI=... python -c CODE`, with this Python."""
+    """Return `MLFLOW_TRACKING_URI=... python -c CODE`, with this Python."""
     return _for_store(shlex.join([sys.executable, "-c", code]), store)
 
 
 def program(name: str) -> list[str]:
-    """How `harness` or `mlflow` is called from here: by name where it is on the PATH, else from our environment."""
-    beside = Path(sys.executable).with_name(name)
+    """Return how `harness` or `mlflow` is called: by name where it is on the PATH, else by its path, or `python -m`."""
+    script = Path(sys.executable).with_name(name)
     if shutil.which(name):
         return [name]
-    return [shown_path(beside)] if beside.exists() else [sys.executable, "-m", name]
+    return [short_path(script)] if script.exists() else [sys.executable, "-m", name]
 
 
-def shown_path(path: Path) -> str:
-    """A path as it is shortest from the working directory."""
+def short_path(path: Path) -> str:
+    """Return a path as text, relative to the working directory where it is inside."""
     if not path.is_relative_to(Path.cwd()):
         return str(path)
     short = path.relative_to(Path.cwd())
     return str(short) if len(short.parts) > 1 else f"./{short}"
 
 
-def usual_store() -> str:
-    """The MLflow store that a command without --tracking-uri uses in this directory."""
+def default_store() -> str:
+    """Return the MLflow store that a command without --tracking-uri uses in this directory."""
     return _absolute(os.environ.get(STORE) or "sqlite:///mlruns/mlflow.db")
 
 
-def refuse_hidden(uri: str, option: str, variable: str) -> None:
+def check_not_redacted(uri: str, option: str, variable: str) -> None:
     """Raise HarnessError for an address that was pasted from a printed line, with `***` in place of its password."""
     if "://***@" in uri or "=***" in uri:
         raise HarnessError(
@@ -91,7 +95,7 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def _for_store(line: str, store: str) -> str:
-    if os.environ.get(STORE) and _absolute(store) == usual_store():
+    if os.environ.get(STORE) and _absolute(store) == default_store():
         return line
     return f"{STORE}={shlex.quote(redact(store))} {line}"
 
@@ -105,7 +109,7 @@ def _absolute(uri: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`3 h 05 min`, `2 min 07 s`, `9 s`."""
+    """Return `3 h 05 min`, `2 min 07 s` or `9 s`."""
     whole = max(0, round(seconds))
     hours, minutes = divmod(whole // 60, 60)
     if hours:
@@ -114,15 +118,15 @@ def duration(seconds: float) -> str:
 
 
 def brief_number(value: float) -> str:
-    """Three decimals, or a power of ten where the number is too large for them to matter."""
+    """Return a number with three decimals, or with an exponent from 100,000 on."""
     return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
-def value_texts(values: Mapping[str, object]) -> list[str]:
-    """`optimizer.lr 0.00123`, `generator.latent 64`."""
+def format_each(values: Mapping[str, object]) -> list[str]:
+    """Return a text for each value: `optimizer.lr 0.00123`, `generator.latent 64`."""
     return [f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}" for path, value in values.items()]
 
 
-def shown_values(values: Mapping[str, object]) -> str:
-    """`optimizer.lr 0.00123  generator.latent 64`."""
-    return "  ".join(value_texts(values))
+def format_values(values: Mapping[str, object]) -> str:
+    """Return all values in one text: `optimizer.lr 0.00123  generator.latent 64`."""
+    return "  ".join(format_each(values))

@@ -1,4 +1,4 @@
-"""Ending early, cleanly: signals and time limits."""
+"""Stop a command early and cleanly: signals and time limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REQUESTS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time lim
 
 @dataclass
 class StopRequest:
-    """signal: the name of the first one that came, or None. What is at work then ends where it can be resumed."""
+    """A request to stop where the work can be resumed. signal: the name of the first signal, or None."""
 
     signal: str | None = None
 
@@ -24,15 +24,20 @@ _current: StopRequest | None = None
 
 
 def stopped_by(stopped: str, saved: str) -> str:
-    """What to say of a command that was stopped by SIGINT, SIGTERM or max-time, as someone had asked for."""
+    """Return the line for a command that was stopped on request.
+
+    Args:
+        stopped: SIGINT, SIGTERM or max-time.
+        saved: What is saved.
+    """
     return f"stopped as requested by {_REQUESTS[stopped]}: {saved} (KILLED in MLflow)"
 
 
 @contextmanager
 def handle_signals() -> Iterator[StopRequest]:
-    """The first Ctrl-C or SIGTERM is a request, seen in the Stop; the second raises KeyboardInterrupt at once.
+    """Turn the first Ctrl-C or SIGTERM into a StopRequest; the second raises KeyboardInterrupt at once.
 
-    Inside another one it is that other's Stop: who runs many sees the signal that one of them was sent.
+    Blocks can be nested, and then share one StopRequest: a command of many runs sees the signal that one of them got.
     """
     global _current
     if _current is not None:
@@ -72,13 +77,13 @@ def on_hangup(handle: Callable[[], object]) -> Iterator[None]:
 
 
 def terminate() -> None:
-    """Stop as SIGTERM does."""
+    """Send SIGTERM to this process."""
     signal.raise_signal(signal.SIGTERM)
 
 
 @contextmanager
-def hangups() -> Iterator[None]:
-    """SIGHUP counts as SIGTERM: for a server, which is of no use without the terminal that shows its address."""
+def hangup_as_sigterm() -> Iterator[None]:
+    """Let SIGHUP count as SIGTERM: a server is of no use without the terminal that shows its address."""
     with on_hangup(terminate):
         yield
 
@@ -89,13 +94,13 @@ _GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study
 
 
 class Deadline:
-    """When a command has to have ended, and how long each kind of its work took at most.
+    """When a command must have ended, and how long each kind of its work took at most.
 
-    at: on the clock of `time.monotonic`, or None for no limit. One that is shared by all runs of a command knows from
-    the first what the next ones will take.
+    All runs of a command share one: from the first run it knows how long the next ones will take.
     """
 
     def __init__(self, at: float | None = None) -> None:
+        """at: on the clock of `time.monotonic`, in seconds; None for no limit."""
         self._at = at
         self._longest = dict(_GUESSES)
         self._measured: set[str] = set()
@@ -103,9 +108,9 @@ class Deadline:
         self._lap: float | None = None  # when the epoch started
 
     def near(self, *work: str) -> bool:
-        """Whether this work would not end in time: going by the longest of each kind so far, and a tenth more.
+        """Whether this work, with what is reserved, would not end in time.
 
-        What is reserved is counted in; what was never measured or guessed counts as nothing.
+        Each kind is taken to last a tenth longer than the longest so far; what was never measured or guessed, no time.
         """
         if self._at is None:
             return False
@@ -114,10 +119,11 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether the time is over."""
         return self._at is not None and time.monotonic() >= self._at
 
     def reserve(self, *work: str) -> None:
-        """Keep time for this work at the end, whatever comes before it; the end of the process always is."""
+        """Keep time for this work at the end, whatever comes before it. Time for the end of the process always is."""
         self._reserved |= set(work)
 
     def knows(self, what: str) -> bool:
@@ -125,19 +131,19 @@ class Deadline:
         return what in self._measured
 
     def took(self, what: str, seconds: float) -> None:
-        """Learn how long a piece of work took."""
+        """Record how long a piece of work took, in seconds."""
         before = self._longest.get(what, 0.0) if what in self._measured else 0.0
         self._longest[what] = max(before, seconds)
         self._measured.add(what)
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Learn how long a piece of work takes that is done inside."""
-        began = time.monotonic()
+        """Record how long the block takes."""
+        start = time.monotonic()
         try:
             yield
         finally:
-            self.took(what, time.monotonic() - began)
+            self.took(what, time.monotonic() - start)
 
     def start_lap(self) -> None:
         """An epoch starts."""

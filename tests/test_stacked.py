@@ -198,7 +198,7 @@ def test_the_view_and_the_registry_speak_of_modes(harness: Harness) -> None:
         assert harness(*RUN, "--name", name, "--epochs", "1", "--seed", "3").code == 0
     store = Store.open(create=False)
     runs = [store.find(name) for name in ("one", "two")]
-    state = views.state(runs, runs)
+    state = views.experiment_state(runs, runs)
     assert {"metrics.`test/mode_kl`", "metrics.`test/modes`"} <= set(state["selectedColumns"])
     charted = {chart.get("metricKey") for chart in state["compareRunCharts"]}
     assert {"quality/mode_kl", "quality/modes", "trial/mode_kl"} <= charted

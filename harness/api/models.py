@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.api.runs import Run, load_run
 
 if TYPE_CHECKING:
-    from harness.tracking import Promoted
+    from harness.tracking.registry import Promoted
 
 
 def promote(run: Run | str, name: str, *, alias: str = "champion", tracking_uri: str | None = None) -> Promoted:

@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.api.display import format_score, format_speed, format_stage, format_time_left
 from harness.api.eta import TimeLeft
 from harness.api.live_line import Line, Part, Screen, fold
-from harness.formatting import duration, value_texts
+from harness.formatting import duration, format_each
 
 if TYPE_CHECKING:
     from harness.gan import Report, Training
@@ -74,7 +74,7 @@ class StudyTerminal(Screen):
         words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
         if summary.score is not None:
             words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.on_the_way else ''}")
-        words += [*value_texts(summary.values), duration(summary.seconds)]
+        words += [*format_each(summary.values), duration(summary.seconds)]
         if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")
         if summary.remark:
@@ -105,7 +105,7 @@ class StudyTerminal(Screen):
         below = [self._running(progress)]
         if progress.best is not None and progress.best.score is not None:
             best = f"best {progress.metric} {progress.best.score:.4f} (trial {progress.best.number})"
-            below.append([best, *value_texts(progress.best.values)])
+            below.append([best, *format_each(progress.best.values)])
         parts = [Part("trials"), *self._summary(progress)]
         return Line(progress.ended, parts, " · ", bar=20, below=[each for each in below if each])
 

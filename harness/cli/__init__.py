@@ -50,7 +50,7 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     if isinstance(code, int):
         sys.exit(code)
-    sys.exit(EXIT_FAILED if console.incomplete() else 0)  # without its output, a command that only prints has failed
+    sys.exit(EXIT_FAILED if console.output_failed() else 0)  # without its output, a command that only prints has failed
 
 
 def _complete() -> NoReturn:

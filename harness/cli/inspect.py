@@ -168,6 +168,6 @@ def ui(runs: Sequence[str], port: int | None, no_open: bool, tracking_uri: str |
     from harness.servers import ui as server
 
     store = open_store(tracking_uri)
-    page = server.page(store, [store.find(text) for text in runs])
+    page = server.choose_page(store, [store.find(text) for text in runs])
     ended = server.serve(store, page, port=port, browse=not no_open, say=click.echo)
     return 0 if ended in (None, "SIGINT") else EXIT_OF_SIGNAL[ended]

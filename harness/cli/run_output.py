@@ -69,7 +69,7 @@ def _next_steps(store: Store, result: RunResult) -> Rows:
     run, trust = result.run_id[:8], bool(result.experiment.imports)
     if not result.unshipped:
         if grid := summary.newest_grid(store, result.run_id, result.scored):
-            rows.append(("grid", formatting.shown_path(grid)))
+            rows.append(("grid", formatting.short_path(grid)))
         rows.append(("sample", formatting.harness_command("sample", run, store=store.uri, trust=trust)))
     if result.status == "KILLED":
         rows.append(("continue", formatting.harness_command("run", resume=run, store=store.uri, trust=trust)))

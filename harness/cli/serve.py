@@ -56,7 +56,7 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
     loaded = api.load_run(run, tracking_uri=tracking_uri)
     store = loaded.store.uri
     promoted = api.promote(loaded, name, alias=alias)
-    known = "" if promoted.fresh else " (it existed already)"
+    known = "" if promoted.created else " (it existed already)"
     click.echo(f"version {promoted.version} of {name}{known} is {alias}")
     lines = ["import mlflow", *_python_lines(store), f"mlflow.pyfunc.load_model({promoted.address!r})"]
     rows = [("" if index else "load", line) for index, line in enumerate(lines)]

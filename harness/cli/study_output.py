@@ -12,7 +12,7 @@ import click
 from harness import formatting
 from harness.cli.common import link_rows, print_rows, seconds_so_far
 from harness.cli.tables import print_table, wrapped
-from harness.formatting import duration, shown_values
+from harness.formatting import duration, format_values
 from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
         rows.append(("wider", _wider_search(store, result, experiment, options)))
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
-        best = formatting.shown_path(result.best_file)
+        best = formatting.short_path(result.best_file)
         rows.append(("train it", formatting.harness_command("run", best, store=store.uri)))
     if result.stopped:
         resume = formatting.harness_command(
@@ -77,11 +77,11 @@ def _best_rows(result: Result) -> Rows:
     metric, best, baseline = result.settings.metric, result.progress.best, result.progress.own
     if best is None:
         return []
-    rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", shown_values(best.values))]
+    rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", format_values(best.values))]
     if baseline is not None and best.number == baseline.number:
         rows.append(("baseline", "the experiment's own values are the best"))
     elif baseline is not None:
-        rows.append(("baseline", f"{metric} {baseline.score:.4f}  {shown_values(baseline.values)}"))
+        rows.append(("baseline", f"{metric} {baseline.score:.4f}  {format_values(baseline.values)}"))
     return rows
 
 
@@ -127,7 +127,7 @@ def print_studies(studies: Sequence[Mapping[str, Any]], storage: str | None) -> 
             *(str(study[count]) for count in ("complete", "pruned", "failed", "running", "waiting")),
             study["metric"],
             "" if study["best"] is None else f"{study['best']:.4f}",
-            "" if study["best"] is None else f"trial {study['best_trial']}: {shown_values(study['best_values'])}",
+            "" if study["best"] is None else f"trial {study['best_trial']}: {format_values(study['best_values'])}",
             (study["run_id"] or "")[:8],
             (study["started"] or "").replace("T", " ")[:16],
         ]

@@ -1,6 +1,7 @@
 """How good samples are: the judge, and the scores in its feature space. docs/metrics.md says how to read them."""
 
-from harness.quality.judge import Judge, has_judge, load_judge
+from harness.quality.judge import Judge
+from harness.quality.judges import has_judge, load_judge
 from harness.quality.modes import ModeScorer, ModeScores
 from harness.quality.ranked import ScoreSet
 from harness.quality.scorer import FEWEST, Scorer, Scores

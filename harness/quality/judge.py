@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from harness.data import Images, cache_folder
 from harness.data.base import writing
 from harness.errors import HarnessError
 from harness.quality.networks import NETWORKS, JudgeNetwork
@@ -99,79 +95,6 @@ def by(shape: tuple[int, ...]) -> str:
     return "x".join(str(size) for size in shape)
 
 
-def load_judge(
-    which: str,
-    images: Images,
-    device: str | torch.device = "cpu",
-    message: Callable[[str], None] = lambda _: None,
-    progress: Callable[[float], None] | None = None,
-    weights: Path | None = None,
-) -> Judge:
-    """The judge `first`, `second`, or `package.module:Class` (a feature network of the user's, with its `weights`).
-
-    images: the training split, without the validation images. The shipped judges go by its name's part before the
-    slash. For another data set a judge is trained on it once (`message` says so, `progress` is told the share done) and
-    kept in the cache folder under the images' fingerprint. Raises HarnessError for an unknown judge, for weights with a
-    wrong hash, and where there are no labels to train on.
-    """
-    if ":" in which:
-        from harness.quality.custom_judge import load_custom_judge
-
-        return load_custom_judge(which, weights, device)
-    if which not in NETWORKS:
-        raise HarnessError(f"quality.judge is {which!r}; expected {', '.join(NETWORKS)}, or package.module:Class")
-    name, shipped = _name(which, images), _shipped(which, images)
-    if shipped.is_file():
-        facts = resources.files("harness.quality") / "weights" / f"{name}.json"
-        return _read_judge(which, name, shipped, facts, device, "install gan-harness again")
-
-    path = cache_folder() / "judges" / f"{images.fingerprint}-{which}.safetensors"
-    try:
-        if not path.exists():  # a shared cache folder may be read-only once it is filled
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
-                if not path.exists():
-                    _train_once(which, images, device, path, name, message, progress)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
-            "set HARNESS_DATA to a folder of your own"
-        ) from error
-    return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained anew")
-
-
-def has_judge(which: str, images: Images) -> bool:
-    """Whether there can be such a judge of images like these: one's own, a shipped one, or one trained on labels."""
-    return ":" in which or _shipped(which, images).is_file() or (images.labels is not None and images.classes > 1)
-
-
-def _shipped(which: str, images: Images) -> Traversable:
-    return resources.files("harness.quality") / "weights" / f"{_name(which, images)}.safetensors"
-
-
-def _name(which: str, images: Images) -> str:
-    return f"{images.name.split('/')[0]}-{which}"
-
-
-def _train_once(
-    which: str,
-    images: Images,
-    device: str | torch.device,
-    path: Path,
-    name: str,
-    message: Callable[[str], None],
-    progress: Callable[[float], None] | None,
-) -> None:
-    from harness.quality.train_judge import accuracy, train_judge
-
-    message(f"training the judge {name} on {len(images):,} images (once; it is kept in {path.parent})")
-    network = train_judge(which, images, device=device, progress=progress)
-    right = accuracy(network, images)
-    message(f"the judge {name} is right on {right:.1%} of the images that it was trained on")
-    facts = {"shape": list(images.pixels.shape[1:]), "classes": images.classes, "training_accuracy": right}
-    save_judge(network, path, facts)
-
-
 def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     """Write the weights, and `facts` with their hash to the .json beside them; returns the SHA-256. Raises OSError.
 
@@ -186,9 +109,22 @@ def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     return sha256
 
 
-def _read_judge(
+def read_judge(
     which: str, name: str, path: Traversable, facts_path: Traversable, device: str | torch.device, repair: str
 ) -> Judge:
+    """Read a judge that `save_judge` wrote.
+
+    Args:
+        which: The network: `first` or `second`.
+        name: The name of the judge.
+        path: The weights, .safetensors.
+        facts_path: The .json beside them, which has their hash.
+        device: Where it runs.
+        repair: What the user can do about a damaged file, for the message.
+
+    Raises:
+        HarnessError: A file is missing or damaged, or does not fit the network.
+    """
     try:
         content = path.read_bytes()
         facts = json.loads(facts_path.read_text())

@@ -15,6 +15,8 @@ from harness.experiment import Experiment
 from harness.experiment.custom import Source, import_class, source_of
 from harness.experiment.tags import Tag
 
+DATASET, JUDGE, CHANGED = Tag.DATASET, Tag.JUDGE, Tag.CHANGED
+_DATA, _CODE = Tag.DATA_, Tag.CODE_
 _ROLES = {"generator.kind": "generator", "discriminator.kind": "discriminator", "quality.judge": "judge"}
 _LONGEST = 4_000  # characters of `Tag.CHANGED`
 

@@ -18,7 +18,7 @@ from harness.console import to_stderr
 from harness.errors import HarnessError
 from harness.experiment import scores as ranking
 from harness.experiment.scores import KID, Ranking
-from harness.experiment.tags import Kind, Tag
+from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.tracking import Store, seconds_of
 
@@ -35,9 +35,9 @@ def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -
     Of replicates where nothing was scored on the validation split, it is the first that finished.
     notice: is given one line where a study's best trial is deleted, and the next best is taken.
     """
-    if run.data.tags.get(Tag.KIND) == Kind.STUDY:
+    if run.data.tags.get(Tag.KIND) == "study":
         return _best_trial(store, run, message)
-    if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
+    if run.data.tags.get(Tag.KIND) != "replicates":
         return run
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
     if not finished:
@@ -149,8 +149,8 @@ def summary(run: Run) -> dict[str, Any]:
     """
     info, tags = run.info, run.data.tags
     kind = tags.get(Tag.KIND, "")
-    planned = None if kind in (Kind.STUDY, Kind.REPLICATES) else run.data.params.get("train.epochs")
-    seeds = _number(tags.get(Tag.SEEDS)) if kind == Kind.REPLICATES else None
+    planned = None if kind in ("study", "replicates") else run.data.params.get("train.epochs")
+    seeds = _number(tags.get(Tag.SEEDS)) if kind == "replicates" else None
     ended = tags.get(Tag.SEEDS_ENDED, seeds if info.status == "FINISHED" else None) if seeds else None
     return {
         "run_id": info.run_id,

@@ -16,7 +16,7 @@ from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.quality.scoring import Scoring
 from harness.results import changes
-from harness.tracking import RunLog, notes
+from harness.tracking import RunLog, run_description
 from harness.tracking.git import source_diff
 
 
@@ -34,7 +34,7 @@ def describe(log: RunLog, training: Training) -> None:
 def description(experiment: Experiment, *said: str | None, picture: str | None = None) -> str:
     """What a run's description says: how it ended, what the experiment is, and a picture. All is Markdown.
 
-    said: sentences, those that are missing left out. picture: as `notes.picture` makes it.
+    said: sentences, those that are missing left out. picture: as `run_description.picture` makes it.
     """
     first = "; ".join(text for text in said if text)
     text = " ".join(
@@ -56,7 +56,7 @@ def newest_picture(log: RunLog, *epochs: int) -> str | None:
     """The sample grid of the first of these epochs that the run has one of, as Markdown; None where it has none."""
     for epoch in epochs:
         if log.has_file(path := f"samples/epoch-{epoch:04d}.png"):
-            return notes.picture(log.run_id, path, f"samples of epoch {epoch}")
+            return run_description.picture(log.run_id, path, f"samples of epoch {epoch}")
     return None
 
 

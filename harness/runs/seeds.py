@@ -29,8 +29,7 @@ from harness.runs.options import RunOptions, RunResult, Status
 from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
 from harness.runs.session import STOP
-from harness.runs.status import ensure_final_status
-from harness.tracking import RunLog, Store, notes
+from harness.tracking import RunLog, Store, ensure_final_status, run_description
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -238,7 +237,9 @@ def _show_best(
         for grid in summary.grids(store, best):
             log.image("samples", grid.epoch, grid.picture)
             path = f"samples/epoch-{grid.epoch:04d}.png"
-            picture = notes.picture(best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}")
+            picture = run_description.picture(
+                best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}"
+            )
     except Exception as error:  # the seeds are trained and kept; their pictures are there
         display.message(f"no pictures of the best seed: {redact(str(error))[:200]}")
     name = f"test/{experiment.ranking.metric}"

@@ -36,8 +36,7 @@ from harness.runs.display import Display, EpochReport, staged
 from harness.runs.final import evaluate_best, final_description
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import ResumableRun
-from harness.runs.status import ensure_final_status
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, SystemMetrics, ensure_final_status
 
 STOP = ("save", "draw", "finish")  # the work of a run that ends early, by the names of `Deadline`
 
@@ -141,7 +140,7 @@ class RunSession:
 
     def system_metrics(self) -> contextlib.AbstractContextManager[object]:
         """Log the machine's load while the block lasts, if the options say so."""
-        return self.run_log.watch_system() if self.options.system_metrics else contextlib.nullcontext()
+        return SystemMetrics(self.run_log) if self.options.system_metrics else contextlib.nullcontext()
 
     # One epoch -------------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,7 @@ from harness.runs.display import NullDisplay
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.prepare import prepare
 from harness.runs.session import RunSession
-from harness.runs.status import ensure_final_status
-from harness.tracking import Store
+from harness.tracking import Store, ensure_final_status
 
 IMAGES = 500  # trained on, or two steps' batches where those are more
 SCORED = 100

@@ -1,4 +1,4 @@
-"""A server in a process of its own: started, waited for, and ended with everything that it started."""
+"""A server as a child process: started, waited for, and stopped together with its own child processes."""
 
 from __future__ import annotations
 
@@ -16,56 +16,64 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
-from harness.interrupts import handle_signals, hangups
+from harness.interrupts import handle_signals, hangup_as_sigterm
 
-PATIENCE = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
-GRACE = 5.0  # seconds that it has to end by itself
+START_TIMEOUT = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
+STOP_TIMEOUT = 5.0  # seconds that it has to end by itself
 
 
-class Child:
-    """A running server. Made by `running`."""
+class ServerProcess:
+    """A running server. Made by `run_server`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, what: str) -> None:
-        self._process, self._log, self._what = process, log, what
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, title: str) -> None:
+        self._process, self._log, self._title = process, log, title
 
-    def wait_until_answers(self, address: str, patience: float = PATIENCE) -> None:
-        """Wait until `address` answers with 200. Raises HarnessError where the server dies first, or stays silent.
+    def wait_until_ready(self, address: str) -> None:
+        """Wait until `address` answers with HTTP status 200, at most START_TIMEOUT.
 
-        A signal in the meantime raises KeyboardInterrupt.
+        Raises:
+            HarnessError: The server ends first, or does not answer in time.
+            KeyboardInterrupt: A signal came in the meantime.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + START_TIMEOUT
         with handle_signals() as stop:
             while not _answers(address):
                 if stop.signal:
                     raise KeyboardInterrupt
                 if self._process.poll() is not None:
-                    raise HarnessError(f"{self._what} ended at once: {self._last_words()}")
+                    raise HarnessError(f"{self._title} ended at once: {self._last_line()}")
                 if time.monotonic() > deadline:
-                    raise HarnessError(f"{self._what} did not answer within {patience:.0f} s: {self._last_words()}")
+                    raise HarnessError(
+                        f"{self._title} did not answer within {START_TIMEOUT:.0f} s: {self._last_line()}"
+                    )
                 time.sleep(0.1)
 
-    def serve(self) -> str:
-        """Wait for Ctrl-C or SIGTERM, whose name is returned. Raises HarnessError where the server ends by itself."""
+    def wait_for_signal(self) -> str:
+        """Wait for Ctrl-C or SIGTERM; return its name: SIGINT or SIGTERM.
+
+        Raises:
+            HarnessError: The server ends by itself.
+        """
         with handle_signals() as stop:
             while not stop.signal:
                 if self._process.poll() is not None:
-                    raise HarnessError(f"{self._what} ended: {self._last_words()}")
+                    raise HarnessError(f"{self._title} ended: {self._last_line()}")
                 time.sleep(0.1)
             return stop.signal
 
-    def end(self) -> None:
-        """End the whole group of processes: asked first, then killed."""
+    def stop(self) -> None:
+        """Stop the whole group of processes: SIGTERM, and SIGKILL after STOP_TIMEOUT."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-            deadline = time.monotonic() + GRACE
+            deadline = time.monotonic() + STOP_TIMEOUT
             while time.monotonic() < deadline:
                 self._process.poll()  # so that a process that has ended is gone
                 if not _alive(self._process.pid):
                     return
                 time.sleep(0.05)
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         # MLflow runs its servers by a command, and puts a traceback of its own below the one that tells why.
         while len(lines) > 1 and "Command '" in lines[-1]:
@@ -73,15 +81,23 @@ class Child:
             if not start:
                 break
             lines = lines[:start]
-        return redact(lines[-1])[:300] if lines else "it said nothing"
+        return redact(lines[-1])[:300] if lines else "it printed nothing"
 
 
 @contextmanager
-def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mapping[str, str]) -> Iterator[Child]:
-    """Run a server in a session of its own while the block lasts; no signal of our terminal reaches it but through us.
+def run_server(
+    command: Sequence[str], title: str, *, cwd: Path, environment: Mapping[str, str]
+) -> Iterator[ServerProcess]:
+    """Run a server while the block lasts.
 
-    A terminal that is closed counts as SIGTERM: the server would outlive it.
-    what: names it in errors. What it says goes to a temporary file, whose last line such an error quotes.
+    It has a session of its own, so signals of the terminal reach this process only. A terminal that is closed counts
+    as SIGTERM: the server would outlive it. Its output goes to a temporary file, whose last line errors quote.
+
+    Args:
+        command: The program and its arguments.
+        title: The server, as messages name it.
+        cwd: Its working directory.
+        environment: Added to the environment of this process.
     """
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         log = Path(folder) / "log"
@@ -95,17 +111,19 @@ def running(command: Sequence[str], what: str, *, cwd: Path, environment: Mappin
                 stderr=file,
                 start_new_session=True,
             )
-        child = Child(process, log, what)
+        server = ServerProcess(process, log, title)
         try:
-            with hangups(), handle_signals():  # whenever a signal comes, it is seen, and the server ended
-                yield child
+            with hangup_as_sigterm(), handle_signals():  # whenever a signal comes, the server is stopped
+                yield server
         finally:
-            child.end()
+            server.stop()
 
 
 def _path() -> str:
-    """Where programs are looked for, our own environment's first: MLflow starts uvicorn by name, and a Python that was
-    called by its path has no environment activated."""
+    """The PATH of the server, which begins with the folder of this Python.
+
+    MLflow starts uvicorn by name, and a Python that was called by its path has no environment activated.
+    """
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 

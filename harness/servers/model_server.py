@@ -15,26 +15,36 @@ import yaml
 from harness.errors import HarnessError
 from harness.results import summary
 from harness.servers import child_process
-from harness.servers.ports import free_port, refuse_taken
+from harness.servers.ports import check_port, free_port
 from harness.tracking import Store
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
 PORT = 5001
-REGISTERED = "models:/"
+REGISTERED = "models:/"  # what the address of a registered model begins with
 
 
 def serve(
     store: Store, wanted: str, *, port: int | None, say: Callable[[str], None], message: Callable[[str], None]
 ) -> str:
-    """Serve the sampler of a run, or models:/NAME@ALIAS, on loopback until Ctrl-C or SIGTERM, whose name is returned.
+    """Serve the sampler of a run on 127.0.0.1 until Ctrl-C or SIGTERM.
 
-    port: one that must be free, or None for the usual one, or another.
-    Raises HarnessError for what is not there, a port that is taken, and a server that does not come up.
+    Args:
+        store: The store.
+        wanted: A run, as on the command line, or models:/NAME@ALIAS.
+        port: One that must be free, or None for 5001 or any free one.
+        say: Called with each line of output.
+        message: Called with one line before something slow.
+
+    Returns:
+        The name of the signal.
+
+    Raises:
+        HarnessError: There is no such run or model, the port is taken, or the server does not start.
     """
     if port is not None:
-        refuse_taken(port)
+        check_port(port)
     with TemporaryDirectory(prefix="harness-serve-") as folder:
         if wanted.startswith(REGISTERED):
             title, model = wanted, store.download_registered(wanted, Path(folder) / "sampler")
@@ -46,16 +56,21 @@ def serve(
         command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
         command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
         quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_TRACKING_URI": store.uri}
-        with child_process.running(command, "the model server", cwd=Path(folder), environment=quiet) as server:
-            server.wait_until_answers(f"{address}/ping")
+        with child_process.run_server(command, "the model server", cwd=Path(folder), environment=quiet) as server:
+            server.wait_until_ready(f"{address}/ping")
             say(f"{title} on {address}/invocations (Ctrl-C ends it)")
             for line in examples(address, conditional=_takes_digits(model)):
                 say(line)
-            return server.serve()
+            return server.wait_for_signal()
 
 
 def examples(address: str, *, conditional: bool) -> list[str]:
-    """Lines for a shell: one that writes a picture, one that shows the shape of an array."""
+    """Return two shell commands: one writes a picture, one prints the shape of the array.
+
+    Args:
+        address: The address of the server.
+        conditional: Whether the generator takes digits.
+    """
     row: dict[str, object] = {"count": 20, "seed": 1}
     if conditional:
         row["digits"] = "0123456789"
@@ -72,26 +87,26 @@ def examples(address: str, *, conditional: bool) -> list[str]:
 
 
 def _model(store: Store, run: Run, folder: Path, message: Callable[[str], None]) -> Path:
-    """The sampler that a run has logged, or one that is made of its checkpoint.
+    """The sampler that a run has logged, or one made from its checkpoint.
 
-    A run that was gone on with may have one from before: unless it is FINISHED again, that is not its best generator.
+    A resumed run may have one from before: unless it is FINISHED again, that is not its best generator.
     """
     if run.info.status == "FINISHED":
         with contextlib.suppress(HarnessError):
             return store.download(run.info.run_id, "sampler", folder / "logged")
-    from harness.results import load as recall
+    from harness.results import load
     from harness.results.export import save_models
 
-    described, generator, epoch, like = recall.generator(store, run, message=message)
+    experiment, generator, epoch, like = load.generator(store, run, message=message)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
-    message(f"run {run.info.run_name} {why}: the sampler is made of its checkpoint of epoch {epoch}")
-    made = folder / "made"
-    made.mkdir()
-    save_models(described, like, generator, made)
-    return made / "sampler"
+    message(f"run {run.info.run_name} {why}: the sampler is made from its checkpoint of epoch {epoch}")
+    models = folder / "models"
+    models.mkdir()
+    save_models(experiment, like, generator, models)
+    return models / "sampler"
 
 
 def _takes_digits(model: Path) -> bool:
-    described = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))
-    settings = described["flavors"].get("python_function", {}).get("config") or {}
+    mlmodel = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))
+    settings = mlmodel["flavors"].get("python_function", {}).get("config") or {}
     return bool(settings.get("classes"))

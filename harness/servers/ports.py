@@ -9,17 +9,17 @@ from harness.errors import HarnessError
 
 
 def free_port(wanted: int) -> int:
-    """This port, or any other where it is taken."""
+    """Return this port, or a free one where it is taken. Raises HarnessError where none is free."""
     for port in (wanted, 0):
         with contextlib.suppress(OSError):
-            return _bound(port)
+            return _bind(port)
     raise HarnessError("no port of 127.0.0.1 is free")
 
 
-def refuse_taken(port: int) -> None:
-    """Raises HarnessError for a port that something else listens on, or that is not ours to use."""
+def check_port(port: int) -> None:
+    """Raise HarnessError for a port that something else listens on, or that this user may not use."""
     try:
-        _bound(port)
+        _bind(port)
     except (OSError, OverflowError) as error:
         raise HarnessError(
             f"port {port} of 127.0.0.1 cannot be used ({getattr(error, 'strerror', None) or error}): give another with "
@@ -27,7 +27,7 @@ def refuse_taken(port: int) -> None:
         ) from error
 
 
-def _bound(port: int) -> int:
+def _bind(port: int) -> int:
     with socket.socket() as probe:
         # As servers do it: the port of one that has just ended is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""`ui`: MLflow's UI on the right store, at the right page."""
+"""`ui`: MLflow's UI for a store, opened at the page of some runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError
-from harness.experiment.tags import Kind, Tag
+from harness.experiment.tags import Tag
 from harness.files import database_of, sqlite_uri
 from harness.servers import child_process
-from harness.servers.ports import free_port, refuse_taken
-from harness.tracking import Store, pages
+from harness.servers.ports import check_port, free_port
+from harness.tracking import Store, ui_links, views
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -27,65 +27,86 @@ RECENT = 100  # runs whose differences decide about columns
 
 @dataclass(frozen=True)
 class Page:
-    """What is opened: its address below the server's, what it is, and what is to be said of it."""
+    """A page of the UI.
+
+    Attributes:
+        path: Its address, without the server's part.
+        title: What it shows.
+        notices: Lines for the user.
+    """
 
     path: str
     title: str
     notices: tuple[str, ...] = ()
 
 
-def page(store: Store, wanted: Sequence[Run]) -> Page:
-    """The page for these runs: the newest project's where there are none; one run's own; several compared.
+def choose_page(store: Store, wanted: Sequence[Run]) -> Page:
+    """Choose the page for these runs, and save the view that it needs in the store.
 
-    A run is opened as its pictures and curves, one without any on its own page; a study as its trials, sorted by its
-    objective. Raises HarnessError where there is nothing to show.
+    Without runs it is the newest project; several runs are compared. One run is shown by its pictures and curves, or
+    on MLflow's page of the run where it has no pictures; a study by its trials, sorted by the objective.
+
+    Raises:
+        HarnessError: There is no run in the store.
     """
     if len(wanted) > 1:
-        return Page(pages.of_comparison(wanted), f"comparison of {len(wanted)} runs")
-    if wanted and wanted[0].data.tags.get(Tag.KIND) == Kind.STUDY:
+        return Page(ui_links.comparison_page(wanted), f"comparison of {len(wanted)} runs")
+    if wanted and wanted[0].data.tags.get(Tag.KIND) == "study":
         return _study(store, wanted[0])
     if wanted:
         return _run(store, wanted[0])
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
         start = formatting.harness_command("run", store=store.uri)
-        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` makes one")
+        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` creates one")
     experiment = newest.info.experiment_id
     name = store.client.get_experiment(experiment).name
-    view = store.save_view(name, store.runs(limit=RECENT, project=name, children=True))
-    return Page(pages.of_experiment(experiment, view), f"project {name}")
+    view = views.save_view(store, name, store.runs(limit=RECENT, project=name, children=True))
+    return Page(ui_links.experiment_page(experiment, view), f"project {name}")
 
 
 def _run(store: Store, run: Run) -> Page:
     title = f"run {run.info.run_name}"
     if "mlflow.loggedImages" not in run.data.tags:
-        return Page(pages.of_run(run), title)
-    return Page(pages.of_experiment(run.info.experiment_id, store.save_run_view(run)), title)
+        return Page(ui_links.run_page(run), title)
+    return Page(ui_links.experiment_page(run.info.experiment_id, views.save_run_view(store, run)), title)
 
 
 def _study(store: Store, study: Run) -> Page:
     name = study.info.run_name
-    trials = [trial for trial in store.children(study.info.run_id, {Tag.KIND: Kind.TRIAL}) if trial.data.metrics]
+    trials = [trial for trial in store.children(study.info.run_id, {Tag.KIND: "trial"}) if trial.data.metrics]
     if len(trials) < 2:
         many = "no trial" if not trials else "one trial"
-        return Page(pages.of_run(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",))
-    view = store.save_study_view(study, trials)
-    return Page(pages.of_experiment(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
+        return Page(
+            ui_links.run_page(study), f"study {name}", (f"study {name} has {many} yet: its own page is opened",)
+        )
+    view = views.save_study_view(store, study, trials)
+    return Page(ui_links.experiment_page(study.info.experiment_id, view), f"{len(trials)} trials of study {name}")
 
 
-def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:
-    """Serve MLflow's UI on loopback until Ctrl-C or SIGTERM, whose name is returned; None where a server runs already.
+def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Callable[[str], None]) -> str | None:
+    """Serve MLflow's UI on 127.0.0.1 until Ctrl-C or SIGTERM.
 
-    port: one that must be free, or None for the usual one, or another.
-    Raises HarnessError for a port that is taken, and for a server that does not come up.
+    Args:
+        store: The store.
+        page: The page that is opened.
+        port: One that must be free, or None for 5000 or any free one.
+        browse: Open a browser, where there is a screen.
+        say: Called with each line of output.
+
+    Returns:
+        The name of the signal; None where the store is a server already, whose page is opened instead.
+
+    Raises:
+        HarnessError: The port is taken, or the server does not start.
     """
     if store.address is not None:
         if port is not None:
             raise HarnessError(f"{store.address} is a server already: leave --port out")
-        _show(f"{store.address}/{opened.path}", opened, browse, say)
+        _open(f"{store.address}/{page.path}", page, browse, say)
         return None
     if port is not None:
-        refuse_taken(port)
+        check_port(port)
     chosen = port or free_port(PORT)
     address = f"http://127.0.0.1:{chosen}"
     folder, uri = store.root, store.uri
@@ -97,17 +118,17 @@ def serve(store: Store, opened: Page, *, port: int | None, browse: bool, say: Ca
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     # Its jobs are for language models, and cost two processes more.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-    with child_process.running(command, "the MLflow server", cwd=folder, environment=quiet) as server:
-        server.wait_until_answers(f"{address}/health")
+    with child_process.run_server(command, "the MLflow server", cwd=folder, environment=quiet) as server:
+        server.wait_until_ready(f"{address}/health")
         say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
-        _show(f"{address}/{opened.path}", opened, browse, say)
-        return server.serve()
+        _open(f"{address}/{page.path}", page, browse, say)
+        return server.wait_for_signal()
 
 
-def _show(address: str, opened: Page, browse: bool, say: Callable[[str], None]) -> None:
-    for message in opened.notices:
+def _open(address: str, page: Page, browse: bool, say: Callable[[str], None]) -> None:
+    for message in page.notices:
         say(message)
-    say(f"{opened.title}: {address}")
+    say(f"{page.title}: {address}")
     if browse and _has_screen():
         webbrowser.open(address)
 

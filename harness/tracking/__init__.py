@@ -2,14 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from harness.tracking.durations import seconds_of
 from harness.tracking.git import source_diff
 from harness.tracking.models import save_generator, save_sampler
-from harness.tracking.registry import Promoted
-from harness.tracking.runlog import RunLog
+from harness.tracking.run_duration import seconds_of
+from harness.tracking.run_log import RunLog, ensure_final_status
 from harness.tracking.store import Store
+from harness.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Promoted", "Run", "RunLog", "Store", "save_generator", "save_sampler", "seconds_of", "source_diff"]
+__all__ = [
+    "Run",
+    "RunLog",
+    "Store",
+    "SystemMetrics",
+    "ensure_final_status",
+    "save_generator",
+    "save_sampler",
+    "seconds_of",
+    "source_diff",
+]

@@ -1,37 +1,33 @@
-"""Opening a tracking store: which one is meant, whether it is there, and MLflow kept quiet."""
+"""Open a tracking store: which one is meant, whether it is there, and how MLflow behaves in this process."""
 
 import contextlib
 import http.client
-import importlib.util
 import logging
 import os
-import shlex
 import socket
-import sqlite3
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from filelock import FileLock
-
 from harness import formatting
 from harness.environment import prepare_environment
 from harness.errors import HarnessError
-from harness.files import atomic_write, database_of, sqlite_uri
-from harness.tracking.relocation import artifacts_of, relocate
-from harness.tracking.shipping import reason
+from harness.files import database_of, sqlite_uri
+from harness.tracking import sqlite_store
+from harness.tracking.errors import one_line
+from harness.tracking.relocation import relocate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SETTINGS = {
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what goes wrong is told by us, in one line
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # errors are reported by harness, in one line
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -42,16 +38,19 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",  # seconds at most between two tries
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_PROBE = 8  # seconds that a server has to answer when it is first asked
+_PROBE_TIMEOUT = 8  # seconds that a server has to answer when it is first asked
 _PROBES = 6  # times that it is asked: it may lose an answer, or fail for a moment
 _DATABASES = ("postgresql", "mysql", "mssql")
-_SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def resolve(uri: str | None, root: Path) -> str:
-    """The absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else the database in `root`."""
+    """Return the absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in `root`.
+
+    Raises:
+        HarnessError: The URI is a plain folder, or of an unknown kind.
+    """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
-    formatting.refuse_hidden(uri, "--tracking-uri", formatting.STORE)
+    formatting.check_not_redacted(uri, "--tracking-uri", formatting.STORE)
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")
     if uri.startswith("sqlite:///") and uri != "sqlite:///:memory:":
@@ -69,24 +68,31 @@ def resolve(uri: str | None, root: Path) -> str:
 
 
 def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: bool) -> "MlflowClient":
-    """A client of the store at `uri` (from resolve), which is made sure to be there. Imports MLflow (2.4 s).
+    """Return a client of a store, after checking that it can be used. Imports MLflow (2.4 s).
 
-    A missing sqlite database is made if `create` says so. One that was moved is put right (see `relocation`).
-    spools: the folder of the spools that are used with the store.
-    Raises HarnessError when the store cannot be used: within about 10 s for a server that is dead.
+    The locations of a sqlite store that was moved are rewritten (see `relocation`).
+
+    Args:
+        uri: The store, as `resolve` returns it.
+        spools: The folder of the spools that are used with the store.
+        message: Called with one line before something slow.
+        create: Create a sqlite database that is missing.
+
+    Raises:
+        HarnessError: The store cannot be used: within about 10 s for a server that is dead.
     """
     if uri.startswith("sqlite:") and not create and not database_of(uri).is_file():
         start = formatting.harness_command("run", store=uri)
         raise HarnessError(
-            f"there is no tracking store {database_of(uri)}: `{start}` makes one, or give another with --tracking-uri "
-            "or MLFLOW_TRACKING_URI"
+            f"there is no tracking store {database_of(uri)}: `{start}` creates one, or give another with "
+            "--tracking-uri or MLFLOW_TRACKING_URI"
         )
     refuse_silent_server(uri)
-    _hush()
+    _configure_mlflow()
     if uri.startswith("sqlite:"):
         if create:
-            _prepare_sqlite(uri, message)
-        _check_sqlite(uri, database_of(uri))
+            sqlite_store.create_if_missing(uri, message)
+        sqlite_store.check(uri)
         relocate(database_of(uri), spools, message)
     elif uri.startswith("http"):
         _probe_server(uri)
@@ -100,34 +106,34 @@ def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: b
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
     except Exception as error:
-        raise HarnessError(f"cannot use the tracking store {uri}: {reason(error)}") from error
+        raise HarnessError(f"cannot use the tracking store {uri}: {one_line(error)}") from error
     return client
 
 
 def refuse_silent_server(uri: str) -> None:
-    """Raise HarnessError when nothing answers at the address of a server. Imports no MLflow, which takes seconds."""
+    """Raise HarnessError when nothing answers at the address of a server. One request, without importing MLflow."""
     if not uri.startswith(("http://", "https://")):
         return
-    place = urllib.parse.urlsplit(uri.rstrip("/"))
-    plain = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+    parts = urllib.parse.urlsplit(uri.rstrip("/"))
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        urllib.request.urlopen(f"{plain}/health", timeout=_PROBE).close()
+        urllib.request.urlopen(f"{plain}/health", timeout=_PROBE_TIMEOUT).close()
     except urllib.error.HTTPError as answer:
         answer.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Whatever else goes wrong, an answer that was cut or a certificate, is for MLflow's client to meet.
         if isinstance(getattr(error, "reason", error), ConnectionRefusedError | TimeoutError | socket.gaierror):
-            raise _silent(uri) from error
+            raise _no_answer(uri) from error
 
 
-def _silent(uri: str) -> HarnessError:
+def _no_answer(uri: str) -> HarnessError:
     return HarnessError(
         f"the tracking server {uri} does not answer: start it, or give another one with --tracking-uri or "
         "MLFLOW_TRACKING_URI"
     )
 
 
-def _hush() -> None:
+def _configure_mlflow() -> None:
     prepare_environment()  # MLflow asks for the home folder while it is imported
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -162,16 +168,21 @@ def _probe_server(uri: str) -> None:
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
     path = "/api/2.0/mlflow/experiments/search"
-    deadline = time.monotonic() + _PROBE
+    deadline = time.monotonic() + _PROBE_TIMEOUT
     for left in reversed(range(_PROBES)):
         try:
             answer = http_request(
-                get_default_host_creds(uri), path, "POST", json={"max_results": 1}, timeout=_PROBE, max_retries=0
+                get_default_host_creds(uri),
+                path,
+                "POST",
+                json={"max_results": 1},
+                timeout=_PROBE_TIMEOUT,
+                max_retries=0,
             )
             break
         except Exception as error:
             if not left or time.monotonic() > deadline:
-                raise _silent(uri) from error
+                raise _no_answer(uri) from error
     if answer.status_code in (401, 403):
         raise HarnessError(
             f"the tracking server {uri} wants a login (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
@@ -189,7 +200,7 @@ def _probe_database(uri: str) -> None:
     """See that a database server answers: MLflow would try for 100 s."""
     import sqlalchemy
 
-    timeout = {} if uri.startswith("mssql") else {"connect_timeout": _PROBE}
+    timeout = {} if uri.startswith("mssql") else {"connect_timeout": _PROBE_TIMEOUT}
     try:
         engine = sqlalchemy.create_engine(uri, connect_args=timeout)
         with contextlib.closing(engine.connect()):
@@ -198,93 +209,4 @@ def _probe_database(uri: str) -> None:
     except ImportError as error:
         raise HarnessError(f"the driver for the tracking store {uri} is not installed: {error}") from error
     except Exception as error:
-        raise HarnessError(f"the tracking database {uri} does not answer: {reason(error)}") from error
-
-
-def _prepare_sqlite(uri: str, message: Callable[[str], None]) -> None:
-    path = database_of(uri)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise HarnessError(f"the tracking store {path} is a folder, expected a database file")
-        # Processes that start at once on an empty store must not all create it.
-        with FileLock(path.with_name(path.name + ".lock")):
-            if not path.exists() or path.stat().st_size == 0:
-                message(f"creating the tracking store {path} (a few seconds, once)")
-                _create_sqlite(path)
-    except (OSError, NotImplementedError) as error:
-        raise HarnessError(
-            f"cannot keep the tracking store in {path.parent}: {getattr(error, 'strerror', None) or error}; "
-            "give a folder that can be written to, with --tracking-uri sqlite:////path/mlflow.db"
-        ) from error
-
-
-def _create_sqlite(path: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    # Synced once, before the rename, and not after each of MLflow's thousand statements.
-    with atomic_write(path, durable=True) as fresh, _without_sync():
-        store = SqlAlchemyStore(sqlite_uri(fresh), artifacts_of(path).as_uri())
-        store.engine.dispose()
-
-
-@contextlib.contextmanager
-def _without_sync() -> Iterator[None]:
-    """Let SQLite leave it to the operating system when statements reach the disk."""
-    from sqlalchemy import Engine, event
-
-    def without_sync(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
-
-    event.listen(Engine, "connect", without_sync)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "connect", without_sync)
-
-
-def _check_sqlite(uri: str, path: Path) -> None:
-    """See that the file is an MLflow database of this schema: MLflow itself would change an older one unasked."""
-    from mlflow.store.db.utils import _get_latest_schema_revision
-    from sqlalchemy import make_url
-
-    if make_url(uri).database != str(path):
-        raise HarnessError(
-            f"the installed SQLAlchemy cannot open the path {path}: upgrade to sqlalchemy 2.1, or rename the folder"
-        )
-    with path.open("rb") as file:
-        magic = file.read(len(_SQLITE_MAGIC))
-    if magic != _SQLITE_MAGIC:
-        raise HarnessError(f"the tracking store {path} is not an SQLite database: give another file")
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-        raise HarnessError(f"the tracking store {path} cannot be written to: check the permissions of file and folder")
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if not {"experiments", "alembic_version"} <= tables:
-                raise HarnessError(
-                    f"the tracking store {path} is a database, but not one of MLflow's: give another file"
-                )
-            (revision,) = database.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
-    except sqlite3.Error as error:
-        raise HarnessError(f"the tracking store {path} cannot be read: {error}") from error
-    if revision != _get_latest_schema_revision():
-        _refuse_schema(uri, path, revision)
-
-
-def _refuse_schema(uri: str, path: Path, revision: str | None) -> None:
-    package = importlib.util.find_spec("mlflow")
-    assert package is not None
-    assert package.origin is not None
-    # Each revision is a file there that starts with its name.
-    versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
-    if any(file.name.startswith(f"{revision}_") for file in versions.glob("*.py")):
-        raise HarnessError(
-            f"the tracking store {path} was written by an older MLflow: take a copy, then run "
-            f"`{shlex.join([*formatting.program('mlflow'), 'db', 'upgrade', uri])}`"
-        )
-    raise HarnessError(
-        f"the tracking store {path} was written by a newer MLflow (schema {revision}): install that MLflow, "
-        "or give another store"
-    )
+        raise HarnessError(f"the tracking database {uri} does not answer: {one_line(error)}") from error

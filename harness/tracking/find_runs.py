@@ -1,14 +1,14 @@
-"""Finding runs again: by id, prefix, name, or as the latest."""
+"""Find runs again: by id, prefix, name, tags, or as the latest."""
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import DeletedRunError, HarnessError, nearest
-from harness.experiment.tags import Kind, Tag
+from harness.experiment.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,9 +27,14 @@ def search(
     deleted: bool = False,
     page: int = _PAGE,
 ) -> Iterator["Run"]:
-    """The runs that match, newest first, in all experiments or in those with these ids; fetched as they are read.
+    """Yield the runs that match, newest first; fetched page by page as they are read.
 
-    deleted: those that are deleted, also with their experiment, instead of the others. page: runs a request.
+    Args:
+        client: The store.
+        filter_string: In MLflow's search syntax; empty for all runs.
+        experiments: The ids of MLflow experiments; None for all.
+        deleted: The runs that are deleted, also with their experiment, instead of the others.
+        page: Runs per request, at most 200.
     """
     from mlflow.entities import ViewType
 
@@ -53,44 +58,57 @@ def search(
 
 
 def top_level(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
-    """Our runs that are nobody's children, newest first."""
+    """Yield the runs of harness that are nobody's children, newest first."""
     runs = search(client, _OURS, experiments=experiments)
     return (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
 
 
 def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
-    """All our runs, newest first."""
+    """Yield all runs of harness, newest first."""
     return search(client, _OURS, experiments=experiments)
 
 
 def recent(client: "MlflowClient") -> list["Run"]:
-    """Our newest runs that are no trials, in one request: enough to suggest a name, however many runs there are."""
-    wanted = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}'"  # true only of runs that have the tag
-    return list(itertools.islice(search(client, wanted, page=_RECENT), _RECENT))
+    """Return the newest runs that are no trials, at most 100, with one request: enough to suggest a name."""
+    condition = "tags.`harness.kind` != 'trial'"  # true only of runs that have the tag
+    return list(itertools.islice(search(client, condition, page=_RECENT), _RECENT))
+
+
+def with_tags(client: "MlflowClient", tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
+    """Return the runs with all of these tags, newest first. deleted: the deleted ones, instead of the others."""
+    conditions = []
+    for key, value in tags.items():
+        if "'" in value and '"' in value:
+            return []  # no name of ours, and MLflow's filters cannot say it
+        quote = '"' if "'" in value else "'"
+        conditions.append(f"tags.`{key}` = {quote}{value}{quote}")
+    return list(search(client, " and ".join(conditions), deleted=deleted))
 
 
 def find(client: "MlflowClient", text: str) -> "Run":
-    """The run that `text` means: `latest`, an id, a unique prefix of one of at least 4 characters, or a name.
+    """Return the run that `text` means: `latest`, an id, a unique prefix of an id of at least 4 characters, or a name.
 
-    Raises HarnessError when no run is meant, or several.
+    Raises:
+        HarnessError: No run is meant, or several.
+        DeletedRunError: The run that is meant is deleted.
     """
     store = client.tracking_uri
     if text == "latest":
-        runs = (run for run in top_level(client) if run.data.tags.get(Tag.KIND) != Kind.CHECK)
+        runs = (run for run in top_level(client) if run.data.tags.get(Tag.KIND) != "check")
         if latest := next(runs, None):
             return latest
         raise HarnessError(
-            f"there is no run in {store} yet: `{formatting.harness_command('run', store=store)}` makes one"
+            f"there is no run in {store} yet: `{formatting.harness_command('run', store=store)}` creates one"
         )
-    if re.fullmatch(r"[0-9a-f]{32}", text) and (run := _by_id(client, text)):
+    if re.fullmatch(r"[0-9a-f]{32}", text) and (run := _active_run(client, text)):
         return run
     candidates = {run.info.run_id: run for run in _candidates(client, text)}
     if len(candidates) == 1:
         return next(iter(candidates.values()))
     if candidates:
-        shown = "; ".join(_describe(run) for run in list(candidates.values())[:8])
+        listed = "; ".join(_describe(run) for run in list(candidates.values())[:8])
         more = f"; and {len(candidates) - 8} more" if len(candidates) > 8 else ""
-        raise HarnessError(f"{text!r} means {len(candidates)} runs: {shown}{more}. Give one of these ids")
+        raise HarnessError(f"{text!r} means {len(candidates)} runs: {listed}{more}. Give one of these ids")
     deleted = list(itertools.islice(_candidates(client, text, deleted=True), 2))
     if deleted:
         raise _deleted(client, deleted[0], "" if len(deleted) == 1 else f", the newest of several called {text!r},")
@@ -100,24 +118,24 @@ def find(client: "MlflowClient", text: str) -> "Run":
     )
 
 
-def restoring(client: "MlflowClient", run: "Run") -> str:
-    """What brings a deleted run back, as the end of a sentence; a run is deleted with its MLflow experiment, too."""
+def how_to_restore(client: "MlflowClient", run: "Run") -> str:
+    """Say which command restores a deleted run, or its MLflow experiment if that is deleted: `...` brings it back."""
     experiment = client.get_experiment(run.info.experiment_id)
     if experiment.lifecycle_stage == "deleted":
-        return (
-            f"its project {experiment.name!r} is deleted, too: {restoring_experiment(client, run.info.experiment_id)}"
-        )
+        restore = how_to_restore_experiment(client, run.info.experiment_id)
+        return f"its project {experiment.name!r} is deleted, too: {restore}"
     line = formatting.mlflow_command("runs", "restore", "--run-id", run.info.run_id, store=client.tracking_uri)
     return f"`{line}` brings it back"
 
 
-def restoring_experiment(client: "MlflowClient", experiment_id: str) -> str:
+def how_to_restore_experiment(client: "MlflowClient", experiment_id: str) -> str:
+    """Say which command restores a deleted MLflow experiment: `...` brings it back."""
     line = formatting.mlflow_command("experiments", "restore", "-x", experiment_id, store=client.tracking_uri)
     return f"`{line}` brings it back"
 
 
 def by_id(client: "MlflowClient", run_id: str) -> "Run | None":
-    """The run with this id, deleted or not; None where there is none."""
+    """Return the run with this id, deleted or not; None where there is none. Makes one request."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -128,7 +146,7 @@ def by_id(client: "MlflowClient", run_id: str) -> "Run | None":
         raise
 
 
-def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
+def _active_run(client: "MlflowClient", run_id: str) -> "Run | None":
     run = by_id(client, run_id)
     if run is not None and run.info.lifecycle_stage == "deleted":
         raise _deleted(client, run)
@@ -136,7 +154,7 @@ def _by_id(client: "MlflowClient", run_id: str) -> "Run | None":
 
 
 def _deleted(client: "MlflowClient", run: "Run", remark: str = "") -> DeletedRunError:
-    return DeletedRunError(f"the run {run.info.run_id}{remark} is deleted; {restoring(client, run)}")
+    return DeletedRunError(f"the run {run.info.run_id}{remark} is deleted; {how_to_restore(client, run)}")
 
 
 def _candidates(client: "MlflowClient", text: str, *, deleted: bool = False) -> Iterator["Run"]:

@@ -1,4 +1,4 @@
-"""What the repository around the working directory says about the code that ran; nothing where there is none."""
+"""What git says about the code that runs: commit, branch, remote, and changes since the commit."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ _DIFF_LIMIT = 1_000_000  # bytes
 
 
 def git_tags() -> dict[str, str]:
-    """Commit, branch, remote and dirtiness of the working directory's repository as tags; empty without one."""
+    """Return commit, branch, remote and dirtiness of the working directory's repository as tags; empty without one."""
     dirty = _git("status", "--porcelain", "--untracked-files=normal")
     if dirty is None:
         return {}
@@ -26,9 +26,9 @@ def git_tags() -> dict[str, str]:
 
 
 def source_diff() -> str | None:
-    """What differs from the last commit, below the names of untracked files, cut at 1 MB; None when nothing does.
+    """Return the names of untracked files and the difference from the last commit; None where there is none.
 
-    Credentials in URIs are taken out of the text.
+    The text is cut at 1 MB, and has no credentials of URIs.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None:
@@ -45,7 +45,7 @@ def source_diff() -> str | None:
 
 
 def _git(*words: str, folder: str | None = None) -> str | None:
-    """What git prints, at most about 1 MB of it; None when git is missing, fails."""
+    """What git prints, at most about 1 MB of it; None when git is missing or fails."""
     # Optional locks off: a look at the repository must not get in the way of a git command of the user's.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:

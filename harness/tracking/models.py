@@ -1,4 +1,4 @@
-"""A generator as MLflow models, loadable without this package: the exported network, and what samples with it."""
+"""A generator as MLflow models, loadable without this package: the exported network, and a sampler around it."""
 
 import copy
 import warnings
@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 
 def save_generator(network: "torch.nn.Module", example: "np.ndarray", folder: Path) -> None:
-    """Save `network` (latents [B, latent] to images) in `folder`, which must not exist, as an MLflow PyTorch model.
+    """Save a generator as an MLflow PyTorch model, exported with torch.export: nothing is pickled.
 
-    It is exported in evaluation mode, on the CPU, for any B >= 1, with torch.export: nothing is pickled. `example` is
-    latents, float32 [B, latent]. mlflow.pytorch.load_model gives a module that maps latents to the images that
-    `network.eval()` makes of them.
+    mlflow.pytorch.load_model returns a module that maps latents [B, latent], for any B >= 1, to the images that
+    `network.eval()` makes of them on the CPU.
+
+    Args:
+        network: From latents [B, latent] to images; it is not changed.
+        example: Latents, float32 [B, latent].
+        folder: Where to save it; it must not exist.
     """
     import mlflow.pytorch
     import numpy as np
@@ -40,10 +44,13 @@ def save_generator(network: "torch.nn.Module", example: "np.ndarray", folder: Pa
 
 
 def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None:
-    """Save in `folder`, which must not exist, a pyfunc model that draws images by count and seed: see `sampler_code`.
+    """Save a pyfunc model that generates images by count and seed. Nothing is pickled: its code is sampler_code.py.
 
-    network: where `save_generator` has put the network; it is copied. latent: how much noise it takes. classes: how
-    many it is told of, after the noise; 0 for none. Nothing is pickled: the model is the file sampler_code.py.
+    Args:
+        folder: Where to save it; it must not exist.
+        network: Where `save_generator` has saved the network; it is copied.
+        latent: The width of the noise that the network takes.
+        classes: How many classes it takes, one-hot, after the noise; 0 for an unconditional generator.
     """
     import mlflow.pyfunc
     import numpy as np

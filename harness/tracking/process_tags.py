@@ -1,4 +1,4 @@
-"""Which process a run belongs to, and whether that process is still there."""
+"""Which process writes a run, as tags of the run, and whether that process is still there."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from harness.experiment.tags import Tag
 
 
 def this_process() -> dict[str, str]:
-    """The liveness tags of this process: host, pid, and start time in seconds since 1970."""
+    """Return the tags of this process: host, pid, and start time in seconds since 1970."""
     import psutil
 
     process = psutil.Process()
@@ -22,7 +22,7 @@ def this_process() -> dict[str, str]:
 
 
 def gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process named by a run's liveness tags has ended; never true of another host's process."""
+    """Whether the process that a run's tags name has ended. Never true of a process of another host."""
     import psutil
 
     if tags.get(Tag.HOST) != socket.gethostname():
@@ -39,8 +39,17 @@ def gone(tags: Mapping[str, str]) -> bool:
         return False
 
 
-def refuse_written(run_id: str, tags: Mapping[str, str], uri: str) -> None:
-    """Raise HarnessError when another process may be writing the RUNNING run that has these tags in the store `uri`."""
+def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
+    """Check that no other process writes a run that is RUNNING in MLflow.
+
+    Args:
+        run_id: The run.
+        tags: Its tags.
+        uri: The store, for the command that the message proposes.
+
+    Raises:
+        HarnessError: The process that the tags name is alive, or on another host, where that cannot be told.
+    """
     host, pid = tags.get(Tag.HOST), tags.get(Tag.PID)
     if host and host != socket.gethostname():
         end = f'from mlflow import MlflowClient; MlflowClient().set_terminated("{run_id}", "KILLED")'

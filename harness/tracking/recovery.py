@@ -1,4 +1,7 @@
-"""After processes that ended early: shipping what they left in the spool, and putting their runs' statuses right."""
+"""What follows a process that was killed: ship what it left in the spool, and set its RUNNING runs to KILLED.
+
+sync --a spool--> _sync_spool --one that belongs to this store--> _ship
+"""
 
 import re
 import time
@@ -8,36 +11,50 @@ from typing import TYPE_CHECKING, Any
 from harness.experiment.tags import Tag
 from harness.files import database_of
 from harness.tracking import find_runs
+from harness.tracking.errors import one_line
 from harness.tracking.process_tags import gone, this_process
 from harness.tracking.relocation import is_there
-from harness.tracking.shipping import Away, Deleted, Shipper, Trouble, reason, ship_patiently
+from harness.tracking.shipping import (
+    BatchFailedError,
+    RunDeletedError,
+    Shipper,
+    StoreUnavailableError,
+    ship_with_retries,
+)
 from harness.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_YOUNG = 60  # seconds
+_NEW_SPOOL = 60  # seconds
 
 
 def sync(client: "MlflowClient", folder: Path, uri: str, *, repeat: bool = True) -> list[str]:
-    """Ship every spool in `folder` that nobody writes and that belongs to the store shown as `uri`; a line each.
+    """Ship every spool that nobody writes and that belongs to the store. What was refused before is tried once more.
 
-    What a store refused before is tried once more; repeat: report it once more, too. What is wrong with one spool is
-    its line, and the next one's turn.
+    Args:
+        client: The store.
+        folder: The folder of the spools.
+        uri: The address of the store, without user and password.
+        repeat: Report what the store refuses even where a command has reported it before.
+
+    Returns:
+        A line for each spool with which something was done or is wrong. An error does not end the loop over the
+        spools, unless the store does not answer.
     """
     lines: list[str] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
         spool = Spool(path)
         title = _title(spool)
         try:
-            if _being_made(path) or not spool.acquire():
+            if _is_being_created(path) or not spool.acquire():
                 continue  # a process writes it, and ships it, too
-            line = _visit(client, spool, uri, repeat)
-        except Away as error:
+            line = _sync_spool(client, spool, uri, repeat)
+        except StoreUnavailableError as error:
             return [*lines, f"{title}: could not be shipped, {error}; it stays in {path}"]  # so would the others
         except Exception as error:
             # Where the folder is gone, another sync was quicker.
-            line = f"could not be shipped, {reason(error)}; it stays in {path}" if path.is_dir() else None
+            line = f"could not be shipped, {one_line(error)}; it stays in {path}" if path.is_dir() else None
         finally:
             spool.release()
         if line:
@@ -50,29 +67,29 @@ def _title(spool: Spool) -> str:
     return f"run {meta.get('name')} ({str(meta.get('run_id'))[:12]})" if meta else f"spool {spool.folder.name[:12]}"
 
 
-def _being_made(folder: Path) -> bool:
-    """Whether a process may have made the folder just now, and be about to lock it."""
-    return not (folder / "meta.json").exists() and time.time() - folder.stat().st_mtime < _YOUNG
+def _is_being_created(folder: Path) -> bool:
+    """Whether a process may have created the folder just now, and be about to lock it."""
+    return not (folder / "meta.json").exists() and time.time() - folder.stat().st_mtime < _NEW_SPOOL
 
 
-def _visit(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str | None:
-    """Do for one spool what can be done; says what came of it, None when there was nothing to do."""
+def _sync_spool(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str | None:
+    """Ship one spool; the line that says what came of it, None when there was nothing to do."""
     meta = spool.read_meta()
     if not spool.end and not (spool.folder / "meta.json").exists():
-        spool.remove()  # the process died before its run was made
+        spool.remove()  # the process died before its run was created
         return None
     if not {"run_id", "experiment_id", "uri"} <= meta.keys():
-        lost = f"its meta.json does not say which run it is; it lies in {spool.folder}, which can be deleted"
-        return None if spool.settled else lost
-    if _place(meta["uri"]) != _place(uri) and not _moved_with(client, spool, meta, uri):
-        return None if spool.settled else f"left alone, it belongs to {meta['uri']}"
+        line = f"its meta.json does not say which run it is; it is in {spool.folder}, which can be deleted"
+        return None if spool.fully_shipped else line
+    if _without_user(meta["uri"]) != _without_user(uri) and not _moved_with(client, spool, meta, uri):
+        return None if spool.fully_shipped else f"left alone, it belongs to {meta['uri']}"
     spool.retry_refused()
     count = sum(1 for _ in spool.all_pending())
     try:
-        return _sweep(client, spool, meta, count, repeat)
-    except Deleted as error:
-        lost = f"{count} events cannot be shipped, {error}; they lie in {spool.folder}, which can be deleted"
-        return lost if count else None
+        return _ship(client, spool, meta, count, repeat)
+    except RunDeletedError as error:
+        line = f"{count} events cannot be shipped, {error}; they are in {spool.folder}, which can be deleted"
+        return line if count else None
 
 
 def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri: str) -> bool:
@@ -88,25 +105,25 @@ def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri:
     return run is not None and run.data.tags.get(Tag.ID) == spool.folder.name
 
 
-def _place(uri: str) -> str:
+def _without_user(uri: str) -> str:
     """The address of a store without its user, which older versions hid in the spool."""
     return re.sub(r"://[^/]*@", "://", uri)
 
 
-def _sweep(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:
+def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:
     """Ship the `count` events of a spool and tidy it."""
-    last = spool.last_sign()
+    last = spool.last_logged_ms()
     shipper = Shipper(client, spool, meta["run_id"], meta["experiment_id"])
     _queue_checkpoints(shipper, meta)
     try:
-        ship_patiently(shipper)
-    except Trouble as error:
+        ship_with_retries(shipper)
+    except BatchFailedError as error:
         return f"could not be shipped, {error}; it stays in {spool.folder}"
-    killed = spool.status is None and gone(meta) and shipper.run().info.status == "RUNNING"
+    killed = spool.status is None and gone(meta) and shipper.get_run().info.status == "RUNNING"
     if killed:
         client.set_terminated(meta["run_id"], "KILLED", end_time=last)
     refused, unreported = spool.refused(), spool.unreported_refusals()
-    spool.settle()
+    spool.tidy()
     if refused and not (repeat or unreported):
         count -= len(refused)
     elif refused:
@@ -123,7 +140,7 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
     checkpoints = sorted((spool.folder / "checkpoints").glob("*.pt"))
     if not checkpoints or not gone(meta):
         return
-    run = shipper.run()
+    run = shipper.get_run()
     wrote_last = all(run.data.tags.get(key) == meta.get(key) for key in this_process())
     if (
         run.info.status != "RUNNING"
@@ -133,18 +150,26 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
         return
     for path in checkpoints:
         file = str(path.relative_to(spool.folder))
-        spool.append({"kind": "artifact", "time": spool.last_sign(), "file": file, "folder": "checkpoints"})
+        spool.append({"kind": "artifact", "time": spool.last_logged_ms(), "file": file, "folder": "checkpoints"})
 
 
 def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
-    """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
+    """Set the RUNNING runs of this host whose process is gone to KILLED. A search, and a request for each such run.
+
+    Args:
+        client: The store.
+        folder: The folder of the spools.
+
+    Returns:
+        The ids of these runs.
+    """
     host = this_process()[Tag.HOST]
     killed = []
     running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`{Tag.HOST}` = '{host}'")
     for run in list(running):
         spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
-        if gone(run.data.tags) and not spool.busy():
-            client.set_terminated(run.info.run_id, "KILLED", end_time=spool.last_sign())
+        if gone(run.data.tags) and not spool.is_locked():
+            client.set_terminated(run.info.run_id, "KILLED", end_time=spool.last_logged_ms())
             killed.append(run.info.run_id)
     return killed

@@ -1,15 +1,16 @@
-"""MLflow's model registry: a run's sampler under a name, and an alias that says which version is meant."""
+"""MLflow's model registry: a run's sampler under a name, and an alias that points to one of its versions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment.tags import Tag
 from harness.tracking import artifacts
-from harness.tracking.creating import create_once
+from harness.tracking.retries import create_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A version of a registered model. fresh: it was registered just now, and not earlier."""
+    """A version of a registered model. created: it was registered just now, and not earlier."""
 
     name: str
     version: str
     alias: str
-    fresh: bool
+    created: bool
 
     @property
     def address(self) -> str:
+        """The address that MLflow loads: models:/NAME@ALIAS."""
         return f"models:/{self.name}@{self.alias}"
 
 
@@ -35,24 +37,33 @@ def promote(
 ) -> Promoted:
     """Register the sampler that a run has logged under `name`, unless it is there, and let `alias` point to it.
 
-    `store` names the store in errors. Raises HarnessError for a run that is not FINISHED or has none, for a name or
-    alias that MLflow does not take, and for a server without a registry. Nothing is registered then.
+    Args:
+        client: The store.
+        run_id: The run.
+        name: The name of the registered model, which is created when it is missing.
+        alias: The alias.
+        tags: Tags of the new version.
+        store: The store, as messages name it.
+
+    Raises:
+        HarnessError: The run is not FINISHED or has no sampler, MLflow does not take the name or alias, or the server
+            has no registry. Nothing is registered then.
     """
     from mlflow.exceptions import MlflowException
 
-    model = _sampler_of(client, run_id)
+    model_id = _sampler_of(client, run_id)
     try:
-        _refuse_alias(alias)
-        _make_sure_of(client, name)
-        known = _versions_of(client, run_id, name, model)
-        if known:
-            version = known[0].version
+        _check_alias(alias)
+        _create_if_missing(client, name)
+        versions = _versions_of(client, run_id, name, model_id)
+        if versions:
+            version = versions[0].version
         else:
-            source = client.get_logged_model(model).artifact_location
-            every = {**tags, Tag.MODEL: model, Tag.RUN_ID: run_id}
+            source = client.get_logged_model(model_id).artifact_location
+            all_tags = {**tags, Tag.MODEL: model_id, Tag.RUN_ID: run_id}
             version = create_once(
-                partial(client.create_model_version, name, source, run_id=run_id, tags=every, model_id=model),
-                partial(_versions_of, client, run_id, name, model),
+                partial(client.create_model_version, name, source, run_id=run_id, tags=all_tags, model_id=model_id),
+                partial(_versions_of, client, run_id, name, model_id),
             ).version
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
@@ -62,7 +73,7 @@ def promote(
             raise
         reason = " ".join(str(error.message).split())[:200]
         raise HarnessError(f"MLflow does not take the name {name!r} with the alias {alias!r}: {reason}") from error
-    return Promoted(name, str(version), alias, not known)
+    return Promoted(name, str(version), alias, created=not versions)
 
 
 def _sampler_of(client: "MlflowClient", run_id: str) -> str:
@@ -72,32 +83,50 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
         raise HarnessError(
             f"run {run_id[:8]} is {status} and has no model `sampler` to promote; a run has one once it is FINISHED"
         )
-    model = artifacts.model_named(client, run_id, "sampler")
-    if model is None:
+    model_id = artifacts.newest_model(client, run_id, "sampler")
+    if model_id is None:
         raise HarnessError(
             f"run {run_id[:8]} has no model `sampler` to promote: it was made before runs had one, or waits for "
             f"`{formatting.harness_command('sync', store=client.tracking_uri)}`; else train it again"
         )
-    return model
+    return model_id
 
 
-def _versions_of(client: "MlflowClient", run_id: str, name: str, model: str) -> "list[ModelVersion]":
+def _versions_of(client: "MlflowClient", run_id: str, name: str, model_id: str) -> "list[ModelVersion]":
     """The versions under which the run's model is registered as `name`."""
     # By its run: filters cannot spell every name.
     versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
-    return [version for version in versions if version.tags.get(Tag.MODEL) == model]
+    return [version for version in versions if version.tags.get(Tag.MODEL) == model_id]
 
 
-def _refuse_alias(alias: str) -> None:
-    """What set_registered_model_alias would refuse, before there is a version that it is refused for."""
+def _check_alias(alias: str) -> None:
+    """Refuse what set_registered_model_alias would refuse, before a version is created for nothing."""
     from mlflow.utils import validation
 
     validation._validate_model_alias_name(alias)
     validation._validate_model_alias_name_reserved(alias)
 
 
-def source_of(client: "MlflowClient", address: str) -> str:
-    """Where the files of models:/NAME@ALIAS or models:/NAME/VERSION are. Raises HarnessError for an unknown one."""
+def download(client: "MlflowClient", address: str, into: Path) -> Path:
+    """Copy the files of a registered model into a folder, which is created; return where they are.
+
+    Args:
+        client: The store.
+        address: models:/NAME@ALIAS or models:/NAME/VERSION.
+        into: The folder.
+
+    Raises:
+        HarnessError: There is no such model.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    source, uri = _source_of(client, address), client.tracking_uri
+    into.mkdir(parents=True, exist_ok=True)
+    return Path(get_artifact_repository(source, tracking_uri=uri, registry_uri=uri).download_artifacts("", str(into)))
+
+
+def _source_of(client: "MlflowClient", address: str) -> str:
+    """Where the files of models:/NAME@ALIAS or models:/NAME/VERSION are."""
     from mlflow.exceptions import MlflowException
 
     name, alias, version = address.removeprefix("models:/"), "", ""
@@ -113,10 +142,10 @@ def source_of(client: "MlflowClient", address: str) -> str:
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
-        raise HarnessError(f"there is no model {address!r} in the registry{_known(client, name)}") from error
+        raise HarnessError(f"there is no model {address!r} in the registry{_alternatives(client, name)}") from error
 
 
-def _known(client: "MlflowClient", name: str) -> str:
+def _alternatives(client: "MlflowClient", name: str) -> str:
     """What there is instead of a model that is missing: versions and aliases of that name, or other names."""
     models = list(client.search_registered_models(max_results=1000))
     found = next((model for model in models if model.name == name), None)
@@ -127,8 +156,8 @@ def _known(client: "MlflowClient", name: str) -> str:
     return nearest(name, (model.name for model in models)) + f"; `{start}` registers the model of a run"
 
 
-def _make_sure_of(client: "MlflowClient", name: str) -> None:
-    """Make the registered model called `name` where it is missing."""
+def _create_if_missing(client: "MlflowClient", name: str) -> None:
+    """Create the registered model called `name` where it is missing."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -27,6 +27,7 @@ _COLUMNS = (
     ("model_versions", "storage_location", None),
     ("trace_tags", "value", "mlflow.artifactLocation"),
 )
+_STORAGE_TAG = Tag.STORAGE  # of a study: the path of Optuna's journal
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,21 @@ class _Move:
 
 
 def artifacts_of(database: Path) -> Path:
-    """The folder below which harness keeps the artifacts of a sqlite store."""
+    """Return the folder below which harness keeps the artifacts of a sqlite store."""
     return database.parent / "artifacts"
 
 
 def relocate(database: Path, spools: Path, message: Callable[[str], None]) -> None:
     """Rewrite the artifact locations of a store that was moved or copied since it was last opened, all or none.
 
-    spools: the folder of spools that is used with it. `message` gets one line where runs are affected.
-    Raises HarnessError where a process is still writing one of these runs through this folder.
+    Args:
+        database: The SQLite file.
+        spools: The folder of the spools that is used with it.
+        message: Called with one line where runs are affected.
+
+    Raises:
+        HarnessError: A process is still writing one of these runs through this folder, or the database cannot be
+            written.
     """
     with contextlib.closing(sqlite3.connect(database, timeout=20, isolation_level=None)) as connection:
         if not _moves(connection, database):
@@ -116,8 +123,11 @@ def _project_folder(experiment_id: int, name: str, location: str, *, known: bool
 
 
 def _belongs(connection: sqlite3.Connection, experiment_id: int, old: Path, new: Path, *, inside: bool) -> bool:
-    """Whether the files of an experiment are, or will be, at `new`: a database that was copied alone still uses the
-    artifacts of the original, and a location outside of `artifacts` may be one of the user's."""
+    """Whether the files of an experiment are, or will be, at `new`.
+
+    A database that was copied alone still uses the artifacts of the original, and a location outside of `artifacts`
+    may be one of the user's.
+    """
     if is_there(new) or not is_there(old):
         return inside or is_there(new)
     has_runs = connection.execute("SELECT 1 FROM runs WHERE experiment_id = ? LIMIT 1", (experiment_id,)).fetchone()
@@ -159,17 +169,17 @@ def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             file = path / "MLmodel"
             text = file.read_text(encoding="utf-8")
-            fresh = text.replace(f"artifact_path: {move.old}/", f"artifact_path: {move.new}/")
-            if fresh != text:
+            new = text.replace(f"artifact_path: {move.old}/", f"artifact_path: {move.new}/")
+            if new != text:
                 with atomic_write(file) as moved:
-                    moved.write_text(fresh, encoding="utf-8")
+                    moved.write_text(new, encoding="utf-8")
 
 
 def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
     """Raise HarnessError where a run is being written: its spool, moved with the store, is locked by that process."""
     for run_id, name, tags in _running(connection, moves):
         harness_id = tags.get(Tag.ID)
-        if harness_id and any(Spool(folder / harness_id).busy() for folder in folders):
+        if harness_id and any(Spool(folder / harness_id).is_locked() for folder in folders):
             old = moves[0].old_folder
             raise HarnessError(
                 f"the tracking store was moved from {old} while process {tags.get(Tag.PID)} writes run {name} "

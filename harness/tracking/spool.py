@@ -1,4 +1,4 @@
-"""The spool of one run on disk: what was logged, and how much of it the store already has.
+"""The spool of one run on the disk: what was logged, and how much of it the store already has.
 
 meta.json       which run this is, whose process writes it, which store it belongs to; no password
 events.jsonl    one line a call, appended and never rewritten
@@ -60,27 +60,28 @@ class Spool:
         return True
 
     def release(self) -> None:
+        """Close the journal and release the lock."""
         if self._journal:
             self._journal.close()
             self._journal = None
         self._lock.release(force=True)
 
-    def busy(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether somebody holds the lock."""
         if not self.folder.is_dir() or not self.acquire():
             return self.folder.is_dir()
         self.release()
         return False
 
-    def last_sign(self) -> int:
-        """When something was last logged, in milliseconds since 1970; now, if that is not known."""
+    def last_logged_ms(self) -> int:
+        """Return when something was last logged, in milliseconds since 1970; now, if that is not known."""
         try:
             return int((self.folder / "events.jsonl").stat().st_mtime * 1000)
         except FileNotFoundError:
             return int(time.time() * 1000)
 
     def read_meta(self) -> dict[str, Any]:
-        """What meta.json says; empty when there is none that can be read."""
+        """Return what meta.json says; empty when there is none that can be read."""
         try:
             meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -88,6 +89,7 @@ class Spool:
         return meta if isinstance(meta, dict) else {}
 
     def write_meta(self, meta: dict[str, Any]) -> None:
+        """Write meta.json, and see it on the disk."""
         with atomic_write(self.folder / "meta.json", durable=True) as fresh:
             fresh.write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
@@ -100,14 +102,19 @@ class Spool:
             return 0
 
     @property
-    def settled(self) -> bool:
+    def fully_shipped(self) -> bool:
         """Whether the store has everything, and has refused nothing."""
         return self.shipped >= self.end and not self.refused()
 
     def append(self, event: Event, *, durable: bool = False) -> None:
-        """Write one event; with `durable`, also see it on the disk. Takes some 20 microseconds, or an fsync.
+        """Append one event to the journal. Takes some 20 microseconds.
 
-        Raises OSError when the disk is full or gone; a line that was half written is taken back.
+        Args:
+            event: Its `kind` says what else it has; see event_writer.
+            durable: See it on the disk, too, which takes an fsync.
+
+        Raises:
+            OSError: The disk is full or gone; a line that was half written is taken back.
         """
         line = json.dumps(event).encode() + b"\n"
         with self._writing:
@@ -124,7 +131,7 @@ class Spool:
                 raise
 
     def sync(self) -> None:
-        """See every event on the disk. Raises OSError when the disk is gone."""
+        """See every event on the disk (fsync). Raises OSError when the disk is gone."""
         with self._writing:
             os.fsync((self._journal or self._open_journal()).fileno())
 
@@ -139,7 +146,11 @@ class Spool:
         return journal
 
     def pending(self, start: int | None = None) -> list[Entry]:
-        """The next events that the store does not have, in order: at least one where there is one, then up to 1 MB."""
+        """Return the next events that the store does not have, in order: at least one, and up to 1 MB of them.
+
+        Args:
+            start: An offset in the journal; by default, what is shipped.
+        """
         entries = []
         position = begin = self.shipped if start is None else start
         try:
@@ -154,14 +165,19 @@ class Spool:
         return entries
 
     def all_pending(self) -> Iterator[Event]:
-        """Every event that the store does not have yet."""
+        """Yield every event that the store does not have yet."""
         position = self.shipped
         while entries := self.pending(position):
             yield from (entry.event for entry in entries)
             position = entries[-1].end
 
-    def note(self, end: int, status: str | None = None) -> None:
-        """Remember that everything before `end` is shipped; `status` is the run's final status once that is shipped."""
+    def mark_shipped(self, end: int, status: str | None) -> None:
+        """Record how much is shipped.
+
+        Args:
+            end: The offset in the journal before which everything is shipped.
+            status: The run's final status, once that is shipped.
+        """
         self.shipped = end
         self.status = status
         # Not durable: after a power cut the journal is shipped again from an earlier place, which does no harm.
@@ -178,13 +194,12 @@ class Spool:
 
     def refuse(self, event: Event, reason: str) -> None:
         """Set an event aside, once, with the reason why the store does not take it."""
-        known = [refused for refused, _ in self.refused()]
-        if event not in known:
+        if event not in [refused for refused, _ in self.refused()]:
             with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as out:
                 out.write(json.dumps({"event": event, "reason": reason}) + "\n")
 
     def refused(self) -> list[tuple[Event, str]]:
-        """The events set aside, each with its reason."""
+        """Return the events that were set aside, each with its reason."""
         try:
             lines = (self.folder / "refused.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
@@ -193,18 +208,18 @@ class Spool:
         return [_parse_refused(line) for line in lines if line.endswith(b"}")]
 
     def unreported_refusals(self) -> list[tuple[Event, str]]:
-        """The events set aside that no command has reported yet; from now on they count as reported."""
+        """Return the events set aside that no command has reported yet; from now on they count as reported."""
         path = self.folder / "reported.jsonl"
         try:
-            known = set(path.read_text(encoding="utf-8").splitlines())
+            reported = set(path.read_text(encoding="utf-8").splitlines())
         except (OSError, ValueError):
-            known = set()
-        fresh = {json.dumps(event, sort_keys=True): (event, reason) for event, reason in self.refused()}
-        fresh = {line: found for line, found in fresh.items() if line not in known}
-        if fresh:
+            reported = set()
+        new = {json.dumps(event, sort_keys=True): (event, reason) for event, reason in self.refused()}
+        new = {line: refusal for line, refusal in new.items() if line not in reported}
+        if new:
             with path.open("a", encoding="utf-8") as out:
-                out.writelines(f"{line}\n" for line in fresh)
-        return list(fresh.values())
+                out.writelines(f"{line}\n" for line in new)
+        return list(new.values())
 
     def retry_refused(self) -> None:
         """Put the events that were set aside back at the end of the journal."""
@@ -213,13 +228,13 @@ class Spool:
         (self.folder / "refused.jsonl").unlink(missing_ok=True)
 
     def new_folder(self) -> Path:
-        """A fresh folder below files/."""
+        """Create and return a new folder below files/."""
         folder = self.folder / "files" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         return folder
 
     def clear(self) -> None:
-        """Forget the events and all files, which are in the store; checkpoints, and what was refused, stay."""
+        """Delete the events and all files, which are in the store; checkpoints, and what was refused, stay."""
         with self._writing:
             if self._journal:
                 self._journal.close()
@@ -228,15 +243,15 @@ class Spool:
             (self.folder / "shipped.json").unlink(missing_ok=True)
             (self.folder / "events.jsonl").unlink(missing_ok=True)
             self.shipped, self.status = 0, None
-        kept = {"meta.json", "refused.jsonl", "reported.jsonl", "checkpoints", "lock"}
-        kept |= {part for event, _ in self.refused() for part in Path(event.get("file", "")).parts[:1]}
-        for path in [path for path in self.folder.glob("*") if path.name not in kept]:
+        retained = {"meta.json", "refused.jsonl", "reported.jsonl", "checkpoints", "lock"}
+        retained |= {part for event, _ in self.refused() for part in Path(event.get("file", "")).parts[:1]}
+        for path in [path for path in self.folder.glob("*") if path.name not in retained]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
-    def settle(self) -> None:
+    def tidy(self) -> None:
         """Tidy up after a run that has ended and is shipped: its checkpoints stay unless it is FINISHED."""
         finished = self.status == "FINISHED"
         self.clear()
@@ -260,9 +275,9 @@ def _parse(line: bytes) -> Event:
 
 def _parse_refused(line: bytes) -> tuple[Event, str]:
     try:
-        found = json.loads(line)
-        if "kind" in found["event"]:
-            return dict(found["event"]), str(found["reason"])
+        refusal = json.loads(line)
+        if "kind" in refusal["event"]:
+            return dict(refusal["event"]), str(refusal["reason"])
     except (ValueError, KeyError, TypeError):
         pass
     return {"kind": "unreadable", "line": line.decode(errors="replace")}, "this line cannot be read"

@@ -1,66 +1,65 @@
-"""A tracking store: MLflow through an explicit client and explicit ids, and the spool beside it."""
+"""A tracking store that is written: runs started, resumed, and completed after their end; and the spool beside it.
 
-import contextlib
+Store --start_run, resume_run--> RunLog --> spool --> MLflow       while a run goes on
+Store --add, describe, promote-------------------> MLflow          once it has ended
+Store --sync, reconcile--> recovery                                after a process that was killed
+"""
+
 import csv
 import io
-import itertools
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness._version import __version__
 from harness.environment import user_name
-from harness.errors import HarnessError, UnreachableError, redact
+from harness.errors import HarnessError, redact
 from harness.experiment import scores
 from harness.experiment.tags import Tag
-from harness.files import database_of, safe_file_name
-from harness.tracking import artifacts, find_runs, notes, pages, recovery, registry, views
+from harness.tracking import experiments, find_runs, recovery, registry, run_description
+from harness.tracking.background_shipper import WaitBudget
+from harness.tracking.before_resume import END_TAGS, BeforeResume
 from harness.tracking.connect import connect, resolve
-from harness.tracking.creating import create_once
-from harness.tracking.durations import resumed_tags
+from harness.tracking.errors import store_errors
 from harness.tracking.git import git_tags
-from harness.tracking.inventory import Inventory
-from harness.tracking.process_tags import refuse_written, this_process
-from harness.tracking.relocation import artifacts_of
-from harness.tracking.runlog import Before, Patience, RunLog
-from harness.tracking.shipping import Shipper, reason, ship_patiently
+from harness.tracking.logged_items import LoggedItems
+from harness.tracking.process_tags import check_not_running, this_process
+from harness.tracking.retries import create_once
+from harness.tracking.run_duration import resume_tags
+from harness.tracking.run_log import RunLog
+from harness.tracking.shipping import Shipper, ship_with_retries
 from harness.tracking.spool import Spool
+from harness.tracking.store_reader import NO_TAGS, StoreReader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_STALE = (
-    Tag.ERROR,
-    Tag.DIVERGED,
-    Tag.PRUNED,
-)  # tags of how a run ended, which a resumed one has yet to do
-_NONE: Mapping[str, str] = MappingProxyType({})
+
+def _ignore(_: str) -> None: ...
 
 
-def _silent(_: str) -> None: ...
-
-
-class Store:
+class Store(StoreReader):
     """One MLflow tracking store reached through an explicit client, and the spool beside it. Made by Store.open.
 
     Whatever asks the store raises HarnessError when it does not answer.
+
+    Attributes:
+        spool: The folder of the spools, one folder a run (`harness.id`).
     """
 
     def __init__(self, uri: str, client: "MlflowClient", root: Path) -> None:
-        self.uri = uri
-        self.shown_uri = redact(uri)
-        self.client = client
-        self.root = root
+        super().__init__(uri, client, root)
         self.spool = root / "spool"
-        self._written: dict[str, Run] = {}  # begun or resumed here, by id
-        self._patience = Patience()
-        self._source: dict[str, str] | None = None  # asked of git once: the code that runs is the code that was loaded
+        self._written: dict[str, Run] = {}  # started or resumed here, by id
+        self._wait_budget = WaitBudget()
+        self._git_tags: dict[str, str] | None = (
+            None  # asked of git once: the code that runs is the code that was loaded
+        )
 
     @classmethod
     def open(
@@ -68,13 +67,19 @@ class Store:
         uri: str | None = None,
         *,
         root: Path | None = None,
-        message: Callable[[str], None] = _silent,
+        message: Callable[[str], None] = _ignore,
         create: bool = True,
     ) -> "Store":
-        """The store at `uri`, else at MLFLOW_TRACKING_URI, else the sqlite database in `root` (default: ./mlruns).
+        """Open a store. Imports MLflow, which takes seconds.
 
-        `message` is given one line before something slow. Imports MLflow, which takes seconds. Without `create`, no
-        file or folder is made. Raises HarnessError when the store cannot be used, or is missing and not to be made.
+        Args:
+            uri: Its address; else MLFLOW_TRACKING_URI, else the sqlite database in `root`.
+            root: The folder of the spool; by default ./mlruns.
+            message: Called with one line before something slow.
+            create: Create what is missing; otherwise no file or folder is made.
+
+        Raises:
+            HarnessError: The store cannot be used, or is missing and not to be created.
         """
         root = (root or Path("mlruns")).absolute()
         uri = resolve(uri, root)
@@ -87,29 +92,10 @@ class Store:
         return store
 
     def experiment_id(self, project: str) -> str:
-        """The id of the MLflow experiment called `project`, which is made when it is missing."""
-        from mlflow.exceptions import MlflowException
+        """Return the id of the MLflow experiment called `project`, which is created when it is missing."""
+        return experiments.get_or_create(self.client, project, self.uri, self.root)
 
-        with self._asking():
-            experiment = self.client.get_experiment_by_name(project)
-            if experiment is None:
-                base = _artifacts(self.uri, self.root)
-                location = (base / safe_file_name(project)).as_uri() if base else None
-                # Without the tag the UI takes it for a language-model project and hides the charts.
-                kind = {"mlflow.experimentKind": "custom_model_development"}
-                try:
-                    return str(self.client.create_experiment(project, artifact_location=location, tags=kind))
-                except MlflowException as error:
-                    # Another process may have been quicker.
-                    experiment = self.client.get_experiment_by_name(project)
-                    if experiment is None:
-                        raise error
-        if experiment.lifecycle_stage == "deleted":
-            raise HarnessError(
-                f"the project {project!r} is deleted in {self.shown_uri}: "
-                f"{find_runs.restoring_experiment(self.client, experiment.experiment_id)}, or choose another name"
-            )
-        return str(experiment.experiment_id)
+    # Runs that are written
 
     def start_run(
         self,
@@ -118,20 +104,33 @@ class Store:
         name: str,
         kind: str,
         params: Mapping[str, object],
-        tags: Mapping[str, str] = _NONE,
+        tags: Mapping[str, str] = NO_TAGS,
         parent: str | None = None,
         note: str | None = None,
     ) -> RunLog:
-        """Begin a run called `name` in the experiment `project`, nested below the run with id `parent` if given."""
+        """Create a run in MLflow (one request), and return its log.
+
+        Args:
+            project: The name of its MLflow experiment, which is created when it is missing.
+            name: Its name.
+            kind: The tag `harness.kind`: run, replicates, study, trial, check or confirm.
+            params: Its params.
+            tags: More tags than those that every run gets.
+            parent: The id of the run that it is nested below.
+            note: The user's part of its description.
+
+        Raises:
+            HarnessError: The store fails, or the spool cannot be written. Then there is no run.
+        """
         experiment_id = self.experiment_id(project)
         harness_id = uuid.uuid4().hex
-        if self._source is None:
-            self._source = git_tags()
-        every = {
+        if self._git_tags is None:
+            self._git_tags = git_tags()
+        all_tags = {
             "mlflow.user": user_name(),
             "mlflow.source.name": Path(sys.argv[0]).name or "python",
             "mlflow.source.type": "LOCAL",
-            **self._source,
+            **self._git_tags,
             **this_process(),
             Tag.KIND: kind,
             Tag.ID: harness_id,
@@ -139,56 +138,64 @@ class Store:
             **tags,
         }
         if parent:
-            every["mlflow.parentRunId"] = parent
+            all_tags["mlflow.parentRunId"] = parent
         if note:
-            every[notes.NOTE] = note
-        every = {key: redact(str(value)) for key, value in every.items()}
-        # The spool comes first: where it cannot be written, no run is begun.
-        spool = self._spool_of(harness_id)
+            all_tags[run_description.TAG] = note
+        all_tags = {key: redact(str(value)) for key, value in all_tags.items()}
+        # The spool comes first: where it cannot be written, no run is created.
+        spool = self._lock_spool(harness_id)
         try:
-            with self._asking():
+            with store_errors(self.shown_uri):
                 run = create_once(
-                    partial(self.client.create_run, experiment_id, tags=every, run_name=name),
-                    lambda: list(find_runs.search(self.client, f"tags.`{Tag.ID}` = '{harness_id}'")),
+                    partial(self.client.create_run, experiment_id, tags=all_tags, run_name=name),
+                    lambda: find_runs.with_tags(self.client, {Tag.ID: harness_id}),
                 )
         except HarnessError:
             spool.release()
             spool.remove()
             raise
-        log = self._log(spool, run, harness_id)
+        log = self._log_of(run, harness_id, spool, before=None, logged=LoggedItems())
         log.params(params)
         return log
 
     def resume_run(self, run_id: str, *, claimed: bool = False) -> RunLog:
-        """Go on writing an ended run; what it had left in its spool is shipped first, and it is RUNNING again.
+        """Go on writing a run that has ended; what it had left in its spool is shipped first, and it is RUNNING again.
 
         The log knows how the run stood: `RunLog.restore` puts that back, until `RunLog.keep` says that it has changed.
-        claimed: the caller knows that no other host is writing it, though it may be RUNNING.
-        Raises HarnessError for a run that another process, here or on another host, seems to be writing, and where the
-        store fails or the disk is full; the run then stands as it did.
+
+        Args:
+            run_id: The run.
+            claimed: The caller knows that nobody else is writing it, though it may be RUNNING.
+
+        Raises:
+            HarnessError: Another process, here or on another host, seems to be writing the run; or the store fails or
+                the disk is full, and the run stands as it did.
         """
-        with self._asking():
+        with store_errors(self.shown_uri):
             run = self.client.get_run(run_id)
         harness_id = run.data.tags.get(Tag.ID)
         if run.info.lifecycle_stage == "deleted":
-            raise HarnessError(f"the run {run_id} is deleted; {find_runs.restoring(self.client, run)}")
+            raise HarnessError(f"the run {run_id} is deleted; {find_runs.how_to_restore(self.client, run)}")
         if not harness_id:
             raise HarnessError(f"the run {run_id} was not made by harness and cannot be resumed")
         # The spool's lock tells only of those who log through this folder.
         if run.info.status == "RUNNING" and not claimed:
-            refuse_written(run_id, run.data.tags, self.uri)
-        spool = self._spool_of(harness_id)
-        log, worked = None, resumed_tags(run, spool.last_sign())
+            check_not_running(run_id, run.data.tags, self.uri)
+        spool = self._lock_spool(harness_id)
+        owner_tags = {**this_process(), Tag.VERSION: __version__}
+        duration_tags = resume_tags(run, spool.last_logged_ms())
+        log = None
         try:
-            with self._asking():
-                ship_patiently(Shipper(self.client, spool, run_id, run.info.experiment_id))
-                held = Inventory.read(self.client, run_id)
+            with store_errors(self.shown_uri):
+                ship_with_retries(Shipper(self.client, spool, run_id, run.info.experiment_id))
+                logged = LoggedItems.read(self.client, run_id)
                 spool.clear()
                 run = self.client.get_run(run_id)
-                log = self._log(spool, run, harness_id, held, worked)
-                for key in log.before.tags.keys() & set(_STALE) if log.before else ():
+                before = BeforeResume.of(run, owner_tags, duration_tags)
+                log = self._log_of(run, harness_id, spool, before=before, logged=logged)
+                for key in before.tags.keys() & set(END_TAGS):
                     self.client.delete_tag(run_id, key)
-                for key, value in _owner().items():
+                for key, value in owner_tags.items():
                     self.client.set_tag(run_id, key, value, synchronous=True)
                 self.client.update_run(run_id, status="RUNNING")
         except HarnessError:
@@ -199,242 +206,97 @@ class Store:
             raise
         return log
 
-    def add(self, run_id: str, step: int, metrics: Mapping[str, float], tags: Mapping[str, str] = _NONE) -> None:
-        """Write numbers of one step, and tags, to a run that has ended. What it has already is not written again."""
-        from mlflow.entities import Metric, RunTag
-
-        with self._asking():
-            now, known = int(time.time() * 1000), self.client.get_run(run_id).data.metrics
-            fresh = [Metric(name, value, now, step) for name, value in metrics.items() if known.get(name) != value]
-            self.client.log_batch(run_id, fresh, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
-
-    def add_table(self, run_id: str, name: str, rows: Sequence[Sequence[str]]) -> None:
-        """Write an artifact, a CSV file, which MLflow's UI shows as a table, to a run that has ended."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        with self._asking():
-            self.client.log_text(run_id, redact(text.getvalue()), name)
-
-    def describe(self, run_id: str, change: Callable[[str], str]) -> None:
-        """Rewrite harness's part of the description of a run that has ended. change: of the old text makes the new."""
-        with self._asking():
-            note = self.client.get_run(run_id).data.tags.get(notes.NOTE)
-            text = notes.combined(note, redact(change(notes.generated(note))))
-            self.client.set_tag(run_id, notes.NOTE, text, synchronous=True)
-
-    def find(self, text: str) -> "Run":
-        """The run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.
-
-        Raises HarnessError, with the nearest names or the candidates, when no run is meant or several.
-        """
-        with self._asking():
-            return find_runs.find(self.client, text)
-
-    def get_run(self, run_id: str) -> "Run | None":
-        """The run with this id, deleted or not; None where there is none."""
-        with self._asking():
-            return find_runs.by_id(self.client, run_id)
-
-    def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
-        """Our newest runs, newest first: of one project or of all, with or without those below others."""
-        with self._asking():
-            experiments = None
-            if project is not None:
-                experiment = self.client.get_experiment_by_name(project)
-                experiments = [experiment.experiment_id] if experiment else []
-            some = find_runs.ours if children else find_runs.top_level
-            return list(itertools.islice(some(self.client, experiments=experiments), limit))
-
-    def recent(self) -> list["Run"]:
-        """Some of our newest runs that are no trials, quickly: for the names that they suggest."""
-        with self._asking():
-            return find_runs.recent(self.client)
-
-    def save_view(self, project: str, runs: Sequence["Run"]) -> str:
-        """Keep in an MLflow experiment how its page is best looked at, given some of its runs; the key of that view."""
-        top = self.runs(limit=views.MOST + 1, project=project)
-        with self._asking():
-            return views.save(self.client, self.experiment_id(project), views.state(runs, top))
-
-    def save_run_view(self, run: "Run") -> str:
-        """Keep in an MLflow experiment how one run is best looked at; the key of that view."""
-        with self._asking():
-            key, name = f"harness-run-{run.info.run_id}", f"run {run.info.run_name}"
-            return views.save(self.client, run.info.experiment_id, views.run_state(run), key, name)
-
-    def save_study_view(self, study: "Run", trials: Sequence["Run"]) -> str:
-        """Keep in an MLflow experiment how the trials of a study are best looked at; the key of that view."""
-        state = views.study_state(study, trials)
-        with self._asking():
-            key, name = f"harness-study-{study.info.run_id}", f"study {study.info.run_name}"
-            return views.save(self.client, study.info.experiment_id, state, key, name)
-
-    def children(self, run_id: str, tags: Mapping[str, str] = _NONE, *, deleted: bool = False) -> list["Run"]:
-        """The runs directly below a run, newest first: all, or those with these tags. deleted: see `tagged`."""
-        return self.tagged({"mlflow.parentRunId": run_id, **tags}, deleted=deleted)
-
-    def tagged(self, tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
-        """The runs with all of these tags, newest first. deleted: those that are deleted, instead of the others."""
-        for value in tags.values():
-            if "'" in value and '"' in value:
-                return []  # no name of ours, and MLflow's filters cannot say it
-        conditions = (
-            f'tags.`{key}` = "{value}"' if "'" in value else f"tags.`{key}` = '{value}'" for key, value in tags.items()
-        )
-        with self._asking():
-            return list(find_runs.search(self.client, " and ".join(conditions), deleted=deleted))
-
-    def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """A run's values of a metric by their step: the newest of each; none where it was never logged."""
-        with self._asking():
-            points = self.client.get_metric_history(run_id, metric)
-        return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
-
-    def sync(self, *, repeat: bool = True) -> list[str]:
-        """Ship what ended processes left in the spool; one line a run: what was shipped, or why it could not be.
-
-        repeat: report what the store refuses even where a command has reported it before.
-        """
-        return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
-
-    def reconcile(self) -> list[str]:
-        """Set our RUNNING runs of this host whose process is gone to KILLED; returns their ids."""
-        with self._asking():
-            return recovery.reconcile(self.client, self.spool)
-
-    @property
-    def address(self) -> str | None:
-        """Where a server's UI is, without credentials, for `pages` to be put behind a slash; None for a database."""
-        return self.shown_uri.replace("***@", "") if self.uri.startswith("http") else None
-
     def written(self, run_id: str) -> "Run | None":
-        """A run that was started or resumed here, as it then was. Does not ask the store."""
+        """Return a run that was started or resumed here, as it then was. Does not ask the store."""
         return self._written.get(run_id)
 
-    def link(self, run: "Run") -> str | None:
-        """Where a server's UI shows the run; None for a database."""
-        return f"{self.address}/{pages.of_run(run)}" if self.address else None
-
-    def comparison_link(self, runs: Sequence["Run"]) -> str | None:
-        """Where a server's UI compares the runs; None for a database."""
-        return f"{self.address}/{pages.of_comparison(runs)}" if self.address else None
-
-    def promote(self, run: "Run", name: str, alias: str) -> registry.Promoted:
-        """Register the sampler of a run as `name` in MLflow's registry, and let `alias` point to it.
-
-        Raises HarnessError for a run that is not FINISHED or has none, for a name or alias that MLflow does not take,
-        and for a server without a registry.
-        """
-        tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
-        score = scores.of_params(run.data.params).metric
-        if (value := run.data.metrics.get(f"test/{score}")) is not None:
-            tags[f"{Tag.TEST_}{score}"] = str(value)
-        with self._asking():
-            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
-
-    def download_registered(self, address: str, into: Path) -> Path:
-        """Copy the files of models:/NAME@ALIAS or models:/NAME/VERSION into a folder; returns where they are."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        with self._asking():
-            source = registry.source_of(self.client, address)
-            into.mkdir(parents=True, exist_ok=True)
-            repository = get_artifact_repository(source, tracking_uri=self.uri, registry_uri=self.uri)
-            return Path(repository.download_artifacts("", str(into)))
-
-    def download(self, run_id: str, path: str, into: Path) -> Path:
-        """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`; returns where it is.
-
-        Raises HarnessError when it is not there, and UnreachableError where the store does not say so.
-        """
-        wanted = path
-        name, _, rest = path.partition("/")
-        try:
-            if model := artifacts.model_named(self.client, run_id, name):
-                into, path = into / name, rest
-            into.mkdir(parents=True, exist_ok=True)
-            repository = artifacts.repository(self.client, model or run_id)
-            return Path(repository.download_artifacts(path, str(into)))
-        except Exception as error:
-            try:
-                folder = str(PurePosixPath(wanted).parent)
-                there = [file.path for file in self.client.list_artifacts(run_id, None if folder == "." else folder)]
-            except Exception as failure:
-                raise UnreachableError(f"the tracking store {self.shown_uri} failed: {reason(failure)}") from failure
-            if wanted in there:
-                raise UnreachableError(f"{wanted} of run {run_id} cannot be read: {reason(error)}") from error
-            raise HarnessError(f"the run {run_id} has no {path!r} in {self.shown_uri}: {reason(error)}") from error
-
-    def _spool_of(self, harness_id: str) -> Spool:
+    def _lock_spool(self, harness_id: str) -> Spool:
         spool = Spool(self.spool / harness_id)
         try:
             spool.folder.mkdir(parents=True, exist_ok=True)
-            free = spool.acquire()
+            locked = spool.acquire()
         except OSError as error:
             raise HarnessError(f"cannot keep a spool in {self.spool}: {error.strerror or error}") from error
-        if not free:
+        if not locked:
             pid = spool.read_meta().get(Tag.PID, "unknown")
             raise HarnessError(f"the run is still being written by process {pid}: wait for it, or stop it")
         return spool
 
-    def _log(
-        self,
-        spool: Spool,
-        run: "Run",
-        harness_id: str,
-        held: Inventory | None = None,
-        resumed: Mapping[str, str] = _NONE,
+    def _log_of(
+        self, run: "Run", harness_id: str, spool: Spool, *, before: BeforeResume | None, logged: LoggedItems
     ) -> RunLog:
-        run_id, experiment_id = run.info.run_id, run.info.experiment_id
+        run_id, experiment_id, name = run.info.run_id, run.info.experiment_id, str(run.info.run_name)
         self._written[run_id] = run
-        meta = {
-            "run_id": run_id,
-            "experiment_id": experiment_id,
-            "name": redact(run.info.run_name),
-            "uri": self.shown_uri,
-            **this_process(),
-        }
+        meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.shown_uri}
         try:
-            spool.write_meta(meta)
+            spool.write_meta({**meta, **this_process()})
         except OSError as error:
             raise HarnessError(f"cannot write to the spool {spool.folder}: {error.strerror or error}") from error
         return RunLog(
             self.client,
             spool,
             run_id=run_id,
-            name=str(run.info.run_name),
+            name=name,
             harness_id=harness_id,
             experiment_id=experiment_id,
-            before=None if held is None else _standing(run, resumed),
-            held=held,
-            patience=self._patience,
+            before=before,
+            logged=logged,
+            budget=self._wait_budget,
         )
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
-        try:
-            yield
-        except HarnessError:
-            raise
-        except Exception as error:
-            raise HarnessError(f"the tracking store {self.shown_uri} failed: {reason(error)}") from error
+    # Runs that have ended
 
+    def add(self, run_id: str, step: int, metrics: Mapping[str, float], tags: Mapping[str, str] = NO_TAGS) -> None:
+        """Write metrics of one step, and tags, to a run that has ended: two requests. What it has is left out."""
+        from mlflow.entities import Metric, RunTag
 
-def _owner() -> dict[str, str]:
-    """The tags of whoever writes a run."""
-    return this_process() | {Tag.VERSION: __version__}
+        with store_errors(self.shown_uri):
+            now, known = int(time.time() * 1000), self.client.get_run(run_id).data.metrics
+            new = [Metric(name, value, now, step) for name, value in metrics.items() if known.get(name) != value]
+            self.client.log_batch(run_id, new, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
 
+    def add_table(self, run_id: str, name: str, rows: Sequence[Sequence[str]]) -> None:
+        """Write an artifact, a CSV file, which MLflow's UI shows as a table, to a run that has ended."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with store_errors(self.shown_uri):
+            self.client.log_text(run_id, redact(text.getvalue()), name)
 
-def _standing(run: "Run", resumed: Mapping[str, str]) -> Before:
-    """What resuming a run changes, as it stands. One that was left RUNNING by a process that is gone is KILLED."""
-    status = "KILLED" if run.info.status == "RUNNING" else run.info.status
-    kept = {*_STALE, *_owner()}
-    tags = {key: value for key, value in run.data.tags.items() if key in kept}
-    return Before(status, run.info.end_time, tags, resumed)
+    def describe(self, run_id: str, change: Callable[[str], str]) -> None:
+        """Rewrite harness's part of the description of a run that has ended. change: makes the new text of the old."""
+        with store_errors(self.shown_uri):
+            before = self.client.get_run(run_id).data.tags.get(run_description.TAG)
+            text = run_description.combine(before, redact(change(run_description.generated_text(before))))
+            self.client.set_tag(run_id, run_description.TAG, text, synchronous=True)
 
+    def promote(self, run: "Run", name: str, alias: str) -> registry.Promoted:
+        """Register the sampler of a run as `name` in MLflow's registry, and let `alias` point to it.
 
-def _artifacts(uri: str, root: Path) -> Path | None:
-    """Where the artifacts of a store go; None leaves it to a server. MLflow alone would say: below wherever we are."""
-    if uri.startswith("sqlite:"):
-        return artifacts_of(database_of(uri))
-    return None if uri.startswith("http") else root / "artifacts"
+        Raises:
+            HarnessError: The run is not FINISHED or has no sampler, MLflow does not take the name or alias, or the
+                server has no registry.
+        """
+        tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
+        score = scores.of_params(run.data.params).metric
+        if (value := run.data.metrics.get(f"test/{score}")) is not None:
+            tags[f"harness.test_{score}"] = str(value)
+        with store_errors(self.shown_uri):
+            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
+
+    # After a process that was killed
+
+    def sync(self, *, repeat: bool = True) -> list[str]:
+        """Ship what ended processes left in the spool.
+
+        Args:
+            repeat: Report what the store refuses even where a command has reported it before.
+
+        Returns:
+            A line for each run: what was shipped, or why it could not be.
+        """
+        return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
+
+    def reconcile(self) -> list[str]:
+        """Set the RUNNING runs of this host whose process is gone to KILLED; return their ids."""
+        with store_errors(self.shown_uri):
+            return recovery.reconcile(self.client, self.spool)

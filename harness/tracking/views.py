@@ -1,4 +1,4 @@
-"""The view of an MLflow experiment that shows what matters of GANs: saved there, where the UI keeps shared views.
+"""Views of MLflow experiments that show what matters of GANs, saved where MLflow's UI keeps shared views.
 
 MLflow's UI keeps a shared view as a tag of the experiment, `mlflow.sharedViewState.KEY`: JSON with a name, a time and
 the state of its page, which `?viewStateShareKey=KEY` opens. What the state leaves out has the UI's defaults; charts
@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from harness.experiment.scores import Ranking, among, of_params
 from harness.experiment.tags import Kind, Tag
+from harness.tracking.errors import store_errors
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    from harness.tracking.store import Store
 
 _PREFIX = "mlflow.sharedViewState."
 KEY = "harness"
 TAG = f"{_PREFIX}{KEY}"
-PARAMS = 8  # columns, at most, of params that differ
-MOST = 10  # runs that a panel of pictures holds
-NEWEST = 8  # of more than that, those that are listed: a panel then has room for runs that begin later
+PARAMS = 8  # columns of params that differ, at most
+MAX_PICTURES = 10  # runs that a panel of pictures has room for
+NEWEST = 8  # runs that are listed where there are more: a panel then has room for runs that begin later
 _PICTURES = {"columns": 1, "cardHeight": 400}  # pixels: a row of pictures, side by side, and the slider
 _PARENTS = (Kind.STUDY, Kind.CHECK)  # runs that hold others of several values, or have trained nothing themselves
 
 _FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
 _SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
-# Sections in the order of the page, and whether they are unfolded. Those of the UI's own making come after them.
+# Sections in the order of the page, and whether they are unfolded. Those that the UI adds come after them.
 _SECTIONS = {
     "samples": True,
     "quality": True,
@@ -53,10 +55,10 @@ _STUDY_SECTIONS = {"search": True, "samples": True, "quality": True} | dict.from
 
 
 def differing(runs: Sequence["Run"]) -> list[str]:
-    """The params that tell these runs apart, those that most searches are about first.
+    """Return the params that differ between these runs, those that most searches are about first.
 
-    Like is compared with like: what has only one value does not differ where some runs lack it, and neither studies nor
-    checks, whose runs are tiny, count.
+    A param that has one value and is missing in some runs does not differ. Studies do not count, nor do checks, whose
+    runs are tiny.
     """
     values: dict[str, set[str]] = {}
     for run in runs:
@@ -67,12 +69,15 @@ def differing(runs: Sequence["Run"]) -> list[str]:
     return sorted(paths, key=lambda path: (_FIRST.index(path) if path in _FIRST else len(_FIRST), path))
 
 
-def state(runs: Sequence["Run"], top: Sequence["Run"] = ()) -> dict[str, Any]:
-    """The page's state for an experiment that holds `runs`: columns, and charts in their sections.
+def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str, Any]:
+    """Return the page's state for an MLflow experiment: columns, and charts in their sections.
 
-    top: the newest of those that lie below no other, newest first, more than MOST where there are more. MLflow shows
-    the pictures of the last runs of its list first, and those of ten at most: so the newest stand at the end of the
-    list, and where there are many a filter, which the user can clear, leaves the older out.
+    MLflow shows the pictures of the last runs of its list first, and those of ten at most: so the newest stand at the
+    end of the list, and where there are many a filter, which the user can clear, leaves the older out.
+
+    Args:
+        runs: Of the experiment; what they have logged decides about columns and charts.
+        newest: The newest runs that are not below others, newest first, more than MAX_PICTURES where there are more.
     """
     params = (differing(runs) or [*_FIRST])[:PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
@@ -84,7 +89,7 @@ def state(runs: Sequence["Run"], top: Sequence["Run"] = ()) -> dict[str, Any]:
     first = ranked[0].metric
     choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
     score = next((name for name in choosing if name in logged), f"quality/{first}")
-    listed = top if len(top) <= MOST else top[:NEWEST]
+    listed = newest if len(newest) <= MAX_PICTURES else newest[:NEWEST]
     step = _last_step(listed)
     charts = [
         *(_chart("quality", "LINE", metricKey=f"quality/{r.metric}", scaleType="log") for r in ranked),
@@ -103,7 +108,7 @@ def state(runs: Sequence["Run"], top: Sequence["Run"] = ()) -> dict[str, Any]:
     return {
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
-        "searchFilter": f"attributes.start_time >= {listed[-1].info.start_time}" if len(listed) < len(top) else "",
+        "searchFilter": f"attributes.start_time >= {listed[-1].info.start_time}" if len(listed) < len(newest) else "",
         "runsHiddenMode": "SHOW_ALL",
         "selectedColumns": columns,
         "compareRunCharts": charts,
@@ -119,25 +124,25 @@ def _scores(ranking: Ranking) -> tuple[str, ...]:
 
 
 def run_state(run: "Run") -> dict[str, Any]:
-    """The page's state for one run: its pictures, its scores, then its losses and the rest."""
-    found = state([run], [run])
+    """Return the page's state for one run: its pictures, its scores, then its losses and the rest."""
+    state = experiment_state([run], [run])
     sections = _sections(dict.fromkeys(("samples", "quality", "loss", "neighbours"), True) | _RUN_SECTIONS)
     sections[0] |= _PICTURES
-    return found | {
+    return state | {
         "compareRunSections": sections,
         "searchFilter": f"attributes.run_id = '{run.info.run_id}'",
     }
 
 
 def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
-    """The page's state for the trials of a study: sorted by its objective, which colours the parallel coordinates.
+    """Return the page's state for the trials of a study: sorted by its objective, which colours their lines.
 
     MLflow's comparison page would take the metric that was logged first, the score of the last epoch, for its colours.
     """
     objective = objective_of(study)
     score = objective.partition("/")[2]
     searched = [path.removeprefix("search.") for path in study.data.params if path.startswith("search.")]
-    shown = [objective, f"quality/{score}"]
+    metrics = [objective, f"quality/{score}"]
     charts = [
         _chart("search", "PARALLEL", selectedParams=searched, selectedMetrics=[objective], showAllRuns=True),
         _chart("samples", "IMAGE", imageKeys=["samples"], step=_last_step(trials), showRunParams=False),
@@ -149,7 +154,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
     return {
         "selectedColumns": [
             "attributes.`Duration`",
-            *(f"metrics.`{name}`" for name in shown),
+            *(f"metrics.`{name}`" for name in metrics),
             *(f"params.`{path}`" for path in searched),
         ],
         "compareRunCharts": charts,
@@ -162,20 +167,43 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
 
 
 def objective_of(study: "Run") -> str:
-    """The metric that the trials of a study are chosen by."""
+    """Return the metric that the trials of a study are chosen by."""
     params = study.data.params
     return f"validation/{params.get('study.metric') or of_params(params).metric}"
 
 
-def save(
-    client: "MlflowClient", experiment_id: str, wanted: Mapping[str, Any], key: str = KEY, name: str = "harness"
-) -> str:
-    """Keep a page's state in an experiment as a shared view, unless it is there already; the key of that view."""
-    tag, state = f"{_PREFIX}{key}", json.dumps(wanted)
-    known = client.get_experiment(experiment_id).tags.get(tag)
-    if known is None or json.loads(known).get("state") != state:
-        envelope: Mapping[str, object] = {"name": name, "createdAt": int(time.time() * 1000), "state": state}
-        client.set_experiment_tag(experiment_id, tag, json.dumps(envelope))
+def save_view(store: "Store", project: str, runs: Sequence["Run"]) -> str:
+    """Save a view of an MLflow experiment with the columns and charts that suit `runs`; return the view's key.
+
+    Args:
+        store: The store.
+        project: The name of the experiment.
+        runs: Some of its runs.
+    """
+    newest = store.runs(limit=MAX_PICTURES + 1, project=project)
+    return _save(store, store.experiment_id(project), experiment_state(runs, newest), KEY, "harness")
+
+
+def save_run_view(store: "Store", run: "Run") -> str:
+    """Save a view of an MLflow experiment that shows one run; return the view's key."""
+    key, name = f"harness-run-{run.info.run_id}", f"run {run.info.run_name}"
+    return _save(store, run.info.experiment_id, run_state(run), key, name)
+
+
+def save_study_view(store: "Store", study: "Run", trials: Sequence["Run"]) -> str:
+    """Save a view of an MLflow experiment that shows the trials of a study; return the view's key."""
+    key, name = f"harness-study-{study.info.run_id}", f"study {study.info.run_name}"
+    return _save(store, study.info.experiment_id, study_state(study, trials), key, name)
+
+
+def _save(store: "Store", experiment_id: str, page: Mapping[str, Any], key: str, name: str) -> str:
+    """Save a page's state in an experiment as a shared view, unless it is there already: one or two requests."""
+    tag, state = f"{_PREFIX}{key}", json.dumps(page)
+    with store_errors(store.shown_uri):
+        saved = store.client.get_experiment(experiment_id).tags.get(tag)
+        if saved is None or json.loads(saved).get("state") != state:
+            view: Mapping[str, object] = {"name": name, "createdAt": int(time.time() * 1000), "state": state}
+            store.client.set_experiment_tag(experiment_id, tag, json.dumps(view))
     return key
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.interrupts import hangups
+from harness.interrupts import hangup_as_sigterm
 from harness.servers.ports import free_port
 from harness.tuning import storage as storages
 from harness.tuning.list_studies import summaries
@@ -32,5 +32,5 @@ def serve(url: str | None, root: Path, say: Callable[[str], None], study: str | 
         address += f"/studies/{ids[study] if study is not None else next(iter(ids.values()))}"
     say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
     threading.Timer(1.0, webbrowser.open, [address]).start()
-    with hangups():
+    with hangup_as_sigterm():
         run_server(storage, host="127.0.0.1", port=port)

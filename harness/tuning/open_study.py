@@ -22,7 +22,7 @@ from harness.results.changes import Recorded
 from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
-from harness.tracking import RunLog, Store, notes
+from harness.tracking import RunLog, Store, run_description
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
 from harness.tuning.list_studies import summaries
@@ -217,7 +217,7 @@ def _check_labels(trials: Trials, request: TuneRequest, store: Store) -> None:
         run = store.client.get_run(trials.parent)
     except Exception:  # `reopened` says what is wrong with it
         return
-    known = {"--name": run.info.run_name, "--note": notes.written(run.data.tags.get(notes.NOTE))}
+    known = {"--name": run.info.run_name, "--note": run_description.user_text(run.data.tags.get(run_description.TAG))}
     for option, value in {"--name": request.name, "--note": request.note}.items():
         if value is not None and value != known[option]:
             has = f"has {known[option]!r}" if known[option] else "has none"

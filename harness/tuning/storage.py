@@ -57,7 +57,7 @@ def check(url: str, tracking_uri: str) -> None:
     """Raise HarnessError for what is no database, or the one that MLflow keeps its runs in."""
     if "://" not in url:
         raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
-    formatting.refuse_hidden(url, "--storage", formatting.STORAGE)
+    formatting.check_not_redacted(url, "--storage", formatting.STORAGE)
     if _same(url, tracking_uri):
         raise HarnessError(f"--storage {url} is where MLflow keeps its runs: Optuna needs a database of its own")
 

@@ -20,7 +20,7 @@ from harness.results import summary
 from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.options import Status
-from harness.tracking import RunLog, Store, notes
+from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
 from harness.tuning.settings import Settings
 from harness.tuning.trials import Trials, best, is_counted, value_of
@@ -162,7 +162,9 @@ class StudyRun:
                     self._scored = str(trial.number)
                 newest = summary.grids(self._store, run)[-1]
                 path = f"samples/epoch-{newest.epoch:04d}.png"
-                picture = notes.picture(run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}")
+                picture = run_description.picture(
+                    run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}"
+                )
         except HarnessError as error:
             self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
         said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"

@@ -19,8 +19,7 @@ from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring
 from harness.runs.display import Display, NullDisplay
 from harness.runs.options import Status
-from harness.runs.status import ensure_final_status
-from harness.tracking import Store
+from harness.tracking import Store, ensure_final_status
 from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
 from harness.tuning.open_study import TRIALS, open_or_create_study, parent_of, reopened

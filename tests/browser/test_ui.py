@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from harness.servers import ui
-from harness.tracking import Store, pages
+from harness.tracking import Store, ui_links
 
 from ..commands import run_named
 
@@ -24,7 +24,7 @@ def store(filled: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def _address(served: str, store: Store, *wanted: str) -> str:
     """Where `harness ui RUN ...` leads, on the server that runs already."""
-    return f"{served.partition('/#')[0]}/{ui.page(store, [store.find(text) for text in wanted]).path}"
+    return f"{served.partition('/#')[0]}/{ui.choose_page(store, [store.find(text) for text in wanted]).path}"
 
 
 def _card(page: Page, title: str):  # type: ignore[no-untyped-def]
@@ -115,7 +115,7 @@ def test_a_run_opens_as_its_pictures_and_its_curves(page: Page, served: str, sto
 
 def test_the_page_of_a_run_describes_it_and_shows_its_grid(page: Page, served: str, store: Store) -> None:
     quick = run_named("quick")
-    page.goto(f"{served.partition('/#')[0]}/{pages.of_run(quick)}")
+    page.goto(f"{served.partition('/#')[0]}/{ui_links.run_page(quick)}")
     expect(page.get_by_role("heading", name="quick")).to_be_visible()
     expect(page.get_by_text(f"Test KID {quick.data.metrics['test/kid']:.4f}")).to_be_visible()
     grid = page.locator("img[src*=get-artifact]")

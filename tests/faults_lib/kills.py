@@ -140,10 +140,8 @@ class Process:
     def bury(self) -> None:
         """What the operating system does for a dead process: its threads end, its locks are free."""
         for log in self.logs:
-            with log._state:
-                log._stop = True
-                log._state.notify_all()
-            log._thread.join()
+            log._shipper.stop()
+            log._shipper.join()
         for spool in self.spools:
             spool.release()
 

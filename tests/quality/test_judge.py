@@ -89,7 +89,7 @@ def test_a_judge_that_is_there_needs_no_writing(
     def refused(*arguments: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("harness.quality.judge.FileLock", refused)
+    monkeypatch.setattr("harness.quality.judges.FileLock", refused)
     assert load_judge("first", small).sha256 == sha256
     with pytest.raises(HarnessError, match=r"cannot keep a judge in .* \(Read-only file system\)"):
         load_judge("second", small)

@@ -20,7 +20,7 @@ def test_programs_of_our_own_environment_are_found_where_it_is_not_activated(
     expected = shutil.which("uvicorn", path=str(Path(sys.executable).parent))
     assert expected is not None
     with (
-        child_process.running([sys.executable, "-c", asks], "the server", cwd=tmp_path, environment={}) as server,
+        child_process.run_server([sys.executable, "-c", asks], "the server", cwd=tmp_path, environment={}) as server,
         pytest.raises(HarnessError, match=f"the server ended at once: {expected}"),
     ):
-        server.wait_until_answers("http://127.0.0.1:9/", 30)
+        server.wait_until_ready("http://127.0.0.1:9/")

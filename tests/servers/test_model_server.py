@@ -87,7 +87,7 @@ def test_a_run_without_a_sampler_is_served_from_its_checkpoint(
     port = free_port(0)
     process = spawn("serve", "short", "--port", str(port))
     said = wait_for(process, "print(len(found)")
-    assert "run short is KILLED: the sampler is made of its checkpoint of epoch 1" in said
+    assert "run short is KILLED: the sampler is made from its checkpoint of epoch 1" in said
     assert harness("sample", "short", "--out", "x.npz", "--count", "2", "--seed", "4").code == 0
     answer = _ask(f"http://127.0.0.1:{port}", {"count": 2, "seed": 4})
     np.testing.assert_array_equal(np.array(answer["predictions"], np.uint8), np.load("x.npz")["images"])
@@ -168,7 +168,7 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     store = Store.open()
     heard: list[str] = []
     model = model_server._model(store, store.find("longer"), Path.cwd(), heard.append)
-    assert heard == ["run longer is KILLED: the sampler is made of its checkpoint of epoch 2"]
+    assert heard == ["run longer is KILLED: the sampler is made from its checkpoint of epoch 2"]
     assert model.parent.name == "made"
 
 
@@ -270,9 +270,9 @@ def test_a_server_that_dies_is_quoted(harness: Harness, tmp_path: Path) -> None:
     words = [sys.executable, "-c", "import sys; print('no room on this disk', file=sys.stderr); sys.exit(1)"]
     with (
         pytest.raises(HarnessError, match="the thing ended at once: no room on this disk"),
-        child_process.running(words, "the thing", cwd=tmp_path, environment={}) as server,
+        child_process.run_server(words, "the thing", cwd=tmp_path, environment={}) as server,
     ):
-        server.wait_until_answers(f"http://127.0.0.1:{free_port(0)}/")
+        server.wait_until_ready(f"http://127.0.0.1:{free_port(0)}/")
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_a_server_that_ignores_being_asked_is_killed_with_its_children(tmp_path:
 
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); {stubborn}"
-    with child_process.running([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
+    with child_process.run_server([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
         group = server._process.pid
         time.sleep(0.5)
     with pytest.raises(ProcessLookupError):

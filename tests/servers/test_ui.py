@@ -24,7 +24,7 @@ def store(gallery: Harness) -> Store:
 
 def test_a_study_opens_as_its_trials_sorted_by_its_objective(store: Store) -> None:
     study = store.find("small")
-    page = ui.page(store, [study])
+    page = ui.choose_page(store, [study])
     key = f"harness-study-{study.info.run_id}"
     assert f"viewStateShareKey={key}" in page.path
     assert page.title == "5 trials of study small"
@@ -48,7 +48,7 @@ def test_a_study_that_maximises_shows_the_highest_first(store: Store) -> None:
 
 def test_one_run_and_several_runs(store: Store) -> None:
     quick, slow = store.find("quick"), store.find("slow")
-    page = ui.page(store, [quick])
+    page = ui.choose_page(store, [quick])
     assert page.path.startswith(f"#/experiments/{quick.info.experiment_id}/runs?workflowType=machine_learning&")
     key = f"harness-run-{quick.info.run_id}"
     assert page.path.endswith(f"viewStateShareKey={key}")
@@ -58,7 +58,9 @@ def test_one_run_and_several_runs(store: Store) -> None:
     (found,) = client().search_runs([quick.info.experiment_id], state["searchFilter"])
     assert found.info.run_id == quick.info.run_id
     assert [section["name"] for section in state["compareRunSections"]][:2] == ["samples", "quality"]
-    assert unquote(ui.page(store, [quick, slow]).path).startswith(f'#/compare-runs?runs=["{quick.info.run_id}", "')
+    assert unquote(ui.choose_page(store, [quick, slow]).path).startswith(
+        f'#/compare-runs?runs=["{quick.info.run_id}", "'
+    )
 
 
 def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace: Path) -> None:
@@ -68,13 +70,13 @@ def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace:
     assert harness("tune", "small.yaml", "--trials", "1", "--batch-runs", "1", "--no-system-metrics").code == 0
     store = Store.open(create=False)
     study = store.find("small")
-    page = ui.page(store, [study])
+    page = ui.choose_page(store, [study])
     assert study.info.run_id in page.path
     assert page.notices == ("study small has one trial yet: its own page is opened",)
 
 
 def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:
-    page = ui.page(store, [])
+    page = ui.choose_page(store, [])
     assert f"viewStateShareKey={views.KEY}" in page.path
     experiment = store.experiment_id("gan")
     kept = client().get_experiment(experiment).tags[views.TAG]
@@ -84,7 +86,7 @@ def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:
     (samples,) = [chart for chart in state["compareRunCharts"] if chart.get("imageKeys") == ["samples"]]
     assert samples["step"] == 3, "the epoch with which the runs ended"
     assert (state["orderByAsc"], state["searchFilter"]) == (True, ""), "MLflow shows the pictures of the last run first"
-    ui.page(store, [])
+    ui.choose_page(store, [])
     assert client().get_experiment(experiment).tags[views.TAG] == kept
 
 
@@ -93,8 +95,8 @@ def test_of_many_runs_the_newest_are_listed(store: Store) -> None:
     runs = [copy.deepcopy(quick) for _ in range(11)]
     for age, run in enumerate(runs):
         run.info._start_time = 1000 - age
-    assert views.state(runs, runs)["searchFilter"] == "attributes.start_time >= 993"
-    assert views.state(runs, runs[:10])["searchFilter"] == ""
+    assert views.experiment_state(runs, runs)["searchFilter"] == "attributes.start_time >= 993"
+    assert views.experiment_state(runs, runs[:10])["searchFilter"] == ""
 
 
 def test_a_param_that_some_runs_lack_does_not_differ(store: Store) -> None:
@@ -117,7 +119,7 @@ def test_a_parent_has_pictures_where_runs_have_them(store: Store) -> None:
 def test_a_run_without_pictures_opens_on_its_own_page(store: Store) -> None:
     quick = store.find("quick")
     del quick.data.tags["mlflow.loggedImages"]
-    assert f"/runs/{quick.info.run_id}?workflowType=machine_learning" in ui.page(store, [quick]).path
+    assert f"/runs/{quick.info.run_id}?workflowType=machine_learning" in ui.choose_page(store, [quick]).path
 
 
 def test_a_store_without_runs_has_no_page(harness: Harness) -> None:

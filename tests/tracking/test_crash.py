@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.tracking import RunLog, Store
+from harness.tracking.logged_items import LoggedItems
 from harness.tracking.spool import Spool
 
 LOGS_AND_DIES = """
@@ -19,7 +20,7 @@ import os, signal, sys
 import numpy as np
 from pathlib import Path
 from harness.tracking import Store
-from harness.tracking.shipping import Shipper
+from harness.tracking.event_writer import EventWriter
 
 store = Store.open(root=Path(sys.argv[1]))
 run = store.start_run(project="gan", name="dies", kind="run", params={"optimizer.lr": 1})
@@ -27,7 +28,7 @@ run.metrics(1, {"loss/generator": 1.0})
 assert run.flush(30)
 def away(*_):
     raise ConnectionError("away")
-Shipper._apply = away  # from here on nothing gets through
+EventWriter.write = away  # from here on nothing gets through
 run.metrics(2, {"loss/generator": 2.0})
 run.image("samples", 2, np.zeros((8, 8), np.uint8))
 (run.folder / "checkpoints").mkdir()
@@ -59,10 +60,8 @@ def steps(store: Store, run_id: str) -> list[int]:
 
 def die(run: RunLog, **more: str) -> None:
     """Leave the run as a process leaves it that is gone: its thread has ended, its lock is free."""
-    with run._state:
-        run._stop = True
-        run._state.notify_all()
-    run._thread.join()
+    run._shipper.stop()
+    run._shipper.join()
     run._spool.release()
     meta = json.loads((run.folder / "meta.json").read_text())
     (run.folder / "meta.json").write_text(json.dumps(meta | {"harness.process_start": "1.0"} | more))
@@ -115,7 +114,7 @@ def test_a_killed_run_goes_on_where_it_was(store: Store, dead: str) -> None:
     assert found.info.status == "RUNNING"
     assert steps(store, dead) == [1, 2], "what was left is shipped first"
     assert run.last_step("loss/generator") == 2
-    assert run.image_steps("samples") == {2}
+    assert LoggedItems.read(store.client, dead).images["samples"] == {2}
     assert (run.folder / "checkpoints" / "last.pt").exists()
     assert store.reconcile() == [], "it is ours now"
     assert store.sync() == []
@@ -201,7 +200,7 @@ def test_a_journal_survives_what_a_power_cut_does_to_it(tmp_path: Path) -> None:
     again.append({"kind": "metrics", "n": 2})
     kinds = [(entry.event["kind"], entry.event.get("n")) for entry in again.pending()]
     assert kinds == [("metrics", 1), ("unreadable", None), ("metrics", 2)]
-    again.note(again.pending()[-1].end)
+    again.mark_shipped(again.pending()[-1].end, None)
     assert again.pending() == []
     again.release()
 
@@ -222,7 +221,7 @@ def test_what_is_left_of_a_run_that_is_not_in_the_store_is_named_and_the_others_
     lines = store.sync()
     (line,) = [line for line in lines if line.startswith("run a ")]
     assert "1 events cannot be shipped, the run is gone from the store" in line
-    assert f"they lie in {lost.folder}, which can be deleted" in line
+    assert f"they are in {lost.folder}, which can be deleted" in line
     assert [line for line in lines if line.startswith("run b ")] == [], "it has nothing to ship"
     assert len([line for line in lines if line.startswith("run c ") and "shipped 1 events" in line]) == 1
     assert steps(store, fine.run_id) == [1]
@@ -248,7 +247,7 @@ def test_one_damaged_spool_does_not_keep_the_others_from_the_store(
 
     monkeypatch.setattr(Spool, "all_pending", faulty)
     lines = {line.split()[1]: line for line in store.sync()}
-    assert f"does not say which run it is; it lies in {runs['a'].folder}, which can be deleted" in lines["a"]
+    assert f"does not say which run it is; it is in {runs['a'].folder}, which can be deleted" in lines["a"]
     assert "2 events, of which the store refused 1 (this line of the spool cannot be read)" in lines["b"]
     assert lines["c"].endswith(f"could not be shipped, not yours; it stays in {runs['c'].folder}")
     assert "shipped 1 events" in lines["d"]

@@ -9,7 +9,7 @@ import pytest
 from mlflow.models import Model
 
 from harness.errors import HarnessError
-from harness.tracking import Store
+from harness.tracking import Store, SystemMetrics
 
 
 def once_released(store: Store) -> list[str]:
@@ -45,13 +45,13 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
         lambda: run.params({"late": 1}),
         lambda: run.text("seed: 0\n", "experiment.yaml"),
         lambda: run.dataset(name="mnist", fingerprint="f", context="training", size=9, shape=(1, 28, 28)),
-        lambda: run.model("generator", model),
+        lambda: run.model("generator", model, 1, "a key"),
         lambda: run.metrics(3, {"loss/generator": 3.0}),
     ]
     for call in calls:
         call()
         time.sleep(0.2)
-    with run.watch_system():
+    with SystemMetrics(run):
         pass
     assert not run.finish("FINISHED", timeout=3)
     assert run.lost == "the tracking server does not answer"
@@ -97,7 +97,7 @@ def test_a_server_that_is_dead_at_the_start_is_an_error_of_one_line(tmp_path: Pa
 def test_a_server_that_accepts_and_says_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("harness.tracking.connect._PROBE", 1)
+    monkeypatch.setattr("harness.tracking.connect._PROBE_TIMEOUT", 1)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()

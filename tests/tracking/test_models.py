@@ -43,7 +43,7 @@ def test_a_stored_generator_makes_the_same_images_elsewhere(store: Store, tmp_pa
     save_generator(network, np.zeros((1, 10), np.float32), tmp_path / "model")
     assert network.training, "it is left as it was"
     run = store.start_run(project="gan", name="one", kind="run", params={})
-    run.model("generator", tmp_path / "model", step=5)
+    run.model("generator", tmp_path / "model", 5, "a key")
     assert run.finish("FINISHED"), run.lost
 
     noise = torch.randn(7, 10)

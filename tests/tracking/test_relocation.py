@@ -99,15 +99,18 @@ def test_a_copy_and_its_original_are_independent(project: Path, tmp_path: Path) 
     assert text_of(Store.open(root=project / "mlruns"), early, tmp_path) == "changed"
 
 
-def test_what_was_pending_in_a_moved_store_is_shipped_to_it(project: Path, tmp_path: Path) -> None:
+def test_what_was_pending_in_a_moved_store_is_shipped_to_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store.open(root=project / "mlruns")
     run = store.start_run(project="gan", name="cut", kind="run", params={})
     run.flush(30)
-    run._shipper.ship = lambda **_: None  # type: ignore[method-assign]  # the store is away
-    run.metrics(1, {"loss": 2.0})
-    run.text("pending", "texts/name.txt")
-    run.finish("KILLED", timeout=0)
-    run._thread.join()
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.tracking.background_shipper.Shipper.ship", lambda *_, **__: None)  # the store is away
+        run.metrics(1, {"loss": 2.0})
+        run.text("pending", "texts/name.txt")
+        run.finish("KILLED", timeout=0)
+        run._shipper.join()
 
     for place in (tmp_path / "copy", tmp_path / "moved"):
         if place.name == "copy":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.experiment import scores as rankings
 from harness.experiment.scores import RANKINGS, Ranking
-from harness.experiment.tags import Kind, Tag
+from harness.experiment.tags import Tag
 from harness.results import summary
 from harness.tracking import Store, seconds_of
 
@@ -132,7 +132,7 @@ def compare(
         except DeletedRunError as error:
             notices.append(f"left out: {error}")
             continue
-        found.append(summary.single(store, run) if run.data.tags.get(Tag.KIND) == Kind.STUDY else run)
+        found.append(summary.single(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
     if study is not None:
         found += _trials(store, study)
     if experiment is not None:
@@ -163,15 +163,15 @@ def compare(
 
 
 def _trials(store: Store, name: str) -> list[Run]:
-    studies = store.tagged({Tag.KIND: Kind.STUDY, Tag.STUDY: name})
+    studies = store.tagged({Tag.KIND: "study", Tag.STUDY: name})
     if not studies:
-        known = sorted({run.data.tags.get(Tag.STUDY, "") for run in store.tagged({Tag.KIND: Kind.STUDY})})
+        known = sorted({run.data.tags.get(Tag.STUDY, "") for run in store.tagged({Tag.KIND: "study"})})
         near = nearest(name, known) or f"; there are {', '.join(known[:20]) or 'none yet'}"
         raise HarnessError(f"--study {name!r}: there is no such study in {store.shown_uri}{near}")
     trials = [
         trial
         for parent in studies
-        for trial in store.children(parent.info.run_id, {Tag.KIND: Kind.TRIAL})
+        for trial in store.children(parent.info.run_id, {Tag.KIND: "trial"})
         if trial.data.metrics and trial.info.status != "RUNNING"
     ]
     if not trials:
@@ -180,7 +180,7 @@ def _trials(store: Store, name: str) -> list[Run]:
 
 
 def _runs_of(store: Store, name: str) -> list[Run]:
-    kinds = (Kind.RUN, Kind.REPLICATES)
+    kinds = ("run", "replicates")
     runs = [run for run in store.tagged({Tag.EXPERIMENT: name}) if run.data.tags.get(Tag.KIND) in kinds]
     runs = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     if not runs:
@@ -220,7 +220,7 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 
 def _searched(store: Store, rows: Sequence[Row]) -> dict[str, bool]:
     """The params that the studies of these runs search, and whether on a logarithmic scale."""
-    trials = [row.run for row in rows if row.run.data.tags.get(Tag.KIND) == Kind.TRIAL]
+    trials = [row.run for row in rows if row.run.data.tags.get(Tag.KIND) == "trial"]
     parents = dict.fromkeys(trial.data.tags.get("mlflow.parentRunId", "") for trial in trials)
     studies = [study for parent in parents if parent and (study := store.get_run(parent))]
     found: dict[str, bool] = {}

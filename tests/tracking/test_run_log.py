@@ -13,7 +13,8 @@ import pytest
 from mlflow.models import Model
 
 from harness.errors import HarnessError
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, SystemMetrics
+from harness.tracking.logged_items import LoggedItems
 from harness.tracking.spool import Spool
 
 
@@ -47,7 +48,7 @@ def test_everything_logged_is_in_the_store(store: Store, tmp_path: Path) -> None
     (tmp_path / "grid.bin").write_bytes(b"grid")
     run.artifact(tmp_path / "grid.bin", "samples")
     run.dataset(name="mnist", fingerprint="f" * 64, context="training", size=60_000, shape=(1, 28, 28))
-    run.model("generator", fake_model(tmp_path / "model"), step=3)
+    run.model("generator", fake_model(tmp_path / "model"), 3, "a key")
     assert run.finish("FINISHED")
 
     found = store.client.get_run(run.run_id)
@@ -60,7 +61,7 @@ def test_everything_logged_is_in_the_store(store: Store, tmp_path: Path) -> None
     assert history(store, run, "loss/generator") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     images = [info.path for info in store.client.list_artifacts(run.run_id, "images")]
     assert len(images) == 4
-    assert run.image_steps("samples") == {2, 3}
+    assert LoggedItems.read(store.client, run.run_id).images["samples"] == {2, 3}
     (full,) = [path for path in images if "+step+2+" in path and path.endswith(".png")]
     from PIL import Image
 
@@ -91,7 +92,7 @@ def test_images_are_named_as_mlflow_names_them(store: Store) -> None:
         return [[piece for i, piece in enumerate(name.split("+")) if i not in (4, 5)] for name in names]
 
     assert shapes(ours) == shapes(theirs)
-    assert theirs.image_steps("grids/best one") == {7}
+    assert LoggedItems.read(store.client, theirs.run_id).images["grids/best one"] == {7}
     assert store.client.get_run(ours.run_id).data.tags["mlflow.loggedImages"] == "True"
     assert theirs.finish("FINISHED")
 
@@ -167,7 +168,7 @@ def test_a_refusal_that_nobody_has_reported_is_reported_by_one_command(store: St
 
 
 def test_an_event_that_fails_for_long_does_not_block_the_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.tracking.shipping._PATIENCE", 2)
+    monkeypatch.setattr("harness.tracking.shipping._MAX_FAILURES", 2)
 
     def broken(*_: object) -> None:
         raise RuntimeError("no credentials for the bucket")
@@ -189,21 +190,21 @@ def test_an_event_that_fails_for_long_does_not_block_the_others(store: Store, mo
 
 def test_shipping_twice_is_as_shipping_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every batch reaches the store twice, as after a crash between shipping it and noting that."""
-    note, seen = Spool.note, set()
+    mark_shipped, seen = Spool.mark_shipped, set()
 
-    def forgetful(spool: Spool, end: int, status: str | None = None) -> None:
+    def forgetful(spool: Spool, end: int, status: str | None) -> None:
         if end not in seen:
             seen.add(end)
             raise OSError("crashed")
-        note(spool, end, status)
+        mark_shipped(spool, end, status)
 
-    monkeypatch.setattr(Spool, "note", forgetful)
-    monkeypatch.setattr("harness.tracking.runlog._ROUND", 0.01)
-    monkeypatch.setattr("harness.tracking.runlog._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(Spool, "mark_shipped", forgetful)
+    monkeypatch.setattr("harness.tracking.background_shipper._SHIPPING_INTERVAL", 0.01)
+    monkeypatch.setattr("harness.tracking.background_shipper._LONGEST_PAUSE", 0.01)
     run = begin(store, params={"a": 1})
     run.metrics(1, {"loss/generator": math.nan, "loss/discriminator": math.inf})
     run.image("samples", 1, np.zeros((8, 8), np.uint8))
-    run.model("generator", fake_model(tmp_path / "model"))
+    run.model("generator", fake_model(tmp_path / "model"), 1, "a key")
     run.dataset(name="mnist", fingerprint="f", context="training", size=1, shape=(1, 28, 28))
     run.metrics(2, {"loss/generator": 0.5})
     deadline = time.monotonic() + 30
@@ -258,7 +259,7 @@ def test_last_step_counts_what_is_not_shipped_yet(store: Store, monkeypatch: pyt
     run.image("samples", 4, np.zeros((8, 8), np.uint8))
     assert run.last_step("loss/generator") == 4
     assert run.last_step("loss/discriminator") == 0
-    assert run.image_steps("samples") == {4}
+    assert run.has_image("samples", 4)
 
 
 def test_passwords_reach_neither_store_nor_spool(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,14 +321,14 @@ def test_neither_logging_nor_the_end_waits_for_a_store_that_hangs(
     run.text("seed: 0\n", "experiment.yaml")
     run.artifact(tmp_path / "mlruns" / "mlflow.db")
     run.dataset(name="mnist", fingerprint="f", context="training", size=1, shape=(1, 28, 28))
-    run.model("generator", fake_model(tmp_path / "model"))
+    run.model("generator", fake_model(tmp_path / "model"), 1, "a key")
     assert history(store, run, "loss/generator") == [], "it hangs to this moment"
     assert not run.finish("FINISHED", timeout=0.2)
     assert history(store, run, "loss/generator") == []
     assert run.lost == "the store was too slow to take everything"
     assert store.sync() == [], "the thread is still at it"
     answer.set()
-    run._thread.join()
+    run._shipper.join()
     (line,) = store.sync()
     assert "shipped" in line
     assert history(store, run, "loss/generator") == [(1, 1.0), (2, 1.0)]
@@ -395,12 +396,12 @@ def test_wrong_pictures_and_late_calls_are_errors(store: Store) -> None:
 
 def test_system_metrics_go_through_the_spool(store: Store) -> None:
     run = begin(store)
-    with run.watch_system():
+    with SystemMetrics(run):
         pass
     assert run.finish("KILLED")
     again = store.resume_run(run.run_id)
-    again.watch_system().stop()  # never started
-    with again.watch_system():
+    SystemMetrics(again).stop()  # never started
+    with SystemMetrics(again):
         time.sleep(0.1)
     assert again.finish("FINISHED")
     assert [step for step, _ in history(store, run, "system/cpu_utilization_percentage")] == [0, 1]
@@ -418,7 +419,7 @@ def test_the_machine_is_not_the_first_thing_that_is_logged(store: Store, monkeyp
 
     monkeypatch.setattr(RunLog, "metrics", watching)
     run = begin(store)
-    with run.watch_system():
+    with SystemMetrics(run):
         time.sleep(1)
         run.metrics(1, {"quality/kid": 0.5})
         deadline = time.monotonic() + 30

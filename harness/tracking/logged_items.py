@@ -1,4 +1,4 @@
-"""What a run holds already, item by item. A resumed run logs again from its checkpoint on; what is here is left out."""
+"""What a run has logged, item by item. A resumed run logs again from its checkpoint on; what is here is left out."""
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -14,8 +14,15 @@ Steps = dict[str, set[int]]
 
 
 @dataclass
-class Inventory:
-    """metrics, images: the steps logged under each name. files: artifact paths, one folder deep. models: their keys."""
+class LoggedItems:
+    """What a run has logged.
+
+    Attributes:
+        metrics: The steps logged of each metric.
+        images: The steps logged under each key.
+        files: Artifact paths, at most one folder deep.
+        models: The keys of its models (tag `harness.event`).
+    """
 
     metrics: Steps = field(default_factory=dict)
     images: Steps = field(default_factory=dict)
@@ -23,8 +30,8 @@ class Inventory:
     models: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, client: "MlflowClient", run_id: str) -> "Inventory":
-        """What the store holds of a run. Takes a request per metric, so it is read once, when the run is resumed."""
+    def read(cls, client: "MlflowClient", run_id: str) -> "LoggedItems":
+        """Read what the store has of a run: a request per metric, artifact folder and model. Once, on resume."""
         run = client.get_run(run_id)
         metrics = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in run.data.metrics}
         repository = artifacts.repository(client, run_id)
@@ -34,10 +41,10 @@ class Inventory:
             files |= {info.path for info in inside if not info.is_dir}
         outputs = [output.model_id for output in (run.outputs.model_outputs if run.outputs else [])]
         models = {client.get_logged_model(model).tags.get(Tag.EVENT, model) for model in outputs}
-        return cls(metrics, image_steps(files), files, models)
+        return cls(metrics, _image_steps(files), files, models)
 
 
-def image_steps(paths: set[str]) -> Steps:
+def _image_steps(paths: set[str]) -> Steps:
     """The steps of each image key, read from the file names that MLflow gives logged images."""
     steps: Steps = {}
     for path in map(PurePosixPath, paths):

@@ -1,0 +1,37 @@
+"""How a run stood before it was resumed, so that a command that only tries to resume it changes nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.experiment.tags import Tag
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+# Tags of how a run ended, which a resumed one has yet to do: they are deleted when it is resumed.
+END_TAGS = (Tag.ERROR, Tag.DIVERGED, Tag.PRUNED)
+
+
+@dataclass(frozen=True)
+class BeforeResume:
+    """What resuming a run overwrites, as it was.
+
+    Attributes:
+        status: MLflow's status of the run. One that a process which is gone has left RUNNING counts as KILLED.
+        end_time: When it ended, in milliseconds since 1970.
+        tags: Those of its tags that resuming changes or deletes.
+        resume_tags: Tags of the resumed run, which are logged once it has trained an epoch.
+    """
+
+    status: str
+    end_time: int | None
+    tags: Mapping[str, str]
+    resume_tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, run: "Run", owner_tags: Collection[str], resume_tags: Mapping[str, str]) -> "BeforeResume":
+        """Read from a run what resuming it overwrites: status, end, END_TAGS and the tags named in `owner_tags`."""
+        status = "KILLED" if run.info.status == "RUNNING" else run.info.status
+        tags = {key: value for key, value in run.data.tags.items() if key in END_TAGS or key in owner_tags}
+        return cls(status, run.info.end_time, tags, resume_tags)

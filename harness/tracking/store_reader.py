@@ -1,0 +1,127 @@
+"""A tracking store that is read: runs found again, their metrics and files, and their pages in MLflow's UI."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import redact
+from harness.tracking import artifacts, find_runs, registry, ui_links
+from harness.tracking.errors import store_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+NO_TAGS: Mapping[str, str] = {}
+
+
+class StoreReader:
+    """One MLflow tracking store, reached through an explicit client. Made by Store.open, as a Store.
+
+    Whatever asks the store raises HarnessError when it does not answer.
+
+    Attributes:
+        uri: The address of the store.
+        shown_uri: The same without user and password.
+        client: MLflow's client of the store.
+        root: The folder of what belongs to the store on this machine: `spool`, and for databases `artifacts`.
+    """
+
+    def __init__(self, uri: str, client: "MlflowClient", root: Path) -> None:
+        self.uri = uri
+        self.shown_uri = redact(uri)
+        self.client = client
+        self.root = root
+
+    # Runs
+
+    def find(self, text: str) -> "Run":
+        """Return the run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.
+
+        Raises:
+            HarnessError: No run is meant, or several; the message has the nearest names or the candidates.
+            DeletedRunError: The run that is meant is deleted.
+        """
+        with store_errors(self.shown_uri):
+            return find_runs.find(self.client, text)
+
+    def get_run(self, run_id: str) -> "Run | None":
+        """Return the run with this id, deleted or not; None where there is none."""
+        with store_errors(self.shown_uri):
+            return find_runs.by_id(self.client, run_id)
+
+    def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
+        """Return the newest runs of harness, newest first.
+
+        Args:
+            limit: How many at the most.
+            project: The name of an MLflow experiment; None for all.
+            children: Whether runs below others, such as trials, are among them.
+        """
+        with store_errors(self.shown_uri):
+            experiments = None
+            if project is not None:
+                experiment = self.client.get_experiment_by_name(project)
+                experiments = [experiment.experiment_id] if experiment else []
+            search = find_runs.ours if children else find_runs.top_level
+            return list(itertools.islice(search(self.client, experiments=experiments), limit))
+
+    def recent(self) -> list["Run"]:
+        """Return some of the newest runs that are no trials, with one request: for the names that they suggest."""
+        with store_errors(self.shown_uri):
+            return find_runs.recent(self.client)
+
+    def children(self, run_id: str, tags: Mapping[str, str] = NO_TAGS, *, deleted: bool = False) -> list["Run"]:
+        """Return the runs directly below a run, newest first: all, or those with these tags. deleted: see `tagged`."""
+        return self.tagged({"mlflow.parentRunId": run_id, **tags}, deleted=deleted)
+
+    def tagged(self, tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
+        """Return the runs with all of these tags, newest first. deleted: the deleted ones, instead of the others."""
+        with store_errors(self.shown_uri):
+            return find_runs.with_tags(self.client, tags, deleted=deleted)
+
+    def history(self, run_id: str, metric: str) -> dict[int, float]:
+        """Return a run's values of a metric by step, the newest of each; empty where it was never logged."""
+        with store_errors(self.shown_uri):
+            points = self.client.get_metric_history(run_id, metric)
+        return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
+
+    # Files
+
+    def download(self, run_id: str, path: str, into: Path) -> Path:
+        """Copy an artifact, a file or a folder, of a run or of its models, into the folder `into`.
+
+        Returns:
+            Where the copy is.
+
+        Raises:
+            HarnessError: It is not there.
+            UnreachableError: The store does not say whether it is.
+        """
+        return artifacts.download(self.client, run_id, path, into, self.shown_uri)
+
+    def download_registered(self, address: str, into: Path) -> Path:
+        """Copy the files of a registered model into the folder `into`, which is created; return where they are.
+
+        Args:
+            address: models:/NAME@ALIAS or models:/NAME/VERSION.
+            into: The folder.
+        """
+        with store_errors(self.shown_uri):
+            return registry.download(self.client, address, into)
+
+    # Pages of the UI
+
+    @property
+    def address(self) -> str | None:
+        """The address of a server's UI, without credentials, to which `ui_links` are appended; None for a database."""
+        return self.shown_uri.replace("***@", "") if self.uri.startswith("http") else None
+
+    def link(self, run: "Run") -> str | None:
+        """Return where a server's UI shows the run; None for a database."""
+        return f"{self.address}/{ui_links.run_page(run)}" if self.address else None
+
+    def comparison_link(self, runs: Sequence["Run"]) -> str | None:
+        """Return where a server's UI compares the runs; None for a database."""
+        return f"{self.address}/{ui_links.comparison_page(runs)}" if self.address else None
