@@ -204,7 +204,7 @@ def told_to(training: Training) -> tuple[Tensor, Tensor, Tensor]:
     images, labels = generated(training, ADVISED)
     images.requires_grad_()
     logits = discriminator_logits(training.losses, training.discriminator, images, labels=labels)
-    real, told = some(training, training.images.take(torch.arange(ADVISED)))
+    real, told = some(training, training.images.index_select(torch.arange(ADVISED)))
     of_real = discriminator_logits(training.losses, training.discriminator, real, labels=told).detach()
     loss = training.losses.objective.generator(logits, of_real)
     (gradient,) = torch.autograd.grad(loss * ADVISED, images)  # the loss is a mean over the batch

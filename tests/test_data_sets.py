@@ -106,7 +106,7 @@ def test_a_folder_without_labels_is_scored_by_a_judge_of_ones_own(harness: Harne
         (["data.name=folder", "data.path=tiny.yaml"], "tiny.yaml is not a folder"),
         (
             ["data.name=folder", "data.path=shapes", "data.subset=null", "conditional=true"],
-            "folder-shapes/train has no labels, so `conditional: true` has nothing to go by: set it to false",
+            "folder-shapes/train has no labels, but `conditional: true` needs them: set it to false",
         ),
         (
             ["data.name=folder", "data.path=shapes", "data.size=18", "generator.kind=conv"],

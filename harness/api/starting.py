@@ -87,12 +87,12 @@ def run(
         if fit.line:
             say(display, fit.line)
         refuse_silent_store(tracking_uri)
-        from harness.gan.auto import resolved_device
+        from harness.gan.auto import resolve_device
         from harness.runs import seeds as replicating
         from harness.runs import session as course
         from harness.runs import train
 
-        resolved_device(resolved.train.device)  # refused before a store is created
+        resolve_device(resolved.train.device)  # refused before a store is created
         options = course.RunOptions(
             name=name,
             tags=labels,

@@ -92,7 +92,7 @@ def tune(
             found = _find(experiment, changes, prune_from, workers, batch_runs, display)
             prune_from = found.prune_from
         display.message(LOADING)
-        from harness.gan.auto import resolved_device
+        from harness.gan.auto import resolve_device
         from harness.runs import small_data
         from harness.tuning import request as requests
         from harness.tuning import trial_times
@@ -101,7 +101,7 @@ def tune(
         if found is not None:
             with as_file(experiment or "default") as source:
                 small_data.fit(source, changes, searched=True)  # refuses what nothing can be trained on
-            resolved_device(found.experiment.train.device)
+            resolve_device(found.experiment.train.device)
         request = requests.TuneRequest(
             trials=trials,
             study=study,

@@ -135,10 +135,10 @@ def _print_plan(experiment: str, changes: Sequence[str]) -> None:
     if fit.line:
         click.echo(fit.line, err=True)  # the plan is read by programs
     from harness.gan import resolve_untimed
-    from harness.gan.auto import resolved_device
+    from harness.gan.auto import resolve_device
     from harness.runs import session, train
 
-    resolved_device(resolved.train.device)
+    resolve_device(resolved.train.device)
     training, _ = train.prepare(resolved, session.NullDisplay(), timed=False)
     precision = resolve_untimed(resolved, training.images)[1]
     weights = {

@@ -55,12 +55,11 @@ class Images:
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
-    @cached_property
-    def like(self) -> Images:
-        """None of these images, and all that a generator of such images has to know of them."""
-        return self.take(torch.arange(0))
+    def empty_like(self) -> Images:
+        """Return no images, with the same name, shape and classes: what building a network needs."""
+        return self.index_select(torch.arange(0))
 
-    def take(self, indices: Tensor, name: str | None = None) -> Images:
+    def index_select(self, indices: Tensor, name: str | None = None) -> Images:
         """Those images, in that order."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, name=name or self.name, pixels=self.pixels[indices], labels=labels)
@@ -95,7 +94,7 @@ def class_balanced(images: Images, count: int, seed: int) -> Images:
         members = shuffled[labels[shuffled] == label]
         rank[members] = torch.arange(len(members))
     by_rank = shuffled[torch.argsort(rank[shuffled], stable=True)]
-    return images.take(by_rank[:count], f"{images.name}[{count}]")
+    return images.index_select(by_rank[:count], f"{images.name}[{count}]")
 
 
 def use_images(
@@ -110,8 +109,8 @@ def use_images(
     held_out = None
     if validation:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(VALIDATION_SEED))
-        held_out = images.take(order[:validation], images.name.removesuffix("train") + "validation")
-        images = images.take(order[validation:])
+        held_out = images.index_select(order[:validation], images.name.removesuffix("train") + "validation")
+        images = images.index_select(order[validation:])
     if subset is not None:
         if subset > len(images):
             raise HarnessError(

@@ -1,6 +1,6 @@
-"""Several experiments trained at once, as one batched program: what keeps one of them from filling the machine.
+"""Batched training: several experiments, too small to fill the machine one by one, as one program.
 
-    for reports in Population([Training(first, images), Training(second, images)]):
+    for reports in BatchedTraining([Training(first, images), Training(second, images)]):
         for training, report in reports:
             ...
 
@@ -113,10 +113,12 @@ class BatchedTraining:
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.members[0].device
 
     @property
     def steps_per_epoch(self) -> int:
+        """Training steps of one epoch, the same for all members."""
         return self.members[0].steps_per_epoch
 
     def begin_epoch(self) -> None:
@@ -142,6 +144,7 @@ class BatchedTraining:
 
     @property
     def discriminator_steps(self) -> int:
+        """Updates of D for one of G, the same for all members."""
         return self.members[0].discriminator_steps
 
     def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
@@ -166,9 +169,11 @@ class BatchedTraining:
         return norms
 
     def update_generator(self, loss: Tensor) -> Tensor:
+        """Do the same for G."""
         return self._generator.optimizer_step(loss, [member.generator_optimizer for member in self.members])
 
     def update_average(self) -> None:
+        """Move the average of every member's generator."""
         for member in self.members:
             member.update_average()
 
@@ -221,6 +226,7 @@ class BatchedTraining:
         return [self._totals, *stacked, *(tensor for member in self.members for tensor in member.tensors())]
 
     def generators(self) -> list[torch.Generator]:
+        """Return the random generators that a step uses."""
         return [generator for member in self.members for generator in member.generators()]
 
 

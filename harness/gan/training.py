@@ -81,7 +81,7 @@ class Training:
         self.device = torch.device(experiment.train.device)
         self.dtype = dtype
         self.images = images.to(self.device)
-        some = None if held_out is None else held_out.take(torch.arange(min(LOGIT_IMAGES, len(held_out))))
+        some = None if held_out is None else held_out.index_select(torch.arange(min(LOGIT_IMAGES, len(held_out))))
         self.held_out = None if some is None else some.to(self.device)
         generator, discriminator = build(experiment, images)
         self.capture = (
@@ -194,6 +194,7 @@ class Training:
             self._average_rate.fill_(1 - 0.5 ** (batch / half_life))
 
     def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass: bf16 if the experiment asks for it."""
         # Without the cache, which holds casts of weights from one replay of a CUDA graph to the next.
         enabled = self.experiment.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
@@ -226,6 +227,7 @@ class Training:
         self._totals += torch.stack(training_step(self, self.randomness.step))
 
     def begin_epoch(self) -> None:
+        """Seed and shuffle the next epoch, and reset its statistics."""
         self.randomness.begin(self.epoch + 1)
         self._totals.zero_()
 
@@ -330,6 +332,7 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, on any device."""
         self.generator.load_state_dict(state["generator"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -107,7 +107,7 @@ class Scorer:
             seen = self._remembered_features(self._fresh)
             return self._scores(seen["features"].to(self._device).double(), seen.get("classes"), full=True)
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self._seed))
-        halves = [self._real.take(half.to(self._real.pixels.device)) for half in order.chunk(2)]
+        halves = [self._real.index_select(half.to(self._real.pixels.device)) for half in order.chunk(2)]
         return Scorer(
             self.judge, halves[1], None, samples=self.samples // 2, seed=self._seed, device=self._device
         ).score(halves[0].pixels)
@@ -147,7 +147,7 @@ class Scorer:
         if len(images) == self.samples and not skip:
             return images
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self._seed))
-        return images.take(order[skip : skip + self.samples].to(images.pixels.device))
+        return images.index_select(order[skip : skip + self.samples].to(images.pixels.device))
 
     def _choose(self, pixels: Tensor) -> Tensor:
         expected = self._real.pixels.shape[1:]

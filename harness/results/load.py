@@ -19,7 +19,7 @@ from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import Source, using
 from harness.files import safe_file_name
-from harness.gan import checkpoints, generate, sample_inputs, walk
+from harness.gan import checkpoints, generate, latent_walk, sample_inputs
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, readable_load_errors
 from harness.gan.randomness import concat_onehot, sample_noise
@@ -114,7 +114,7 @@ def code_of(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
 
 
 class Recalled(NamedTuple):
-    """A generator on the CPU, ready to draw; epoch: of its weights; like: `Images.like` of what it was trained on."""
+    """A generator on the CPU, ready to draw; epoch: of its weights; like: see `Checkpoint.empty_images`."""
 
     experiment: Experiment
     generator: nn.Module
@@ -145,9 +145,9 @@ def generator(
         if weights != "last" and found.score is not None:
             found = checkpoint(store, run, "best")
     described = found.experiment
-    like = found.like
+    like = found.empty_images
     if like is None:
-        like = data.load_split(split="test", **described.data.origin()).like
+        like = data.load_split(split="test", **described.data.origin()).empty_like()
     averaged = None if raw else found.training["average"]
     with code_of(store, run, described):
         line = recorded(store, run, described).code_line(described, ("generator.kind",))
@@ -248,7 +248,7 @@ def walk_to(
     has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
     """
     described, drawer, _, like = generator(store, run, weights, raw=raw, message=message)
-    steps = walk(drawer, described, like, count, frames, seed=seed)
+    steps = latent_walk(drawer, described, like, count, frames, seed=seed)
     with pictures.writing(out, "--out"):
         if out.suffix in animations.SUFFIXES:
             moving = animations.magnified(pictures.grid(step) for step in steps)

@@ -396,7 +396,7 @@ def ensure_final_status(log: RunLog) -> Iterator[None]:
 
 
 def save(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
-    threads, like = torch.get_num_threads(), training.images.like
+    threads, like = torch.get_num_threads(), training.images.empty_like()
     keep(log, name, Checkpoint(training.experiment, training.state_dict(), threads, best.score, like), ship=ship)
 
 

@@ -14,7 +14,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.gan.auto import resolved_device
+from harness.gan.auto import resolve_device
 from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import load as recall
@@ -51,7 +51,7 @@ def check(
     chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.known()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
         data.source(**experiment.data.origin())
-        resolved_device(experiment.train.device)
+        resolve_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
     results: list[Result] = []
     with handle_signals() as stop, ensure_final_status(parent):
