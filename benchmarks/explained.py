@@ -32,7 +32,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.gan import Report, Training, from_uint8, sample_inputs
-from harness.gan.penalties import between, logits_and_input_gradients
+from harness.gan.penalties import interpolate, logits_and_input_gradients
 from harness.gan.step import discriminator_logits, training_step
 from harness.media.pictures import whole_or_nothing
 from harness.quality.scoring import Scoring
@@ -215,7 +215,7 @@ def slopes(training: Training) -> Tensor:
     """Norms [3, LOOKED_AT] of D's gradient at training images, at generated ones, and at points between them."""
     (real, labels), (fake, asked) = some(training, training.images), generated(training)
     blend = torch.rand(LOOKED_AT, generator=torch.Generator().manual_seed(0))
-    places = (real, labels), (fake, asked), (between(real, fake, blend), labels)
+    places = (real, labels), (fake, asked), (interpolate(real, fake, blend), labels)
     return torch.stack(
         [
             logits_and_input_gradients(

@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def missing(name: str) -> str | None:
-    return data.source(**experiments.load(name).data.origin()).missing()
+    return data.create_source(**experiments.load(name).data.origin()).missing()
 
 
 def same(run: Mapping[str, Any], plan: Experiment) -> bool:

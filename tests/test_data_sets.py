@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision import datasets
 
 from harness import data
-from harness.data.published import PUBLISHED
+from harness.data.torchvision_sets import TORCHVISION_DATASETS
 
 from .commands import Harness, client, only_run, run_named, size_of
 from .data.host import serving
@@ -177,7 +177,10 @@ def test_a_set_that_is_not_here_is_skipped_by_check_unless_a_mirror_has_it(
         assert "passed" in said.out
     said = harness("doctor")
     assert "fashion-mnist: 12 + 6 images intact" in said.out
-    assert f"downloaded at first use: {', '.join(name for name in PUBLISHED if name != 'fashion-mnist')}" in said.out
+    assert (
+        f"downloaded at first use: {', '.join(name for name in TORCHVISION_DATASETS if name != 'fashion-mnist')}"
+        in said.out
+    )
 
 
 def test_a_download_is_told_of(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def compare(
         if picture:
             from harness.media import pictures
 
-            with pictures.writing(picture, "--picture"):
+            with pictures.report_write_errors(picture, "--picture"):
                 pictures.save_png(picture, comparing.sheet(tiles))
             written.append(picture)
         if html:

@@ -145,9 +145,9 @@ def write(
     """
     if out.suffix not in {".png", ".gif", ".webp"}:
         raise HarnessError(f"--out {out}: the name must end in .png, or in .webp or .gif (an animation)")
-    from harness.media.typesetting import lines_for
+    from harness.media.typesetting import check_text
 
-    lines = lines_for(out, text, rows, scale)
+    lines = check_text(out, text, rows, scale)
     store = store_at(tracking_uri)
     from harness.results import handwriting
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from harness.data import Images
-from harness.data.base import Message, silent
+from harness.data.source import Message, discard_message
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import auto_cache
@@ -26,7 +26,7 @@ Compare = Callable[[Timer, Timer], bool]
 
 
 def resolve(
-    experiment: Experiment, images: Images, message: Message = silent, *, compare: Compare | None = None
+    experiment: Experiment, images: Images, message: Message = discard_message, *, compare: Compare | None = None
 ) -> Experiment:
     """Return the experiment with `train.device` and `train.precision` set for training on these images.
 
@@ -83,7 +83,12 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_batch_runs(
-    experiment: Experiment, images: Images, count: int, message: Message = silent, *, compare: Compare | None = None
+    experiment: Experiment,
+    images: Images,
+    count: int,
+    message: Message = discard_message,
+    *,
+    compare: Compare | None = None,
 ) -> int:
     """Return how many of `count` such trainings to run as one batch: all of them if that is faster here, else 1.
 

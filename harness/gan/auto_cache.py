@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.data import Images, cache_folder
-from harness.data.base import writing
+from harness.data.source import writing
 from harness.experiment import Experiment
 from harness.gan.hardware import device_name
 

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from harness.data import cache_folder
-from harness.data.base import writing
+from harness.data.source import writing
 
 
 def atomic_write(path: Path, content: bytes) -> None:

@@ -137,7 +137,7 @@ def load_judge(
             f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
             "set HARNESS_DATA to a folder of your own"
         ) from error
-    return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained anew")
+    return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained again")
 
 
 def has_judge(which: str, images: Images) -> bool:

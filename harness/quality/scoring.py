@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.data import Images, Splits, load_split, tenths
+from harness.data import Images, Splits, load_split, progress_messages
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import CHANNELS
@@ -46,9 +46,9 @@ class Scoring:
     def judge(self) -> Judge:
         weights = Path(self._weights) if self._weights else None
         device = self.experiment.train.device
-        told = tenths(self._notice, "training the judge")
+        report_progress = progress_messages(self._notice, "training the judge")
         images = judged(self.experiment, self.splits.train)
-        return load_judge(self._which, images, device, self._notice, told, weights)
+        return load_judge(self._which, images, device, self._notice, report_progress, weights)
 
     def serves(self, experiment: Experiment) -> bool:
         """Whether it scores, with the images that it has, what this experiment generates."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.console import to_stderr
-from harness.data import Images, load, tenths
+from harness.data import Images, load, progress_messages
 from harness.errors import HarnessError
 from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
@@ -141,9 +141,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         splits = load(arguments.data, validation=VALIDATION, message=to_stderr)
-        told = tenths(to_stderr, "training the judge")
+        report_progress = progress_messages(to_stderr, "training the judge")
         started = time.perf_counter()
-        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)
+        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=report_progress)
         seconds = time.perf_counter() - started
         facts = {
             "shape": list(splits.train.pixels.shape[1:]),

@@ -209,7 +209,7 @@ def sample_to(
 ) -> None:
     """Write what `draw` draws to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
     images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message)
-    with pictures.writing(out, "--out"):
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
@@ -249,10 +249,10 @@ def walk_to(
     """
     described, drawer, _, like = generator(store, run, weights, raw=raw, message=message)
     steps = latent_walk(drawer, described, like, count, frames, seed=seed)
-    with pictures.writing(out, "--out"):
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix in animations.SUFFIXES:
-            moving = animations.magnified(pictures.grid(step) for step in steps)
-            animations.save_animation(out, moving, 1000 // animations.FASTEST)
+            moving = animations.magnify(pictures.grid(step) for step in steps)
+            animations.save_animation(out, moving, 1000 // animations.MAX_FPS)
             return
         images = torch.stack(list(steps), dim=1)
         if out.suffix == ".png":
@@ -266,15 +266,16 @@ def history_to(
 ) -> tuple[Path, list[Grid]]:
     """Write a run's sample grids, captioned with epoch and score: a GIF or WebP of all, or a PNG sheet of at most 24.
 
-    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `message` is given one line when
-    the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.
+    out: else NAME-history.webp in the working directory. fps: see `animations.frame_durations`. `message` is given one
+    line when the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to
+    move.
     """
     run = single(store, run)
     name = run.info.run_name
     out = out or Path(f"{safe_file_name(name, unique=False)}-history.webp")
     history = grids(store, run)
     if out.suffix == ".png":
-        history = [history[index] for index in animations.evenly(len(history), SHEET)]
+        history = [history[index] for index in animations.evenly_spaced(len(history), SHEET)]
     elif len(history) < 2:
         longer = formatting.harness_command("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
         raise HarnessError(
@@ -283,12 +284,12 @@ def history_to(
         )
     if run.info.status == "RUNNING":
         message(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
-    with pictures.writing(out, "--out"):
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length
-            sheet = pictures.sheet([(grid.picture, grid.caption) for grid in history], columns)
+            sheet = pictures.contact_sheet([(grid.picture, grid.caption) for grid in history], columns)
             pictures.save_png(out, sheet)
         else:
-            frames = (pictures.captioned(grid.picture, grid.caption) for grid in history)
-            animations.save_animation(out, frames, animations.pace(len(history), fps))
+            frames = (pictures.add_caption(grid.picture, grid.caption) for grid in history)
+            animations.save_animation(out, frames, animations.frame_durations(len(history), fps))
     return out, history

@@ -319,7 +319,7 @@ class RunSession:
         if self.scoring and with_neighbours and not _has_picture(self.log, "neighbours", epoch):
             neighbours = self.scoring.neighbours(samples)
             if neighbours is not None:
-                _log_picture(self.log, "neighbours", epoch, pictures.pairs(samples, neighbours))
+                _log_picture(self.log, "neighbours", epoch, pictures.neighbour_grid(samples, neighbours))
         self.display.grid(grid, epoch)
 
     def conclude(self) -> RunResult:

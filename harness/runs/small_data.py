@@ -63,7 +63,7 @@ def fit(name: str | Path, overrides: Sequence[str] = (), *, searched: bool = Fal
         section = Data.model_validate(raw.get("data") or {})
     except ValidationError:
         return Fit({})  # whoever loads the experiment says what is wrong
-    source = data.source(**section.origin())
+    source = data.create_source(**section.origin())
     counts = source.counts()
     leaves = _leaves(raw)
     if counts is None or any(not isinstance(leaves[path], kinds) for path, kinds in _KINDS.items()):
@@ -169,10 +169,10 @@ class _Fitting:
 
     def _splits(self, total: int) -> None:
         enough = self._judged and total >= TEST + VALIDATION + TRAINING
-        if self._counts.drawn and enough and self._counts.test < TEST:
+        if self._counts.random_test and enough and self._counts.test < TEST:
             self._change("data.test", TEST)
         self.test = self._counts.test
-        if self._counts.drawn and self._now["data.test"] is not None:
+        if self._counts.random_test and self._now["data.test"] is not None:
             self.test = self._now["data.test"]  # `data.source` has refused more than there are
             self.train = total - self.test
         held_out = max(VALIDATION if enough else 1, self.train // 10)

@@ -50,7 +50,7 @@ def check(
     """
     chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.known()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
-        data.source(**experiment.data.origin())
+        data.create_source(**experiment.data.origin())
         resolve_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind="check", params={"experiments": len(chosen)})
     results: list[Result] = []
@@ -89,7 +89,7 @@ def _fitting(experiment: Experiment, message: Callable[[str], None]) -> Experime
 
 def _check_one(experiment: Experiment, store: Store, parent: str, message: Callable[[str], None]) -> Result:
     began = time.monotonic()
-    missing = data.source(**experiment.data.origin()).missing()
+    missing = data.create_source(**experiment.data.origin()).missing()
     if missing and not data.mirror():  # a mirror is there to be asked
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None

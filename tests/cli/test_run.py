@@ -479,7 +479,7 @@ def test_check_refuses_bad_input_before_anything_is_tracked(harness: Harness, ar
 
 
 def test_check_skips_what_is_not_here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.data.sources import MNIST
+    from harness.data.mnist import MNIST
 
     monkeypatch.setattr(MNIST, "missing", lambda self: "not downloaded, and there is no network")
     said = harness("check", "tiny.yaml")

@@ -98,7 +98,7 @@ def test_wrong_hash_is_refused(small: Images, own_cache: Path) -> None:
     weights = own_cache / "judges" / f"{small.fingerprint}-first.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(HarnessError, match=r"has SHA-256 .*, expected .*; delete it, and it is trained anew"):
+    with pytest.raises(HarnessError, match=r"has SHA-256 .*, expected .*; delete it, and it is trained again"):
         load_judge("first", small)
     weights.with_suffix(".json").unlink()
     with pytest.raises(HarnessError, match="cannot read the judge"):

@@ -52,7 +52,7 @@ def write(
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f"<style>{_beside('page.css')}</style></head><body>{''.join(body)}<script>{_beside('page.js')}</script></body></html>"
     )
-    with pictures.writing(path, "--html"), pictures.whole_or_nothing(path) as scratch:
+    with pictures.report_write_errors(path, "--html"), pictures.whole_or_nothing(path) as scratch:
         scratch.write_text(page, encoding="utf-8")
 
 
