@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness import formatting
 from harness.console import to_stderr
 from harness.errors import HarnessError, NoStoreError
-from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, invalid_key_reason
 
 if TYPE_CHECKING:
     from harness.tracking import Store
@@ -56,7 +56,7 @@ def checked_labels(name: str | None, tags: Sequence[str], note: str | None) -> d
             raise HarnessError(f"--tag {tag!r}: expected key=value, for example --tag student=mia")
         if key.startswith(("harness.", "mlflow.")):
             raise HarnessError(f"--tag {tag!r}: tags that begin with harness. or mlflow. are set by harness itself")
-        if reason := why_not_a_key(key):
+        if reason := invalid_key_reason(key):
             raise HarnessError(f"--tag {tag!r}: {reason}")
         if len(value) > LONGEST_TAG:
             raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")

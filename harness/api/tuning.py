@@ -247,7 +247,7 @@ def _trial(search: Search, experiment: Experiment, images: int | None, seconds: 
 
 def _prune_from(given: int | None, search: Search) -> int | None:
     """The epoch that was typed, by either of its two names; the study knows the file's."""
-    if "search_prune_from" not in search.given:
+    if "search_prune_from" not in search.from_command_line:
         return given
     if given not in (None, search.prune_from):
         raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {given}: give it once")

@@ -132,7 +132,7 @@ def evaluate(
         raise HarnessError(f"--data {data_name} goes with --images; a RUN is scored against the images it trained on")
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave --split validation out")
-    trust.give([judge])
+    trust.allow([judge])
     from harness.results import evaluate as evaluating
 
     def message(text: str) -> None:

@@ -175,7 +175,7 @@ def _print_outcome(store: Store, outcome: RunResult, seconds: float) -> None:
         rows.append(("test", f"{shown}  of epoch {outcome.scored}  (judge {outcome.judge}; {ranking.better})"))
     if outcome.unshipped:
         rows += unshipped_rows(store, outcome.unshipped)
-    trusted = bool(outcome.experiment.imports)
+    trusted = bool(outcome.experiment.custom_classes)
     if not outcome.unshipped:
         if grid := summary.newest_grid(store, outcome.run_id, outcome.scored):
             rows.append(("grid", formatting.shown_path(grid)))
@@ -209,7 +209,7 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         rows += unshipped_rows(store, result.unshipped)
     if result.stopped:
         rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
-        trusted = any(outcome.experiment.imports for outcome in result.outcomes.values())
+        trusted = any(outcome.experiment.custom_classes for outcome in result.outcomes.values())
         resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trusted)
         rows.append(("continue", resume))
     if not result.unshipped:

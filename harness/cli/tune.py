@@ -237,7 +237,7 @@ def _print_study(
         best = formatting.shown_path(result.best_file)
         rows.append(("train it", formatting.harness_command("run", best, store=store.uri)))
     if result.stopped:
-        trusted = bool(result.settings.base.imports)
+        trusted = bool(result.settings.base.custom_classes)
         resume = formatting.harness_command(
             "tune", study=result.name, trials=now.asked, store=store.uri, storage=storage, trust=trusted
         )

@@ -113,7 +113,7 @@ class Training:
                 dropout=experiment.discriminator.dropout,
                 pack=experiment.discriminator.pack,
                 paired=self.losses.objective.paired,
-                augment=experiment.augment.on,
+                augment=experiment.augment.enabled,
                 blend=bool(experiment.objective.gradient_penalty or experiment.objective.dragan),
                 jitter=images.shape if experiment.objective.dragan else (),
                 dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,

@@ -17,7 +17,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
-from harness.experiment.custom import Source, using
+from harness.experiment.custom import SourceCode, use_source_code
 from harness.files import safe_file_name
 from harness.gan import checkpoints, generate, latent_walk, sample_inputs
 from harness.gan.checkpoints import Checkpoint
@@ -70,10 +70,10 @@ def recorded(store: Store, run: Run, experiment: Experiment, *, allowed: bool = 
     return Recorded(what, dict(run.data.tags), cache(lambda: kept_sources(store, run, experiment)), allowed)
 
 
-def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, Source]:
+def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, SourceCode]:
     """The sources that the run has kept of the classes that its experiment names, by the leaf that names each."""
-    found: dict[str, Source] = {}
-    if not experiment.imports:
+    found: dict[str, SourceCode] = {}
+    if not experiment.custom_classes:
         return found
     with scratch() as folder:
         try:
@@ -82,13 +82,13 @@ def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, So
             raise
         except HarnessError:
             return found
-        for leaf, name in experiment.imports.items():
+        for leaf, name in experiment.custom_classes.items():
             tag = run.data.tags.get(changes.key(leaf), "").rpartition(" ")[0]
             module = name.partition(":")[0].replace(".", "/")
             # Older versions kept each file by its name alone.
             for place in (tag, f"{module}.py", f"{module}/__init__.py", f"{Path(module).name}.py"):
                 if place and ".." not in Path(place).parts and (kept / place).is_file():
-                    found[leaf] = Source(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
+                    found[leaf] = SourceCode(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
                     break
     return found
 
@@ -99,17 +99,17 @@ def code_of(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
 
     Raises HarnessError where it kept none. Nothing is run here; `trust.check` is asked before any of it is.
     """
-    if not trust.policy().stored_code or not experiment.imports:
+    if not trust.get_policy().stored_code or not experiment.custom_classes:
         yield
         return
     kept = kept_sources(store, run, experiment)
-    for leaf, name in experiment.imports.items():
+    for leaf, name in experiment.custom_classes.items():
         if leaf not in kept:
             raise HarnessError(
                 f"run {run.info.run_name} ({run.info.run_id[:8]}) has kept no source of {leaf} {name}: "
                 "leave --stored-code out, and the module found here is used"
             )
-    with using({experiment.imports[leaf]: source for leaf, source in kept.items()}):
+    with use_source_code({experiment.custom_classes[leaf]: source for leaf, source in kept.items()}):
         yield
 
 
@@ -147,7 +147,7 @@ def generator(
     described = found.experiment
     like = found.empty_images
     if like is None:
-        like = data.load_split(split="test", **described.data.origin()).empty_like()
+        like = data.load_split(split="test", **described.data.source_options()).empty_like()
     averaged = None if raw else found.training["average"]
     with code_of(store, run, described):
         line = recorded(store, run, described).code_line(described, ("generator.kind",))

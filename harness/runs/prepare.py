@@ -26,7 +26,7 @@ def prepare(
     found here, before anything is tracked.
     timed: time fp32 against bf16 where `auto` needs it. Otherwise the precision stays `auto`, and trains as fp32.
     """
-    for leaf, name in experiment.imports.items():
+    for leaf, name in experiment.custom_classes.items():
         trust.check(name, leaf)
     serves = ready is not None and ready.serves(experiment)
     splits = ready.splits if ready is not None and serves else _splits(experiment, display)

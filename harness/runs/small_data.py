@@ -55,15 +55,15 @@ def fit(name: str | Path, overrides: Sequence[str] = (), *, searched: bool = Fal
     set. searched: for `tune`, which scores all its trials on validation images.
     Raises HarnessError, one line, where what was chosen does not go with so few images.
     """
-    file = {key: part for key, part in experiments.read(name)[0].items() if key not in experiments.SEARCH}
+    file = {key: part for key, part in experiments.read(name)[0].items() if key not in experiments.SEARCH_KEYS}
     typed = experiments.parse_overrides(overrides)
-    typed = {path: value for path, value in typed.items() if path.partition(".")[0] not in experiments.SEARCH}
+    typed = {path: value for path, value in typed.items() if path.partition(".")[0] not in experiments.SEARCH_KEYS}
     raw = experiments.with_overrides(file, typed)
     try:
         section = Data.model_validate(raw.get("data") or {})
     except ValidationError:
         return Fit({})  # whoever loads the experiment says what is wrong
-    source = data.create_source(**section.origin())
+    source = data.create_source(**section.source_options())
     counts = source.counts()
     leaves = _leaves(raw)
     if counts is None or any(not isinstance(leaves[path], kinds) for path, kinds in _KINDS.items()):

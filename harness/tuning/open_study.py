@@ -11,7 +11,7 @@ from typing import Any
 from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
-from harness.experiment.custom import Source
+from harness.experiment.custom import SourceCode
 from harness.experiment.search_space import Search
 from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
@@ -112,8 +112,8 @@ def _resolve_settings(
         batch_runs,
         planned,
     )
-    for path, value in search.own(base).items():
-        if search.plain(path, value) != base.flatten()[path]:
+    for path, value in search.baseline(base).items():
+        if search.decode(path, value) != base.flatten()[path]:
             display.message(f"{path} is {base.flatten()[path]}, outside of its search; the first trial takes {value}")
     return settings, scoring
 
@@ -156,7 +156,7 @@ def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool 
     return scoring
 
 
-def _kept(trials: Trials, store: Store) -> dict[str, Source]:
+def _kept(trials: Trials, store: Store) -> dict[str, SourceCode]:
     """The sources that the study's run has kept."""
     if trials.parent is None:
         return {}
@@ -166,7 +166,7 @@ def _kept(trials: Trials, store: Store) -> dict[str, Source]:
 @contextmanager
 def code_of(trials: Trials, store: Store) -> Iterator[None]:
     """With `--stored-code`: meanwhile, classes of the user's own are made of what the study's run has kept."""
-    if trials.parent is None or not trust.policy().stored_code:
+    if trials.parent is None or not trust.get_policy().stored_code:
         yield
         return
     with recall.code_of(store, store.find(trials.parent), trials.settings.base):

@@ -211,7 +211,7 @@ def test_what_is_no_folder_of_images_is_refused(folder: Path, tmp_path: Path) ->
     picture(tmp_path / "half" / "train" / "a.png")
     refused(tmp_path / "half", r"has a folder train, and none called test: .* or set data\.path to .*half/train")
     picture(tmp_path / "half" / "test" / "dogs" / "a.png")
-    refused(tmp_path / "half", r"half/test has a class dogs, which .*half/train has not")
+    refused(tmp_path / "half", r"half/test has a class dogs, which .*half/train does not have")
     picture(folder / "loose.png")
     refused(folder, r"holds images \(loose\.png, \.\.\.\) beside subfolders of images \(bright, \.\.\.\)")
 

@@ -247,10 +247,10 @@ def settings(*pairs: str) -> list[str]:
         ),
         (
             ["generator.kind=networks:Generator", "generator.inputs=3"],
-            "inputs is 3, but harness itself tells a network",
+            "inputs is 3, but harness passes inputs itself",
         ),
-        (["generator.kind=networks:Generator", "generator.w={a: 1}"], "w is {'a': 1}; an option of one's own network"),
-        (["generator.kind=networks:Generator", "generator.w=.nan"], "w is nan; an option of one's own network"),
+        (["generator.kind=networks:Generator", "generator.w={a: 1}"], "w is {'a': 1}; an option of a custom network"),
+        (["generator.kind=networks:Generator", "generator.w=.nan"], "w is nan; an option of a custom network"),
         (
             ["generator.kind=networks:Generator:x"],
             "generator.kind is 'networks:Generator:x'; expected package.module:Cl",

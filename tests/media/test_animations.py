@@ -61,7 +61,7 @@ def test_frames_too_large_for_the_format_are_refused_before_the_second(tmp_path:
         yield np.zeros((rows, 2), np.uint8)
         raise AssertionError("a second frame was asked for")
 
-    with pytest.raises(HarnessError, match=f"a frame is 2 x {rows:,} pixels, and {suffix} holds {rows - 1:,}"):
+    with pytest.raises(HarnessError, match=f"a frame is 2 x {rows:,} pixels, and {suffix} takes at most {rows - 1:,}"):
         animations.save_animation(tmp_path / f"a{suffix}", frames(), 50)
     assert list(tmp_path.iterdir()) == []
 

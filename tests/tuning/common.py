@@ -34,7 +34,7 @@ QUIET = ("--no-system-metrics", "--batch-runs", "1")
 
 SPACE = {
     "optimizer.lr": Range(1e-4, 1e-2, log=True),
-    "generator.latent": Range(4, 16, log=True, whole=True),
+    "generator.latent": Range(4, 16, log=True, integer=True),
     "optimizer.schedule": Choices(("constant", "linear")),
 }
 
