@@ -133,7 +133,7 @@ def train(name: str, out: Path) -> None:
         due = report.epoch % (plan.track.score_every or 1) == 0 and not diverged
         if scoring and due:
             (scores,) = scoring.between_epochs([plan], [training.generator_ema])
-            classes = scoring.judge.judge(training.sample(1_000))[1]
+            classes = scoring.judge.features_and_classes(training.sample(1_000))[1]
             points[-1] |= scores.metrics("quality") | {"digits": classes.bincount(minlength=10).tolist()}
         if splits.validation is not None and due:
             kept["samples"].append(training.sample(DRAWN))

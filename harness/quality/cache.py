@@ -1,4 +1,4 @@
-"""Files that several processes may make and read at the same time: written whole or not at all."""
+"""A file cache that several processes may use at the same time: files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from harness.data.source import writing
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a reader sees the old file or the new one. Raises OSError."""
+    """Write a file so that readers see the old content or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     with writing(path) as file:
         file.write(content)
 
 
-def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What compute() returns, from the cache folder where it was computed before.
+def load_or_compute(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of `key` from the cache folder, or compute and store them.
 
-    The cache only saves time: a damaged file (its first 32 bytes are the SHA-256 of the rest) is computed anew, and a
-    folder that cannot be written to is done without.
+    A damaged file (its first 32 bytes are the SHA-256 of the rest) is computed again; without a writable folder nothing
+    is stored.
     """
     path = cache_folder() / "features" / key
     try:
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() == content[:32]:
-            kept: dict[str, Tensor] = load(content[32:])
-            return kept
+            tensors: dict[str, Tensor] = load(content[32:])
+            return tensors
     except (OSError, SafetensorError):
         pass
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}

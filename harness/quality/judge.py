@@ -1,4 +1,4 @@
-"""The judge: a frozen network with a name and a hash, in whose features images are compared."""
+"""The judge: a frozen classifier with a name and a hash, in whose feature space images are compared."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from harness.quality.networks import NETWORKS, JudgeNetwork
 
 
 class Judge:
-    """A frozen feature network and who it is.
+    """A frozen feature network with its identity.
 
-    network: uint8 [N, C, H, W] -> features [N, d], or a pair of these and logits [N, classes].
-    name, sha256: shown beside every score; the hash is that of the weights file.
-    shape: (C, H, W) of the images it was trained on, or None where it takes others too.
-    code: a hash of the network's source where that is not ours, so that cached features follow a change of it.
+    Attributes:
+        network: maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
+        name: printed with every score.
+        sha256: of the weights file; printed with every score.
+        device: of the network.
+        shape: (C, H, W) of the images that it was trained on; None if it accepts other ones.
+        code: hash of a custom network's source code, so that cached features follow its changes.
     """
 
     def __init__(
@@ -48,18 +51,25 @@ class Judge:
         self.shape = shape
         self.code = code
 
-    def judge(self, pixels: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """Features, float32 [N, d], and judged classes, int64 [N] (None from a network without logits), in one pass.
+    def features_and_classes(self, pixels: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return features and predicted classes of images, in one pass.
 
-        batch: images at a time; chosen by their size where it is None. Raises HarnessError for what are not uint8
-        images of this judge's shape, and when a network that is not ours fails or returns something else.
+        Args:
+            pixels: uint8 [N, C, H, W].
+            batch: images at a time; None: chosen by their size.
+
+        Returns:
+            Features, float32 [N, d], and classes, int64 [N]; None from a network without logits.
+
+        Raises:
+            HarnessError: the images have another type or shape, or a custom network fails or returns something else.
         """
         self._check(pixels)
         batch = batch or max(1, min(500, 1_000_000 // pixels[0].numel()))
         features, classes = [], []
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for part in torch.split(pixels, batch):
-                found, logits = self._ask(part.to(self.device))
+                found, logits = self._forward(part.to(self.device))
                 features.append(found.float())
                 if logits is not None:
                     classes.append(logits.argmax(1))
@@ -68,7 +78,7 @@ class Judge:
             raise HarnessError(f"judge {self.name} returned NaN or infinite features; use other weights")
         return joined, torch.cat(classes) if classes else None
 
-    def _ask(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         try:
             answer = self.network(pixels)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -89,13 +99,13 @@ class Judge:
             raise HarnessError(f"images to judge are {arrived}; expected uint8 [N, C, H, W], values 0 to 255, N > 0")
         if self.shape is not None and tuple(pixels.shape[1:]) != self.shape:
             raise HarnessError(
-                f"images to judge are {by(pixels.shape[1:])}, but judge {self.name} was trained on {by(self.shape)}; "
-                "score images of that size, or choose the judge of another data set"
+                f"images to judge are {format_shape(pixels.shape[1:])}, but judge {self.name} was trained on "
+                f"{format_shape(self.shape)}; score images of that size, or choose the judge of another data set"
             )
 
 
-def by(shape: tuple[int, ...]) -> str:
-    """1x28x28"""
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape as text, such as 1x28x28."""
     return "x".join(str(size) for size in shape)
 
 
@@ -107,12 +117,21 @@ def load_judge(
     progress: Callable[[float], None] | None = None,
     weights: Path | None = None,
 ) -> Judge:
-    """The judge `first`, `second`, or `package.module:Class` (a feature network of the user's, with its `weights`).
+    """Load the judge `first`, `second`, or `package.module:Class` (a custom feature network).
 
-    images: the training split, without the validation images. The shipped judges go by its name's part before the
-    slash. For another data set a judge is trained on it once (`message` says so, `progress` is told the share done) and
-    kept in the cache folder under the images' fingerprint. Raises HarnessError for an unknown judge, for weights with a
-    wrong hash, and where there are no labels to train on.
+    The shipped judges are for data sets by name. For another data set a judge is trained on it, once, and stored in the
+    cache folder under the images' fingerprint.
+
+    Args:
+        which: the judge.
+        images: the training split without the validation images.
+        device: of the network.
+        message: is called with a line before a judge is trained.
+        progress: is called with the share of the training done, in (0, 1].
+        weights: of a custom network.
+
+    Raises:
+        HarnessError: the judge is unknown, its weights have a wrong hash, or there are no labels to train one.
     """
     if ":" in which:
         from harness.quality.custom_judge import load_custom_judge
@@ -129,19 +148,18 @@ def load_judge(
     try:
         if not path.exists():  # a shared cache folder may be read-only once it is filled
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
+            with FileLock(path.with_suffix(".lock")):  # one of several processes trains
                 if not path.exists():
                     _train_once(which, images, device, path, name, message, progress)
     except OSError as error:
         raise HarnessError(
-            f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
-            "set HARNESS_DATA to a folder of your own"
+            f"cannot store a judge in {path.parent} ({error.strerror or error}); set HARNESS_DATA to a folder you own"
         ) from error
-    return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained again")
+    return _read_judge(which, name, path, path.with_suffix(".json"), device, "delete it; it is then trained again")
 
 
 def has_judge(which: str, images: Images) -> bool:
-    """Whether there can be such a judge of images like these: one's own, a shipped one, or one trained on labels."""
+    """Return whether this judge exists for such images: a custom or a shipped one, or one trained on their labels."""
     return ":" in which or _shipped(which, images).is_file() or (images.labels is not None and images.classes > 1)
 
 
@@ -164,18 +182,21 @@ def _train_once(
 ) -> None:
     from harness.quality.train_judge import accuracy, train_judge
 
-    message(f"training the judge {name} on {len(images):,} images (once; it is kept in {path.parent})")
+    message(f"training the judge {name} on {len(images):,} images (once; it is stored in {path.parent})")
     network = train_judge(which, images, device=device, progress=progress)
     right = accuracy(network, images)
-    message(f"the judge {name} is right on {right:.1%} of the images that it was trained on")
+    message(f"the judge {name} classifies {right:.1%} of its training images correctly")
     facts = {"shape": list(images.pixels.shape[1:]), "classes": images.classes, "training_accuracy": right}
     save_judge(network, path, facts)
 
 
 def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
-    """Write the weights, and `facts` with their hash to the .json beside them; returns the SHA-256. Raises OSError.
+    """Write the weights to `path` and `facts`, with their hash, to the .json beside it; returns the SHA-256.
 
-    The facts come first: where weights lie there, their hash does too.
+    The .json comes first: if the weights exist, so does their hash.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -196,7 +217,7 @@ def _read_judge(
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != expected:
         raise HarnessError(f"judge {path} has SHA-256 {sha256[:12]}..., expected {expected[:12]}...; {repair}")
-    with torch.device("meta"):  # no weights to be thrown away, and the caller's random state is left alone
+    with torch.device("meta"):  # creates no weights, and leaves the global random state unchanged
         network = NETWORKS[which](channels, classes)
     try:
         network.load_state_dict(load(content), assign=True)

@@ -6,7 +6,7 @@ from harness import data
 from harness.experiment import Experiment, trust
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
-from harness.quality.scoring import Scoring, judged
+from harness.quality.scoring import Scoring, judge_images
 from harness.results import changes
 from harness.results.changes import Recorded
 from harness.runs.session import Display
@@ -50,7 +50,7 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
     judge = experiment.quality.judge
     if judge is None:
         return None
-    if not has_judge(judge, judged(experiment, splits.train)):
+    if not has_judge(judge, judge_images(experiment, splits.train)):
         display.message(
             f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"

@@ -83,7 +83,7 @@ def _resolve_settings(
     base = trial_base(experiment, search)
     training, scoring = train.prepare(base, display)
     scoring = _needed(scoring, base)
-    if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
+    if metric == "class_kl" and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
         raise HarnessError(
             f"--metric class_kl: judge {scoring.judge.name} returns features alone, and no logits to tell classes by; "
             "search by kid or frechet"

@@ -115,8 +115,8 @@ def test_neighbours_are_sought_among_all_training_images_which_are_looked_at_onc
     monkeypatch.setattr("harness.quality.scorer.MANY", 2_000)
     seen: list[int] = []
     said: list[str] = []
-    look = judge.judge
-    monkeypatch.setattr(judge, "judge", lambda pixels: seen.append(len(pixels)) or look(pixels))
+    look = judge.features_and_classes
+    monkeypatch.setattr(judge, "features_and_classes", lambda pixels: seen.append(len(pixels)) or look(pixels))
     for _ in range(2):
         scorer = Scorer(judge, mnist.validation, training, samples=100, message=said.append)
         for _ in range(2):
@@ -163,8 +163,8 @@ def test_real_images_are_looked_at_once(
     judge: Judge, mnist: Splits, digits: Tensor, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    look = judge.judge
-    monkeypatch.setattr(judge, "judge", lambda pixels: seen.append(len(pixels)) or look(pixels))
+    look = judge.features_and_classes
+    monkeypatch.setattr(judge, "features_and_classes", lambda pixels: seen.append(len(pixels)) or look(pixels))
     for _ in range(2):
         Scorer(judge, mnist.validation, mnist.train, samples=100).score(digits[:100])
     assert len(seen) == 4  # the real ones, the training ones, and twice what was scored
