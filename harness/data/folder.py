@@ -207,7 +207,7 @@ class _Listing:
     labels: Sequence[int] | None
     splits: Sequence[str] | None
     classes: Sequence[str]
-    test: int | None = None  # images of the test split, where that is drawn
+    test: int | None = None  # images of the test split, if it is random
 
     def rows(self, split: str) -> npt.NDArray[np.int64]:
         if self.splits is None:

@@ -97,9 +97,9 @@ def import_class(path: str, field: str) -> type[nn.Module]:
 def get_source_code(kind: type) -> SourceCode | None:
     """Return the source code of a class; None if it has no file, as in a notebook."""
     module = sys.modules.get(kind.__module__)
-    kept = getattr(module, "__harness_source__", None)
-    if isinstance(kept, SourceCode):
-        return kept
+    stored = getattr(module, "__harness_source__", None)
+    if isinstance(stored, SourceCode):
+        return stored
     try:
         file = Path(inspect.getfile(kind))
         text = file.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def _module_from_source(source: SourceCode) -> ModuleType:
         return sys.modules[name]
     parts = Path(source.path).with_suffix("").parts
     package = ".".join(parts[:-1])  # so that its relative imports are found
-    file = f"<kept with a run: {source.path}>"
+    file = f"<stored with a run: {source.path}>"
     module = ModuleType(name)
     module.__dict__.update({"__file__": file, "__package__": package, "__harness_source__": source})
     code = compile(source.text, file, "exec")

@@ -191,7 +191,7 @@ def with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
             models = {tag_of(model): model for model in _sections()[section]}
             if (tag := kind_of({"kind": value})) in models:
                 known = models[tag].model_fields
-                changed[section] = {key: kept for key, kept in changed[section].items() if key in known}
+                changed[section] = {key: value for key, value in changed[section].items() if key in known}
     return changed
 
 
@@ -205,7 +205,7 @@ def scalar_types(experiment: Experiment, path: str) -> set[type]:
     for section in sections:
         owner = getattr(owner, section)
     declared = type(owner).model_fields.get(field)
-    if declared is None:  # an option of one's own network is what it is
+    if declared is None:  # an option of a custom network has the type of its value
         value = getattr(owner, field)
         return {type(value)} & {bool, int, float, str}
     return _scalars(declared.annotation)

@@ -39,7 +39,7 @@ class Data(Section):
     )
 
     test: Int | None = Field(
-        None, ge=1, description="of name folder: images drawn for the test split (null: a tenth, at most 10,000)"
+        None, ge=1, description="of name folder: images of the random test split (null: a tenth, at most 10,000)"
     )
 
     @model_validator(mode="before")
@@ -125,7 +125,7 @@ class Train(Section):
     discriminator_steps: Int = Field(
         1, ge=1, le=100, description="updates of D for one of G, each on a batch of its own"
     )
-    seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
+    seed: Int = Field(0, ge=0, lt=2**63, description="all randomness is a function of (seed, stream, epoch)")
     precision: Precision = Field(
         "fp32", description="arithmetic of the networks; auto takes the faster one on this machine"
     )
@@ -172,7 +172,7 @@ class Quality(Section):
     judge: str | None = Field(
         "first", description="first, second, or package.module:Class of a feature network; null for no scores at all"
     )
-    judge_weights: str | None = Field(None, description="weights file of a feature network of one's own")
+    judge_weights: str | None = Field(None, description="weights file of a custom feature network")
     samples: Int = Field(
         10_000,
         ge=10,

@@ -28,7 +28,7 @@ from harness.gan.networks.spectral import SpectralNorms
 from harness.gan.randomness import NoiseShape, Randomness, StepNoise, concat_onehot, sample_noise, stream_generator
 from harness.gan.step import LossConfig, StepStats, discriminator_logits, training_step
 
-LOGIT_IMAGES = 1_000  # images of each sort whose logits are looked at when an epoch ends
+LOGIT_IMAGES = 1_000  # images of each sort whose logits are computed when an epoch ends
 SAMPLE_BATCH = 1_000
 
 
@@ -66,7 +66,7 @@ class Training:
         """`experiment` has its device and precision resolved; `dtype` is that of the weights.
 
         held_out: images that nothing is trained on; what D makes of them is charted beside the others.
-        capture: on a GPU, record the step as a CUDA graph; without it, and where networks of the user's own cannot be
+        capture: on a GPU, record the step as a CUDA graph; without it, and where custom networks cannot be
         recorded, every operation is launched by itself.
         """
         batch = experiment.train.batch_size
@@ -263,7 +263,7 @@ class Training:
         return [*weights, *moments, *self.randomness.tensors(), self._totals]
 
     def generators(self) -> tuple[torch.Generator, ...]:
-        """What a step draws from."""
+        """Return the random generators that a step uses."""
         return self.randomness.generators
 
     @torch.no_grad()
@@ -287,10 +287,10 @@ class Training:
     def _logits(self, images: Images) -> Tensor:
         """D's logits of the first of these images, dropout off."""
         count = self._logit_count(images)
-        told = images.labels if self.experiment.conditional else None
+        labels = images.labels if self.experiment.conditional else None
         pixels = from_uint8(images.pixels[:count], self.dtype)
         return discriminator_logits(
-            self.losses, self.discriminator, pixels, labels=None if told is None else told[:count]
+            self.losses, self.discriminator, pixels, labels=None if labels is None else labels[:count]
         )
 
     def _logit_count(self, images: Images) -> int:
@@ -313,7 +313,7 @@ class Training:
 
     @property
     def generator_ema(self) -> nn.Module:
-        """The generator that samples are drawn with: the average, where one is kept."""
+        """The generator that samples come from: the average of the weights, if there is one."""
         return self.generator if self.average is None else self.average
 
     def sample(self, count: int) -> Tensor:

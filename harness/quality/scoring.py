@@ -24,7 +24,7 @@ class Scoring:
     """Scores generators of one experiment. Judge and real images are looked at when they are first needed.
 
     judge: `quality.judge` of the experiment unless another is named.
-    notice: told when a judge must be trained first, and how far that is.
+    message: is called with lines about the training of a judge, if there is none yet.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Scoring:
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
         if self.experiment.ranking.against_real:
-            self.judge.features_and_classes(self.splits.train.pixels[:2])  # one's own may not take such images
+            self.judge.features_and_classes(self.splits.train.pixels[:2])  # a custom judge may not accept such images
         _ = self.test
         if self.experiment.track.score_every:
             _ = self.while_training
