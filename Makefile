@@ -12,11 +12,12 @@ run: $(READY)                     ## train the default experiment on MNIST, trac
 test: $(READY)                    ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
-check: $(READY)                   ## format, lint, types, import contracts
+check: $(READY)                   ## format, lint, types, import contracts, words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 
 bench: $(READY)                   ## how fast it trains and scores on this machine, beside the notebook's way
 	$(BIN)/python benchmarks/training.py

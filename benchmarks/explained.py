@@ -33,7 +33,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.files import atomic_write
 from harness.gan import Report, Training, from_uint8, sample_inputs
-from harness.gan.penalties import between, logits_and_input_gradients
+from harness.gan.penalties import interpolate, logits_and_input_gradients
 from harness.gan.step import discriminator_logits, training_step
 from harness.quality.scoring import Scoring
 
@@ -133,7 +133,7 @@ def train(name: str, out: Path) -> None:
         due = report.epoch % (plan.track.score_every or 1) == 0 and not diverged
         if scoring and due:
             (scores,) = scoring.between_epochs([plan], [training.generator_ema])
-            classes = scoring.judge.judge(training.sample(1_000))[1]
+            classes = scoring.judge.features_and_classes(training.sample(1_000))[1]
             points[-1] |= scores.metrics("quality") | {"digits": classes.bincount(minlength=10).tolist()}
         if splits.validation is not None and due:
             kept["samples"].append(training.sample(DRAWN))
@@ -204,7 +204,7 @@ def told_to(training: Training) -> tuple[Tensor, Tensor, Tensor]:
     images, labels = generated(training, ADVISED)
     images.requires_grad_()
     logits = discriminator_logits(training.losses, training.discriminator, images, labels=labels)
-    real, told = some(training, training.images.take(torch.arange(ADVISED)))
+    real, told = some(training, training.images.index_select(torch.arange(ADVISED)))
     of_real = discriminator_logits(training.losses, training.discriminator, real, labels=told).detach()
     loss = training.losses.objective.generator(logits, of_real)
     (gradient,) = torch.autograd.grad(loss * ADVISED, images)  # the loss is a mean over the batch
@@ -215,7 +215,7 @@ def slopes(training: Training) -> Tensor:
     """Norms [3, LOOKED_AT] of D's gradient at training images, at generated ones, and at points between them."""
     (real, labels), (fake, asked) = some(training, training.images), generated(training)
     blend = torch.rand(LOOKED_AT, generator=torch.Generator().manual_seed(0))
-    places = (real, labels), (fake, asked), (between(real, fake, blend), labels)
+    places = (real, labels), (fake, asked), (interpolate(real, fake, blend), labels)
     return torch.stack(
         [
             logits_and_input_gradients(

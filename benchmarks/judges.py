@@ -14,11 +14,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from agreement import agreement
+
 from harness.data import load
 from harness.errors import HarnessError
 from harness.media.pictures import load_npz
 from harness.quality import Scorer, load_judge
-from harness.quality.agreement import agreement
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     share, of = map(int, arguments.part.split("/"))
-    names = arguments.names or [name for name in experiments.known() if not missing(name)]
+    names = arguments.names or [name for name in experiments.available() if not missing(name)]
     jobs = [(seed, name) for seed in range(arguments.seeds) for name in names]
     known: dict[Any, Splits] = {}
     for seed, name in jobs[share - 1 :: of]:
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def missing(name: str) -> str | None:
-    return data.source(**experiments.load(name).data.origin()).missing()
+    return data.create_source(**experiments.load(name).data.source_options()).missing()
 
 
 def same(run: Mapping[str, Any], plan: Experiment) -> bool:
@@ -147,7 +147,7 @@ def sections(runs: Sequence[Mapping[str, Any]], seeds: int) -> Iterator[str]:
             ]
         )
     measured = {run["experiment"] for run in runs}
-    rest = [name for name in experiments.known() if name not in measured]
+    rest = [name for name in experiments.available() if name not in measured]
     if rest:
         yield f"Not measured: {', '.join(name + (' (not downloaded)' if missing(name) else '') for name in rest)}."
 

@@ -55,7 +55,7 @@ def read(wanted: argparse.Namespace) -> None:
     for style in STYLES:
         images = torch.cat(digits(drawer, described, rows, style=style, seed=wanted.seed)).unsqueeze(1)
         for which, judge in judges.items():
-            _, classes = judge.judge(images)
+            _, classes = judge.features_and_classes(images)
             assert classes is not None
             right = classes == torch.tensor(asked)
             by_digit = {str(digit): right[digit :: len(DIGITS)].double().mean().item() for digit in range(len(DIGITS))}

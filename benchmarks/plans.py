@@ -26,4 +26,4 @@ def plan(kind: str, device: str, *overrides: str) -> Experiment:
 def some_images(count: int) -> Images:
     """The first training images of MNIST; from the start again where more are asked for."""
     images = data.load("mnist").train
-    return images.take(torch.arange(count) % len(images))
+    return images.index_select(torch.arange(count) % len(images))

@@ -34,7 +34,7 @@ INSIDE = """
 import json, resource, sys, time
 began = float(sys.argv[1])
 from harness import cli
-from harness.gan import Population, Training
+from harness.gan import BatchedTraining, Training
 from harness.quality.scoring import Scoring
 
 spent = {"training": 0.0, "scoring": 0.0}

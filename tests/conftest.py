@@ -84,9 +84,9 @@ def _no_store_left_over() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_trust_left_over() -> Iterator[None]:
     """What a test has read from a store is not refused in the next one."""
-    trust.use(trust.Policy())
+    trust.set_policy(trust.Policy())
     yield
-    trust.use(trust.Policy())
+    trust.set_policy(trust.Policy())
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from PIL import Image
 from torchvision import datasets
 
 from harness import data
-from harness.data.published import PUBLISHED
+from harness.data.torchvision_sets import TORCHVISION_DATASETS
 
 from .commands import Harness, client, only_run, run_named, size_of
 from .data.host import serving
-from .data.test_published import publish
+from .data.test_torchvision_sets import publish
 
 OWN_JUDGE = """
 import torch
@@ -106,7 +106,7 @@ def test_a_folder_without_labels_is_scored_by_a_judge_of_ones_own(harness: Harne
         (["data.name=folder", "data.path=tiny.yaml"], "tiny.yaml is not a folder"),
         (
             ["data.name=folder", "data.path=shapes", "data.subset=null", "conditional=true"],
-            "folder-shapes/train has no labels, so `conditional: true` has nothing to go by: set it to false",
+            "folder-shapes/train has no labels, but `conditional: true` needs them: set it to false",
         ),
         (
             ["data.name=folder", "data.path=shapes", "data.size=18", "generator.kind=conv"],
@@ -177,7 +177,10 @@ def test_a_set_that_is_not_here_is_skipped_by_check_unless_a_mirror_has_it(
         assert "passed" in said.out
     said = harness("doctor")
     assert "fashion-mnist: 12 + 6 images intact" in said.out
-    assert f"downloaded at first use: {', '.join(name for name in PUBLISHED if name != 'fashion-mnist')}" in said.out
+    assert (
+        f"downloaded at first use: {', '.join(name for name in TORCHVISION_DATASETS if name != 'fashion-mnist')}"
+        in said.out
+    )
 
 
 def test_a_download_is_told_of(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ class Comparison:
         if path.suffix not in {".html", ".png"}:
             raise HarnessError(f"{path}: the name must end in .html (a page) or .png (the grids)")
         if path.suffix == ".png":
-            with pictures.writing(path, "path"):
+            with pictures.report_write_errors(path, "path"):
                 pictures.save_png(path, self._sheet(epoch))
             return path
         tiles = self._load_tiles(epoch)

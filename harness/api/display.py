@@ -84,7 +84,7 @@ class Terminal(Screen):
         lines = size.height - 4 if self.console.is_terminal else None  # its title, the live line, and the prompt
         picture, columns = crop_rows(picture, size.width, lines)
         blocks = streams.readable(pictures.HALF_BLOCK, self.console.encoding) == pictures.HALF_BLOCK
-        sheet = pictures.terminal(picture, columns, ascii_only=not blocks)
+        sheet = pictures.render_terminal(picture, columns, ascii_only=not blocks)
         if live:
             self.console.print(f"samples after epoch {epoch}", Text.from_ansi(sheet), sep="\n")  # above the bar
         else:

@@ -57,7 +57,7 @@ def evaluate(
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave out --split validation")
     with api_context(trust=trust):
-        policies.give([judge])
+        policies.allow([judge])
         from harness.results import evaluate as scoring
 
         if images:

@@ -212,9 +212,9 @@ def save_handwriting(
     """
     path = Path(out)
     _check_suffix(path, HANDWRITING_FILES)
-    from harness.media.typesetting import lines_for
+    from harness.media.typesetting import check_text
 
-    lines = lines_for(path, text, rows, scale)
+    lines = check_text(path, text, rows, scale)
     with api_context():
         run = _load(run, tracking_uri)
         from harness.results import handwriting

@@ -83,5 +83,5 @@ def list_experiments() -> list[dict[str, str]]:
 
     return [
         {"name": name, "description": experiments.load(path).description, "file": str(path)}
-        for name, path in experiments.known().items()
+        for name, path in experiments.available().items()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, why_not_a_key
+from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, invalid_key_reason
 from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) ->
             raise HarnessError(f"{tag}: the key is empty")
         if key.startswith(("harness.", "mlflow.")):
             raise HarnessError(f"{tag}: tags that begin with harness. or mlflow. are set by harness itself")
-        if reason := why_not_a_key(key):
+        if reason := invalid_key_reason(key):
             raise HarnessError(f"{tag}: {reason}")
         if len(value) > LONGEST_TAG:
             raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")

@@ -62,11 +62,11 @@ def plan_run(
             source, merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
         )
         from harness.gan import resolve_untimed
-        from harness.gan.auto import resolved_device
+        from harness.gan.auto import resolve_device
         from harness.runs.display import NullDisplay
         from harness.runs.prepare import prepare
 
-        resolved_device(resolved.train.device)
+        resolve_device(resolved.train.device)
         training, _ = prepare(resolved, NullDisplay(), timed=False)
         networks = {"generator": training.generator, "discriminator": training.discriminator}
         return RunPlan(

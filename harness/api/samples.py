@@ -61,7 +61,7 @@ class Samples:
         path = Path(path)
         if path.suffix not in {".png", ".npz"}:
             raise HarnessError(f"{path}: the name must end in .png (a grid) or .npz (an array)")
-        with pictures.writing(path, "path"):
+        with pictures.report_write_errors(path, "path"):
             if path.suffix == ".png":
                 pictures.save_png(path, self._picture())
             else:

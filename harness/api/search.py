@@ -39,11 +39,11 @@ class LoadedSearch:
 
     def check_images(self, source: str | Path, overrides: Sequence[str]) -> None:
         """Raise HarnessError if there are too few images, or if the device is missing. Imports PyTorch."""
-        from harness.gan.auto import resolved_device
+        from harness.gan.auto import resolve_device
         from harness.runs import small_data
 
         small_data.fit(source, overrides, searched=True)
-        resolved_device(self.experiment.train.device)
+        resolve_device(self.experiment.train.device)
 
 
 def load_search(
@@ -104,7 +104,7 @@ def _describe_trial(search: Search, experiment: Experiment, images: int | None, 
 
 def _prune_from(given: int | None, search: Search) -> int | None:
     """Return the epoch that the command line gives, by either of its two names; the study knows the file's."""
-    if "search_prune_from" not in search.given:
+    if "search_prune_from" not in search.from_command_line:
         return given
     if given not in (None, search.prune_from):
         raise HarnessError(f"search_prune_from is given twice, as {search.prune_from} and as {given}: give it once")

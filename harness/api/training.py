@@ -101,12 +101,12 @@ def run(
         if fit.line:
             print_line(display, fit.line)
         check_store_answers(tracking_uri)
-        from harness.gan.auto import resolved_device
+        from harness.gan.auto import resolve_device
         from harness.runs import seeds as seed_runs
         from harness.runs import train
         from harness.runs.options import RunOptions
 
-        resolved_device(resolved.train.device)  # refused before a store is created
+        resolve_device(resolved.train.device)  # refused before a store is created
         options = RunOptions(
             name=name,
             tags=tags,

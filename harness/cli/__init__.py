@@ -84,9 +84,9 @@ def cli(context: click.Context) -> None:
         return
     check_working_directory()
     prepare_environment()
-    before = trust.policy()
-    trust.use(trust.Policy(strict=True))
-    context.call_on_close(lambda: trust.use(before))
+    before = trust.get_policy()
+    trust.set_policy(trust.Policy(strict=True))
+    context.call_on_close(lambda: trust.set_policy(before))
 
 
 for command in (

@@ -71,7 +71,7 @@ def _words(*words: str) -> Suggest:
 def _experiment_names(_ctx: click.Context, incomplete: str) -> Items:
     from harness import experiment as experiments
 
-    for name, path in experiments.known().items():
+    for name, path in experiments.available().items():
         if name.startswith(incomplete):
             described = re.search(r"^description: *(.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
             yield CompletionItem(name, help=described[1].strip("\"' ") if described else None)
@@ -196,7 +196,7 @@ def _declared() -> dict[str, Any]:
     for name, node in schema["properties"].items():
         sections = [part for part in _alternatives(schema, node) if "properties" in part]
         if not sections:
-            if name not in experiments.SEARCH:
+            if name not in experiments.SEARCH_KEYS:
                 found[name] = node
             continue
         for section in sections:

@@ -67,11 +67,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def _set_trust(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    trust.policy().trust |= chosen
+    trust.get_policy().trust |= chosen
 
 
 def _set_stored_code(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    trust.policy().stored_code |= chosen
+    trust.get_policy().stored_code |= chosen
 
 
 code_options = group(

@@ -66,7 +66,7 @@ def _next_steps(store: Store, result: RunResult) -> Rows:
     from harness.results import summary
 
     rows: Rows = []
-    run, trust = result.run_id[:8], bool(result.experiment.imports)
+    run, trust = result.run_id[:8], bool(result.experiment.custom_classes)
     if not result.unshipped:
         if grid := summary.newest_grid(store, result.run_id, result.scored):
             rows.append(("grid", formatting.short_path(grid)))
@@ -89,7 +89,7 @@ def _print_seeds(store: Store, result: Replicates) -> None:
     rows = [_time_row(result.seconds), ("run", result.run_id)]
     if result.stopped:
         rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
-        trust = any(one.experiment.imports for one in result.outcomes.values())
+        trust = any(one.experiment.custom_classes for one in result.outcomes.values())
         resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trust)
         rows.append(("continue", resume))
     rows += link_rows(store, result.run_id, result.unshipped)

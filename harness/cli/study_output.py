@@ -50,7 +50,7 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
             trials=result.progress.asked,
             store=store.uri,
             storage=options["storage"],
-            trust=bool(result.settings.base.imports),
+            trust=bool(result.settings.base.custom_classes),
         )
         rows.append(("continue", resume))
     print_rows(rows + link_rows(store, result.run_id, result.unshipped))

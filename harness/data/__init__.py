@@ -1,25 +1,25 @@
 """Images on the device: what a data set is, and how an experiment's `data` section becomes tensors."""
 
-from harness.data.base import Counts, Source, cache_folder
 from harness.data.download import mirror
-from harness.data.images import Images, Splits, class_balanced, load, load_split, source, use_images
-from harness.data.progress import tenths
-from harness.data.sources import DATASETS
-from harness.data.stacked import digit_frequencies
+from harness.data.images import Images, Splits, class_balanced, create_source, load, load_split, train_validation_split
+from harness.data.progress import progress_messages
+from harness.data.registry import DATASETS
+from harness.data.source import Counts, DataSource, cache_folder
+from harness.data.stacked_mnist import digit_frequencies
 
 __all__ = [
     "DATASETS",
     "Counts",
+    "DataSource",
     "Images",
-    "Source",
     "Splits",
     "cache_folder",
     "class_balanced",
+    "create_source",
     "digit_frequencies",
     "load",
     "load_split",
     "mirror",
-    "source",
-    "tenths",
-    "use_images",
+    "progress_messages",
+    "train_validation_split",
 ]

@@ -1,4 +1,4 @@
-"""Files from the network: from several hosts in turn, checked, and gone on with where they broke off."""
+"""Downloads: from several hosts in turn, with a checksum, resumed where they were interrupted."""
 
 from __future__ import annotations
 
@@ -12,43 +12,48 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from harness.data.base import Message, unwritable
-from harness.data.progress import tenths
+from harness.data.progress import progress_messages
+from harness.data.source import Message, cache_write_error
 from harness.errors import HarnessError
 
-PATIENCE = 30.0  # seconds that a host may be silent
-ATTEMPTS = 3  # how often a host that sends something, then breaks off, is asked to go on
-PAUSE = 1.0  # seconds before it is asked again
-PIECE = 2**16  # bytes
-LARGE = 1_000_000  # bytes from which on a file takes long enough for a word about how far it is
+TIMEOUT = 30.0  # seconds that a host may be discard_message
+ATTEMPTS = 3  # connections to a host that sends something, then breaks off
+RETRY_DELAY = 1.0  # seconds between them
+CHUNK = 2**16  # bytes
+REPORTED_SIZE = 1_000_000  # bytes; the progress of larger files is reported
 
 
 @dataclass(frozen=True)
 class Remote:
     """A file to download.
 
-    place: where it lies below the cache folder, and below `HARNESS_MIRROR` alike.
-    md5: of its content, as published.
-    urls: where it is published, in the order in which they are tried.
+    Attributes:
+        path: below the cache folder, and below `HARNESS_MIRROR`.
+        md5: of its content, as published.
+        urls: where it is published, in the order in which they are tried.
     """
 
-    place: str
+    path: str
     md5: str
     urls: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        return self.place.rpartition("/")[2]
+        """The file name."""
+        return self.path.rpartition("/")[2]
 
 
-class _Fault(Exception):
-    """Why a host did not give the file; in words that follow its name."""
+class _DownloadError(Exception):
+    """Why a host did not give the file; the text follows the name of the host."""
 
 
 def mirror() -> str | None:
-    """The address that is asked before all others: the environment variable `HARNESS_MIRROR`.
+    """Return the address that is tried before all others: the environment variable `HARNESS_MIRROR`, or None.
 
-    Below it lies what lies below a cache folder, so that any machine that has the files can serve them.
+    It serves the files of a cache folder under the same paths, so any machine that has them can be a mirror.
+
+    Raises:
+        HarnessError: it is not an HTTP address.
     """
     chosen = os.environ.get("HARNESS_MIRROR")
     if chosen and not chosen.startswith(("http://", "https://")):
@@ -57,106 +62,115 @@ def mirror() -> str | None:
 
 
 def fetch(remote: Remote, cache: Path, message: Message) -> Path:
-    """The file in its place below `cache`: what lies there already, else downloaded. One process at a time.
+    """Return the path of the file below `cache`, after downloading it if it is missing.
 
-    What has come of a file that broke off is kept beside it as `.part`, and gone on with next time. Raises
-    HarnessError, one line that says how each host failed and where to put the file by hand.
+    Only one process at a time may call it. An interrupted download is kept as `.part` and resumed the next time.
+
+    Raises:
+        HarnessError: says in one line how each host failed, and where to put the file by hand.
     """
-    target = cache / remote.place
+    target = cache / remote.path
     if target.exists():
         if (found := _md5(target)) != remote.md5:
             raise HarnessError(
                 f"{target} is not the published file: MD5 {found[:12]}, expected {remote.md5[:12]}; "
-                "delete it, and it is downloaded anew"
+                "delete it; it is then downloaded again"
             )
         return target
     base = mirror()
     part = target.with_name(f"{target.name}.part")
-    faults = []
+    errors = []
     try:
-        for url in (*([f"{base}/{remote.place}"] if base else []), *remote.urls):
+        for url in (*([f"{base}/{remote.path}"] if base else []), *remote.urls):
             try:
                 _download(url, part, remote.md5, message)
                 part.replace(target)
                 return target
-            except _Fault as fault:
-                faults.append(f"{urlsplit(url).hostname} {fault}")
-    except OSError as error:  # what the network did wrong is a _Fault by now
-        raise unwritable(target.parent, error) from error
-    kept = f"run again to go on from the {_amount(size)} that have come" if (size := _size(part)) else "try again later"
+            except _DownloadError as error:
+                errors.append(f"{urlsplit(url).hostname} {error}")
+    except OSError as error:  # of the disk: network errors are _DownloadError
+        raise cache_write_error(target.parent, error) from error
+    size = _size(part)
+    retry = f"run again to resume after {_format_size(size)}" if size else "try again later"
     raise HarnessError(
-        f"cannot download {remote.name}: {'; '.join(faults)}. Without a network, copy it from {remote.urls[0]} into "
-        f"{target.parent}, or set HARNESS_MIRROR (docs/data.md); else {kept}"
+        f"cannot download {remote.name}: {'; '.join(errors)}. Without a network, copy it from {remote.urls[0]} into "
+        f"{target.parent}, or set HARNESS_MIRROR (docs/data.md); else {retry}"
     )
 
 
 def _download(url: str, part: Path, md5: str, message: Message) -> None:
-    """Fill `part` from one host, beginning where it ends. Raises _Fault; a file with a wrong checksum is not kept."""
+    """Fill `part` from one host, after what it holds already; a file with a wrong checksum is deleted.
+
+    Raises:
+        _DownloadError: the host failed.
+    """
     message(f"downloading {url.rpartition('/')[2]} from {urlsplit(url).hostname}")
     attempts = 0
     while True:
-        kept = _size(part)
+        start = _size(part)
         try:
-            _transfer(url, part, kept, message)
-        except _Fault:
+            _transfer(url, part, start, message)
+        except _DownloadError:
             attempts += 1
-            if attempts == ATTEMPTS or _size(part) <= kept:
+            if attempts == ATTEMPTS or _size(part) <= start:
                 raise
-            time.sleep(PAUSE)
+            time.sleep(RETRY_DELAY)
             continue
         if (found := _md5(part)) == md5:
             return
         part.unlink()
-        if not kept:
-            raise _Fault(f"sent another file (MD5 {found[:12]}, expected {md5[:12]})")
-        # What was kept may be of another file, or of another host's: once more, from its beginning.
+        if not start:
+            raise _DownloadError(f"sent another file (MD5 {found[:12]}, expected {md5[:12]})")
+        # The first part may be of another file, or from another host: start again.
 
 
 def _transfer(url: str, part: Path, start: int, message: Message) -> None:
-    """Append to `part` what follows its first `start` bytes, or write it anew where the host sends all of it."""
+    """Append what follows the first `start` bytes to `part`, or rewrite it if the host sends the whole file."""
     headers = {"User-Agent": "harness", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        response = urlopen(Request(url, headers=headers), timeout=PATIENCE)
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
-            return  # nothing follows: all of it is here, and the checksum tells whether it is right
-        raise _Fault(f"answers {error.code} {error.reason}") from error
+            return  # nothing follows: the file is complete, and its checksum is tested next
+        raise _DownloadError(f"answers {error.code} {error.reason}") from error
     except (URLError, OSError, HTTPException, ValueError) as error:
-        raise _Fault(f"cannot be reached ({getattr(error, 'reason', error)})") from error
+        raise _DownloadError(f"cannot be reached ({getattr(error, 'reason', error)})") from error
     with response:
         if response.status == 206:
             if not str(response.headers.get("Content-Range")).startswith(f"bytes {start}-"):
-                raise _Fault("sends another part than the one asked for")
+                raise _DownloadError("sends another part of the file than requested")
         else:
             start = 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        told = tenths(message, f"downloading {url.rpartition('/')[2]}")
+        report_progress = progress_messages(message, f"downloading {url.rpartition('/')[2]}")
         done = start
         with part.open("ab" if start else "wb") as file:
             while True:
                 try:
-                    piece = response.read1(PIECE)
+                    chunk = response.read1(CHUNK)
                 except (OSError, HTTPException) as error:
-                    raise _Fault(f"broke off after {_amount(done)} ({error or type(error).__name__})") from error
-                if not piece:
+                    raise _DownloadError(
+                        f"broke off after {_format_size(done)} ({error or type(error).__name__})"
+                    ) from error
+                if not chunk:
                     break
-                file.write(piece)
-                done += len(piece)
-                if total and total >= LARGE:
-                    told(done / total)
+                file.write(chunk)
+                done += len(chunk)
+                if total and total >= REPORTED_SIZE:
+                    report_progress(done / total)
     if total and done < total:
-        raise _Fault(f"broke off after {_amount(done)} of {_amount(total)}")
+        raise _DownloadError(f"broke off after {_format_size(done)} of {_format_size(total)}")
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _amount(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size:,} bytes"
 
 

@@ -1,4 +1,4 @@
-"""A set of images held as one uint8 tensor, and the splits that an experiment trains and is scored on."""
+"""Sets of images as one uint8 tensor, and the splits that an experiment is trained and scored on."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.data.base import Message, Source, silent
-from harness.data.sources import DATASETS
+from harness.data.registry import DATASETS
+from harness.data.source import DataSource, Message, discard_message
 from harness.errors import HarnessError
 
-VALIDATION_SEED = 20_000  # the held-out images are the same ones in every experiment
+VALIDATION_SEED = 20_000  # the validation images are the same in every experiment
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images at rest.
+    """A set of images.
 
-    name: what they are, for people: `mnist/train`.
-    pixels: uint8 [N, C, H, W].
-    labels: int64 [N], or None where there are none.
-    classes: how many classes the labels count.
+    Attributes:
+        name: for messages, such as `mnist/train`.
+        pixels: uint8 [N, C, H, W].
+        labels: int64 [N], or None.
+        classes: number of classes; 0 without labels.
     """
 
     name: str
@@ -48,24 +49,24 @@ class Images:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shape, pixels and labels (first 16 hex digits): equal for equal content, whatever the device."""
+        """First 16 hex digits of a SHA-256 over shape, pixels and labels: equal for equal content, on any device."""
         digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
         for tensor in (self.pixels, self.labels):
             if tensor is not None:
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
-    @cached_property
-    def like(self) -> Images:
-        """None of these images, and all that a generator of such images has to know of them."""
-        return self.take(torch.arange(0))
+    def empty_like(self) -> Images:
+        """Return no images, with the same name, shape and classes: what building a network needs."""
+        return self.index_select(torch.arange(0))
 
-    def take(self, indices: Tensor, name: str | None = None) -> Images:
-        """Those images, in that order."""
+    def index_select(self, indices: Tensor, name: str | None = None) -> Images:
+        """Return the images of these indices, in that order; `name`: of the result, if it is another."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, name=name or self.name, pixels=self.pixels[indices], labels=labels)
 
     def to(self, device: str | torch.device) -> Images:
+        """Return the images on that device; itself if they are there already."""
         pixels = self.pixels.to(device)
         if pixels is self.pixels:
             return self
@@ -75,7 +76,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, what is held out for choosing, and what is scored once at the end."""
+    """The images to train on, the validation images (None if none are held out) and the test images."""
 
     train: Images
     validation: Images | None
@@ -83,7 +84,7 @@ class Splits:
 
 
 def class_balanced(images: Images, count: int, seed: int) -> Images:
-    """A seeded subset with equal numbers of every class, as far as the rarer classes last.
+    """Return a random subset of `count` images with equal numbers of every class, as far as the rarer classes last.
 
     Images are ranked at random within their class, then taken rank by rank; unlabelled images form one class.
     """
@@ -95,13 +96,26 @@ def class_balanced(images: Images, count: int, seed: int) -> Images:
         members = shuffled[labels[shuffled] == label]
         rank[members] = torch.arange(len(members))
     by_rank = shuffled[torch.argsort(rank[shuffled], stable=True)]
-    return images.take(by_rank[:count], f"{images.name}[{count}]")
+    return images.index_select(by_rank[:count], f"{images.name}[{count}]")
 
 
-def use_images(
+def train_validation_split(
     images: Images, *, validation: int = 0, subset: int | None = None, seed: int = 0
 ) -> tuple[Images, Images | None]:
-    """Split training images into those to train on and `validation` held-out ones, then cut the former to `subset`."""
+    """Split training images into those to train on and the validation images.
+
+    Args:
+        images: all training images.
+        validation: number of validation images: the same ones for every seed and experiment.
+        subset: train on so many images only, class-balanced; None for all.
+        seed: of the subset.
+
+    Returns:
+        The images to train on, and the validation images; None if `validation` is 0.
+
+    Raises:
+        HarnessError: there are not enough images.
+    """
     if validation >= len(images):
         raise HarnessError(
             f"data.validation is {validation:,}, but {images.name} has {len(images):,} training images: "
@@ -110,8 +124,8 @@ def use_images(
     held_out = None
     if validation:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(VALIDATION_SEED))
-        held_out = images.take(order[:validation], images.name.removesuffix("train") + "validation")
-        images = images.take(order[validation:])
+        held_out = images.index_select(order[:validation], images.name.removesuffix("train") + "validation")
+        images = images.index_select(order[validation:])
     if subset is not None:
         if subset > len(images):
             raise HarnessError(
@@ -121,9 +135,19 @@ def use_images(
     return images, held_out
 
 
-def load_split(name: str, split: str, *, message: Message = silent, **options: Any) -> Images:
-    """One whole split, `train` or `test`, of a data set of the registry."""
-    return _read(prepared(name, message, options), name, split)
+def load_split(name: str, split: str, *, message: Message = discard_message, **options: Any) -> Images:
+    """Return the whole `train` or `test` split of a data set of the registry.
+
+    Args:
+        name: of the data set.
+        split: `train` or `test`.
+        message: is called with a line about anything that takes a while.
+        **options: arguments of the data set; None for its default.
+
+    Raises:
+        HarnessError: as for `load`.
+    """
+    return _read(prepare_source(name, message, options), name, split)
 
 
 def load(
@@ -132,24 +156,35 @@ def load(
     validation: int = 0,
     subset: int | None = None,
     seed: int = 0,
-    message: Message = silent,
+    message: Message = discard_message,
     **options: Any,
 ) -> Splits:
-    """The splits of a data set, on the CPU: what the leaves of an experiment's `data` section ask for.
+    """Load the splits of a data set onto the CPU; the arguments are the fields of an experiment's `data` section.
 
-    options: what else the section says; None where it says nothing. notice: told what takes a while, such as a
-    download, and what became of images that had to be changed. Raises HarnessError when the data is absent, damaged, or
-    smaller than what is asked of it.
+    Args:
+        name: of the data set.
+        validation: number of validation images.
+        subset: train on so many images only; None for all.
+        seed: of the subset.
+        message: is called with a line about anything that takes a while, such as a download, and about images that were
+            converted.
+        **options: arguments of the data set; None for its default.
+
+    Raises:
+        HarnessError: the data is missing or damaged, or there are not enough images.
     """
-    origin = prepared(name, message, options)
-    train, held_out = use_images(_read(origin, name, "train"), validation=validation, subset=subset, seed=seed)
-    return Splits(train, held_out, _read(origin, name, "test"))
+    source = prepare_source(name, message, options)
+    train, held_out = train_validation_split(
+        _read(source, name, "train"), validation=validation, subset=subset, seed=seed
+    )
+    return Splits(train, held_out, _read(source, name, "test"))
 
 
-def source(name: str, **options: Any) -> Source:
-    """A data set of the registry, made with those options that are not None.
+def create_source(name: str, **options: Any) -> DataSource:
+    """Create a data set of the registry, with those options that are not None.
 
-    Raises HarnessError for an unknown name, and for an option that it does not have.
+    Raises:
+        HarnessError: the name is unknown, or the data set has no such option.
     """
     if name not in DATASETS:
         raise HarnessError(f"data.name is {name!r}; known data sets: {', '.join(DATASETS)}")
@@ -165,13 +200,13 @@ def source(name: str, **options: Any) -> Source:
     return kind(**given)
 
 
-def prepared(name: str, message: Message, options: dict[str, Any]) -> Source:
-    """`source`, with everything here that it reads."""
-    origin = source(name, **options)
-    origin.prepare(message)
-    return origin
+def prepare_source(name: str, message: Message, options: dict[str, Any]) -> DataSource:
+    """Create a data set of the registry and download, unpack or decode what it reads."""
+    source = create_source(name, **options)
+    source.prepare(message)
+    return source
 
 
-def _read(origin: Source, name: str, split: str) -> Images:
-    pixels, labels = origin.read(split)
-    return Images(f"{origin.title or name}/{split}", pixels, labels, origin.classes)
+def _read(source: DataSource, name: str, split: str) -> Images:
+    pixels, labels = source.read(split)
+    return Images(f"{source.title or name}/{split}", pixels, labels, source.classes)

@@ -1,8 +1,8 @@
-"""What to train: the experiment, validated, read from YAML, with dotted overrides; and the space that a study searches.
+"""Experiments: validated, read from YAML, with overrides by dotted path; and the search space of a study.
 
 Each field states its meaning, unit and bounds once, where it is declared. The command line, the docs and the JSON
-schema (`harness schema`) are generated from these declarations. Names are imported when they are used: pydantic
-takes time.
+schema (`harness schema`) are generated from these declarations. Names are imported at first use: pydantic is slow to
+import.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.experiment.base import Section, shown
+    from harness.experiment.base import Section, format_value
     from harness.experiment.experiment import (
         Experiment,
         field_type,
         from_mapping,
         scalar_types,
-        unknown,
+        unknown_field,
         with_overrides,
     )
     from harness.experiment.loading import (
-        SEARCH,
+        SEARCH_KEYS,
+        available,
         find,
         folders,
         from_store,
         from_yaml,
-        known,
         load,
         parse_override,
         parse_overrides,
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from harness.experiment.sections import PENALTIES, Augment, Data, Objective, Optimizer, Quality, Track, Train
 
 _MODULES = {
-    "base": "Section shown",
-    "experiment": "Experiment from_mapping field_type scalar_types unknown with_overrides",
-    "loading": "SEARCH find folders from_store from_yaml known load parse_override parse_overrides parse_yaml read "
-    "schema",
+    "base": "Section format_value",
+    "experiment": "Experiment from_mapping field_type scalar_types unknown_field with_overrides",
+    "loading": "SEARCH_KEYS available find folders from_store from_yaml load parse_override parse_overrides parse_yaml "
+    "read schema",
     "sections": "PENALTIES Augment Data Objective Optimizer Quality Track Train",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "PENALTIES",
-    "SEARCH",
+    "SEARCH_KEYS",
     "Augment",
     "Data",
     "Experiment",
@@ -57,13 +57,14 @@ __all__ = [
     "Section",
     "Track",
     "Train",
+    "available",
     "field_type",
     "find",
     "folders",
+    "format_value",
     "from_mapping",
     "from_store",
     "from_yaml",
-    "known",
     "load",
     "parse_override",
     "parse_overrides",
@@ -71,8 +72,7 @@ __all__ = [
     "read",
     "scalar_types",
     "schema",
-    "shown",
-    "unknown",
+    "unknown_field",
     "with_overrides",
 ]
 

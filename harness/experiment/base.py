@@ -1,4 +1,4 @@
-"""What every section of an experiment is made of: its numbers, and values as messages show them."""
+"""Validated sections of an experiment: strict numbers, flattening, and values as text for messages."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
-def _a_number(value: Any) -> Any:
-    """pydantic by itself reads a text as a number, `1_000` and `inf` among them, and true as 1."""
+def _require_number(value: Any) -> Any:
+    """Refuse what pydantic reads as a number too: texts such as `1_000` and `inf`, and booleans."""
     if isinstance(value, bool):
         raise PydanticCustomError("boolean", "a number was expected")
     if isinstance(value, str):
-        raise PydanticCustomError("text", f"input should be a valid number{_why_not(value)}")
+        raise PydanticCustomError("text", f"input should be a valid number{_number_hint(value)}")
     return value
 
 
-def _why_not(text: str) -> str:
-    """What keeps a text that looks like a number from being one."""
+def _number_hint(text: str) -> str:
+    """Why a text that looks like a number is not one."""
     text = text.strip()
     if re.fullmatch(r"[-+]?\d+(:\d+)+(\.\d*)?", text):
         return " (minutes and seconds are not read; write one decimal number)"
@@ -37,31 +37,31 @@ def _why_not(text: str) -> str:
     return " (this is text; write it without quotes)"
 
 
-Int = Annotated[int, BeforeValidator(_a_number)]
-Float = Annotated[float, BeforeValidator(_a_number)]
+Int = Annotated[int, BeforeValidator(_require_number)]
+Float = Annotated[float, BeforeValidator(_require_number)]
 Rate = Annotated[Float, Field(ge=0, lt=1)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Weight = Annotated[Float, Field(ge=0, le=1e6)]
 
 
 class Section(BaseModel):
-    """A part of an experiment: frozen, unknown keys refused, numbers finite and not booleans."""
+    """A part of an experiment: frozen; refuses unknown keys, infinite numbers, and booleans as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     def flatten(self) -> dict[str, Any]:
-        """Every leaf by its dotted path, in the order of declaration."""
-        return _leaves(self.model_dump(mode="json"))
+        """Return every field by its dotted path, in the order of declaration."""
+        return _flatten(self.model_dump(mode="json"))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
-        found.update(_leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+        found.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
     return found
 
 
-def shown(value: Any) -> str:
-    """A value as it stands in messages."""
+def format_value(value: Any) -> str:
+    """Return a value as text for messages, at most 60 characters."""
     text = str(value) if isinstance(value, (int, float)) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

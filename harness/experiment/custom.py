@@ -1,4 +1,4 @@
-"""Classes of the user's own, named by a dotted path: judges, generators, discriminators; and the source they are of."""
+"""Custom classes, named by a dotted path: networks and judges, and the source code that they come from."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ from harness.errors import HarnessError, brief
 from harness.experiment import trust
 
 
-class Source(NamedTuple):
-    """The file that a class stands in. place: its path below the folder that it is imported from."""
+class SourceCode(NamedTuple):
+    """The file of a class.
 
-    place: str
+    Attributes:
+        path: below the folder that it is imported from.
+        text: its content.
+    """
+
+    path: str
     text: str
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def identity(self) -> str:
-        """Its path and hash, as tags have it."""
-        return f"{self.place} {self.sha256[:16]}"
+        """Path and the start of the hash, as in tags."""
+        return f"{self.path} {self.sha256[:16]}"
 
-    def same_code(self, other: Source) -> bool:
-        """Whether they differ in nothing, or in comments and layout alone."""
+    def same_code(self, other: SourceCode) -> bool:
+        """Return whether the two are equal, apart from comments and layout."""
         if self.text == other.text:
             return True
         try:
@@ -45,49 +51,55 @@ class Source(NamedTuple):
             return False
 
 
-_in_use: Mapping[str, Source] = {}  # by `package.module:Class`: what is used instead of the module found here
+_replacements: Mapping[str, SourceCode] = {}  # by `package.module:Class`
 
 
 @contextmanager
-def using(sources: Mapping[str, Source]) -> Iterator[None]:
-    """Meanwhile, take these classes, by `package.module:Class`, from these sources, and import no module for them."""
-    global _in_use
-    before = _in_use
-    _in_use = {**before, **sources}
+def use_source_code(sources: Mapping[str, SourceCode]) -> Iterator[None]:
+    """Build these classes, by `package.module:Class`, from stored source code instead of importing their modules."""
+    global _replacements
+    before = _replacements
+    _replacements = {**before, **sources}
     try:
         yield
     finally:
-        _in_use = before
+        _replacements = before
 
 
-def import_class(path: str, where: str) -> type[nn.Module]:
-    """The torch module `package.module:Class`, found on Python's path or from the working directory.
+def import_class(path: str, field: str) -> type[nn.Module]:
+    """Import the torch module `package.module:Class`, from Python's path or the working directory.
 
-    where: the leaf that names it, for messages. Raises HarnessError where it cannot be imported, is no torch module, or
-    was named by a store and is not trusted (`harness.experiment.trust`).
+    Args:
+        path: `package.module:Class`.
+        field: the field of the experiment that names it, for messages.
+
+    Raises:
+        HarnessError: it cannot be imported, is not a torch module, or a store names it and it is not trusted (`trust`).
     """
-    trust.check(path, where)
+    trust.check(path, field)
     module_name, _, class_name = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:  # `python -m` puts it there, an installed command does not
         sys.path.append(here)
     importlib.invalidate_caches()
     try:
-        module = _kept_module(_in_use[path]) if path in _in_use else importlib.import_module(module_name)
+        module = (
+            _module_from_source(_replacements[path]) if path in _replacements else importlib.import_module(module_name)
+        )
     except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"{where} {path}: cannot import {module_name!r}: {brief(error)}") from error
+        raise HarnessError(f"{field} {path}: cannot import {module_name!r}: {brief(error)}") from error
     kind = getattr(module, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise HarnessError(f"{where} {path}: {module_name} has no torch.nn.Module class named {class_name!r}")
+        raise HarnessError(f"{field} {path}: {module_name} has no torch.nn.Module class named {class_name!r}")
     return kind
 
 
-def source_of(kind: type) -> Source | None:
-    """The source of a class; None where it has no file, as in a notebook."""
+def get_source_code(kind: type) -> SourceCode | None:
+    """Return the source code of a class; None if it has no file, as in a notebook."""
     module = sys.modules.get(kind.__module__)
-    kept = getattr(module, "__harness_source__", None)
-    if isinstance(kept, Source):
-        return kept
+    stored = getattr(module, "__harness_source__", None)
+    if isinstance(stored, SourceCode):
+        return stored
     try:
         file = Path(inspect.getfile(kind))
         text = file.read_text(encoding="utf-8")
@@ -95,17 +107,17 @@ def source_of(kind: type) -> Source | None:
         return None
     *packages, name = kind.__module__.split(".")
     below = [*packages, name, file.name] if file.stem == "__init__" else [*packages, file.name]
-    return Source("/".join(below), text)
+    return SourceCode("/".join(below), text)
 
 
-def _kept_module(source: Source) -> ModuleType:
-    """A module made of a source that a run has kept. What it imports itself is found here, as ever."""
+def _module_from_source(source: SourceCode) -> ModuleType:
+    """A module from source code that a run has stored. Its own imports are resolved here, as usual."""
     name = f"harness_kept_{source.sha256[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    parts = Path(source.place).with_suffix("").parts
+    parts = Path(source.path).with_suffix("").parts
     package = ".".join(parts[:-1])  # so that its relative imports are found
-    file = f"<kept with a run: {source.place}>"
+    file = f"<stored with a run: {source.path}>"
     module = ModuleType(name)
     module.__dict__.update({"__file__": file, "__package__": package, "__harness_source__": source})
     code = compile(source.text, file, "exec")

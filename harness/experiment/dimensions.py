@@ -1,4 +1,4 @@
-"""One dimension of a search: a range of numbers, or a few choices."""
+"""Dimensions of a search space: a range of numbers, or a list of choices."""
 
 from __future__ import annotations
 
@@ -11,54 +11,67 @@ Value = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; log: evenly on a logarithmic scale; whole: integers."""
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        low: lower bound.
+        high: upper bound.
+        log: uniform on a logarithmic scale.
+        integer: whole numbers only.
+    """
 
     low: float
     high: float
     log: bool = False
-    whole: bool = False
+    integer: bool = False
 
-    def at(self, share: float) -> float | int:
-        """The number that a share of [0, 1) of the range lies below."""
-        low, high = self.low, self.high + (1 if self.whole else 0)
-        value = math.exp(_between(math.log(low), math.log(high), share)) if self.log else _between(low, high, share)
-        return self.nearest(math.floor(value) if self.whole else value)
+    def quantile(self, q: float) -> float | int:
+        """Return the quantile of the range. q: in [0, 1)."""
+        low, high = self.low, self.high + (1 if self.integer else 0)
+        value = math.exp(_lerp(math.log(low), math.log(high), q)) if self.log else _lerp(low, high, q)
+        return self.nearest(math.floor(value) if self.integer else value)
 
     def nearest(self, value: float) -> float | int:
+        """Return the value of the range that is closest to `value`."""
         inside = min(max(value, self.low), self.high)
-        return round(inside) if self.whole else inside
+        return round(inside) if self.integer else inside
 
-    def points(self, count: int) -> list[Value]:
-        """`count` numbers at even distances, both ends among them."""
+    def grid(self, count: int) -> list[Value]:
+        """Return `count` evenly spaced values, with both bounds; fewer if integers repeat."""
         ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        spots = [_between(*ends, index / (count - 1)) for index in range(count)]
+        spots = [_lerp(*ends, index / (count - 1)) for index in range(count)]
         return list(dict.fromkeys(self.nearest(math.exp(spot) if self.log else spot) for spot in spots))
 
     def describe(self) -> dict[str, Any]:
+        """Return the range as in an experiment file."""
         return {"low": self.nearest(self.low), "high": self.nearest(self.high), "log": self.log}
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A few values, in no order. What is not a scalar stands as JSON text."""
+    """A few values without an order. Lists are stored as JSON text."""
 
     values: tuple[Value, ...]
 
-    def at(self, share: float) -> Value:
-        return self.values[int(share * len(self.values))]
+    def quantile(self, q: float) -> Value:
+        """Return a choice; all have equal shares. q: in [0, 1)."""
+        return self.values[int(q * len(self.values))]
 
     def nearest(self, value: Value) -> Value:
+        """Return `value` if it is a choice, else the first choice."""
         return value if value in self.values else self.values[0]
 
-    def points(self, count: int) -> list[Value]:
+    def grid(self, count: int) -> list[Value]:
+        """Return all choices, whatever `count` is."""
         return list(self.values)
 
     def describe(self) -> list[Value]:
+        """Return the choices as in an experiment file."""
         return list(self.values)
 
 
 Dimension = Range | Choices
 
 
-def _between(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)
+def _lerp(low: float, high: float, q: float) -> float:
+    return low + q * (high - low)

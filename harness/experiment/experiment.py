@@ -1,4 +1,4 @@
-"""The whole experiment: what its sections must be to each other, its leaves, and what is wrong with one, in words."""
+"""The experiment: sections, rules between them, overrides, types of fields, and validation errors in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import HarnessError
 from harness.experiment import yaml_text
-from harness.experiment.base import Section, shown
+from harness.experiment.base import Section, format_value
 from harness.experiment.networks import (
     Discriminators,
     Generators,
@@ -32,16 +32,19 @@ from harness.experiment.sections import (
 )
 
 NETWORKS = ("generator", "discriminator")
-_COUNTED = {"data": {"validation": 0}, "quality": {"samples": 26_000}}  # where modes are counted, and nothing is told
+_MODE_COUNTING = {
+    "data": {"validation": 0},
+    "quality": {"samples": 26_000},
+}  # defaults for data sets whose modes are counted
 
 
 class Experiment(Section):
-    """Everything that a run depends on. Its leaves, by dotted path, are the params in MLflow."""
+    """Everything that a run depends on. Its fields, by dotted path, are the params in MLflow."""
 
     name: str = Field(min_length=1, max_length=100, description="what the experiment is called")
     project: str = Field("gan", min_length=1, max_length=100, description="the MLflow experiment that holds its runs")
     description: str = Field("", max_length=500, description="one line: what it shows and where it comes from")
-    conditional: bool = Field(False, description="both networks are told the class; the data needs labels")
+    conditional: bool = Field(False, description="both networks get the class; the data needs labels")
     data: Data = Data()
     generator: Generators = MLPGenerator()
     discriminator: Discriminators = MLPDiscriminator()
@@ -54,17 +57,17 @@ class Experiment(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _modes_are_counted_as_published(cls, raw: Any) -> Any:
-        parts = {name: raw.get(name, {}) for name in _COUNTED} if isinstance(raw, dict) else {}
+    def _set_mode_counting_defaults(cls, raw: Any) -> Any:
+        parts = {name: raw.get(name, {}) for name in _MODE_COUNTING} if isinstance(raw, dict) else {}
         if not parts or not all(isinstance(part, dict) for part in parts.values()):
             return raw
         name = parts["data"].get("name")
         if not isinstance(name, str) or ranking_of(name).against_real:
             return raw
-        return {**raw, **{name: {**_COUNTED[name], **part} for name, part in parts.items()}}
+        return {**raw, **{name: {**_MODE_COUNTING[name], **part} for name, part in parts.items()}}
 
     @model_validator(mode="after")
-    def _a_batch_fits(self) -> Experiment:
+    def _check_batch_size(self) -> Experiment:
         if self.data.subset is not None and self.data.subset < self.train.batch_size:
             raise ValueError(
                 f"data.subset is {self.data.subset}, less than one batch (train.batch_size {self.train.batch_size}): "
@@ -73,7 +76,7 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _packs_fill_a_batch(self) -> Experiment:
+    def _check_pack(self) -> Experiment:
         pack, batch = self.discriminator.pack, self.train.batch_size
         if batch % pack:
             raise ValueError(
@@ -82,23 +85,23 @@ class Experiment(Section):
             )
         if pack > 1 and self.conditional:
             raise ValueError(
-                f"discriminator.pack is {pack}, but a pack of images has no one class for a conditional discriminator "
-                "to be told: set discriminator.pack to 1, or conditional to false"
+                f"discriminator.pack is {pack}, but a pack of images has no single class for a conditional "
+                "discriminator: set discriminator.pack to 1, or conditional to false"
             )
         return self
 
     @model_validator(mode="after")
-    def _penalties_see_the_whole_network(self) -> Experiment:
+    def _check_penalties(self) -> Experiment:
         on, dropout = self.objective.penalties, self.discriminator.dropout
         if on and dropout:
             raise ValueError(
-                f"objective.{on[0]} is {getattr(self.objective, on[0])} and discriminator.dropout {dropout}: the slope "
-                "of a network with units dropped is not the slope of the network; set one of them to 0"
+                f"objective.{on[0]} is {getattr(self.objective, on[0])} and discriminator.dropout {dropout}: a "
+                "gradient penalty needs a discriminator without dropout; set one of them to 0"
             )
         return self
 
     @model_validator(mode="after")
-    def _scores_have_images(self) -> Experiment:
+    def _check_score_every(self) -> Experiment:
         if self.track.score_every is None:
             return self
         if self.quality.judge is None:
@@ -113,14 +116,14 @@ class Experiment(Section):
         return self
 
     @property
-    def imports(self) -> dict[str, str]:
-        """The classes that it names by a dotted path, `package.module:Class`, by the leaf that holds each."""
+    def custom_classes(self) -> dict[str, str]:
+        """The custom classes, `package.module:Class`, by the field that names each."""
         named = {
             "generator.kind": self.generator.kind,
             "discriminator.kind": self.discriminator.kind,
             "quality.judge": self.quality.judge or "",
         }
-        return {leaf: name for leaf, name in named.items() if ":" in name}
+        return {field: name for field, name in named.items() if ":" in name}
 
     @property
     def ranking(self) -> Ranking:
@@ -133,18 +136,19 @@ class Experiment(Section):
         return self.track.samples_every or min(10, max(1, self.train.epochs // 10))
 
     def with_values(self, values: Mapping[str, Any]) -> Experiment:
-        """A copy with the leaves of the given dotted paths changed.
+        """Return a copy with the fields of these dotted paths changed.
 
-        Raises HarnessError for a path that is not a leaf and for a value that its field refuses.
+        Raises:
+            HarnessError: a path is not a field, or a field refuses its value.
         """
         return from_mapping(with_overrides(self.model_dump(mode="json"), values), "the overrides")
 
     def to_yaml(self) -> str:
-        """The YAML text that `from_yaml` turns back into an equal experiment."""
+        """Return the YAML text that `from_yaml` reads as an equal experiment."""
         return yaml_text.dump(self.model_dump(mode="json"))
 
     def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
-        """Leaves in which two experiments differ: path -> (here, there); None where one has no such leaf."""
+        """Return the fields in which two experiments differ: path -> (here, there); None if one lacks the field."""
         here, there = self.flatten(), other.flatten()
         return {
             path: (here.get(path), there.get(path))
@@ -154,50 +158,65 @@ class Experiment(Section):
 
 
 def from_mapping(raw: Mapping[str, Any], origin: str) -> Experiment:
-    """A validated experiment. Raises HarnessError, one line that names every fault."""
+    """Validate an experiment.
+
+    Raises:
+        HarnessError: one line that names every error; `origin` comes first in it.
+    """
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(_fault(detail, raw) for detail in error.errors())
+        faults = "; ".join(_describe_error(detail, raw) for detail in error.errors())
         raise HarnessError(f"{origin}: {faults}") from error
 
 
 def with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mapping of an experiment with the fields of these dotted paths changed, before validation.
+
+    A new `kind` of a network removes the options that only the old kind has.
+
+    Raises:
+        HarnessError: a path is not a field.
+    """
     changed: dict[str, Any] = {key: dict(part) if isinstance(part, dict) else part for key, part in raw.items()}
     for path, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):
         if path in _sections():
-            leaves = [leaf for leaf in _known_paths() if leaf.startswith(f"{path}.")]
-            raise HarnessError(f"--set {path}={shown(value)}: {path} is a section, not a leaf; set {', '.join(leaves)}")
-        section, dot, leaf = path.partition(".")
+            fields = [field for field in _known_paths() if field.startswith(f"{path}.")]
+            raise HarnessError(
+                f"--set {path}={format_value(value)}: {path} is a section, not a field; set {', '.join(fields)}"
+            )
+        section, dot, field = path.partition(".")
         if not dot:
             changed[section] = value
         elif section not in _sections():
-            raise HarnessError(f"--set {path}={shown(value)}: {unknown(path)}")
-        elif "." in leaf:
-            raise HarnessError(f"--set {path}={shown(value)}: not a leaf of the experiment; {unknown(path)}")
+            raise HarnessError(f"--set {path}={format_value(value)}: {unknown_field(path)}")
+        elif "." in field:
+            raise HarnessError(
+                f"--set {path}={format_value(value)}: not a field of the experiment; {unknown_field(path)}"
+            )
         else:
-            changed[section] = {**(changed.get(section) or {}), leaf: value}
-        if section in NETWORKS and leaf == "kind" and value != (raw.get(section) or {}).get("kind", "mlp"):
+            changed[section] = {**(changed.get(section) or {}), field: value}
+        if section in NETWORKS and field == "kind" and value != (raw.get(section) or {}).get("kind", "mlp"):
             # Another kind has options of its own; those of the old kind would only be in its way.
             models = {tag_of(model): model for model in _sections()[section]}
             if (tag := kind_of({"kind": value})) in models:
                 known = models[tag].model_fields
-                changed[section] = {key: kept for key, kept in changed[section].items() if key in known}
+                changed[section] = {key: value for key, value in changed[section].items() if key in known}
     return changed
 
 
-# Its leaves -----------------------------------------------------------------------------------------------------------
+# Its fields -----------------------------------------------------------------------------------------------------------
 
 
 def scalar_types(experiment: Experiment, path: str) -> set[type]:
-    """Which of bool, int, float and str a leaf of the experiment may be; empty for a list."""
+    """Return which of bool, int, float and str a field may be; empty for a list."""
     owner: Section = experiment
-    *sections, leaf = path.split(".")
+    *sections, field = path.split(".")
     for section in sections:
         owner = getattr(owner, section)
-    declared = type(owner).model_fields.get(leaf)
-    if declared is None:  # an option of one's own network is what it is
-        value = getattr(owner, leaf)
+    declared = type(owner).model_fields.get(field)
+    if declared is None:  # an option of a custom network has the type of its value
+        value = getattr(owner, field)
         return {type(value)} & {bool, int, float, str}
     return _scalars(declared.annotation)
 
@@ -213,14 +232,14 @@ def _scalars(annotation: Any) -> set[type]:
     return {found for part in parts for found in _scalars(part)}
 
 
-def field_type(path: str) -> yaml_text.LeafType | None:
-    """How a value of the leaf is read; None for switches, which need no care, and for paths that are not declared.
+def field_type(path: str) -> yaml_text.FieldType | None:
+    """Return how a value of the field is read; None for switches and for paths that are not declared.
 
-    Where several kinds of a section have the leaf, it has the same type in all of them.
+    If several kinds of a section have the field, its type is the same in all of them.
     """
-    section, _, leaf = path.rpartition(".")
+    section, _, field = path.rpartition(".")
     models = _sections().get(section, []) if section else [Experiment]
-    fields = [model.model_fields[leaf] for model in models if leaf in model.model_fields]
+    fields = [model.model_fields[field] for model in models if field in model.model_fields]
     types = {found for field in fields for found in _parts(field.annotation)}
     if str in types:
         return "text or null" if type(None) in types else "text"
@@ -228,7 +247,7 @@ def field_type(path: str) -> yaml_text.LeafType | None:
 
 
 def _parts(annotation: Any) -> set[type]:
-    """The scalar types anywhere in an annotation, those of the elements of a list too."""
+    """The scalar types anywhere in an annotation, including those of list elements."""
     if annotation in (bool, int, float, str, type(None)):
         return {annotation}
     if get_origin(annotation) is Literal:
@@ -237,7 +256,7 @@ def _parts(annotation: Any) -> set[type]:
 
 
 def _section_models(annotation: Any) -> list[type[Section]]:
-    """The Section classes that a field's annotation admits: one, or one for each kind."""
+    """The Section classes of a field: one, or one for each kind."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for part in get_args(annotation) for model in _section_models(part)]
@@ -251,15 +270,17 @@ def _sections() -> dict[str, list[type[Section]]]:
 def _known_paths() -> list[str]:
     sections = _sections()
     plain = [name for name in Experiment.model_fields if name not in sections]
-    nested = [f"{name}.{leaf}" for name, models in sections.items() for model in models for leaf in model.model_fields]
+    nested = [
+        f"{name}.{field}" for name, models in sections.items() for model in models for field in model.model_fields
+    ]
     return list(dict.fromkeys(plain + nested))
 
 
 # Saying what is wrong -------------------------------------------------------------------------------------------------
 
 
-def unknown(path: str) -> str:
-    """That there is no such leaf, and which may have been meant."""
+def unknown_field(path: str) -> str:
+    """Return the message for an unknown field, with the nearest known one."""
     candidates = [*_known_paths(), *([] if "." in path else _sections())]
     near = difflib.get_close_matches(path, candidates, n=1, cutoff=0.6) or [
         known for known in _known_paths() if known.rpartition(".")[2] == path.rpartition(".")[2]
@@ -268,8 +289,8 @@ def unknown(path: str) -> str:
     return f"unknown key {path}; {hint}"
 
 
-def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
-    """One pydantic error in our words: what arrived, what was expected."""
+def _describe_error(detail: Any, raw: Mapping[str, Any]) -> str:
+    """One pydantic error in plain words: what arrived, what was expected."""
     parts = list(detail["loc"])
     if len(parts) > 2 and parts[0] in _sections() and parts[1] == kind_of(raw.get(parts[0])):
         del parts[1]  # pydantic names the kind of a section where several are possible; the user wrote no such key
@@ -280,23 +301,24 @@ def _fault(detail: Any, raw: Mapping[str, Any]) -> str:
                 section, kind = parts[0], kind_of(raw.get(parts[0]))
                 model = next(model for model in _sections()[section] if tag_of(model) == kind)
                 return f"{path}: {section}.kind {kind} has no such option; it has {', '.join(model.model_fields)}"
-            return unknown(path)
+            return unknown_field(path)
         case "missing":
             return f"{path} is missing"
         case "value_error":
             return str(detail["ctx"]["error"])
         case "union_tag_invalid" | "union_tag_not_found" if isinstance(detail["input"], Mapping):
-            kinds = ", ".join(repr(tag_of(model)) for model in _sections()[path] if tag_of(model) != "own")
-            kind = shown(detail["input"].get("kind"))
+            kinds = ", ".join(repr(tag_of(model)) for model in _sections()[path] if tag_of(model) != "custom")
+            kind = format_value(detail["input"].get("kind"))
             return f"{path}.kind is {kind}; expected {kinds}, or package.module:Class of your own"
         case "union_tag_not_found":
-            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
+            return f"{path} is {format_value(detail['input'])}; a mapping of keys was expected"
         case "string_pattern_mismatch" if path.endswith(".kind"):
-            return f"{path} is {shown(detail['input'])}; expected package.module:Class, for example networks:Generator"
+            value = format_value(detail["input"])
+            return f"{path} is {value}; expected package.module:Class, such as networks:Generator"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{path} is {shown(detail['input'])}; a mapping of keys was expected"
-    return f"{path} is {shown(detail['input'])}; {_lowered(detail['msg'])}"
+            return f"{path} is {format_value(detail['input'])}; a mapping of keys was expected"
+    return f"{path} is {format_value(detail['input'])}; {_lower_first(detail['msg'])}"
 
 
-def _lowered(text: str) -> str:
+def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""Experiments by name and file: where they are looked up, the YAML that they are written in, `--set path=value`."""
+"""Load experiments by name or file: where they are searched, their YAML, and overrides `path=value`."""
 
 from __future__ import annotations
 
@@ -11,41 +11,46 @@ import yaml
 
 from harness.errors import HarnessError
 from harness.experiment import trust, yaml_text
-from harness.experiment.base import shown
+from harness.experiment.base import format_value
 from harness.experiment.experiment import NETWORKS, Experiment, field_type, from_mapping, with_overrides
-from harness.experiment.param_names import LONGEST_PARAM, why_not_a_key
+from harness.experiment.param_names import LONGEST_PARAM, invalid_key_reason
 
-SEARCH = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
+SEARCH_KEYS = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 
 
-def load(name: str | Path, overrides: Sequence[str] = (), fitted: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment of that name (or in that YAML file), with `--set`-style `path=value` overrides applied.
+def load(name: str | Path, overrides: Sequence[str] = (), adjustments: Mapping[str, Any] | None = None) -> Experiment:
+    """Load an experiment, by its name or YAML file, with overrides `path=value`.
 
-    fitted: leaves that nobody chose, in place of the file's and of the defaults (`harness.runs.small_data`).
-    What the file says of a search is left to `harness.experiment.search_space`: no run depends on where its values
-    were looked for.
-    Raises HarnessError for an unknown name, malformed YAML, unknown keys, values out of bounds, and for options of
-    one's own networks that MLflow does not take as params.
+    What the file says about a search is read by `harness.experiment.search_space`.
+
+    Args:
+        name: of the experiment, or path of its YAML file.
+        overrides: as for `--set`.
+        adjustments: values for a small data set, by path; they replace those of the file (`harness.runs.small_data`).
+
+    Raises:
+        HarnessError: unknown name, malformed YAML, unknown keys, values out of bounds, or an option of a custom network
+            that MLflow does not take as a param.
     """
     raw, origin = read(name)
-    raw = {key: part for key, part in raw.items() if key not in SEARCH}
-    if overrides and not fitted:
+    raw = {key: part for key, part in raw.items() if key not in SEARCH_KEYS}
+    if overrides and not adjustments:
         from_mapping(raw, origin)  # a fault in the file is reported as the file's, not as the override's
-    raw = with_overrides(raw, fitted or {})
+    raw = with_overrides(raw, adjustments or {})
     if overrides:
         raw = with_overrides(raw, parse_overrides(overrides))
     experiment = from_mapping(raw, "--set" if overrides else origin)
-    _can_be_params(experiment)
-    trust.give(experiment.imports.values())
+    _check_params(experiment)
+    trust.allow(experiment.custom_classes.values())
     return experiment
 
 
-def _can_be_params(experiment: Experiment) -> None:
-    """Raise HarnessError where the store would refuse a leaf, or cut it. What runs have stored is read all the same."""
+def _check_params(experiment: Experiment) -> None:
+    """Raise HarnessError if MLflow would refuse a field or truncate its value; not for stored runs."""
     for path, value in experiment.flatten().items():
-        if reason := "a name was expected after the dot" if path.endswith(".") else why_not_a_key(path):
-            raise HarnessError(f"{path}: every leaf is a param of the run; {reason}")
+        if reason := "a name was expected after the dot" if path.endswith(".") else invalid_key_reason(path):
+            raise HarnessError(f"{path}: every field is a param of the run; {reason}")
         if len(str(value)) > LONGEST_PARAM:
             raise HarnessError(
                 f"{path} has {len(str(value)):,} characters, and MLflow keeps {LONGEST_PARAM:,} of a param: read a "
@@ -54,7 +59,11 @@ def _can_be_params(experiment: Experiment) -> None:
 
 
 def read(name: str | Path) -> tuple[dict[str, Any], str]:
-    """What the file of an experiment holds, as it stands there, and the file's path for messages."""
+    """Read the file of an experiment; returns its unvalidated content and its path for messages.
+
+    Raises:
+        HarnessError: unknown name, or malformed YAML.
+    """
     path = find(name)
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,26 +73,30 @@ def read(name: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def from_yaml(text: str, origin: str = "the experiment") -> Experiment:
-    """The experiment written in a YAML text. Raises HarnessError as `load` does."""
+    """Validate the experiment in a YAML text; `origin` names it in messages.
+
+    Raises:
+        HarnessError: as for `load`.
+    """
     return from_mapping(parse_yaml(text, origin), origin)
 
 
 def from_store(text: str, origin: str) -> Experiment:
-    """`from_yaml` of a text that a store holds: the classes that it names are imported only with `--trust`."""
+    """Do what `from_yaml` does for a text from a store, whose custom classes need `--trust`."""
     experiment = from_yaml(text, origin)
-    trust.mark(origin, experiment.imports)
+    trust.mark_untrusted(origin, experiment.custom_classes)
     return experiment
 
 
 def folders() -> list[Path]:
-    """Where experiment names are looked up: ./experiments first, then those that come with harness."""
+    """Return the folders in which names are searched: ./experiments first, then those that come with harness."""
     package = Path(__file__).resolve().parents[1]
     bundled = [package / "experiments", package.parent / "experiments"]  # in a wheel; in a checkout
     return [folder for folder in [Path.cwd() / "experiments", *bundled] if folder.is_dir()]
 
 
-def known() -> dict[str, Path]:
-    """Experiment files by name; a file in ./experiments hides a bundled one of the same name."""
+def available() -> dict[str, Path]:
+    """Return experiment files by name; a file in ./experiments replaces a bundled one of the same name."""
     files: dict[str, Path] = {}
     for folder in folders():
         for path in sorted(folder.glob("*.yaml")):
@@ -92,12 +105,16 @@ def known() -> dict[str, Path]:
 
 
 def find(name: str | Path) -> Path:
-    """The file that an experiment name or path stands for. Raises HarnessError with the nearest names."""
+    """Return the file of an experiment's name or path.
+
+    Raises:
+        HarnessError: there is none; the message has the nearest names.
+    """
     if Path(name).suffix in {".yaml", ".yml"}:
         if not Path(name).is_file():
             raise HarnessError(f"there is no experiment file {name}")
         return Path(name)
-    files = known()
+    files = available()
     if str(name) not in files:
         near = difflib.get_close_matches(str(name), files, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(files)}"
@@ -106,7 +123,7 @@ def find(name: str | Path) -> Path:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of an experiment file, for editors."""
+    """Return the JSON schema of an experiment file, for editors."""
     described: dict[str, Any] = _with_bounds(Experiment.model_json_schema())
     del described["required"]  # the name, which is the file's where it is left out
     for name in NETWORKS:  # `oneOf` would refuse what several kinds take, where the kind is left out
@@ -120,7 +137,7 @@ def schema() -> dict[str, Any]:
 
 
 def _with_bounds(part: Any) -> Any:
-    """pydantic names the bounds of a number that has a validator as Python does, which no editor understands."""
+    """Rename the bounds of numbers with a validator, which pydantic names as in Python, as editors expect them."""
     if isinstance(part, list):
         return [_with_bounds(each) for each in part]
     if not isinstance(part, dict):
@@ -132,9 +149,13 @@ def _with_bounds(part: Any) -> Any:
 
 
 def parse_yaml(text: str, origin: str) -> dict[str, Any]:
-    """The mapping in a YAML text. Raises HarnessError with line and column."""
+    """Return the mapping in a YAML text.
+
+    Raises:
+        HarnessError: it is malformed, with line and column, or not a mapping.
+    """
     try:
-        raw = yaml_text.load(text, _leaf_type)
+        raw = yaml_text.load(text, _field_type)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -142,38 +163,47 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
     except yaml_text.UNREADABLE as error:
         raise HarnessError(f"{origin}: malformed YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {shown(raw)}")
+        raise HarnessError(f"{origin}: expected a mapping of sections (data, generator, ...), got {format_value(raw)}")
     return raw
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`path=value` as (path, value), the value read by the type of its leaf. Raises HarnessError for anything else.
+    """Parse `path=value`; the value is read by the type of the field.
 
-    A leaf that takes text takes it as it stands; numbers are decimal; options of one's own networks are YAML 1.2.
+    A field for text takes it literally; numbers are decimal; options of custom networks are YAML 1.2.
+
+    Raises:
+        HarnessError: the text is malformed.
     """
     path, sign, value = text.partition("=")
     path = path.strip()
     if not sign or not path:
         raise HarnessError(f"--set {text!r}: expected path=value, for example --set optimizer.lr=1e-4")
-    leaf = _leaf_type(path.removeprefix("search_budget.").removeprefix("search."))
-    if leaf in ("text", "text or null") and not path.startswith("search."):
-        return path, None if leaf == "text or null" and value.strip() in ("null", "~", "") else value
+    field_type = _field_type(path.removeprefix("search_budget.").removeprefix("search."))
+    if field_type in ("text", "text or null") and not path.startswith("search."):
+        return path, None if field_type == "text or null" and value.strip() in ("null", "~", "") else value
     try:
-        return path, yaml_text.load_value(value, leaf)
+        return path, yaml_text.load_value(value, field_type)
     except yaml_text.UNREADABLE as error:
         raise HarnessError(f"--set {text!r}: the value is not valid YAML") from error
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Several `path=value`, by path. Raises HarnessError where a leaf is given two different values."""
+    """Parse several `path=value` into values by path.
+
+    Raises:
+        HarnessError: a field has two different values.
+    """
     values: dict[str, Any] = {}
     for text in texts:
         path, value = parse_override(text)
         if path in values and (type(value), value) != (type(values[path]), values[path]):
-            raise HarnessError(f"{path} is given twice, as {shown(values[path])} and as {shown(value)}: give it once")
+            raise HarnessError(
+                f"{path} is given twice, as {format_value(values[path])} and as {format_value(value)}: give it once"
+            )
         values[path] = value
     return values
 
 
-def _leaf_type(path: str) -> yaml_text.LeafType | None:
+def _field_type(path: str) -> yaml_text.FieldType | None:
     return "number" if path == "search_prune_from" else field_type(path)

@@ -1,4 +1,4 @@
-"""The two networks of an experiment, a section for each kind, and which kind a section is of."""
+"""The sections `generator` and `discriminator` of an experiment, one class for each kind of network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from harness.experiment.base import Float, Int, Rate, Section, shown
+from harness.experiment.base import Float, Int, Rate, Section, format_value
 
 Widths = Annotated[tuple[Annotated[Int, Field(ge=1)], ...], Field(min_length=1)]
 Width = Annotated[
@@ -27,7 +27,7 @@ Pack = Annotated[
 
 
 class MLPGenerator(Section):
-    """Fully connected: latent -> widths -> image, LeakyReLU between, tanh at the end."""
+    """Fully connected: latent -> widths -> image; LeakyReLU in between, tanh at the end."""
 
     kind: Literal["mlp"] = Field("mlp", description="network")
     latent: Latent = 100
@@ -36,7 +36,7 @@ class MLPGenerator(Section):
 
 
 class ConvGenerator(Section):
-    """Convolutional: linear to a quarter of the size, twice doubled, tanh at the end."""
+    """Convolutional: linear to a quarter of the size, upsampled twice, tanh at the end."""
 
     kind: Literal["conv"] = Field("conv", description="network")
     latent: Latent = 64
@@ -46,7 +46,7 @@ class ConvGenerator(Section):
 
 
 class ResidualGenerator(Section):
-    """As the convolutional one, with residual blocks at a quarter and at half of the size; no normalisation."""
+    """The convolutional one with residual blocks at a quarter and at half of the size; no normalisation."""
 
     kind: Literal["residual"] = Field("residual", description="network")
     latent: Latent = 64
@@ -56,29 +56,33 @@ class ResidualGenerator(Section):
 
 
 class _Custom(Section):
-    """A network of the user's own: what is not declared here is handed to its class by name."""
+    """A custom network: fields that are not declared here are keyword arguments of its class."""
 
     model_config = ConfigDict(extra="allow")
 
     @model_validator(mode="after")
-    def _options_are_plain(self) -> _Custom:
+    def _check_options(self) -> _Custom:
         for name, value in (self.model_extra or {}).items():
             if name in ("shape", "inputs", "classes"):
-                raise ValueError(f"{name} is {shown(value)}, but harness itself tells a network its {name}: rename it")
-            if not _plain(value):
-                raise ValueError(f"{name} is {shown(value)}; an option of one's own network is a number, text or list")
+                raise ValueError(
+                    f"{name} is {format_value(value)}, but harness passes {name} itself: rename the option"
+                )
+            if not _is_plain(value):
+                raise ValueError(
+                    f"{name} is {format_value(value)}; an option of a custom network is a number, text or list"
+                )
         return self
 
 
-def _plain(value: Any) -> bool:
-    """Whether a value comes back from YAML and JSON as it was."""
+def _is_plain(value: Any) -> bool:
+    """Whether a value survives YAML and JSON unchanged."""
     if isinstance(value, list):
-        return all(map(_plain, value))
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
 
 
 class CustomGenerator(_Custom):
-    """A generator of the user's own, by its dotted path (docs/networks.md); options of its own stand beside it."""
+    """A custom generator (docs/networks.md); its options are further fields of the section."""
 
     kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
     latent: Latent = 64
@@ -96,7 +100,7 @@ class MLPDiscriminator(Section):
 
 
 class ConvDiscriminator(Section):
-    """Convolutional: twice halved, then linear to one logit; the mirror of the convolutional generator."""
+    """Convolutional: downsampled twice, then linear to one logit; mirrors the convolutional generator."""
 
     kind: Literal["conv"] = Field("conv", description="network")
     width: Width = 16
@@ -107,7 +111,7 @@ class ConvDiscriminator(Section):
 
 
 class ResidualDiscriminator(Section):
-    """As the convolutional one, with residual blocks at half and at a quarter of the size; no normalisation."""
+    """The convolutional one with residual blocks at half and at a quarter of the size; no normalisation."""
 
     kind: Literal["residual"] = Field("residual", description="network")
     width: Width = 16
@@ -119,7 +123,7 @@ class ResidualDiscriminator(Section):
 
 
 class CustomDiscriminator(_Custom):
-    """A discriminator of the user's own, by its dotted path (docs/networks.md)."""
+    """A custom discriminator (docs/networks.md); its options are further fields of the section."""
 
     kind: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:Class, found from the working directory")
     dropout: Dropout = 0.0
@@ -128,30 +132,30 @@ class CustomDiscriminator(_Custom):
 
 
 def tag_of(model: type[Section]) -> str:
-    """The kind of a model of one of the networks."""
+    """Return the kind of a section class: its name in YAML, or `custom`."""
     default = model.model_fields["kind"].default
-    return default if isinstance(default, str) else "own"
+    return default if isinstance(default, str) else "custom"
 
 
 def kind_of(section: Any) -> str | None:
-    """Which of the networks a section describes: mlp unless it says, `own` for every dotted path; None for nonsense."""
+    """Return the kind of a network section: `mlp` by default, `custom` for a dotted path, None if it is not valid."""
     kind = section.get("kind", "mlp") if isinstance(section, Mapping) else getattr(section, "kind", None)
-    if not isinstance(kind, str) or kind == "own":
+    if not isinstance(kind, str) or kind == "custom":
         return None
-    return "own" if ":" in kind else kind
+    return "custom" if ":" in kind else kind
 
 
 Generators = Annotated[
     Annotated[MLPGenerator, Tag("mlp")]
     | Annotated[ConvGenerator, Tag("conv")]
     | Annotated[ResidualGenerator, Tag("residual")]
-    | Annotated[CustomGenerator, Tag("own")],
+    | Annotated[CustomGenerator, Tag("custom")],
     Discriminator(kind_of),
 ]
 Discriminators = Annotated[
     Annotated[MLPDiscriminator, Tag("mlp")]
     | Annotated[ConvDiscriminator, Tag("conv")]
     | Annotated[ResidualDiscriminator, Tag("residual")]
-    | Annotated[CustomDiscriminator, Tag("own")],
+    | Annotated[CustomDiscriminator, Tag("custom")],
     Discriminator(kind_of),
 ]

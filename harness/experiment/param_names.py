@@ -1,6 +1,6 @@
-"""What MLflow accepts as the name of a param, a metric or a tag, and how much of a value it keeps.
+"""MLflow's rules for names of params, metrics and tags, and its limits for their values.
 
-These are the rules of `mlflow.utils.validation`, which takes seconds to import (a test holds the two together).
+The rules are those of `mlflow.utils.validation`, which takes seconds to import; a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG = 250, 6_000, 8_000  # characters; a lon
 LONGEST_NAME = 250  # of a run, in MLflow's databases
 
 
-def why_not_a_key(key: str) -> str | None:
-    """Why MLflow refuses a name, in words; None where it does not."""
+def invalid_key_reason(key: str) -> str | None:
+    """Return why MLflow refuses a name; None if it accepts it."""
     if len(key) > LONGEST_KEY:
         return f"the name has {len(key)} characters; MLflow takes at most {LONGEST_KEY}"
     if not re.fullmatch(r"[/\w.\- :]+", key):

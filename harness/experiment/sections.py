@@ -1,4 +1,4 @@
-"""The sections of an experiment, but for its networks: images, objective, training, tracking, scoring."""
+"""The sections of an experiment other than its networks: data, objective, optimizer, training, tracking, scoring."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 VALIDATION_IMAGES = 10_000  # default of data.validation
 
-_FOLDER: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
-_OF_FOLDER = ("path", *_FOLDER, "test")
+_FOLDER_DEFAULTS: dict[str, Any] = {"size": 28, "channels": 1, "unreadable": "refuse"}
+_FOLDER_FIELDS = ("path", *_FOLDER_DEFAULTS, "test")
 
 
 class Data(Section):
-    """Which images are trained on, and which are held out."""
+    """The images to train on, and the validation images."""
 
     name: str = Field("mnist", description="data set, by its name in the registry")
     subset: Int | None = Field(None, ge=1, description="train on this many images only, class-balanced; null for all")
@@ -41,16 +41,16 @@ class Data(Section):
     )
 
     test: Int | None = Field(
-        None, ge=1, description="of name folder: images drawn for the test split (null: a tenth, at most 10,000)"
+        None, ge=1, description="of name folder: images of the random test split (null: a tenth, at most 10,000)"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _a_folder_has_options(cls, raw: Any) -> Any:
-        """Its defaults are settled here, so that they stand in the stored experiment, and nowhere else."""
+    def _set_folder_defaults(cls, raw: Any) -> Any:
+        """Set the defaults of a folder here: they are stored with its experiments, and with no others."""
         if not isinstance(raw, dict):
             return raw
-        given = {leaf for leaf in _OF_FOLDER if raw.get(leaf) is not None}
+        given = {field for field in _FOLDER_FIELDS if raw.get(field) is not None}
         if raw.get("name") != "folder":
             if given:
                 raise ValueError(
@@ -62,15 +62,19 @@ class Data(Section):
             raise ValueError("data.name is folder, but data.path is not set: set it to the folder of your images")
         path = raw["path"]
         path = str(Path(path).expanduser().absolute()) if path and isinstance(path, str) else path
-        return {**raw, "path": path, **{leaf: raw[leaf] if leaf in given else _FOLDER[leaf] for leaf in _FOLDER}}
+        return {
+            **raw,
+            "path": path,
+            **{field: raw[field] if field in given else _FOLDER_DEFAULTS[field] for field in _FOLDER_DEFAULTS},
+        }
 
-    def origin(self) -> dict[str, Any]:
-        """The data set: its name and its options, as `harness.data.source` takes them."""
+    def source_options(self) -> dict[str, Any]:
+        """Return the name of the data set and its options, as `harness.data.create_source` takes them."""
         return self.model_dump(exclude={"subset", "validation", "seed"})
 
 
 class Objective(Section):
-    """What the two networks minimise, and the penalties on the discriminator's slope."""
+    """The losses of the two networks, and the penalties on the discriminator's gradient."""
 
     kind: Literal["non-saturating", "minimax", "lsgan", "hinge", "wasserstein", "relativistic"] = Field(
         "non-saturating", description="loss pair, on logits"
@@ -86,7 +90,7 @@ class Objective(Section):
     r2: Weight = Field(0.0, description="R2's gamma: slope 0 at generated images; 0 for none")
 
     @model_validator(mode="after")
-    def _smoothing_has_a_target(self) -> Objective:
+    def _check_smoothing(self) -> Objective:
         if self.label_smoothing and self.kind not in ("non-saturating", "minimax", "lsgan"):
             raise ValueError(
                 f"objective.label_smoothing is {self.label_smoothing}, but {self.kind} has no target to smooth: "
@@ -96,7 +100,7 @@ class Objective(Section):
 
     @property
     def penalties(self) -> tuple[str, ...]:
-        """Names of the penalties that are on."""
+        """Names of the penalties whose weight is not 0."""
         return tuple(name for name in PENALTIES if getattr(self, name))
 
 
@@ -116,27 +120,29 @@ class Optimizer(Section):
 
 
 class Train(Section):
-    """How long, in what portions, from which seed, on what."""
+    """Length, batch size, seed, precision and device of the training."""
 
     epochs: Int = Field(200, ge=1, description="passes over the training images by the discriminator")
     batch_size: Int = Field(100, ge=2, description="images an update; a last, partial batch is dropped")
     discriminator_steps: Int = Field(
         1, ge=1, le=100, description="updates of D for one of G, each on a batch of its own"
     )
-    seed: Int = Field(0, ge=0, lt=2**63, description="every random draw is a function of (seed, stream, epoch)")
+    seed: Int = Field(0, ge=0, lt=2**63, description="all randomness is a function of (seed, stream, epoch)")
     precision: Precision = Field(
         "fp32", description="arithmetic of the networks; auto takes the faster one on this machine"
     )
     device: Device = Field("auto", description="auto takes cuda, then mps, then cpu")
     ema_half_life: Float | None = Field(
-        None, gt=0, description="in images: of the average of the generator's weights that draws samples; null for none"
+        None,
+        gt=0,
+        description="in images: of the average of the generator's weights that generates samples; null for none",
     )
 
 
 class Augment(Section):
-    """What is done to real and generated images alike before D sees them (Zhao et al. 2020, DiffAugment); no flips.
+    """Distortions of real and generated images before the discriminator (Zhao et al. 2020, DiffAugment); no flips.
 
-    Each image anew, in every update. What is moved in from outside, or cut out, is black.
+    Every image is distorted at random in every update. Pixels from outside, or cut out, are black.
     """
 
     translation: Share = Field(0.0, description="shift of up to this share of the side, either way; 0.125 in the paper")
@@ -145,12 +151,13 @@ class Augment(Section):
     contrast: Share = Field(0.0, description="distance from the mean, up to this share, either way; 0.5 in the paper")
 
     @property
-    def on(self) -> bool:
+    def enabled(self) -> bool:
+        """Whether any distortion is on."""
         return any((self.translation, self.cutout, self.brightness, self.contrast))
 
 
 class Track(Section):
-    """What is kept, and how often: in epochs, counted from 1; the last epoch always counts."""
+    """What is logged, and how often: in epochs, counted from 1; the last epoch always counts."""
 
     samples_every: Int | None = Field(
         None, ge=1, description="epochs between sample grids; null for a tenth of train.epochs, from 1 to 10"
@@ -167,7 +174,7 @@ class Quality(Section):
     judge: str | None = Field(
         "first", description="first, second, or package.module:Class of a feature network; null for no scores at all"
     )
-    judge_weights: str | None = Field(None, description="weights file of a feature network of one's own")
+    judge_weights: str | None = Field(None, description="weights file of a custom feature network")
     samples: Int = Field(
         10_000,
         ge=10,

@@ -1,11 +1,10 @@
-"""Which code of the user's own may be imported.
+"""Trust: which custom code may be imported.
 
 An experiment can name classes as `package.module:Class`: networks and judges. Importing a module runs it. Names that
-the user gives (on the command line, or in an experiment file that they name) are trusted. Names that come from a store
-(a run's experiment.yaml or checkpoint, a study's settings) may be somebody else's: they are imported only with
-`--trust`.
+the user gives (on the command line, or in an experiment file) are trusted. Names from a store (a run's experiment.yaml
+or checkpoint, a study's settings) may come from somebody else: they are imported only with `--trust`.
 
-Experiments from a store are marked where they are read (`experiment.from_store`); `check` is asked before every import.
+Names from a store are marked where they are read (`experiment.from_store`); `check` is called before every import.
 """
 
 from __future__ import annotations
@@ -24,43 +23,46 @@ NAME = re.compile(r"[\w.]+:\w+")
 
 
 class UntrustedError(HarnessError):
-    """Code that a store names and the user does not: it was not imported."""
+    """A store, but not the user, names code: it was not imported."""
 
 
 @dataclass
 class Policy:
     """What may be imported.
 
-    trust: whatever a store names. stored_code: the source that a run keeps is used, not the one found here.
-    strict: only names that were given; the command line sets it. Without it (in a notebook) only names that were read
-    from a store are refused.
-    given: names that the user gave. stored: names read from a store, with what they were read from and all its names.
+    Attributes:
+        trust: everything that a store names.
+        stored_code: use the source code that is stored with a run, not the module found here.
+        strict: import only `allowed` names, as on the command line. Otherwise (in a notebook) only names that were read
+            from a store are refused.
+        allowed: names that the user gave.
+        stored: names read from a store, with what they were read from and all its names.
     """
 
     trust: bool = False
     stored_code: bool = False
     strict: bool = False
-    given: set[str] = field(default_factory=set)
+    allowed: set[str] = field(default_factory=set)
     stored: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
 
 _policy = Policy()
 
 
-def policy() -> Policy:
-    """The policy of this process."""
+def get_policy() -> Policy:
+    """Return the policy of this process."""
     return _policy
 
 
-def use(new: Policy) -> None:
-    """Replace the policy of this process: at the start of a command, or in a worker that inherits another's."""
+def set_policy(new: Policy) -> None:
+    """Replace the policy of this process, at the start of a command or of a worker process."""
     global _policy
-    _policy = replace(new, given=set(new.given), stored=dict(new.stored))
+    _policy = replace(new, allowed=set(new.allowed), stored=dict(new.stored))
 
 
 @contextmanager
 def trusting() -> Iterator[None]:
-    """For notebooks: meanwhile, import what stored runs name, as `--trust` does."""
+    """Import what stored runs name within this context, as with `--trust`; for notebooks."""
     before = _policy.trust
     _policy.trust = True
     try:
@@ -69,22 +71,26 @@ def trusting() -> Iterator[None]:
         _policy.trust = before
 
 
-def give(names: Iterable[object]) -> None:
-    """Trust these names: the user gave them. What is no `package.module:Class` is left out."""
-    _policy.given.update(name for name in names if isinstance(name, str) and NAME.fullmatch(name))
+def allow(names: Iterable[object]) -> None:
+    """Trust these names, which the user gave. Values that are not `package.module:Class` are ignored."""
+    _policy.allowed.update(name for name in names if isinstance(name, str) and NAME.fullmatch(name))
 
 
-def mark(origin: str, names: Mapping[str, str]) -> None:
-    """Remember names, by the leaf that holds each, that came from a store. origin: what they were read from."""
+def mark_untrusted(origin: str, names: Mapping[str, str]) -> None:
+    """Remember that names, by the field that holds each, came from a store; `origin`: what they were read from."""
     for name in names.values():
         _policy.stored[name] = (origin, dict(names))
 
 
-def check(name: str, leaf: str) -> None:
-    """Raise UntrustedError where the class `name`, which `leaf` of an experiment holds, must not be imported."""
-    if _policy.trust or name in _policy.given or not (_policy.strict or name in _policy.stored):
+def check(name: str, field_path: str) -> None:
+    """Check that the class `name`, which the field `field_path` names, may be imported.
+
+    Raises:
+        UntrustedError: it must not be imported.
+    """
+    if _policy.trust or name in _policy.allowed or not (_policy.strict or name in _policy.stored):
         return
-    origin, names = _policy.stored.get(name, ("the store", {leaf: name}))
+    origin, names = _policy.stored.get(name, ("the store", {field_path: name}))
     listed = ", ".join(f"{path} {other} ({_where(other)})" for path, other in names.items())
     raise UntrustedError(
         f"{origin} names code to import: {listed}. It was not imported, because importing runs it: "
@@ -94,14 +100,14 @@ def check(name: str, leaf: str) -> None:
 
 def _where(name: str) -> str:
     module = name.partition(":")[0]
-    found = locate(module)
+    found = find_module(module)
     return f"from {found}" if found else f"no module {module} is found here"
 
 
-def locate(module: str) -> Path | None:
-    """The file that `import module` would run; None where it has none, or is not found. Nothing is imported.
+def find_module(module: str) -> Path | None:
+    """Return the file that `import module` would run; None if there is none. Imports nothing.
 
-    importlib.util.find_spec would import the parent packages of a dotted name.
+    `importlib.util.find_spec` would import the parent packages of a dotted name.
     """
     known = getattr(sys.modules.get(module), "__file__", None)
     if known:

@@ -1,8 +1,8 @@
-"""YAML as experiments are written in it: the core schema of YAML 1.2, with every leaf read by its declared type.
+"""The YAML of experiments: the core schema of YAML 1.2, with every field read by its declared type.
 
 PyYAML follows YAML 1.1, where 010 is 8, 1:30 is 90, `yes` is true and 2026-11-22 is a date. Here 010 is 10, and the
-others are text. A leaf that takes text takes it as it stands (`name: 2024`); a leaf that takes numbers takes decimal
-ones. What is written is quoted wherever either version of YAML would read a text as something else.
+others are text. A field for text is literal (`name: 2024`); a field for numbers takes decimal ones. Written text is
+quoted if either version of YAML would read it as something else.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Literal
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-LeafType = Literal["text", "text or null", "number"]
-Lookup = Callable[[str], LeafType | None]  # the type of the leaf of a dotted path; None where it is not declared
+FieldType = Literal["text", "text or null", "number"]
+Lookup = Callable[[str], FieldType | None]  # the type of the field of a dotted path; None where it is not declared
 
 UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)  # the latter two for !!int x and for [[[[...
 
@@ -33,11 +33,12 @@ _RESOLVERS = (  # in this order: every int looks like a float
 
 
 class _Loader(yaml.SafeLoader):
-    """A key given twice is a mistake, and every key is text."""
+    """Refuses duplicate keys, and reads every key as text."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's own name
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping after checking its keys."""
         seen = set()
         for key, _ in node.value:
             if not isinstance(key, ScalarNode):
@@ -63,7 +64,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """What it knows of YAML 1.1 from PyYAML stays: readers of that version must not misread a text either."""
+    """Keeps PyYAML's rules of YAML 1.1, so that its readers do not misread a text either."""
 
 
 for _name, _pattern, _first in _RESOLVERS:
@@ -75,24 +76,24 @@ _Loader.add_constructor(f"{_TAG}float", _Loader._float)
 
 
 def dump(tree: Any) -> str:
-    """The YAML text that `load` reads back as the same tree."""
+    """Return the YAML text that `load` reads as the same tree."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def load(text: str, lookup: Lookup) -> Any:
-    """What a YAML text holds. Raises one of UNREADABLE."""
+    """Read a YAML text, with the types that `lookup` returns. Raises one of UNREADABLE."""
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        return None if root is None else loader.construct_document(_typed_tree(root, "", lookup))
+        return None if root is None else loader.construct_document(_apply_types(root, "", lookup))
     finally:
         loader.dispose()
 
 
-def load_value(text: str, leaf: LeafType | None) -> Any:
-    """One value from the command line, for a leaf of that type. Raises one of UNREADABLE.
+def load_value(text: str, field_type: FieldType | None) -> Any:
+    """Read one value from the command line, for a field of that type. Raises one of UNREADABLE.
 
-    Nothing of the text is lost: what YAML would take for a comment belongs to it.
+    The whole text is the value, including what YAML would read as a comment.
     """
     loader = _Loader(text)
     try:
@@ -104,42 +105,42 @@ def load_value(text: str, leaf: LeafType | None) -> Any:
             return text.strip()
         if rest:
             raise ValueError(f"there is more after the value: {rest}")
-        return loader.construct_document(_typed(root, leaf))
+        return loader.construct_document(_apply_type(root, field_type))
     finally:
         loader.dispose()
 
 
-def _typed_tree(node: Node, prefix: str, lookup: Lookup) -> Node:
-    """The nodes of a file, each leaf typed by its path: as sections, or as dotted paths below `search:`."""
+def _apply_types(node: Node, prefix: str, lookup: Lookup) -> Node:
+    """Type each field of a file by its path: nested sections, or dotted paths below `search:`."""
     if not isinstance(node, MappingNode):
         return node
     children = []
     for key, value in node.value:
         if isinstance(key, ScalarNode):
             path = f"{prefix}{key.value}"
-            if leaf := lookup(path):
-                value = _typed(value, leaf)
+            if field_type := lookup(path):
+                value = _apply_type(value, field_type)
             else:
                 inside = "" if path in ("search", "search_budget") else f"{path}."
-                value = _typed_tree(value, inside, lookup)
+                value = _apply_types(value, inside, lookup)
         children.append((key, value))
     return MappingNode(node.tag, children, node.start_mark, node.end_mark, node.flow_style)
 
 
-def _typed(node: Node, leaf: LeafType | None) -> Node:
-    """A copy in which every plain scalar is what a leaf of that type takes; quoted ones are text already."""
-    if leaf is None:
+def _apply_type(node: Node, field_type: FieldType | None) -> Node:
+    """A copy in which every unquoted scalar has the type of the field; quoted ones are text already."""
+    if field_type is None:
         return node
     marks = node.start_mark, node.end_mark
     if isinstance(node, ScalarNode):
-        if leaf == "number":
+        if field_type == "number":
             as_text = _OTHER_BASE.fullmatch(node.value) is not None
         else:
-            as_text = not (leaf == "text or null" and node.tag == _NULL)
+            as_text = not (field_type == "text or null" and node.tag == _NULL)
         return ScalarNode(_STR, node.value, *marks, node.style) if as_text and node.style is None else node
     if isinstance(node, SequenceNode):
-        return SequenceNode(node.tag, [_typed(each, leaf) for each in node.value], *marks, node.flow_style)
+        return SequenceNode(node.tag, [_apply_type(each, field_type) for each in node.value], *marks, node.flow_style)
     if isinstance(node, MappingNode):
-        children = [(key, value if key.value == "log" else _typed(value, leaf)) for key, value in node.value]
+        children = [(key, value if key.value == "log" else _apply_type(value, field_type)) for key, value in node.value]
         return MappingNode(node.tag, children, *marks, node.flow_style)
     return node

@@ -2,8 +2,8 @@
 
 from harness.gan.auto import resolve, resolve_batch_runs, resolve_untimed
 from harness.gan.batched import BatchedTraining, generate_all
+from harness.gan.latent_interpolation import latent_walk
 from harness.gan.training import Report, Training, from_uint8, generate, sample_inputs, to_uint8
-from harness.gan.walks import walk
 
 __all__ = [
     "BatchedTraining",
@@ -12,10 +12,10 @@ __all__ = [
     "from_uint8",
     "generate",
     "generate_all",
+    "latent_walk",
     "resolve",
     "resolve_batch_runs",
     "resolve_untimed",
     "sample_inputs",
     "to_uint8",
-    "walk",
 ]

@@ -1,4 +1,4 @@
-"""What timings on this machine have found, kept in the cache folder so that the next start times nothing."""
+"""Cache the answers of timings on this machine, so that the next start times nothing."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ from typing import Any
 import torch
 
 from harness.data import Images, cache_folder
-from harness.data.base import writing
+from harness.data.source import writing
 from harness.experiment import Experiment
 from harness.gan.hardware import device_name
 
-MOST = 200  # answers to keep
+MAX_ANSWERS = 200  # stored at most
 _SECTIONS = ("generator.", "discriminator.", "objective.", "augment.")
-_LEAVES = ("conditional", "train.device", "train.batch_size", "train.discriminator_steps")
+_FIELDS = ("conditional", "train.device", "train.batch_size", "train.discriminator_steps")
 
 Facts = Mapping[str, Any]
 
 
 def facts(question: str, experiment: Experiment, images: Images, **more: object) -> Facts | None:
-    """What an answer depends on: machine, versions, networks, batch and image size. `more` is added to these.
+    """Return what an answer depends on: machine, versions, networks, batch size and image size.
 
-    None where no answer is to be kept: the code of the user's own networks may change.
+    Args:
+        question: what was timed.
+        experiment: with its device resolved.
+        images: the training images.
+        **more: is added to the facts.
+
+    Returns:
+        None if the answer must not be stored: the code of custom networks may change.
     """
     if ":" in experiment.generator.kind or ":" in experiment.discriminator.kind:
         return None
-    leaves = {path: value for path, value in experiment.flatten().items() if path in _LEAVES}
-    leaves |= {path: value for path, value in experiment.flatten().items() if path.startswith(_SECTIONS)}
+    fields = {path: value for path, value in experiment.flatten().items() if path in _FIELDS}
+    fields |= {path: value for path, value in experiment.flatten().items() if path.startswith(_SECTIONS)}
     return {
         "question": question,
         "hardware": device_name(experiment.train.device),
@@ -40,47 +47,47 @@ def facts(question: str, experiment: Experiment, images: Images, **more: object)
         "image": list(images.shape),
         "classes": images.classes,
         "average": bool(experiment.train.ema_half_life),
-        **leaves,
+        **fields,
         **more,
     }
 
 
 def load_answer(facts: Facts | None, possible: Sequence[str]) -> str | None:
-    """The answer that was kept for these facts. None where there is none that is possible.
+    """Return the stored answer for these facts; None if there is none among the `possible` ones.
 
-    An answer that was found while the machine was busy holds until it no longer is.
+    An answer that was found on a busy machine is used only while the machine is busy.
     """
     for entry in _entries() if facts is not None else ():
         if entry["facts"] == facts and entry["answer"] in possible:
-            return None if entry.get("busy") and not busy() else str(entry["answer"])
+            return None if entry.get("busy") and not is_busy() else str(entry["answer"])
     return None
 
 
 def save_answer(facts: Facts | None, answer: str) -> None:
-    """Keep an answer for later. Does nothing where the cache folder cannot be written to."""
+    """Store an answer. Does nothing if `facts` is None or the cache folder is not writable."""
     if facts is None:
         return
     entries = [entry for entry in _entries() if entry["facts"] != facts]
-    entries.append({"answer": answer, "busy": busy(), "facts": facts})
-    with contextlib.suppress(OSError), writing(file()) as target:
-        target.write((json.dumps(entries[-MOST:], indent=1) + "\n").encode())
+    entries.append({"answer": answer, "busy": is_busy(), "facts": facts})
+    with contextlib.suppress(OSError), writing(cache_file()) as target:
+        target.write((json.dumps(entries[-MAX_ANSWERS:], indent=1) + "\n").encode())
 
 
-def busy() -> bool:
-    """Whether other work competes for the processor's cores, so that a timing may mislead."""
+def is_busy() -> bool:
+    """Return whether other processes compete for the CPU cores, so that a timing may mislead."""
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
-def file() -> Path:
-    """Where answers are kept, for people to read and to delete."""
+def cache_file() -> Path:
+    """Return the path of the JSON file of all answers, which users may read and delete."""
     return cache_folder() / "auto.json"
 
 
 def _entries() -> list[dict[str, Any]]:
-    """What is kept. A damaged file counts as none, and so does a damaged entry."""
+    """The stored entries. A damaged file, or a damaged entry, counts as none."""
     try:
-        entries = json.loads(file().read_bytes())
+        entries = json.loads(cache_file().read_bytes())
     except (OSError, ValueError):
         return []
-    known = entries if isinstance(entries, list) else []
-    return [entry for entry in known if isinstance(entry, dict) and {"facts", "answer"} <= entry.keys()]
+    listed = entries if isinstance(entries, list) else []
+    return [entry for entry in listed if isinstance(entry, dict) and {"facts", "answer"} <= entry.keys()]

@@ -1,6 +1,6 @@
-"""Several experiments trained at once, as one batched program: what keeps one of them from filling the machine.
+"""Batched training: several experiments, too small to fill the machine one by one, as one program.
 
-    for reports in Population([Training(first, images), Training(second, images)]):
+    for reports in BatchedTraining([Training(first, images), Training(second, images)]):
         for training, report in reports:
             ...
 
@@ -82,7 +82,7 @@ class BatchedTraining:
         self.stack_weights()
 
     def stack_weights(self) -> None:
-        """Gather the members' weights as they are now: to be called when those of one have been loaded anew."""
+        """Gather the members' weights as they are now: call it after those of one were loaded."""
         self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
         members = self.members if len(self.members) > 1 else []  # one alone takes the plain path
         self._generator = StackedNetwork([member.generator for member in members])
@@ -113,10 +113,12 @@ class BatchedTraining:
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.members[0].device
 
     @property
     def steps_per_epoch(self) -> int:
+        """Training steps of one epoch, the same for all members."""
         return self.members[0].steps_per_epoch
 
     def begin_epoch(self) -> None:
@@ -142,6 +144,7 @@ class BatchedTraining:
 
     @property
     def discriminator_steps(self) -> int:
+        """Updates of D for one of G, the same for all members."""
         return self.members[0].discriminator_steps
 
     def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
@@ -166,9 +169,11 @@ class BatchedTraining:
         return norms
 
     def update_generator(self, loss: Tensor) -> Tensor:
+        """Do the same for G."""
         return self._generator.optimizer_step(loss, [member.generator_optimizer for member in self.members])
 
     def update_average(self) -> None:
+        """Move the average of every member's generator."""
         for member in self.members:
             member.update_average()
 
@@ -190,11 +195,11 @@ class BatchedTraining:
         return build_step_noise(stacked, self.members[0].randomness.shape, self._latents, self._rates)
 
     def check_vmap(self, own: str) -> None:
-        """Raise HarnessError for networks of the user's own that cannot be vectorised; nothing is trained."""
+        """Raise HarnessError for custom networks that cannot be vectorised; nothing is trained."""
         known = self.tensors()
         before = [tensor.detach().clone() for tensor in known]
         for member in self.members:
-            member.randomness.begin(1)  # an epoch's draws begin anew with it
+            member.randomness.begin(1)  # training starts each epoch like this, too
         try:
             noise = self.step_noise()
             real, labels = self.real_images(noise)
@@ -221,6 +226,7 @@ class BatchedTraining:
         return [self._totals, *stacked, *(tensor for member in self.members for tensor in member.tensors())]
 
     def generators(self) -> list[torch.Generator]:
+        """Return the random generators that a step uses."""
         return [generator for member in self.members for generator in member.generators()]
 
 
@@ -272,12 +278,12 @@ class StackedNetwork:
 
     def gradients(self, losses: Tensor) -> dict[str, Sequence[Tensor]]:
         """Each member's gradients of its own loss [K], by the name of the weight."""
-        leaves = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trained}
+        weights = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trained}
         # Nothing joins the members, so the gradient of the sum holds each member's own.
-        found = iter(torch.autograd.grad(losses.sum(), [leaf for several in leaves.values() for leaf in several]))
+        found = iter(torch.autograd.grad(losses.sum(), [weight for several in weights.values() for weight in several]))
         return {
             name: [next(found) for _ in several] if name in self._ragged else next(found).unbind()
-            for name, several in leaves.items()
+            for name, several in weights.items()
         }
 
     def optimizer_step(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
@@ -304,7 +310,7 @@ def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
 
 def vmap_members(function: Callable[..., Any], *arguments: object) -> Any:
     """The function of every member's own arguments: what is None is nobody's own."""
-    axes = torch.utils._pytree.tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, arguments)
+    axes = torch.utils._pytree.tree_map(lambda each: 0 if isinstance(each, Tensor) else None, arguments)
     return vmap(function, in_dims=axes)(*arguments)
 
 
@@ -348,13 +354,13 @@ def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 
 
 def _shaping(experiment: Experiment) -> dict[str, Any]:
-    leaves = experiment.flatten()
+    fields = experiment.flatten()
     shaping = {
         path: value
-        for path, value in leaves.items()
+        for path, value in fields.items()
         if path not in PER_MEMBER and not path.startswith(PER_MEMBER_SECTIONS)
     }
-    if ":" in experiment.generator.kind:  # what a network of one's own makes of zeros after its noise is not known
+    if ":" in experiment.generator.kind:  # a custom network may not map padded noise to the same images
         shaping["generator.latent"] = experiment.generator.latent
     return {**shaping, "penalties": ", ".join(experiment.objective.penalties) or "none"}
 

@@ -1,4 +1,4 @@
-"""What a run needs to go on after a crash: one file, written whole or not at all."""
+"""Checkpoints: everything that a run needs to resume, in one file that is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError
-from harness.experiment import Experiment
+from harness.experiment import Experiment, from_store
 from harness.files import atomic_write
 
 FORMAT = 3
@@ -24,27 +23,32 @@ FORMAT = 3
 class Checkpoint:
     """A training between two epochs.
 
-    experiment: resolved, as it was trained. training: `Training.state_dict()`. threads: of the process that wrote it;
-    on a CPU the same bits follow only with the same number. score: the lowest so far of those that rank, if any.
-    like: `Images.like` of what it is trained on, so that its generator can be built where the data set is not; None in
-    older files.
+    Attributes:
+        experiment: resolved, as it was trained.
+        training: `Training.state_dict()`.
+        threads: number of CPU threads of the process; on a CPU only the same number gives the same bits.
+        score: the lowest primary score so far, or None.
+        empty_images: `Images.empty_like` of the training images, so that the generator can be built where the data set
+            is not available; None in older files.
     """
 
     experiment: Experiment
     training: Mapping[str, Any]
     threads: int
     score: float | None = None
-    like: Images | None = None
+    empty_images: Images | None = None
 
     @property
     def epoch(self) -> int:
+        """Number of epochs done."""
         return int(self.training["epoch"])
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside `path`, flush to the disk, rename: a reader finds the old file or the new one, never half of one.
+    """Write a checkpoint atomically: a reader finds the old file or the new one, never a part of one.
 
-    Raises HarnessError when the disk is full or the folder cannot be written to; the old file then stands.
+    Raises:
+        HarnessError: the disk is full or the folder is not writable; the old file is unchanged.
     """
     state = {
         "format": FORMAT,
@@ -52,7 +56,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "training": dict(checkpoint.training),
         "threads": checkpoint.threads,
         "score": checkpoint.score,
-        "images": None if checkpoint.like is None else _described(checkpoint.like),
+        "images": None if checkpoint.empty_images is None else _describe_images(checkpoint.empty_images),
     }
     try:
         with atomic_write(path, parents=True, durable=True) as fresh, fresh.open("wb") as file:
@@ -65,15 +69,19 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, origin: str | None = None) -> Checkpoint:
-    """Read a checkpoint, onto the CPU. Nothing in the file is executed.
+    """Read a checkpoint onto the CPU. Nothing in the file is executed.
 
-    origin: what its experiment is of, for messages about the classes that it names. Raises HarnessError when it is
-    absent, truncated, damaged, or not a checkpoint of ours.
+    Args:
+        path: the file.
+        origin: names the experiment in messages about the classes that it names.
+
+    Raises:
+        HarnessError: the file is missing, truncated, damaged, or not a checkpoint of this version.
     """
     if not path.is_file():
         raise HarnessError(f"there is no checkpoint {path}")
     try:
-        _check(path)
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] != FORMAT:
             raise HarnessError(
@@ -81,33 +89,33 @@ def load(path: Path, origin: str | None = None) -> Checkpoint:
                 "train the run again, or use that version"
             )
         return Checkpoint(
-            experiments.from_store(state["experiment"], origin or f"the experiment in {path}"),
+            from_store(state["experiment"], origin or f"the experiment in {path}"),
             state["training"],
             state["threads"],
             state["score"],
-            _like(state["images"]) if state.get("images") else None,
+            _empty_images(state["images"]) if state.get("images") else None,
         )
     except HarnessError:
         raise
-    except Exception as error:  # there is no telling what a damaged file makes zipfile, zlib and pickle raise
+    except Exception as error:  # zipfile, zlib and pickle raise many types for damage
         raise HarnessError(
-            f"{path} is not a readable checkpoint (truncated or damaged); delete it to go on from an older one"
+            f"{path} is not a readable checkpoint (truncated or damaged); delete it to resume from an older one"
         ) from error
 
 
-def _described(images: Images) -> dict[str, Any]:
+def _describe_images(images: Images) -> dict[str, Any]:
     labelled = images.labels is not None
     return {"name": images.name, "shape": list(images.shape), "classes": images.classes, "labelled": labelled}
 
 
-def _like(described: Mapping[str, Any]) -> Images:
-    pixels = torch.empty(0, *described["shape"], dtype=torch.uint8)
-    labels = torch.empty(0, dtype=torch.int64) if described["labelled"] else None
-    return Images(described["name"], pixels, labels, described["classes"])
+def _empty_images(description: Mapping[str, Any]) -> Images:
+    pixels = torch.empty(0, *description["shape"], dtype=torch.uint8)
+    labels = torch.empty(0, dtype=torch.int64) if description["labelled"] else None
+    return Images(description["name"], pixels, labels, description["classes"])
 
 
-def _check(path: Path) -> None:
-    """Raise BadZipFile, or what else zipfile raises, for flipped bits: torch.load would return them."""
+def _check_archive(path: Path) -> None:
+    """Raise BadZipFile, or another error of zipfile, if bits were flipped: torch.load would return them."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
         if damaged is not None:
@@ -118,7 +126,7 @@ def _check(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself outlive a power cut; Windows has no such call and needs none."""
+    """Make the rename itself survive a power failure; Windows has no such call and needs none."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What is known about a device without training on it: its name, and whether it computes in bf16."""
+"""Properties of a device that need no training: its name, and whether it computes in bf16."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 
 
 def device_name(device: str) -> str:
-    """The GPU's name, or the model of the processor."""
+    """Return the name of the GPU, or the model of the processor."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return _cpu_model(_read(Path("/proc/cpuinfo"))) or platform.processor() or platform.machine()
 
 
 def has_bf16(device: str) -> bool:
-    """Whether the device may have instructions for products of bf16 numbers. Without them bf16 is emulated, and slow.
+    """Return whether the device may have instructions for bf16 products; without them bf16 is emulated and slow.
 
-    True where this cannot be found out.
+    True if this cannot be found out.
     """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -28,20 +28,20 @@ def has_bf16(device: str) -> bool:
 
 
 def cpu_has_bf16(capabilities: Mapping[str, Any]) -> bool:
-    """`has_bf16` of a processor with these capabilities, as torch.cpu.get_capabilities names them."""
+    """Return `has_bf16` for a processor with these capabilities, named as by `torch.cpu.get_capabilities`."""
     known = [capabilities[name] for name in ("amx_bf16", "avx512_bf16", "bf16") if name in capabilities]
     return any(known) or not known
 
 
 def _capabilities() -> Mapping[str, Any]:
-    """Those of this processor that tell about bf16. Empty where torch does not say."""
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    if ask is not None:
-        found: Mapping[str, Any] = ask()
+    """The bf16 capabilities of this processor; empty if torch does not report any."""
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if get_capabilities is not None:
+        found: Mapping[str, Any] = get_capabilities()
         return found
     if platform.machine() in ("x86_64", "AMD64"):
-        questions = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
-        return {name: getattr(torch.cpu, ask)() for name, ask in questions.items() if hasattr(torch.cpu, ask)}
+        functions = {"amx_bf16": "_is_amx_tile_supported", "avx512_bf16": "_is_avx512_bf16_supported"}
+        return {name: getattr(torch.cpu, f)() for name, f in functions.items() if hasattr(torch.cpu, f)}
     features = _read(Path("/proc/cpuinfo"))
     return {"bf16": " bf16" in features} if "Features" in features else {}
 

@@ -1,6 +1,6 @@
-"""Randomness as data: every draw is a function of (seed, stream, epoch), made before a step and handed in.
+"""Randomness as data: noise, order and masks are functions of (seed, stream, epoch), sampled before a step.
 
-So no generator's inner state has to survive a crash, and a step is a pure function of weights, images and draws.
+So a crash loses no state of a random generator, and a training step is a pure function of weights, images and noise.
 """
 
 from __future__ import annotations
@@ -16,44 +16,57 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Stream = Literal["init", "order", "noise", "dropout", "augment", "penalty", "samples"]
-DISTORTIONS = 6  # random numbers for each image that is augmented (harness/gan/augment.py)
+DISTORTIONS = 6  # random numbers for each augmented image (augment.py)
 
 
 def stream_seed(seed: int, stream: Stream, epoch: int = 0) -> int:
-    """The 63-bit seed of one stream in one epoch: the first bytes of a SHA-256, so that no two streams are related."""
+    """Return the 63-bit seed of one stream in one epoch: the first bytes of a SHA-256, so streams are unrelated."""
     digest = hashlib.sha256(f"{seed}/{stream}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def stream_generator(seed: int, stream: Stream, epoch: int = 0, device: str | torch.device = "cpu") -> torch.Generator:
+    """Return a random generator with the seed of one stream in one epoch."""
     return torch.Generator(device).manual_seed(stream_seed(seed, stream, epoch))
 
 
 def sample_noise(seed: int, count: int, latent: int, part: int = 0) -> Tensor:
-    """Noise [count, latent] of the stream `samples`, drawn on the CPU: the same on every device.
+    """Return noise [count, latent] of the stream `samples`, sampled on the CPU: the same on every device.
 
-    From 16 values on, all but the last 16 are the same whatever `count` is: torch draws the last 16 anew where their
-    number is no multiple of 16. Parts are unrelated: 0 is drawn and looked at while training, 1 is scored on the
-    validation split, 2 on the test split, 3 is where walks turn to.
+    From 16 values on, all but the last 16 are the same for every `count`: torch samples the last 16 again if their
+    number is not a multiple of 16.
+
+    Args:
+        seed: of the training.
+        count: number of samples.
+        latent: size of the noise vector.
+        part: parts are independent. 0 is rendered while training, 1 is scored on the validation split, 2 on the test
+            split, and 3 gives the second noise of latent walks.
     """
     return torch.randn(count, latent, generator=stream_generator(seed, "samples", part))
 
 
 class StepNoise(NamedTuple):
-    """What one training step leaves to chance; with several updates of D for one of G, what one of these does.
+    """All randomness of one training step; with several updates of D in a step, that of one of them.
 
-    indices: int64 [B], which images are the real ones.
-    discriminator_noise, generator_noise: [B, inputs], what G is fed for D's update and for its own: standard normal,
-    with the one-hot label joined to it where the networks are told the class.
-    discriminator_masks, generator_masks: one [rows, ...] a dropout layer, of what D judges in its own update (real
-    images, then generated ones: 2B of them, packs counting as one) and in G's: 0 for what is dropped, 1 / (1 - rate)
-    for what is kept.
-    discriminator_labels, generator_labels: int64 [B], the classes asked for; None where the networks are not told.
-    discriminator_augment, generator_augment: [images, 6], uniform in [0, 1): how each image that D sees is distorted.
-    blend: [B], uniform in [0, 1): where between generated and real images WGAN-GP looks; DRAGAN, jittered and real.
-    jitter: [B, C, H, W], uniform in [0, 1): how far from real images that is in each pixel.
+    With K members of batched training, every tensor has a leading axis [K, ...].
 
-    The noise of batched training has a member axis before all others.
+    Attributes:
+        indices: int64 [B], the real images.
+        discriminator_noise: [B, inputs], G's input for D's update: standard normal, with the one-hot label appended in
+            a conditional experiment.
+        generator_noise: [B, inputs], the same for G's own update.
+        discriminator_masks: one dropout mask [rows, ...] a layer, for D's update; a row is an image or a pack, real
+            images come first, then generated ones. 0 drops a unit, 1 / (1 - rate) keeps it.
+        generator_masks: the same for G's update.
+        discriminator_labels: int64 [B], the classes to generate for D's update; None if the experiment is
+            unconditional.
+        generator_labels: the same for G's update.
+        discriminator_augment: [images, 6], uniform in [0, 1): how each image that D sees in its update is distorted.
+        generator_augment: the same for G's update.
+        blend: [B], uniform in [0, 1): the position between generated and real images (WGAN-GP) or between perturbed and
+            real ones (DRAGAN) at which the gradient is penalised.
+        jitter: [B, C, H, W], uniform in [0, 1): the perturbation of the real images (DRAGAN).
     """
 
     indices: Tensor
@@ -70,10 +83,16 @@ class StepNoise(NamedTuple):
 
 
 class RandomNumbers(NamedTuple):
-    """What comes out of the random generators for one step, before it is made into `StepNoise`.
+    """The output of the random generators for one step, from which `build_step_noise` builds `StepNoise`.
 
-    noise: [2, B, latent]. bits: int64, 64 random bits each, enough for 16 a unit of all masks; None without dropout.
-    classes: int64 [2, B]; None where the networks are not told. augment: [images, 6], of D's update, then of G's.
+    Attributes:
+        indices: int64 [B], the real images.
+        noise: [2, B, latent], for D's update and for G's.
+        bits: int64, 64 random bits each, enough for 16 bits a unit of all masks; None without dropout.
+        classes: int64 [2, B]; None if the experiment is unconditional.
+        augment: [images, 6], for D's update, then for G's.
+        blend: see `StepNoise`.
+        jitter: see `StepNoise`.
     """
 
     indices: Tensor
@@ -86,10 +105,10 @@ class RandomNumbers(NamedTuple):
 
 
 class Randomness:
-    """All draws of one training, step by step: `begin` an epoch, then ask for each of its steps in turn.
+    """The random numbers of one training: `begin` an epoch, then call `step` for each of its steps.
 
-    The generators are seeded anew for every epoch, and neither they nor the order's memory ever move, so that a CUDA
-    graph can draw from them too.
+    The generators are seeded again for every epoch. They, and the memory of the order, never move, so a CUDA graph can
+    use them.
     """
 
     def __init__(
@@ -102,11 +121,17 @@ class Randomness:
         paired: bool = False,
         device: torch.device,
     ) -> None:
-        """labels: int64 [N] of the training images, where classes are to be drawn, as often as they occur among them.
+        """Create the generators of the streams that are needed.
 
-        paired: every generated image is asked for the class of the real one that it is compared with.
+        Args:
+            seed: of the training.
+            images: number of training images.
+            shape: which random numbers a step needs, and how many.
+            labels: int64 [N] of the training images, if classes are sampled: as often as they occur among them.
+            paired: every generated image gets the class of the real image that it is compared with.
+            device: of the tensors.
         """
-        # Apple's GPU lacks 64-bit random integers; there the draws are made on the CPU and moved.
+        # Apple's GPU has no 64-bit random integers: sample them on the CPU.
         self._source = torch.device("cpu") if device.type == "mps" else device
         self._seed, self._images, self._labels, self._paired = seed, images, labels, paired
         self._device = device
@@ -125,15 +150,15 @@ class Randomness:
 
     @property
     def generators(self) -> tuple[torch.Generator, ...]:
-        """What the steps of an epoch draw from."""
+        """The random generators that the steps of an epoch use."""
         return tuple(self._streams.values())
 
     def tensors(self) -> list[Tensor]:
-        """What a step of these draws changes."""
+        """Return the tensors that a step changes."""
         return [self._step]
 
     def begin(self, epoch: int) -> None:
-        """Before the first step of an epoch, counted from 1. A last, partial batch is dropped."""
+        """Seed epoch `epoch`, counted from 1, and shuffle the images. A last, partial batch is dropped."""
         for stream, generator in self._streams.items():
             generator.manual_seed(stream_seed(self._seed, stream, epoch))
         order = stream_generator(self._seed, "order", epoch, self._source)
@@ -142,7 +167,7 @@ class Randomness:
         self._step.zero_()
 
     def raw(self) -> RandomNumbers:
-        """The next step's random numbers."""
+        """Return the random numbers of the next step."""
         indices = self._order.index_select(0, self._step).squeeze(0)
         self._step += 1
         shape, source, noise_stream = self.shape, self._source, self._streams["noise"]
@@ -151,8 +176,8 @@ class Randomness:
         if self._labels is not None and self._paired:
             classes = self._labels[indices].expand(2, -1)
         elif self._labels is not None:
-            drawn = torch.randint(self._images, (2, shape.batch), generator=noise_stream, device=source)
-            classes = self._labels[drawn.to(self._device)]
+            chosen = torch.randint(self._images, (2, shape.batch), generator=noise_stream, device=source)
+            classes = self._labels[chosen.to(self._device)]
         if shape.dropout:
             bits = torch.empty(shape.words, dtype=torch.int64, device=source)
             bits = bits.random_(-(2**63), None, generator=self._streams["dropout"]).to(self._device)
@@ -170,18 +195,26 @@ class Randomness:
         return torch.rand(size, generator=self._streams[stream], device=self._source).to(self._device)
 
     def step(self) -> StepNoise:
-        """The next step's draws."""
+        """Return the noise of the next step."""
         return build_step_noise(self.raw(), self.shape, self.shape.latent, self.shape.dropout)
 
 
 @dataclass(frozen=True)
 class NoiseShape:
-    """How large a step's draws are, and which there are.
+    """Which random numbers a step needs, and how many.
 
-    masks: shape of each dropout mask of one pack. dropout: a rate.
-    pack: images that D judges as one. paired: whether D sees the real images in G's update, too.
-    augment, blend: whether there are any. jitter: shape (C, H, W) of an image, or empty for none.
-    dtype: of noise and masks.
+    Attributes:
+        latent: size of the noise vector.
+        batch: images of a batch.
+        classes: of a conditional experiment, else 0.
+        masks: shape of each dropout mask for one pack.
+        dropout: rate, in [0, 1).
+        pack: images that D judges as one.
+        paired: whether D sees the real images in G's update, too.
+        augment: whether images are augmented.
+        blend: whether a penalty interpolates between images.
+        jitter: shape (C, H, W) of an image if real images are perturbed, else empty.
+        dtype: of noise and masks.
     """
 
     latent: int
@@ -198,41 +231,45 @@ class NoiseShape:
 
     @property
     def seen(self) -> tuple[int, int]:
-        """Images that D sees in its own update, and in G's."""
+        """Number of images that D sees in its own update, and in G's."""
         return 2 * self.batch, (2 if self.paired else 1) * self.batch
 
     @property
     def words(self) -> int:
-        """64-bit integers for the masks of one step, 16 bits a unit."""
+        """Number of 64-bit integers for the masks of one step, at 16 bits a unit."""
         rows = sum(self.seen) // self.pack
         return (rows * sum(math.prod(mask) for mask in self.masks) + 3) // 4
 
 
 def build_step_noise(raw: RandomNumbers, shape: NoiseShape, latents: int | Tensor, rates: float | Tensor) -> StepNoise:
-    """A step's draws out of its random numbers.
+    """Build a step's noise from its random numbers.
 
-    Those of batched training [K, ...] come with `latents` int64 [K] and `rates` float64 [K], its members' own.
+    Args:
+        raw: [...], or [K, ...] for K members of batched training.
+        shape: of one member; members may differ in latent size and dropout rate only.
+        latents: the latent size, or int64 [K].
+        rates: the dropout rate, or float64 [K].
     """
     noise = raw.noise.to(shape.dtype)
-    asked: tuple[Tensor | None, ...] = (None, None)
+    labels: tuple[Tensor | None, ...] = (None, None)
     if raw.classes is not None:
         noise = concat_onehot(
             noise, raw.classes, shape.classes, latents if isinstance(latents, int) else latents.view(-1, 1, 1)
         )
-        asked = raw.classes.unbind(-2)
+        labels = raw.classes.unbind(-2)
     rows = [images // shape.pack for images in shape.seen]
-    masks = [] if raw.bits is None else keep_masks(raw.bits, shape.masks, sum(rows), rates, shape.dtype)
+    masks = [] if raw.bits is None else dropout_masks(raw.bits, shape.masks, sum(rows), rates, shape.dtype)
     split = [torch.split(mask, rows, dim=-1 - len(units)) for mask, units in zip(masks, shape.masks, strict=False)]
-    of_discriminator, of_generator = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
+    discriminator_masks, generator_masks = (tuple(parts) for parts in zip(*split, strict=True)) if split else ((), ())
     augment = (None, None) if raw.augment is None else torch.split(raw.augment, list(shape.seen), dim=-2)
     return StepNoise(
         raw.indices,
         discriminator_noise=noise.select(-3, 0),
         generator_noise=noise.select(-3, 1),
-        discriminator_masks=of_discriminator,
-        generator_masks=of_generator,
-        discriminator_labels=asked[0],
-        generator_labels=asked[1],
+        discriminator_masks=discriminator_masks,
+        generator_masks=generator_masks,
+        discriminator_labels=labels[0],
+        generator_labels=labels[1],
         discriminator_augment=augment[0],
         generator_augment=augment[1],
         blend=raw.blend,
@@ -241,21 +278,34 @@ def build_step_noise(raw: RandomNumbers, shape: NoiseShape, latents: int | Tenso
 
 
 def concat_onehot(noise: Tensor, labels: Tensor, classes: int, latents: int | Tensor) -> Tensor:
-    """Noise [..., latent] with the one-hot label, int64 [...], joined to it: [..., latent + classes].
+    """Append the one-hot label to the noise: [..., latent + classes].
 
-    The label's one is at `latents` + label: right after the noise, also where zeros have made that wider.
+    Args:
+        noise: [..., latent].
+        labels: int64 [...].
+        classes: number of classes.
+        latents: the one is at `latents` + label, right after the noise, also if the noise is padded with zeros.
     """
     return F.pad(noise, (0, classes)).scatter_(-1, (labels + latents).unsqueeze(-1), 1.0)
 
 
-def keep_masks(
+def dropout_masks(
     bits: Tensor, shapes: Sequence[tuple[int, ...]], rows: int, rates: float | Tensor, dtype: torch.dtype
 ) -> list[Tensor]:
-    """Masks [rows, *shape]: 1 / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, inverted).
+    """Return masks that are 1 / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014).
 
-    bits: int64 [words], or [K, words] with `rates` float64 [K], which gives masks [K, rows, *shape]. A unit gets 16
-    random bits, four of them cut from one 64-bit integer, and is kept where they reach a threshold: a tenth of the
-    time of `bernoulli_` on a CPU, and the rate is exact to 1 / 131,072.
+    Each unit gets 16 random bits, a quarter of a 64-bit integer, and is kept if they reach a threshold. On a CPU this
+    takes a tenth of the time of `bernoulli_`; the rate is exact to 1 / 131,072.
+
+    Args:
+        bits: int64 [words], or [K, words].
+        shapes: shape of each mask for one row.
+        rows: images or packs.
+        rates: the dropout rate, or float64 [K].
+        dtype: of the masks.
+
+    Returns:
+        One mask [rows, *shape] for each shape, or [K, rows, *shape].
     """
     sizes = [rows * math.prod(shape) for shape in shapes]
     if isinstance(rates, Tensor):
@@ -265,6 +315,6 @@ def keep_masks(
     else:
         threshold, scale = min(round(rates * 2**16) - 2**15, 2**15 - 1), 1 / (1 - rates)
     units = bits.view(torch.int16)
-    kept = torch.ge(units, threshold, out=torch.empty(units.shape, dtype=dtype, device=bits.device)).mul_(scale)
-    parts = torch.split(kept[..., : sum(sizes)], sizes, dim=-1)
+    masks = torch.ge(units, threshold, out=torch.empty(units.shape, dtype=dtype, device=bits.device)).mul_(scale)
+    parts = torch.split(masks[..., : sum(sizes)], sizes, dim=-1)
     return [part.view(*bits.shape[:-1], rows, *shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -50,20 +50,34 @@ class Model(Protocol):
     """What a step trains: the networks of one training, or those of K trainings stacked."""
 
     @property
-    def discriminator_steps(self) -> int: ...
+    def discriminator_steps(self) -> int:
+        """Updates of D for one of G."""
+        ...
 
     @property
-    def penalty_weights(self) -> Tensor: ...  # [4] or [K, 4], in the order of PENALTIES
+    def penalty_weights(self) -> Tensor:
+        """Weights of the penalties, [4] or [K, 4], in the order of PENALTIES."""
+        ...
 
-    def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]: ...  # [B, C, H, W] in [-1, 1], [B]
+    def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
+        """Return the real images, [B, C, H, W] in [-1, 1], and their labels, [B]."""
+        ...
 
-    def evaluate(self, loss: Callable[..., Any], *inputs: object) -> Any: ...  # loss(config, G, D, *inputs)
+    def evaluate(self, loss: Callable[..., Any], *inputs: object) -> Any:
+        """Return loss(config, G, D, *inputs)."""
+        ...
 
-    def update_discriminator(self, loss: Tensor) -> Tensor: ...  # one optimizer step; returns the gradient's norm
+    def update_discriminator(self, loss: Tensor) -> Tensor:
+        """Take one optimizer step of D and return the global L2 norm of its gradient."""
+        ...
 
-    def update_generator(self, loss: Tensor) -> Tensor: ...
+    def update_generator(self, loss: Tensor) -> Tensor:
+        """Take one optimizer step of G and return the global L2 norm of its gradient."""
+        ...
 
-    def update_average(self) -> None: ...
+    def update_average(self) -> None:
+        """Move the average of G's weights towards them."""
+        ...
 
 
 def training_step(model: Model, sample_noise: Callable[[], StepNoise]) -> StepStats[Tensor]:

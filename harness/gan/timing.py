@@ -1,4 +1,4 @@
-"""Which of two ways to train is faster here: steps are timed in turns, no longer than it takes to tell."""
+"""Find out which of two ways to train is faster on this machine, in as few timed rounds as possible."""
 
 from __future__ import annotations
 
@@ -8,76 +8,87 @@ from typing import Protocol
 
 import torch
 
-MIN_GAIN = 1.15  # how many times as fast the other way has to be
-FEWEST, MOST = 3, 6  # counted turns of the other way; the current one has at least as many
-BUDGET = 2.0  # seconds of training after which the turns so far decide
-STEPS = {"cpu": 1, "mps": 10, "cuda": 20}  # of a turn: the host waits for the device before and after it
+MIN_GAIN = 1.15  # required speed-up
+MIN_ROUNDS, MAX_ROUNDS = 3, 6  # counted rounds of the other way; the current one has at least as many
+BUDGET = 2.0  # seconds of training after which the rounds so far decide
+STEPS = {"cpu": 1, "mps": 10, "cuda": 20}  # a round; the host waits for the device before and after it
 
-Turn = Callable[[], float]
-"""Trains a few steps. Returns the seconds that they took."""
+Timer = Callable[[], float]
+"""Train a few steps and return the seconds that they took."""
 
 
 class Steps(Protocol):
-    """What can be trained step by step: a training, or several as one batch."""
+    """What can be trained step by step: `Training` and `BatchedTraining`."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        ...
 
     @property
-    def steps_per_epoch(self) -> int: ...
+    def steps_per_epoch(self) -> int:
+        """Training steps of one epoch."""
+        ...
 
-    def begin_epoch(self) -> None: ...
+    def begin_epoch(self) -> None:
+        """Prepare the first step of the next epoch."""
+        ...
 
-    def train_step(self) -> None: ...
+    def train_step(self) -> None:
+        """Run one step; the host does not wait for the device."""
+        ...
 
 
-def time_turn(training: Steps) -> Turn:
-    """A turn is all steps of an epoch. What comes before and after them is not timed."""
+def epoch_timer(training: Steps) -> Timer:
+    """Return a function that trains one epoch and returns the seconds of its steps.
 
-    def turn() -> float:
+    Only the steps are timed, not what comes before and after them.
+    """
+
+    def time_epoch() -> float:
         training.begin_epoch()
-        _wait(training.device)
+        _synchronize(training.device)
         started = time.perf_counter()
         for _ in range(training.steps_per_epoch):
             training.train_step()
-        _wait(training.device)
+        _synchronize(training.device)
         return time.perf_counter() - started
 
-    return turn
+    return time_epoch
 
 
-def is_faster(other: Turn, current: Turn) -> bool:
-    """Whether `other` is at least `MIN_GAIN` times as fast as `current`.
+def is_faster(other: Timer, current: Timer) -> bool:
+    """Return whether `other` is at least `MIN_GAIN` times as fast as `current`.
 
-    The least of several turns decides, because other work on the machine only adds to them. Both have a turn to warm
-    up. The timing ends early when every turn of one side is faster than every turn of the other.
+    Compares the minimum over several rounds, because other work on the machine only adds time. Both have one round to
+    warm up. Stops early when every round of one side is faster than every round of the other.
     """
     spent = current()
-    known: list[float] = []
-    while not known or (len(known) < FEWEST and spent <= BUDGET):
-        known.append(current())
-        spent += known[-1]
+    current_times: list[float] = []
+    while not current_times or (len(current_times) < MIN_ROUNDS and spent <= BUDGET):
+        current_times.append(current())
+        spent += current_times[-1]
     warm_up = other()
     if warm_up > spent:
         return False
     spent += warm_up
-    others: list[float] = []
-    while len(others) < MOST:
-        others.append(other())
-        spent += others[-1]
-        if len(others) >= FEWEST:  # a slow turn or two may be the fault of other work
-            if min(others) > max(known):
+    other_times: list[float] = []
+    while len(other_times) < MAX_ROUNDS:
+        other_times.append(other())
+        spent += other_times[-1]
+        if len(other_times) >= MIN_ROUNDS:  # other work may have slowed down a round or two
+            if min(other_times) > max(current_times):
                 return False
-            if min(known) > MIN_GAIN * max(others):
+            if min(current_times) > MIN_GAIN * max(other_times):
                 return True
         if spent > BUDGET:
             break
-        known.append(current())
-        spent += known[-1]
-    return min(known) > MIN_GAIN * min(others)
+        current_times.append(current())
+        spent += current_times[-1]
+    return min(current_times) > MIN_GAIN * min(other_times)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

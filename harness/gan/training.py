@@ -28,7 +28,7 @@ from harness.gan.networks.spectral import SpectralNorms
 from harness.gan.randomness import NoiseShape, Randomness, StepNoise, concat_onehot, sample_noise, stream_generator
 from harness.gan.step import LossConfig, StepStats, discriminator_logits, training_step
 
-LOGIT_IMAGES = 1_000  # images of each sort whose logits are looked at when an epoch ends
+LOGIT_IMAGES = 1_000  # images of each sort whose logits are computed when an epoch ends
 SAMPLE_BATCH = 1_000
 
 # Factor of the learning rates, by the share of the run's steps that are done.
@@ -73,7 +73,7 @@ class Training:
         """`experiment` has its device and precision resolved; `dtype` is that of the weights.
 
         held_out: images that nothing is trained on; what D makes of them is charted beside the others.
-        capture: on a GPU, record the step as a CUDA graph; without it, and where networks of the user's own cannot be
+        capture: on a GPU, record the step as a CUDA graph; without it, and where custom networks cannot be
         recorded, every operation is launched by itself.
         """
         batch = experiment.train.batch_size
@@ -88,7 +88,7 @@ class Training:
         self.device = torch.device(experiment.train.device)
         self.dtype = dtype
         self.images = images.to(self.device)
-        some = None if held_out is None else held_out.take(torch.arange(min(LOGIT_IMAGES, len(held_out))))
+        some = None if held_out is None else held_out.index_select(torch.arange(min(LOGIT_IMAGES, len(held_out))))
         self.held_out = None if some is None else some.to(self.device)
         generator, discriminator = build(experiment, images)
         self.capture = (
@@ -120,7 +120,7 @@ class Training:
                 dropout=experiment.discriminator.dropout,
                 pack=experiment.discriminator.pack,
                 paired=self.losses.objective.paired,
-                augment=experiment.augment.on,
+                augment=experiment.augment.enabled,
                 blend=bool(experiment.objective.gradient_penalty or experiment.objective.dragan),
                 jitter=images.shape if experiment.objective.dragan else (),
                 dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
@@ -201,6 +201,7 @@ class Training:
             self._average_rate.fill_(1 - 0.5 ** (batch / half_life))
 
     def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass: bf16 if the experiment asks for it."""
         # Without the cache, which holds casts of weights from one replay of a CUDA graph to the next.
         enabled = self.experiment.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
@@ -233,6 +234,7 @@ class Training:
         self._totals += torch.stack(training_step(self, self.randomness.step))
 
     def begin_epoch(self) -> None:
+        """Seed and shuffle the next epoch, and reset its statistics."""
         self.randomness.begin(self.epoch + 1)
         self._totals.zero_()
 
@@ -268,7 +270,7 @@ class Training:
         return [*weights, *moments, *self.randomness.tensors(), self._totals]
 
     def generators(self) -> tuple[torch.Generator, ...]:
-        """What a step draws from."""
+        """Return the random generators that a step uses."""
         return self.randomness.generators
 
     @torch.no_grad()
@@ -292,10 +294,10 @@ class Training:
     def _logits(self, images: Images) -> Tensor:
         """D's logits of the first of these images, dropout off."""
         count = self._logit_count(images)
-        told = images.labels if self.experiment.conditional else None
+        labels = images.labels if self.experiment.conditional else None
         pixels = from_uint8(images.pixels[:count], self.dtype)
         return discriminator_logits(
-            self.losses, self.discriminator, pixels, labels=None if told is None else told[:count]
+            self.losses, self.discriminator, pixels, labels=None if labels is None else labels[:count]
         )
 
     def _logit_count(self, images: Images) -> int:
@@ -318,7 +320,7 @@ class Training:
 
     @property
     def generator_ema(self) -> nn.Module:
-        """The generator that samples are drawn with: the average, where one is kept."""
+        """The generator that samples come from: the average of the weights, if there is one."""
         return self.generator if self.average is None else self.average
 
     def sample(self, count: int) -> Tensor:
@@ -337,6 +339,7 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, on any device."""
         self.generator.load_state_dict(state["generator"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -1,4 +1,4 @@
-"""Animations: GIF and WebP files that loop, with the very pixels of the pictures they are made of."""
+"""Animations: GIF and WebP files that loop, and show exactly the pixels of their pictures."""
 
 from __future__ import annotations
 
@@ -17,26 +17,35 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".gif", ".webp")
-FASTEST = 20  # frames a second; browsers slow down what is much faster
-HOLD = 2.0  # seconds that the last frame of a history stays
-SHORTEST, LONGEST = 5.0, 12.0  # seconds, of a history
-_WIDEST = {".gif": 65_535, ".webp": 16_383}  # pixels: what the formats can hold
+MAX_FPS = 20  # frames a second; browsers slow down faster animations
+LAST_FRAME_SECONDS = 2.0  # how much longer the last frame of a history is shown
+MIN_SECONDS, MAX_SECONDS = 5.0, 12.0  # of a history
+MIN_SIDE = 600  # pixels of a magnified picture's longer side, at least
+_MAX_SIDE = {".gif": 65_535, ".webp": 16_383}  # pixels: limits of the formats
 
 
 def save_animation(path: Path, frames: Iterable[Picture], milliseconds: int | list[int]) -> None:
-    """Write frames of one shape as an endless GIF or lossless WebP, whole or not at all; `path` says which.
+    """Write frames of one shape as a looping GIF or a lossless WebP, completely or not at all.
 
-    milliseconds: how long each frame is shown, or all of them. GIF counts in hundredths of a second, and has 256
-    colours: grey pictures are kept exactly, colour ones in their nearest colours, undithered. Frames that do not differ
-    become one that is shown longer. Raises HarnessError, before a second frame is asked for, where one is too large.
+    GIF counts in hundredths of a second and has 256 colours: grey pictures are exact, colour ones get their nearest
+    colours without dithering. Equal successive frames become one that is shown longer.
+
+    Args:
+        path: ends in .gif or .webp, which is the format.
+        frames: at least one.
+        milliseconds: how long each frame, or every frame, is shown.
+
+    Raises:
+        HarnessError: a frame is too large for the format; no second frame is generated then.
     """
     rest = iter(frames)
     first = next(rest)
-    widest = _WIDEST[path.suffix]
-    if max(first.shape) > widest:
+    max_side = _MAX_SIDE[path.suffix]
+    if max(first.shape) > max_side:
         height, width = first.shape[:2]
         raise HarnessError(
-            f"{path}: a frame is {width:,} x {height:,} pixels, and {path.suffix} holds {widest:,} each way: draw fewer"
+            f"{path}: a frame is {width:,} x {height:,} pixels, and {path.suffix} takes at most {max_side:,} "
+            "each way: use fewer images"
         )
     pictures = (_image(frame, path.suffix) for frame in chain([first], rest))
     options: dict[str, Any] = {"lossless": True, "method": 4} if path.suffix == ".webp" else {"optimize": False}
@@ -61,26 +70,27 @@ def _image(frame: Picture, suffix: str) -> Image:
     return image
 
 
-def magnified(pictures: Iterable[Picture], pixels: int = 600) -> Iterator[Picture]:
-    """Small pictures enlarged by a whole factor, each pixel a square, so that the longer side has at least `pixels`."""
+def magnify(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Magnify pictures by a whole factor, each pixel a square, until the longer side has at least `MIN_SIDE` pixels."""
     for picture in pictures:
-        factor = -(-pixels // max(picture.shape[:2]))
+        factor = -(-MIN_SIDE // max(picture.shape[:2]))
         yield picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def pace(count: int, fps: float | None = None) -> list[int]:
-    """How long each of `count` frames of a history is shown, in milliseconds; the last for HOLD longer than that.
+def frame_durations(count: int, fps: float | None = None) -> list[int]:
+    """Return how long each of `count` frames of a history is shown, in milliseconds.
 
-    Without `fps`, five frames a second where the whole then takes 5 to 12 s, else what makes it so; but never more
-    than 20 frames a second, which makes it longer where there are more than 200.
+    The last frame is shown `LAST_FRAME_SECONDS` longer. Without `fps`, there are five frames a second if the whole then
+    takes 5 to 12 s, else as many as make it so, up to 20 a second; more than 200 frames take longer.
     """
-    each = 1 / fps if fps else min(max(0.2, (SHORTEST - HOLD) / count), (LONGEST - HOLD) / count)
-    hundredths = max(round(100 * each), 100 // FASTEST)  # what a GIF can say
-    return [10 * hundredths] * (count - 1) + [10 * hundredths + round(1000 * HOLD)]
+    shortest, longest = MIN_SECONDS - LAST_FRAME_SECONDS, MAX_SECONDS - LAST_FRAME_SECONDS
+    each = 1 / fps if fps else min(max(0.2, shortest / count), longest / count)
+    hundredths = max(round(100 * each), 100 // MAX_FPS)  # the resolution of a GIF
+    return [10 * hundredths] * (count - 1) + [10 * hundredths + round(1000 * LAST_FRAME_SECONDS)]
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """At most `most` (two or more) of the indices 0 to count - 1, evenly spread, the first and the last among them."""
-    if count <= most:
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Return at most `limit` (two or more) indices of 0 to count - 1, evenly spaced, with the first and the last."""
+    if count <= limit:
         return list(range(count))
-    return [int(index) for index in np.linspace(0, count - 1, most).round()]
+    return [int(index) for index in np.linspace(0, count - 1, limit).round()]

@@ -1,4 +1,4 @@
-"""Pictures of samples: grids, captions and sheets, files of images, and a preview in the terminal."""
+"""Pictures of samples: grids, captions and contact sheets, image and NPZ files, and a preview in the terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Picture = npt.NDArray[np.uint8]  # [H, W] grey or [H, W, 3]
+LETTER_SIZE = 14  # pixels, of captions
+SHEET_GAP = 20  # pixels between the pictures of a contact sheet
 
 
 def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
-    """Lay images uint8 [N, C, H, W] out in rows of `columns`, `gap` black pixels apart."""
+    """Arrange images uint8 [N, C, H, W] in rows of `columns`, `gap` black pixels apart."""
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -33,28 +35,28 @@ def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
     return sheet[:, :, 0] if channels == 1 else sheet
 
 
-def pairs(images: Tensor, others: Tensor) -> Picture:
-    """A row of `images`, below it their counterparts in `others`, and so on; both uint8 [N, C, H, W]."""
+def neighbour_grid(images: Tensor, neighbours: Tensor) -> Picture:
+    """Arrange rows of ten images, each above its neighbours; both are uint8 [N, C, H, W]."""
     import torch
 
-    rows = zip(torch.split(images.cpu(), 10), torch.split(others.cpu(), 10), strict=True)
+    rows = zip(torch.split(images.cpu(), 10), torch.split(neighbours.cpu(), 10), strict=True)
     return grid(torch.cat([row for pair in rows for row in pair]))
 
 
-def captioned(picture: Picture, caption: Sequence[str], *, size: int = 14, white: bool = False) -> Picture:
-    """The picture, pixel by pixel, and below it the lines of `caption`: on black, or dark on `white`.
+def add_caption(picture: Picture, caption: Sequence[str], *, white: bool = False) -> Picture:
+    """Return the unchanged picture with lines of text below it: on black, or dark on `white`.
 
-    size: of the letters, in pixels. A line that is wider than the picture is cut, and ends in an ellipsis.
+    A line that is wider than the picture is cut and ends in an ellipsis.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     if not caption:
         return picture
-    font = ImageFont.load_default(size)
-    width, margin = picture.shape[1], size // 3
-    pitch = round(1.35 * size)
-    ground, ink = (255, 0) if white else (0, 235)
-    text = Image.new("L", (width, 2 * margin + pitch * len(caption)), ground)
+    font = ImageFont.load_default(LETTER_SIZE)
+    width, margin = picture.shape[1], LETTER_SIZE // 3
+    pitch = round(1.35 * LETTER_SIZE)
+    background, ink = (255, 0) if white else (0, 235)
+    text = Image.new("L", (width, 2 * margin + pitch * len(caption)), background)
     draw = ImageDraw.Draw(text)
     for index, line in enumerate(caption):
         whole = line
@@ -62,42 +64,44 @@ def captioned(picture: Picture, caption: Sequence[str], *, size: int = 14, white
             whole = whole[:-1]
             line = whole.rstrip() + "…" if whole else ""
         draw.text((margin, margin + pitch * index), line, fill=ink, font=font)
-    return np.concatenate([picture, _like(np.asarray(text), picture)])
+    return np.concatenate([picture, _match_channels(np.asarray(text), picture)])
 
 
-def sheet(
+def contact_sheet(
     entries: Sequence[tuple[Picture, Sequence[str]]],
     columns: int,
     *,
-    size: int = 14,
-    gap: int = 20,
     white: bool = False,
 ) -> Picture:
-    """Pictures with their captions in rows of `columns`, `gap` pixels apart; in colour where one of them is.
+    """Arrange pictures with their captions in rows of `columns`; in colour if one of them is.
 
-    Pictures of several sizes stand at the upper left of cells that hold the largest. size, white: see `captioned`.
+    Pictures of several sizes are at the upper left of cells that hold the largest. `white`: see `add_caption`.
     """
-    cells = [captioned(picture, caption, size=size, white=white) for picture, caption in entries]
+    cells = [add_caption(picture, caption, white=white) for picture, caption in entries]
     colour = max(cells, key=lambda cell: cell.ndim)
-    cells = [_like(cell, colour) for cell in cells]
+    cells = [_match_channels(cell, colour) for cell in cells]
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
-    height, width = (max(cell.shape[axis] for cell in cells) + gap for axis in (0, 1))
-    shape = (rows * height + gap, columns * width + gap, *colour.shape[2:])
-    whole = np.full(shape, 255 if white else 0, np.uint8)
+    height, width = (max(cell.shape[axis] for cell in cells) + SHEET_GAP for axis in (0, 1))
+    shape = (rows * height + SHEET_GAP, columns * width + SHEET_GAP, *colour.shape[2:])
+    sheet = np.full(shape, 255 if white else 0, np.uint8)
     for index, cell in enumerate(cells):
-        top, left = gap + index // columns * height, gap + index % columns * width
-        whole[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    return whole
+        top, left = SHEET_GAP + index // columns * height, SHEET_GAP + index % columns * width
+        sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
+    return sheet
 
 
-def _like(picture: Picture, other: Picture) -> Picture:
-    """The picture in colour, [H, W, 3], where the other is."""
+def _match_channels(picture: Picture, other: Picture) -> Picture:
+    """The picture in colour, [H, W, 3], if the other is."""
     return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim < other.ndim else picture
 
 
 def load_image(path: Path) -> Picture:
-    """An image file as grey, where it is stored so, or as colour. Raises HarnessError for anything else."""
+    """Read an image file: grey if it is stored as grey, else colour.
+
+    Raises:
+        HarnessError: it is not a readable image.
+    """
     from PIL import Image
 
     try:
@@ -108,7 +112,7 @@ def load_image(path: Path) -> Picture:
 
 
 def save_png(path: Path, picture: Picture) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG, completely or not at all."""
     from PIL import Image
 
     with atomic_write(path, parents=True) as fresh:
@@ -116,20 +120,18 @@ def save_png(path: Path, picture: Picture) -> None:
 
 
 def save_npz(path: Path, images: Tensor) -> None:
-    """Write `images`, uint8 [N, ...] as given, whole or not at all."""
+    """Write `images`, uint8 [N, ...], completely or not at all."""
     with atomic_write(path, parents=True) as fresh, fresh.open("wb") as file:
         np.savez_compressed(file, images=images.numpy())
 
 
 @contextmanager
-def writing(path: Path, option: str) -> Iterator[None]:
-    """Raises HarnessError, which names the option that the path was given with, where a file cannot be written."""
+def report_write_errors(path: Path, option: str) -> Iterator[None]:
+    """Turn an OSError into a HarnessError that names the path and the option that it was given with."""
     try:
         yield
     except OSError as error:
-        raise HarnessError(
-            f"cannot write {path}: {error.strerror or error}; give {option} a place that can be written"
-        ) from error
+        raise HarnessError(f"cannot write {path}: {error.strerror or error}; give {option} another path") from error
 
 
 _MAGIC = {
@@ -141,8 +143,8 @@ _MAGIC = {
 }
 
 
-def _no_archive(start: bytes) -> str | None:
-    """Why a file that starts with these bytes is no NPZ file, which is a ZIP archive; None for one that may be."""
+def _why_not_npz(start: bytes) -> str | None:
+    """Why a file that starts with these bytes is not an NPZ file, which is a ZIP archive; None if it may be one."""
     if start.startswith(b"PK"):
         return None
     if not start:
@@ -152,10 +154,10 @@ def _no_archive(start: bytes) -> str | None:
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
             return f"it is {kind}; give the images themselves, as an array"
-    return f"it is no ZIP archive, and begins with {start!r}"
+    return f"it is not a ZIP archive; it starts with {start!r}"
 
 
-def _not_npz(path: Path, reason: str) -> HarnessError:
+def _npz_error(path: Path, reason: str) -> HarnessError:
     sample = formatting.harness_command("sample", "RUN", out="FILE.npz")
     return HarnessError(
         f"{path} is not an NPZ file (as of numpy.savez('FILE.npz', images=ARRAY), or of `{sample}`): {reason}"
@@ -163,14 +165,18 @@ def _not_npz(path: Path, reason: str) -> HarnessError:
 
 
 def load_npz(path: Path) -> Tensor:
-    """`images` of anyone's NPZ file, as uint8 [N, C, H, W]. Raises HarnessError for anything else."""
+    """Read the array `images` of an NPZ file, uint8 [N, H, W] or [N, C, H, W], as uint8 [N, C, H, W].
+
+    Raises:
+        HarnessError: it is missing, damaged, or of another type or shape.
+    """
     import torch
 
     images = None
     try:
         with path.open("rb") as file:
-            if reason := _no_archive(file.read(16)):
-                raise _not_npz(path, reason)
+            if reason := _why_not_npz(file.read(16)):
+                raise _npz_error(path, reason)
             file.seek(0)
             arrays = np.load(file, allow_pickle=False)
             names = list(arrays)
@@ -181,11 +187,11 @@ def load_npz(path: Path) -> Tensor:
     except FileNotFoundError as error:
         raise HarnessError(f"there is no file {path}") from error
     except OSError as error:
-        raise _not_npz(path, str(error.strerror or error)) from error
-    except Exception as error:  # there is no telling what a damaged file makes zipfile, zlib and numpy raise
+        raise _npz_error(path, str(error.strerror or error)) from error
+    except Exception as error:  # zipfile, zlib and numpy raise many types for damage
         if "allow_pickle" in str(error):
-            raise _not_npz(path, "Object arrays cannot be loaded; give an array of numbers") from error
-        raise _not_npz(path, f"it is damaged or cut short ({' '.join(str(error).split())})") from error
+            raise _npz_error(path, "Object arrays cannot be loaded; give an array of numbers") from error
+        raise _npz_error(path, f"it is damaged or cut short ({' '.join(str(error).split())})") from error
     if images is None:
         raise HarnessError(f"{path} holds {', '.join(names) or 'nothing'}; expected an array named `images`")
     if images.dtype != np.uint8 or images.ndim not in {3, 4}:
@@ -193,7 +199,7 @@ def load_npz(path: Path) -> Tensor:
             f"{path}: images are {images.dtype} {list(images.shape)}; "
             "expected uint8, 0 to 255, [N, H, W] or [N, C, H, W]"
         )
-    if images.max(initial=0) == 1:  # all black is a collapsed generator, and is scored
+    if images.max(initial=0) == 1:  # all 0 may be a collapsed generator, which can be scored
         raise HarnessError(
             f"{path}: images hold 0 and 1 only; expected 0 to 255: multiply by 255 before making them uint8"
         )
@@ -205,11 +211,15 @@ HALF_BLOCK = "\u2580"  # the upper half of a character
 _SHADES = " .:-=+*#%@"  # from black to white
 
 
-def terminal(picture: Picture, columns: int, *, ascii_only: bool = False) -> str:
-    """The picture as text of at most `columns` characters a line: two pixels in each, by an upper half block.
+def render_terminal(picture: Picture, columns: int, *, ascii_only: bool = False) -> str:
+    """Render the picture as text of at most `columns` characters a line, two pixels in each (an upper half block).
 
-    The colours are 24-bit ANSI codes; pictures wider than the terminal are shrunk by averaging.
-    ascii_only: for a terminal that has no half block, grey as ASCII characters, without colours.
+    Colours are 24-bit ANSI codes; wider pictures are shrunk by averaging.
+
+    Args:
+        picture: grey or colour.
+        columns: width of the terminal.
+        ascii_only: use ASCII characters as grey levels, without colours.
     """
     from PIL import Image
 

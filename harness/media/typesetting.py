@@ -1,4 +1,4 @@
-"""Lettering: pictures of digits, and strokes of the same pen, set into lines as a writer would set them."""
+"""Typesetting of generated digits, and of signs with the same stroke width, in lines that look handwritten."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ import numpy.typing as npt
 
 from harness.errors import HarnessError
 from harness.media.pictures import Picture
-from harness.media.strokes import INK, MARKS, PAD, TALL, Drawn, Floats, Random, pen_width, shade
+from harness.media.strokes import DIGIT_HEIGHT, INK, MARKS, PAD, Floats, Rng, Stroke, stroke_width, to_ink
 
 DIGITS = "0123456789"
 
-# Lengths are in pixels of the digits' own size, before they are magnified.
-ASCENT, DESCENT = 30, 10  # of a line's body: its height above the baseline, and below
+# Lengths are in pixels of a digit of 28 x 28, before magnification.
+ASCENT, DESCENT = 30, 10  # height of a line above its baseline, and below
 PITCH = 32  # from one baseline to the next
 MARGIN = 10  # to the left and right of the text
-GAP = 3.0  # between the ink of neighbours
-SPACE = 9.0  # what a space adds to that
-EDGE, SOFT = 0.35, 0.5  # of full ink: where the edge of a stroke is drawn; how far its unevenness is smoothed
-DUST = 0.15  # of full ink: what is less keeps nothing together
-PAUSE = 0.2  # between glyphs, of the time that one takes to be written
-FRONT = 12.0  # how abruptly ink appears where the pen comes, in 1 / that time
+GAP = 3.0  # between the ink of neighbouring glyphs
+SPACE = 9.0  # added to the gap by a space
+EDGE, SOFT = 0.35, 0.5  # ink value at the edge of a stroke; sigma of the smoothing along it
+DUST = 0.15  # ink value from which on pixels are connected
+PAUSE = 0.2  # between glyphs, as a share of the time of one glyph
+FRONT = 12.0  # steepness with which ink appears, in 1 / time of a glyph
 
 
-LONGEST, MOST = 100, 100  # signs in a line, lines in all
-MOST_PIXELS = {".png": 16_000_000, ".gif": 2_000_000, ".webp": 2_000_000}
-ADVANCE = 17  # of a digit with the gap behind it, about
+MAX_LINE_LENGTH, MAX_LINES = 100, 100  # characters of a line, lines in all
+MAX_PIXELS = {".png": 16_000_000, ".gif": 2_000_000, ".webp": 2_000_000}
+ADVANCE = 17  # width of a digit and the gap after it, about
 
 
-def lines_for(out: Path, text: str, rows: int, scale: int) -> list[str]:
-    """The lines of a text, which is written `rows` times into the file `out`.
+def check_text(out: Path, text: str, rows: int, scale: int) -> list[str]:
+    """Return the lines of a text that is to be written `rows` times into the file `out`.
 
-    Raises HarnessError for a text that cannot be written, or whose picture would be too large.
+    Raises:
+        HarnessError: the text has unsupported characters, or its picture would be too large.
     """
     if not text.strip():
         raise HarnessError("the text is empty: expected digits, for example 2026-11-22")
@@ -46,159 +47,172 @@ def lines_for(out: Path, text: str, rows: int, scale: int) -> list[str]:
     for sign in "".join(lines):
         if sign not in known:
             raise HarnessError(
-                f"{sign!r} cannot be written: expected digits, spaces, {' '.join(MARKS)} and new lines; leave it out"
+                f"{sign!r} is not supported: expected digits, spaces, {' '.join(MARKS)} and new lines; remove it"
             )
     longest = max(map(len, lines))
-    if longest > LONGEST:
-        raise HarnessError(f"a line of the text is {longest:,} long; expected at most {LONGEST}: break it into lines")
+    if longest > MAX_LINE_LENGTH:
+        raise HarnessError(
+            f"a line of the text has {longest:,} characters; expected at most {MAX_LINE_LENGTH}: break it into lines"
+        )
     count = len(lines) * rows
-    if count > MOST:
-        raise HarnessError(f"the text has {count:,} lines, --rows counted; expected at most {MOST}: write fewer")
-    height, width = scale * _tall(count), scale * (2 * MARGIN + ADVANCE * longest)
-    if width * height > MOST_PIXELS[out.suffix]:
+    if count > MAX_LINES:
+        raise HarnessError(f"the text has {count:,} lines, including --rows; expected at most {MAX_LINES}: write fewer")
+    height, width = scale * _page_height(count), scale * (2 * MARGIN + ADVANCE * longest)
+    if width * height > MAX_PIXELS[out.suffix]:
         raise HarnessError(
             f"--out {out}: the picture would have about {width:,} x {height:,} pixels; expected at most "
-            f"{MOST_PIXELS[out.suffix] // 1_000_000} million in all: write fewer lines, or give a smaller --scale"
+            f"{MAX_PIXELS[out.suffix] // 1_000_000} million in all: write fewer lines, or use a smaller --scale"
         )
     return lines * rows
 
 
-def _tall(lines: int) -> int:
+def _page_height(lines: int) -> int:
     return (lines - 1) * PITCH + ASCENT + DESCENT
 
 
 class Glyph(NamedTuple):
-    """ink: float32 [h, w], 0 to 1. written: float32 [h, w], when the pen comes there, 0 to 1 where there is ink."""
+    """A magnified glyph.
+
+    Attributes:
+        ink: float32 [h, w], 0 to 1.
+        times: float32 [h, w], when each pixel is written, from 0 to 1 where there is ink.
+    """
 
     ink: Floats
-    written: Floats
+    times: Floats
 
 
 @dataclass(frozen=True)
 class Page:
-    """A text that has been set.
+    """A typeset text.
 
-    ink: float32 [H, W], 0 to 1. written: float32 [H, W], when the pen comes there: the first glyph takes from 0 to 1.
-    boxes: left, top, right and bottom of each glyph's ink, in pixels, the last two exclusive. baselines: one a line.
+    Attributes:
+        ink: float32 [H, W], 0 to 1.
+        times: float32 [H, W], when each pixel is written; the first glyph takes from 0 to 1.
+        boxes: left, top, right and bottom of each glyph's ink, in pixels, the last two exclusive.
+        baselines: of each line, in pixels from the top.
     """
 
     ink: Floats
-    written: Floats
+    times: Floats
     boxes: list[tuple[int, int, int, int]]
     baselines: list[int]
 
     def picture(self, *, paper: bool = False, until: float = math.inf) -> Picture:
-        """White on black, or dark on `paper`: what is written `until` then."""
-        there = np.clip(FRONT * (until - self.written), 0, 1)
-        grey: Picture = np.rint(255 * self.ink * there).astype(np.uint8)
+        """Render what is written until a time: white on black, or dark on `paper`."""
+        visible = np.clip(FRONT * (until - self.times), 0, 1)
+        grey: Picture = np.rint(255 * self.ink * visible).astype(np.uint8)
         return np.subtract(255, grey, dtype=np.uint8) if paper else grey
 
     def frames(self, count: int, *, paper: bool = False) -> Iterator[Picture]:
-        """How it is written, in `count` pictures, the last of them the whole."""
-        end = float(self.written.max(where=self.ink > 0, initial=0)) + 1 / FRONT
+        """Render how the text is written, in `count` pictures; the last one is complete."""
+        end = float(self.times.max(where=self.ink > 0, initial=0)) + 1 / FRONT
         for frame in range(1, count):
             yield self.picture(paper=paper, until=end * frame / count)
         yield self.picture(paper=paper)
 
 
-def page(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> Page:
-    """Set lines of digits, uint8 [h, w], at most 28 high, and of signs: those of MARKS, and a space as a gap.
+def typeset(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> Page:
+    """Typeset lines of digits and signs.
 
-    Digits stand on their lowest ink. In every row of pixels a glyph's ink lies to the right of that of the one before.
+    Digits stand on their lowest ink. In every row of pixels the ink of a glyph is to the right of that of the one
+    before.
 
-    scale: the whole factor of magnification. seed: of a hand's unsteadiness, in angle, size, height and distance.
+    Args:
+        lines: digits, uint8 [h, w], at most 28 high, and signs: those of MARKS, and a space.
+        scale: integer factor of magnification.
+        seed: of the variation in angle, size, height and distance.
     """
     placed: list[tuple[int, int, Glyph]] = []  # left, top
     boxes, baselines, clock = [], [], 0.0
     for row, line in enumerate(lines):
         top = scale * row * PITCH
         baselines.append(top + scale * ASCENT)
-        for left, glyph in _set(line, scale, np.random.default_rng((seed, row))):
-            placed.append((left, top, glyph._replace(written=glyph.written + clock)))
+        for left, glyph in _place_glyphs(line, scale, np.random.default_rng((seed, row))):
+            placed.append((left, top, glyph._replace(times=glyph.times + clock)))
             (first, last), (upper, lower) = _extent(glyph.ink, axis=0), _extent(glyph.ink, axis=1)
             boxes.append((left + first, top + upper, left + last, top + lower))
             clock += 1 + PAUSE
-    height = scale * _tall(len(lines))
+    height = scale * _page_height(len(lines))
     width = max((left + glyph.ink.shape[1] for left, _, glyph in placed), default=0) + scale * (MARGIN - PAD)
-    ink, written = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    ink, times = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for left, top, glyph in placed:
         under = np.s_[top : top + glyph.ink.shape[0], left : left + glyph.ink.shape[1]]
-        written[under] = np.where(glyph.ink > ink[under], glyph.written, written[under])
+        times[under] = np.where(glyph.ink > ink[under], glyph.times, times[under])
         ink[under] = np.maximum(ink[under], glyph.ink)
-    return Page(ink, written, boxes, baselines)
+    return Page(ink, times, boxes, baselines)
 
 
-def _set(line: Sequence[Picture | str], scale: int, random: Random) -> Iterator[tuple[int, Glyph]]:
-    """The glyphs of a line, magnified, and where each begins.
+def _place_glyphs(line: Sequence[Picture | str], scale: int, rng: Rng) -> Iterator[tuple[int, Glyph]]:
+    """The glyphs of a line, magnified, and the left edge of each.
 
-    Each is set halfway between two ways to keep GAP from the one before: box beside box, which leaves holes behind a
-    slanted 7, and ink beside ink, which lets it hang over what follows.
+    Each is placed halfway between two ways to keep GAP from the one before: box beside box, which leaves holes after a
+    slanted 7, and ink beside ink, which lets it hang over the next glyph.
     """
     digits = [sign for sign in line if not isinstance(sign, str)]
-    pen, tall = pen_width(digits), _height(digits)
-    edge = scale * (MARGIN - GAP)  # of the box that went before
-    profile = np.full(scale * (ASCENT + DESCENT), edge)  # how far right the ink goes, in each row of pixels
+    width, height = stroke_width(digits), _height(digits)
+    edge = scale * (MARGIN - GAP)  # right edge of the previous box
+    profile = np.full(scale * (ASCENT + DESCENT), edge)  # right end of the ink in each row of pixels
     for sign in line:
         if isinstance(sign, str) and sign == " ":
             edge += scale * SPACE
             profile += scale * SPACE
             continue
-        glyph = _magnified(
-            MARKS[sign](pen, tall, random) if isinstance(sign, str) else _upright(sign, pen), scale, random
+        glyph = _magnify(
+            MARKS[sign](width, height, rng) if isinstance(sign, str) else _remove_specks(sign, width), scale, rng
         )
         found = glyph.ink >= INK
-        if not found.any():  # of a generator that draws nothing
+        if not found.any():  # an empty picture
             edge += scale * SPACE
             continue
         first, last = _extent(glyph.ink, axis=0)
         begins = np.where(found.any(1), found.argmax(1), np.inf)
         ends = np.where(found.any(1), found.shape[1] - found[:, ::-1].argmax(1), -np.inf)
         boxed = edge - first
-        inked = (_near(profile, scale * GAP) - begins).max()
-        gap = scale * (GAP + random.uniform(-0.4, 0.4))
-        left = round((boxed + max(inked, boxed - scale * TALL / 2)) / 2 + gap)
+        inked = (_local_max(profile, scale * GAP) - begins).max()
+        gap = scale * (GAP + rng.uniform(-0.4, 0.4))
+        left = round((boxed + max(inked, boxed - scale * DIGIT_HEIGHT / 2)) / 2 + gap)
         yield left, glyph
         edge = left + last
         profile = np.maximum(profile, left + ends)
 
 
-def _near(profile: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
-    """The highest value within `reach` of each."""
+def _local_max(profile: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.float64]:
+    """The maximum within `reach` of each value."""
     from scipy import ndimage
 
     return np.asarray(ndimage.maximum_filter1d(profile, 2 * round(reach) + 1))
 
 
 def _extent(ink: Floats, axis: int) -> tuple[int, int]:
-    """The first row or column with ink, and that after the last."""
+    """The first row or column with ink, and the one after the last."""
     found = np.flatnonzero((ink >= INK).any(axis))
     return int(found[0]), int(found[-1]) + 1
 
 
-def _upright(digit: Picture, pen: float) -> Drawn:
-    """A digit without its dust: specks that touch nothing else and have less ink than a dot of the pen."""
+def _remove_specks(digit: Picture, width: float) -> Stroke:
+    """A digit without specks: parts that touch nothing else and have less ink than a dot of this stroke width."""
     from scipy import ndimage
 
-    ink = np.pad(shade(digit), PAD)
+    ink = np.pad(to_ink(digit), PAD)
     parts, _ = ndimage.label(ink >= DUST, np.ones((3, 3)))
     amounts = np.bincount(parts.ravel(), ink.ravel())
-    ink[np.isin(parts, np.flatnonzero((amounts < pen**2) & (amounts < amounts[1:].max(initial=0))))] = 0
-    return Drawn(ink, _extent(ink, axis=1)[1] if (ink >= INK).any() else len(ink) - PAD)
+    ink[np.isin(parts, np.flatnonzero((amounts < width**2) & (amounts < amounts[1:].max(initial=0))))] = 0
+    return Stroke(ink, _extent(ink, axis=1)[1] if (ink >= INK).any() else len(ink) - PAD)
 
 
-def _magnified(glyph: Drawn, scale: int, random: Random) -> Glyph:
-    """On a body of ASCENT + DESCENT, cut to PAD around its ink; tilted, resized and lifted a little, at random.
+def _magnify(glyph: Stroke, scale: int, rng: Rng) -> Glyph:
+    """Magnify a glyph onto a body of ASCENT + DESCENT, cut to PAD around its ink; rotate, resize and lift it at random.
 
-    Digits of MNIST are black and white shapes that were shrunk, and their greys tell how much of a pixel is covered. So
-    a magnified grey edge is not blurred ink but a sharp edge, somewhere: it is smoothed along, and made steeper across,
-    the more the larger the factor is.
+    Digits of MNIST are black and white shapes that were shrunk: a grey is the covered share of a pixel. So the
+    magnified glyph is smoothed along its edges and made steeper across them, the more the larger the factor is.
     """
     from PIL import Image
     from scipy import ndimage
 
     width = glyph.ink.shape[1]
-    angle, size = math.radians(random.normal(0, 1.2)), scale * (1 + random.normal(0, 0.02))
-    lift = random.uniform(-0.3, 0.3)
+    angle, size = math.radians(rng.normal(0, 1.2)), scale * (1 + rng.normal(0, 0.02))
+    lift = rng.uniform(-0.3, 0.3)
     across, down = math.cos(angle) / size, math.sin(angle) / size
     middle, stands = scale * (width / 2), scale * (ASCENT - lift)
     transform = (
@@ -206,33 +220,33 @@ def _magnified(glyph: Drawn, scale: int, random: Random) -> Glyph:
         *(-down, across, glyph.baseline + down * middle - across * stands),
     )
     shape = (scale * width, scale * (ASCENT + DESCENT))
-    ink, written = (
+    ink, times = (
         np.asarray(Image.fromarray(values).transform(shape, Image.Transform.AFFINE, transform, way))
         for values, way in (
             (ndimage.gaussian_filter(glyph.ink, SOFT * (1 - 1 / scale)), Image.Resampling.BICUBIC),
-            (_written(glyph.ink), Image.Resampling.BILINEAR),
+            (_write_times(glyph.ink), Image.Resampling.BILINEAR),
         )
     )
     ink = np.clip((ink - EDGE) * (1 + scale) / 2 + EDGE, 0, 1)
     if (ink >= INK).any():
         first, last = _extent(ink, axis=0)
-        kept = slice(max(0, first - scale * PAD), last + scale * PAD)
-        ink, written = ink[:, kept], written[:, kept]
-    return Glyph(ink, written)
+        columns = slice(max(0, first - scale * PAD), last + scale * PAD)
+        ink, times = ink[:, columns], times[:, columns]
+    return Glyph(ink, times)
 
 
-def _written(ink: Floats) -> Floats:
-    """When a pen that begins at the upper left and follows the ink comes to each pixel: 0, 1 where it has drawn all.
+def _write_times(ink: Floats) -> Floats:
+    """When each pixel is written by a stroke that starts at the upper left and follows the ink: from 0 to 1 at the end.
 
-    The order is that of the distance along the ink; the time is the share of all ink that is nearer. Where the ink
-    comes back to where it began, as in a zero, the pen goes round anticlockwise.
+    The order is that of the distance along the ink; the time is the share of all ink that is nearer. If the ink returns
+    to its start, as in a zero, the stroke goes anticlockwise.
     """
     from scipy import ndimage
 
     begins = np.add.outer(np.arange(ink.shape[0]), np.arange(ink.shape[1]) / 2)
     start = np.unravel_index(np.where(ink >= min(INK, ink.max()), begins, np.inf).argmin(), ink.shape)
     cost = 1 / (ink + 0.02)
-    bar = np.zeros(ink.shape, bool)  # across the stroke, to the right of where the pen begins
+    bar = np.zeros(ink.shape, bool)  # across the stroke, to the right of its start
     bar[: start[0] + np.flatnonzero(ink[start[0] :, start[1] + 1] < 0.05)[0] + 1, start[1] + 1] = True
     returns = ndimage.label(ink * ~bar >= INK)[1] == ndimage.label(ink >= INK)[1]
     if returns:
@@ -252,11 +266,11 @@ def _written(ink: Floats) -> Floats:
     if returns:
         inner[bar] = inner[np.roll(bar, 1, axis=1)]
     order = inner.ravel().argsort(kind="stable")
-    written = np.empty(ink.size, np.float32)
-    written[order] = ink.ravel()[order].cumsum() / max(ink.sum(), 1)
-    return written.reshape(ink.shape)
+    times = np.empty(ink.size, np.float32)
+    times[order] = ink.ravel()[order].cumsum() / max(ink.sum(), 1)
+    return times.reshape(ink.shape)
 
 
 def _height(digits: Sequence[Picture]) -> float:
-    extents = (_extent(ink, axis=1) for ink in map(shade, digits) if (ink >= INK).any())
-    return float(np.median([float(lower - upper) for upper, lower in extents] or [TALL]))
+    extents = (_extent(ink, axis=1) for ink in map(to_ink, digits) if (ink >= INK).any())
+    return float(np.median([float(lower - upper) for upper, lower in extents] or [DIGIT_HEIGHT]))

@@ -1,4 +1,4 @@
-"""Tensors that are computed once and kept in the cache folder."""
+"""A file cache that several processes may use at the same time: files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from harness.data import cache_folder
-from harness.data.base import writing
+from harness.data.source import writing
 
 
-def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What compute() returns, from the cache folder where it was computed before.
+def load_or_compute(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of `key` from the cache folder, or compute and store them.
 
-    The cache only saves time: a damaged file (its first 32 bytes are the SHA-256 of the rest) is computed anew, and a
-    folder that cannot be written to is done without.
+    A damaged file (its first 32 bytes are the SHA-256 of the rest) is computed again; without a writable folder nothing
+    is stored.
     """
     path = cache_folder() / "features" / key
     try:
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() == content[:32]:
-            kept: dict[str, Tensor] = load(content[32:])
-            return kept
+            tensors: dict[str, Tensor] = load(content[32:])
+            return tensors
     except (OSError, SafetensorError):
         pass
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}

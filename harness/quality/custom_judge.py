@@ -1,4 +1,4 @@
-"""A feature network of the user's own as judge: `quality.judge: package.module:Class`, and its weights."""
+"""Custom judges: a feature network `quality.judge: package.module:Class`, and its weights."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ from harness.quality.judge import Judge
 
 
 def load_custom_judge(which: str, weights: Path | None, device: str | torch.device = "cpu") -> Judge:
-    """The judge `package.module:Class`, found on Python's path or from the current folder.
+    """Load the judge `package.module:Class` from Python's path or the working directory.
 
-    The class is a torch module that is made without arguments, takes uint8 [N, C, H, W] and returns features [N, d], or
-    a pair of these and logits [N, classes]; without logits there is no class KL. It runs on the CPU or device as it is:
-    its precision is its own affair. weights: a state dict as .safetensors or as torch.save wrote it (read without
-    running pickled code). Raises HarnessError naming what is missing or does not fit.
+    The class is a torch module without constructor arguments. It maps uint8 [N, C, H, W] to features [N, d], or to a
+    pair of these and logits [N, classes]; without logits there is no class KL. It runs in its own precision.
+
+    Args:
+        which: `package.module:Class`.
+        weights: a state dict, as .safetensors or from torch.save, which is read without running pickled code.
+        device: of the network.
+
+    Raises:
+        HarnessError: names what is missing or does not fit.
     """
     kind = import_class(which, "quality.judge")
     try:
-        with torch.random.fork_rng(devices=[]):  # the same network every time, and the caller's draws are left alone
+        with torch.random.fork_rng(devices=[]):  # the same weights every time; the global random state is unchanged
             torch.default_generator.manual_seed(0)
             network = kind()
     except Exception as error:  # the user's code may raise anything
-        raise HarnessError(f"quality.judge {which}: making it without arguments failed: {error}") from error
+        raise HarnessError(f"quality.judge {which}: building it without arguments failed: {error}") from error
     if weights is None:
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         sha256 = hashlib.sha256(save(state)).hexdigest()
@@ -46,7 +52,7 @@ def load_custom_judge(which: str, weights: Path | None, device: str | torch.devi
 
 
 def _load(network: nn.Module, weights: Path) -> str:
-    """Put the weights in place; returns the file's SHA-256."""
+    """Load the weights and return the file's SHA-256."""
     try:
         if weights.suffix == ".safetensors":
             state = load_file(weights)

@@ -1,4 +1,4 @@
-"""The judge: a frozen network with a name and a hash, in whose features images are compared."""
+"""The judge: a frozen classifier with a name and a hash, in whose feature space images are compared."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from harness.data.base import writing
+from harness.data.source import writing
 from harness.errors import HarnessError
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
 
 class Judge:
-    """A frozen feature network and who it is.
+    """A frozen feature network with its identity.
 
-    network: uint8 [N, C, H, W] -> features [N, d], or a pair of these and logits [N, classes].
-    name, sha256: shown beside every score; the hash is that of the weights file.
-    shape: (C, H, W) of the images it was trained on, or None where it takes others too.
-    code: a hash of the network's source where that is not ours, so that cached features follow a change of it.
+    Attributes:
+        network: maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
+        name: printed with every score.
+        sha256: of the weights file; printed with every score.
+        device: of the network.
+        shape: (C, H, W) of the images that it was trained on; None if it accepts other ones.
+        code: hash of a custom network's source code, so that cached features follow its changes.
     """
 
     def __init__(
@@ -44,18 +47,25 @@ class Judge:
         self.shape = shape
         self.code = code
 
-    def judge(self, pixels: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """Features, float32 [N, d], and judged classes, int64 [N] (None from a network without logits), in one pass.
+    def features_and_classes(self, pixels: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return features and predicted classes of images, in one pass.
 
-        batch: images at a time; chosen by their size where it is None. Raises HarnessError for what are not uint8
-        images of this judge's shape, and when a network that is not ours fails or returns something else.
+        Args:
+            pixels: uint8 [N, C, H, W].
+            batch: images at a time; None: chosen by their size.
+
+        Returns:
+            Features, float32 [N, d], and classes, int64 [N]; None from a network without logits.
+
+        Raises:
+            HarnessError: the images have another type or shape, or a custom network fails or returns something else.
         """
         self._check(pixels)
         batch = batch or max(1, min(500, 1_000_000 // pixels[0].numel()))
         features, classes = [], []
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for part in torch.split(pixels, batch):
-                found, logits = self._ask(part.to(self.device))
+                found, logits = self._forward(part.to(self.device))
                 features.append(found.float())
                 if logits is not None:
                     classes.append(logits.argmax(1))
@@ -64,7 +74,7 @@ class Judge:
             raise HarnessError(f"judge {self.name} returned NaN or infinite features; use other weights")
         return joined, torch.cat(classes) if classes else None
 
-    def _ask(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         try:
             answer = self.network(pixels)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -85,20 +95,23 @@ class Judge:
             raise HarnessError(f"images to judge are {arrived}; expected uint8 [N, C, H, W], values 0 to 255, N > 0")
         if self.shape is not None and tuple(pixels.shape[1:]) != self.shape:
             raise HarnessError(
-                f"images to judge are {by(pixels.shape[1:])}, but judge {self.name} was trained on {by(self.shape)}; "
-                "score images of that size, or choose the judge of another data set"
+                f"images to judge are {format_shape(pixels.shape[1:])}, but judge {self.name} was trained on "
+                f"{format_shape(self.shape)}; score images of that size, or choose the judge of another data set"
             )
 
 
-def by(shape: tuple[int, ...]) -> str:
-    """1x28x28"""
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Return a shape as text, such as 1x28x28."""
     return "x".join(str(size) for size in shape)
 
 
 def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
-    """Write the weights, and `facts` with their hash to the .json beside them; returns the SHA-256. Raises OSError.
+    """Write the weights to `path` and `facts`, with their hash, to the .json beside it; returns the SHA-256.
 
-    The facts come first: where weights lie there, their hash does too.
+    The .json comes first: if the weights exist, so does their hash.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -134,7 +147,7 @@ def read_judge(
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != expected:
         raise HarnessError(f"judge {path} has SHA-256 {sha256[:12]}..., expected {expected[:12]}...; {repair}")
-    with torch.device("meta"):  # no weights to be thrown away, and the caller's random state is left alone
+    with torch.device("meta"):  # creates no weights, and leaves the global random state unchanged
         network = NETWORKS[which](channels, classes)
     try:
         network.load_state_dict(load(content), assign=True)

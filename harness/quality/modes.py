@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.data import digit_frequencies
 from harness.errors import HarnessError
 from harness.experiment.scores import MODE_KL, Ranking
-from harness.quality.judge import Judge, by
+from harness.quality.judge import Judge, format_shape
 from harness.quality.ranked import ScoreSet
 from harness.quality.scorer import some_of
 
@@ -53,7 +53,8 @@ class ModeScorer:
         for pixels in sets:
             if pixels.ndim != 4 or pixels.shape[1] != CHANNELS:
                 raise HarnessError(
-                    f"images to score are {by(pixels.shape[1:])}; stacked digits have {CHANNELS} channels, [N, 3, H, W]"
+                    f"images to score are {format_shape(pixels.shape[1:])}; "
+                    f"stacked digits have {CHANNELS} channels, [N, 3, H, W]"
                 )
         digits = self._digits(torch.cat([some_of(pixels, self.samples, seed=0) for pixels in sets]))
         return [scores_of(mode_counts(part)) for part in torch.split(digits, self.samples)]
@@ -67,7 +68,7 @@ class ModeScorer:
 
     def _digits(self, pixels: Tensor) -> Tensor:
         """The judged digit of every channel, int64 [N, 3]."""
-        _, classes = self.judge.judge(pixels.flatten(0, 1).unsqueeze(1))
+        _, classes = self.judge.features_and_classes(pixels.flatten(0, 1).unsqueeze(1))
         if classes is None:
             raise HarnessError(
                 f"judge {self.judge.name} returns features alone, and modes are counted by classes: "

@@ -15,8 +15,8 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment.scores import KID, Ranking
 from harness.quality import scores
-from harness.quality.cache import cached
-from harness.quality.judge import Judge, by
+from harness.quality.cache import load_or_compute
+from harness.quality.judge import Judge, format_shape
 from harness.quality.ranked import ScoreSet
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
@@ -107,7 +107,7 @@ class Scorer:
             seen = self._remembered_features(self._fresh)
             return self._scores(seen["features"].to(self._device).double(), seen.get("classes"), full=True)
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self._seed))
-        halves = [self._real.take(half.to(self._real.pixels.device)) for half in order.chunk(2)]
+        halves = [self._real.index_select(half.to(self._real.pixels.device)) for half in order.chunk(2)]
         return Scorer(
             self.judge, halves[1], None, samples=self.samples // 2, seed=self._seed, device=self._device
         ).score(halves[0].pixels)
@@ -147,16 +147,18 @@ class Scorer:
         if len(images) == self.samples and not skip:
             return images
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self._seed))
-        return images.take(order[skip : skip + self.samples].to(images.pixels.device))
+        return images.index_select(order[skip : skip + self.samples].to(images.pixels.device))
 
     def _choose(self, pixels: Tensor) -> Tensor:
         expected = self._real.pixels.shape[1:]
         if pixels.ndim == 4 and pixels.shape[1:] != expected:
-            raise HarnessError(f"images to score are {by(pixels.shape[1:])}; {self._real.name} is {by(expected)}")
+            raise HarnessError(
+                f"images to score are {format_shape(pixels.shape[1:])}; {self._real.name} is {format_shape(expected)}"
+            )
         return some_of(pixels, self.samples, self._seed)
 
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        features, classes = self.judge.judge(pixels)
+        features, classes = self.judge.features_and_classes(pixels)
         return features.to(self._device).double(), classes
 
     def _remembered_features(self, images: Images) -> dict[str, Tensor]:
@@ -165,10 +167,10 @@ class Scorer:
         def compute() -> dict[str, Tensor]:
             if len(images) >= MANY:
                 self._notice(f"looking at {len(images):,} images of {images.name} once (their features are kept)")
-            features, classes = self.judge.judge(images.pixels)
+            features, classes = self.judge.features_and_classes(images.pixels)
             return {"features": features} if classes is None else {"features": features, "classes": classes}
 
-        return cached(self._key(images, "features"), compute)
+        return load_or_compute(self._key(images, "features"), compute)
 
     def _key(self, images: Images, what: str) -> str:
         judge = hashlib.sha256(f"{self.judge.sha256} {self.judge.code} {self.judge.device.type}".encode()).hexdigest()
@@ -189,7 +191,7 @@ class Scorer:
         def compute() -> dict[str, Tensor]:
             return {"kernel_sums": scores.kernel_sums(real), "radii": scores.radii(real)}
 
-        kept = cached(self._key(self._real, "statistics"), compute)
+        kept = load_or_compute(self._key(self._real, "statistics"), compute)
         return {name: value.to(self._device) for name, value in kept.items()}
 
     @cached_property

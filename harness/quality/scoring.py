@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.data import Images, Splits, load_split, tenths
+from harness.data import Images, Splits, load_split, progress_messages
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import CHANNELS
@@ -25,7 +25,7 @@ class Scoring:
     """Scores generators of one experiment. Judge and real images are looked at when they are first needed.
 
     judge: `quality.judge` of the experiment unless another is named.
-    notice: told when a judge must be trained first, and how far that is.
+    message: is called with lines about the training of a judge, if there is none yet.
     """
 
     def __init__(
@@ -39,17 +39,18 @@ class Scoring:
         self.experiment = experiment
         self.splits = splits
         self._which = judge or experiment.quality.judge or "first"
-        own = self._which == experiment.quality.judge
-        self._weights = experiment.quality.judge_weights if own and ":" in self._which else None
+        same_judge = self._which == experiment.quality.judge
+        self._weights = experiment.quality.judge_weights if same_judge and ":" in self._which else None
         self._notice = message
 
     @cached_property
     def judge(self) -> Judge:
+        """The judge; it may have to be trained first."""
         weights = Path(self._weights) if self._weights else None
         device = self.experiment.train.device
-        told = tenths(self._notice, "training the judge")
-        images = judged(self.experiment, self.splits.train)
-        return load_judge(self._which, images, device, self._notice, told, weights)
+        report_progress = progress_messages(self._notice, "training the judge")
+        images = judge_images(self.experiment, self.splits.train)
+        return load_judge(self._which, images, device, self._notice, report_progress, weights)
 
     def serves(self, experiment: Experiment) -> bool:
         """Whether it scores, with the images that it has, what this experiment generates."""
@@ -64,7 +65,7 @@ class Scoring:
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
         if self.experiment.ranking.against_real:
-            self.judge.judge(self.splits.train.pixels[:2])  # one's own may not take such images
+            self.judge.features_and_classes(self.splits.train.pixels[:2])  # a custom judge may not accept such images
         _ = self.test
         if self.experiment.track.score_every:
             _ = self.while_training
@@ -81,10 +82,12 @@ class Scoring:
 
     @cached_property
     def test(self) -> Scorer | ModeScorer:
+        """Against the test images, with `quality.samples`."""
         return self._scorer("test", self.experiment.quality.samples)
 
     @cached_property
     def validation(self) -> Scorer | ModeScorer:
+        """Against the validation images, with `quality.samples`."""
         return self._scorer("validation", self.experiment.quality.samples)
 
     def between_epochs(self, experiments: Sequence[Experiment], generators: Sequence[nn.Module]) -> Sequence[ScoreSet]:
@@ -128,7 +131,7 @@ class Scoring:
         return sample_inputs(experiment, self.splits.train, scorer.samples, part=_NOISE[split], columns=False)
 
 
-def judged(experiment: Experiment, images: Images) -> Images:
+def judge_images(experiment: Experiment, images: Images) -> Images:
     """What the judge of an experiment sees: its training images, or where modes are counted those of a channel."""
     channel = CHANNELS.get(experiment.data.name)
     return images if channel is None else load_split(channel, "train")

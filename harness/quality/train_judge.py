@@ -1,10 +1,10 @@
-"""How a judge is trained: one fixed, seeded recipe for every data set, and the command that made the shipped ones.
+"""Train a judge: one fixed, seeded recipe for every data set, and the command that trained the shipped ones.
 
     python -m harness.quality.train_judge --which first --out harness/quality/weights/mnist-first.safetensors
 
-The recipe: ten epochs of AdamW on batches of 128, the learning rate rising to 3e-3 over the first fifth of the steps
-and falling to zero on a cosine, cross-entropy without label smoothing (which would pull every class into a point), and
-small rotations, shifts and changes of size as augmentation. No flips: a mirrored digit is not a digit.
+The recipe: ten epochs of AdamW on batches of 128; the learning rate rises to 3e-3 over the first fifth of the steps and
+falls to zero on a cosine; cross-entropy without label smoothing (which would collapse every class to a point); small
+rotations, shifts and changes of size as augmentation. There are no flips: a mirrored digit is not a digit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.console import to_stderr
-from harness.data import Images, load, tenths
+from harness.data import Images, load, progress_messages
 from harness.errors import HarnessError
 from harness.experiment.sections import VALIDATION_IMAGES
 from harness.quality.judge import Judge, save_judge
@@ -45,10 +45,20 @@ def train_judge(
     device: str | torch.device = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> JudgeNetwork:
-    """A network of the kind `which` (first, second), trained on labelled images, in evaluation mode.
+    """Train a judge on labelled images; returns it in evaluation mode.
 
-    The same seed, device, torch version and number of threads give the same weights; the caller's random state is left
-    alone. `progress` is told the share of the work done, in (0, 1]. Raises HarnessError without labels or classes.
+    The same seed, device, torch version and number of threads give the same weights; the global random state is
+    unchanged.
+
+    Args:
+        which: `first` or `second`.
+        images: the training images.
+        epochs: more for tiny data sets (FEWEST_STEPS).
+        device: to train on.
+        progress: is called with the share of the work done, in (0, 1].
+
+    Raises:
+        HarnessError: the images have no labels, or one class only.
     """
     if images.labels is None or images.classes < 2 or len(images) < 2:
         raise HarnessError(
@@ -69,8 +79,10 @@ def train_judge(
 
 
 def accuracy(network: JudgeNetwork, images: Images) -> float:
-    """The share of labelled images that the network classifies rightly."""
-    _, classes = Judge(network, name="", sha256="", device=network.project.weight.device).judge(images.pixels)
+    """Return the share of labelled images whose class the network predicts."""
+    _, classes = Judge(network, name="", sha256="", device=network.project.weight.device).features_and_classes(
+        images.pixels
+    )
     assert classes is not None
     assert images.labels is not None
     return (classes.cpu() == images.labels.cpu()).double().mean().item()
@@ -117,7 +129,7 @@ def _one_cycle(share: float) -> float:
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 [N, C, H, W] -> float in [0, 255]: each turned by up to 10 degrees, resized by 10 %, shifted by 7 %."""
+    """Rotate by up to 10 degrees, resize by 10 % and shift by 7 %: uint8 [N, C, H, W] to float in [0, 255]."""
     turn, size, right, down = torch.rand(4, len(pixels), generator=generator).mul(2).sub(1).to(pixels.device)
     angle = turn * math.radians(10)
     size = 1 + 0.1 * size
@@ -129,6 +141,7 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def main() -> None:
+    """Run the command line of this module."""
     parser = argparse.ArgumentParser(
         description="Train a judge on a data set's training split, without its validation images."
     )
@@ -140,11 +153,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="a torch device (default: cpu)")
     arguments = parser.parse_args()
     try:
-        # Judges never see the images that runs hold out by default.
         splits = load(arguments.data, validation=VALIDATION_IMAGES, message=to_stderr)
-        told = tenths(to_stderr, "training the judge")
+        report_progress = progress_messages(to_stderr, "training the judge")
         started = time.perf_counter()
-        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=told)
+        network = train_judge(arguments.which, splits.train, device=arguments.device, progress=report_progress)
         seconds = time.perf_counter() - started
         facts = {
             "shape": list(splits.train.pixels.shape[1:]),

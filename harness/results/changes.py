@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.data import Images, Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.experiment.custom import Source, import_class, source_of
+from harness.experiment.custom import SourceCode, get_source_code, import_class
 from harness.experiment.tags import Tag
 
 DATASET, JUDGE, CHANGED = Tag.DATASET, Tag.JUDGE, Tag.CHANGED
@@ -36,10 +36,10 @@ def describe(images: Images) -> str:
     return f"{len(images):,} images, {classes}, {images.fingerprint}"
 
 
-def sources(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, Source]:
+def sources(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, SourceCode]:
     """The sources of the classes of the user's own, by the leaf that names each; without those that have no file."""
-    named = {leaf: name for leaf, name in experiment.imports.items() if leaf in leaves}
-    found = {leaf: source_of(import_class(name, leaf)) for leaf, name in named.items()}
+    named = {leaf: name for leaf, name in experiment.custom_classes.items() if leaf in leaves}
+    found = {leaf: get_source_code(import_class(name, leaf)) for leaf, name in named.items()}
     return {leaf: source for leaf, source in found.items() if source is not None}
 
 
@@ -83,7 +83,7 @@ class Recorded:
 
     what: str
     tags: Mapping[str, str]
-    kept: Callable[[], Mapping[str, Source]] = dict
+    kept: Callable[[], Mapping[str, SourceCode]] = dict
     allowed: bool = False
 
     def check_data(self, now: Mapping[str, str], message: Callable[[str], None]) -> None:
@@ -113,7 +113,7 @@ class Recorded:
         if not (changed := self._code_differences(experiment, leaves)):
             return None
         offer = "; --stored-code uses the source that was kept with it" if self.kept() else ""
-        names = ", ".join(name for leaf, name in experiment.imports.items() if key(leaf) in changed)
+        names = ", ".join(name for leaf, name in experiment.custom_classes.items() if key(leaf) in changed)
         return f"the source of {names} differs from that of {self.what} ({in_words(changed)}){offer}"
 
     def _code_differences(self, experiment: Experiment, leaves: Collection[str]) -> dict[str, tuple[str, str]]:

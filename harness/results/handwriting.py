@@ -14,7 +14,7 @@ from harness.experiment import Experiment
 from harness.gan import generate
 from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
-from harness.media.typesetting import DIGITS, page
+from harness.media.typesetting import DIGITS, typeset
 from harness.results import load as recall
 from harness.tracking import Store
 
@@ -90,12 +90,12 @@ def write_to(
     described, drawer = writer(store, run, weights, raw=raw, message=message)
     wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
     drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())
-    written = page([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)
-    with pictures.writing(out, "--out"):
+    written = typeset([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, written.picture(paper=paper))
             return
-        longest = round((animations.LONGEST - animations.HOLD) * animations.FASTEST)
+        longest = round((animations.MAX_SECONDS - animations.LAST_FRAME_SECONDS) * animations.MAX_FPS)
         count = min(max(2, GLYPH_FRAMES * len(written.boxes)), longest)
-        times = animations.pace(count, animations.FASTEST)
+        times = animations.frame_durations(count, animations.MAX_FPS)
         animations.save_animation(out, written.frames(count, paper=paper), times)

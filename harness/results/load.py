@@ -17,10 +17,10 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment, trust
-from harness.experiment.custom import Source, using
+from harness.experiment.custom import SourceCode, use_source_code
 from harness.experiment.tags import Tag
 from harness.files import safe_file_name
-from harness.gan import checkpoints, generate, sample_inputs, walk
+from harness.gan import checkpoints, generate, latent_walk, sample_inputs
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, readable_load_errors
 from harness.gan.randomness import concat_onehot, sample_noise
@@ -71,10 +71,10 @@ def recorded(store: Store, run: Run, experiment: Experiment, *, allowed: bool = 
     return Recorded(what, dict(run.data.tags), cache(lambda: kept_sources(store, run, experiment)), allowed)
 
 
-def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, Source]:
+def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, SourceCode]:
     """The sources that the run has kept of the classes that its experiment names, by the leaf that names each."""
-    found: dict[str, Source] = {}
-    if not experiment.imports:
+    found: dict[str, SourceCode] = {}
+    if not experiment.custom_classes:
         return found
     with scratch() as folder:
         try:
@@ -83,13 +83,13 @@ def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, So
             raise
         except HarnessError:
             return found
-        for leaf, name in experiment.imports.items():
+        for leaf, name in experiment.custom_classes.items():
             tag = run.data.tags.get(changes.key(leaf), "").rpartition(" ")[0]
             module = name.partition(":")[0].replace(".", "/")
             # Older versions kept each file by its name alone.
             for place in (tag, f"{module}.py", f"{module}/__init__.py", f"{Path(module).name}.py"):
                 if place and ".." not in Path(place).parts and (kept / place).is_file():
-                    found[leaf] = Source(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
+                    found[leaf] = SourceCode(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
                     break
     return found
 
@@ -100,22 +100,22 @@ def code_of(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
 
     Raises HarnessError where it kept none. Nothing is run here; `trust.check` is asked before any of it is.
     """
-    if not trust.policy().stored_code or not experiment.imports:
+    if not trust.get_policy().stored_code or not experiment.custom_classes:
         yield
         return
     kept = kept_sources(store, run, experiment)
-    for leaf, name in experiment.imports.items():
+    for leaf, name in experiment.custom_classes.items():
         if leaf not in kept:
             raise HarnessError(
                 f"run {run.info.run_name} ({run.info.run_id[:8]}) has kept no source of {leaf} {name}: "
                 "leave --stored-code out, and the module found here is used"
             )
-    with using({experiment.imports[leaf]: source for leaf, source in kept.items()}):
+    with use_source_code({experiment.custom_classes[leaf]: source for leaf, source in kept.items()}):
         yield
 
 
 class Recalled(NamedTuple):
-    """A generator on the CPU, ready to draw; epoch: of its weights; like: `Images.like` of what it was trained on."""
+    """A generator on the CPU, ready to draw; epoch: of its weights; like: see `Checkpoint.empty_images`."""
 
     experiment: Experiment
     generator: nn.Module
@@ -146,9 +146,9 @@ def generator(
         if weights != "last" and found.score is not None:
             found = checkpoint(store, run, "best")
     described = found.experiment
-    like = found.like
+    like = found.empty_images
     if like is None:
-        like = data.load_split(split="test", **described.data.origin()).like
+        like = data.load_split(split="test", **described.data.source_options()).empty_like()
     averaged = None if raw else found.training["average"]
     with code_of(store, run, described):
         line = recorded(store, run, described).code_line(described, ("generator.kind",))
@@ -210,7 +210,7 @@ def sample_to(
 ) -> None:
     """Write what `draw` draws to a PNG grid, or as `images` uint8 [N, H, W] (grey) or [N, C, H, W] to an NPZ file."""
     images = draw(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message)
-    with pictures.writing(out, "--out"):
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             pictures.save_png(out, pictures.grid(images))
         else:
@@ -249,11 +249,11 @@ def walk_to(
     has `images` uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
     """
     described, drawer, _, like = generator(store, run, weights, raw=raw, message=message)
-    steps = walk(drawer, described, like, count, frames, seed=seed)
-    with pictures.writing(out, "--out"):
+    steps = latent_walk(drawer, described, like, count, frames, seed=seed)
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix in animations.SUFFIXES:
-            moving = animations.magnified(pictures.grid(step) for step in steps)
-            animations.save_animation(out, moving, 1000 // animations.FASTEST)
+            moving = animations.magnify(pictures.grid(step) for step in steps)
+            animations.save_animation(out, moving, 1000 // animations.MAX_FPS)
             return
         images = torch.stack(list(steps), dim=1)
         if out.suffix == ".png":
@@ -267,15 +267,16 @@ def history_to(
 ) -> tuple[Path, list[Grid]]:
     """Write a run's sample grids, captioned with epoch and score: a GIF or WebP of all, or a PNG sheet of at most 24.
 
-    out: else NAME-history.webp in the working directory. fps: see `animations.pace`. `message` is given one line when
-    the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to move.
+    out: else NAME-history.webp in the working directory. fps: see `animations.frame_durations`. `message` is given one
+    line when the run is still going. Returns the file and what is in it. Raises HarnessError where there is nothing to
+    move.
     """
     run = single(store, run)
     name = run.info.run_name
     out = out or Path(f"{safe_file_name(name, unique=False)}-history.webp")
     history = grids(store, run)
     if out.suffix == ".png":
-        history = [history[index] for index in animations.evenly(len(history), SHEET)]
+        history = [history[index] for index in animations.evenly_spaced(len(history), SHEET)]
     elif len(history) < 2:
         longer = formatting.harness_command("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
         raise HarnessError(
@@ -284,12 +285,12 @@ def history_to(
         )
     if run.info.status == "RUNNING":
         message(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
-    with pictures.writing(out, "--out"):
+    with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length
-            sheet = pictures.sheet([(grid.picture, grid.caption) for grid in history], columns)
+            sheet = pictures.contact_sheet([(grid.picture, grid.caption) for grid in history], columns)
             pictures.save_png(out, sheet)
         else:
-            frames = (pictures.captioned(grid.picture, grid.caption) for grid in history)
-            animations.save_animation(out, frames, animations.pace(len(history), fps))
+            frames = (pictures.add_caption(grid.picture, grid.caption) for grid in history)
+            animations.save_animation(out, frames, animations.frame_durations(len(history), fps))
     return out, history

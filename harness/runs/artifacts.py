@@ -42,7 +42,7 @@ class BestEpoch:
 
 def save_checkpoint(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
     """Write the state of a training as a checkpoint of its run, and log it."""
-    threads, like = torch.get_num_threads(), training.images.like
+    threads, like = torch.get_num_threads(), training.images.empty_like()
     checkpoint = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
     write_checkpoint(log, name, checkpoint, ship=ship)
 
@@ -74,7 +74,7 @@ def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: i
     if scoring and not (log.has_image("neighbours", epoch) and log.has_file(_picture_path("neighbours", epoch))):
         nearest = scoring.neighbours(samples)
         if nearest is not None:
-            _log_picture(log, "neighbours", epoch, pictures.pairs(samples, nearest))
+            _log_picture(log, "neighbours", epoch, pictures.neighbour_grid(samples, nearest))
     return grid
 
 

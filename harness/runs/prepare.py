@@ -7,7 +7,7 @@ from harness.experiment import Experiment, trust
 from harness.experiment.tags import Tag
 from harness.gan import Training, resolve, resolve_untimed
 from harness.quality import has_judge
-from harness.quality.scoring import Scoring, judged
+from harness.quality.scoring import Scoring, judge_images
 from harness.results import changes
 from harness.results.changes import Recorded
 from harness.runs.display import Display
@@ -27,7 +27,7 @@ def prepare(
     found here, before anything is tracked.
     timed: time fp32 against bf16 where `auto` needs it. Otherwise the precision stays `auto`, and trains as fp32.
     """
-    for leaf, name in experiment.imports.items():
+    for leaf, name in experiment.custom_classes.items():
         trust.check(name, leaf)
     serves = ready is not None and ready.serves(experiment)
     splits = ready.splits if ready is not None and serves else _splits(experiment, display)
@@ -51,7 +51,7 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
     judge = experiment.quality.judge
     if judge is None:
         return None
-    if not has_judge(judge, judged(experiment, splits.train)):
+    if not has_judge(judge, judge_images(experiment, splits.train)):
         display.message(
             f"{splits.train.name} has no labels to train a judge on, so nothing is scored: for scores, set "
             "quality.judge to a feature network of your own, package.module:Class (docs/data.md)"

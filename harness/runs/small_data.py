@@ -55,15 +55,15 @@ def fit(name: str | Path, overrides: Sequence[str] = (), *, searched: bool = Fal
     set. searched: for `tune`, which scores all its trials on validation images.
     Raises HarnessError, one line, where what was chosen does not go with so few images.
     """
-    file = {key: part for key, part in experiments.read(name)[0].items() if key not in experiments.SEARCH}
+    file = {key: part for key, part in experiments.read(name)[0].items() if key not in experiments.SEARCH_KEYS}
     typed = experiments.parse_overrides(overrides)
-    typed = {path: value for path, value in typed.items() if path.partition(".")[0] not in experiments.SEARCH}
+    typed = {path: value for path, value in typed.items() if path.partition(".")[0] not in experiments.SEARCH_KEYS}
     raw = experiments.with_overrides(file, typed)
     try:
         section = Data.model_validate(raw.get("data") or {})
     except ValidationError:
         return Fit({})  # whoever loads the experiment says what is wrong
-    source = data.source(**section.origin())
+    source = data.create_source(**section.source_options())
     counts = source.counts()
     leaves = _leaves(raw)
     if counts is None or any(not isinstance(leaves[path], kinds) for path, kinds in _KINDS.items()):
@@ -169,10 +169,10 @@ class _Fitting:
 
     def _splits(self, total: int) -> None:
         enough = self._judged and total >= TEST + VALIDATION + TRAINING
-        if self._counts.drawn and enough and self._counts.test < TEST:
+        if self._counts.random_test and enough and self._counts.test < TEST:
             self._change("data.test", TEST)
         self.test = self._counts.test
-        if self._counts.drawn and self._now["data.test"] is not None:
+        if self._counts.random_test and self._now["data.test"] is not None:
             self.test = self._now["data.test"]  # `data.source` has refused more than there are
             self.train = total - self.test
         held_out = max(VALIDATION if enough else 1, self.train // 10)

@@ -15,7 +15,7 @@ from harness import experiment as experiments
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.experiment.tags import Kind
-from harness.gan.auto import resolved_device
+from harness.gan.auto import resolve_device
 from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import load
@@ -53,10 +53,10 @@ def check(
 
     Raises HarnessError for an unknown or a faulty experiment.
     """
-    chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.known()]
+    chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.available()]
     for experiment in chosen:  # whatever would stop them all is found before anything is tracked
-        data.source(**experiment.data.origin())
-        resolved_device(experiment.train.device)
+        data.create_source(**experiment.data.source_options())
+        resolve_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind=Kind.CHECK, params={"experiments": len(chosen)})
     results: list[Result] = []
     with handle_signals() as stop, ensure_final_status(parent):
@@ -85,7 +85,7 @@ def _tiny(experiment: Experiment, device: str | None) -> Experiment:
 
 def _fitting(experiment: Experiment, message: Callable[[str], None]) -> Experiment:
     """With a subset that a small data set has too; downloaded first where it has to be, of which `message` is told."""
-    images = data.load_split(split="train", message=message, **experiment.data.origin())
+    images = data.load_split(split="train", message=message, **experiment.data.source_options())
     there = len(images) - experiment.data.validation
     subset = experiment.data.subset
     fewer = subset is not None and experiment.train.batch_size <= there < subset
@@ -94,7 +94,7 @@ def _fitting(experiment: Experiment, message: Callable[[str], None]) -> Experime
 
 def _check_one(experiment: Experiment, store: Store, parent: str, message: Callable[[str], None]) -> Result:
     began = time.monotonic()
-    missing = data.source(**experiment.data.origin()).missing()
+    missing = data.create_source(**experiment.data.source_options()).missing()
     if missing and not data.mirror():  # a mirror is there to be asked
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None

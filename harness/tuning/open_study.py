@@ -11,7 +11,7 @@ from typing import Any
 from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
-from harness.experiment.custom import Source
+from harness.experiment.custom import SourceCode
 from harness.experiment.search_space import Search
 from harness.experiment.tags import Kind, Tag
 from harness.gan import resolve_batch_runs
@@ -85,7 +85,7 @@ def _resolve_settings(
     base = trial_base(experiment, search)
     training, scoring = prepare(base, display)
     scoring = _needed(scoring, base)
-    if metric == "class_kl" and scoring.judge.judge(scoring.splits.train.pixels[:2])[1] is None:
+    if metric == "class_kl" and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
         raise HarnessError(
             f"--metric class_kl: judge {scoring.judge.name} returns features alone, and no logits to tell classes by; "
             "search by kid or frechet"
@@ -114,8 +114,8 @@ def _resolve_settings(
         batch_runs,
         planned,
     )
-    for path, value in search.own(base).items():
-        if search.plain(path, value) != base.flatten()[path]:
+    for path, value in search.baseline(base).items():
+        if search.decode(path, value) != base.flatten()[path]:
             display.message(f"{path} is {base.flatten()[path]}, outside of its search; the first trial takes {value}")
     return settings, scoring
 
@@ -158,7 +158,7 @@ def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool 
     return scoring
 
 
-def _kept(trials: Trials, store: Store) -> dict[str, Source]:
+def _kept(trials: Trials, store: Store) -> dict[str, SourceCode]:
     """The sources that the study's run has kept."""
     if trials.parent is None:
         return {}
@@ -168,7 +168,7 @@ def _kept(trials: Trials, store: Store) -> dict[str, Source]:
 @contextmanager
 def code_of(trials: Trials, store: Store) -> Iterator[None]:
     """With `--stored-code`: meanwhile, classes of the user's own are made of what the study's run has kept."""
-    if trials.parent is None or not trust.policy().stored_code:
+    if trials.parent is None or not trust.get_policy().stored_code:
         yield
         return
     with recall.code_of(store, store.find(trials.parent), trials.settings.base):

@@ -47,7 +47,7 @@ def _shown(dimension: Dimension) -> str:
         return "one of " + ", ".join(str(value) for value in dimension.values)
     low, high = dimension.nearest(dimension.low), dimension.nearest(dimension.high)
     scale = ", logarithmic" if dimension.log else ""
-    return f"{low:g} to {high:g}{scale}{', whole numbers' if dimension.whole else ''}"
+    return f"{low:g} to {high:g}{scale}{', whole numbers' if dimension.integer else ''}"
 
 
 def _times(count: int, what: str) -> str:

@@ -27,7 +27,7 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if not isinstance(dimension, Range):
         return CategoricalDistribution(dimension.values)
-    if dimension.whole:
+    if dimension.integer:
         return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
@@ -38,12 +38,12 @@ def grid(search: Search, total: int) -> list[dict[str, Value]]:
     points = 2
     while ranges and points < total and _size(search, points + 1) <= total:
         points += 1
-    axes = [dimension.points(points) for dimension in search.space.values()]
+    axes = [dimension.grid(points) for dimension in search.space.values()]
     return [dict(zip(search.space, spot, strict=True)) for spot in itertools.product(*axes)]
 
 
 def _size(search: Search, points: int) -> int:
-    return math.prod(len(dimension.points(points)) for dimension in search.space.values())
+    return math.prod(len(dimension.grid(points)) for dimension in search.space.values())
 
 
 class Sampler(BaseSampler):  # type: ignore[misc]
@@ -104,7 +104,8 @@ def quasi_random(search: Search, seed: int, position: int) -> dict[str, Value]:
         sequence.fast_forward(position)
     shares = sequence.random(1)[0]
     return {
-        path: dimension.at(float(share)) for (path, dimension), share in zip(search.space.items(), shares, strict=True)
+        path: dimension.quantile(float(share))
+        for (path, dimension), share in zip(search.space.items(), shares, strict=True)
     }
 
 

@@ -125,7 +125,7 @@ def metric_of(experiment: Experiment, wanted: str | None) -> str:
 
 def baseline_values(settings: Settings) -> dict[str, Value]:
     """What the first trial tries: the experiment's own values, as near as the space has them."""
-    return settings.search.own(settings.base)
+    return settings.search.baseline(settings.base)
 
 
 def resolved_like(experiment: Experiment, known: Experiment) -> Experiment:

@@ -217,7 +217,7 @@ def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edge]:
         if EDGE < near < 1 - EDGE:
             continue
         if wider := _wider(settings, path, dimension, upper=near > 0.5):
-            bounds = [str(int(end)) if dimension.whole else f"{end:g}" for end in wider]
+            bounds = [str(int(end)) if dimension.integer else f"{end:g}" for end in wider]
             range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}}}"
             end = "upper" if near > 0.5 else "lower"
             said = f"{path} {value:.4g} lies at the {end} edge of its range, {low:g} to {high:g}"
@@ -231,11 +231,11 @@ def _wider(settings: Settings, path: str, dimension: Range, *, upper: bool) -> t
     for share in (1.0, 0.5):
         step = 4**share if dimension.log else share * (high - low)
         end = (high * step if upper else low / step) if dimension.log else (high + step if upper else low - step)
-        end = float(round(end)) if dimension.whole else end
+        end = float(round(end)) if dimension.integer else end
         if end in (low, high):
             continue
         try:
-            settings.base.with_values({path: int(end) if dimension.whole else end})
+            settings.base.with_values({path: int(end) if dimension.integer else end})
         except HarnessError:
             continue
         return (low, end) if upper else (end, high)

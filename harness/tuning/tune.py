@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.data.base import writing
+from harness.data.source import writing
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search

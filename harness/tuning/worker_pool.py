@@ -108,7 +108,7 @@ def _spawned(index: int, trials: Trials, request: TuneRequest, store: Store) -> 
         trials.name,
         request,
         index == 0,
-        trust.policy(),
+        trust.get_policy(),
         None if log is None else (log.path, log.title),
     )
     with _environment(_share(index, request.workers)):  # threads are counted when torch is imported
@@ -162,7 +162,7 @@ def _work(place: _Place) -> None:
     with handle_signals(), console.continue_in(log), on_hangup(console.leave_terminal):
         threading.Thread(target=end_with_it, name="above", daemon=True).start()
         try:
-            trust.use(place.policy)
+            trust.set_policy(place.policy)
             store = Store.open(place.uri, root=place.root, create=False)
             storage = storages.open_storage(place.request.storage, store.root, store.uri)
             trials = Trials.find(storage, place.study, storages.lock_dir(place.request.storage, store.root))

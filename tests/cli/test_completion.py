@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.completion import DATA_SETS
-from harness.data.sources import DATASETS
+from harness.data.registry import DATASETS
 from harness.experiment.scores import RANKINGS
 
 from ..commands import client

@@ -479,7 +479,7 @@ def test_check_refuses_bad_input_before_anything_is_tracked(harness: Harness, ar
 
 
 def test_check_skips_what_is_not_here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.data.sources import MNIST
+    from harness.data.mnist import MNIST
 
     monkeypatch.setattr(MNIST, "missing", lambda self: "not downloaded, and there is no network")
     said = harness("check", "tiny.yaml")
@@ -519,7 +519,7 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
         (["run", "notebok"], "there is no experiment 'notebok'; did you mean notebook or notebook-fixed?"),
         (["run", "absent.yaml"], "there is no experiment file absent.yaml"),
         (["run", "tiny.yaml", "--set", "optimizer.lrr=1"], "did you mean optimizer.lr?"),
-        (["run", "tiny.yaml", "--set", "optimizer=1"], "optimizer is a section, not a leaf"),
+        (["run", "tiny.yaml", "--set", "optimizer=1"], "optimizer is a section, not a field"),
         (["run", "tiny.yaml", "--epochs", "0"], "train.epochs is 0"),
         (["run", "tiny.yaml", "--subset", "5"], "less than one batch"),
         (["run", "tiny.yaml", "--set", "train.discriminator_steps=4"], "for each of train.discriminator_steps 4"),
@@ -528,7 +528,10 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
             ["run", "tiny.yaml", "--set", "discriminator.pack=3"],
             "train.batch_size 20 is no multiple of it: set it to 18",
         ),
-        (["run", "tiny.yaml", "--set", "discriminator.pack=2", "--set", "conditional=true"], "has no one class for a"),
+        (
+            ["run", "tiny.yaml", "--set", "discriminator.pack=2", "--set", "conditional=true"],
+            "has no single class for a",
+        ),
         (
             ["run", "tiny.yaml", "--set", "generator.kind=conv", "--set", "generator.widths=[3]"],
             "it has kind, latent, wi",

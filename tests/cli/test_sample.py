@@ -172,7 +172,7 @@ def test_walks_that_fit_no_file_are_one_line_and_leave_none(harness: Harness) ->
     assert harness(*PLAIN, "--epochs", "1").code == 0
     answer = harness("sample", "latest", "--interpolate", "--count", "6000", "--frames", "100", "--out", "a.webp")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "a frame is 302 x 18,002 pixels, and .webp holds 16,383 each way: draw fewer" in answer.err
+    assert "a frame is 302 x 18,002 pixels, and .webp takes at most 16,383 each way: use fewer images" in answer.err
     Path("file").touch()
     for name in ("file/a.webp", "file/a.png", "/proc/a.gif"):
         answer = harness("sample", "latest", "--interpolate", "--frames", "2", "--out", name)
@@ -192,7 +192,7 @@ def test_a_history_has_every_logged_grid_to_the_pixel(harness: Harness, tmp_path
     kid = {point.step: point.value for point in client().get_metric_history(run.info.run_id, "quality/kid")}
     assert sorted(kid) == [2, 3]
     captions = ["epoch 1", f"epoch 2 · validation KID {kid[2]:.4f}", f"epoch 3 · validation KID {kid[3]:.4f}"]
-    expected = [pictures.captioned(grid, [caption]) for grid, caption in zip(grids, captions, strict=True)]
+    expected = [pictures.add_caption(grid, [caption]) for grid, caption in zip(grids, captions, strict=True)]
 
     said = harness("history", "a/b c")
     assert said.code == 0, said.err

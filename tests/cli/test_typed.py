@@ -12,7 +12,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import search_space
-from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, why_not_a_key
+from harness.experiment.param_names import LONGEST_KEY, LONGEST_PARAM, LONGEST_TAG, invalid_key_reason
 from harness.runs import small_data
 
 from ..commands import Harness, client, run_named
@@ -72,7 +72,7 @@ def test_tune_takes_the_budget_of_its_trials_from_the_command_line(harness: Harn
         (["run", "tiny.yaml", "--name", "x" * 251], "--name has 251 characters; expected 1 to 250"),
         (
             ["run", "tiny.yaml", "--set", "generator.kind=networks:G", "--set", "generator.my option!=3"],
-            "generator.my option!: every leaf is a param of the run; MLflow does not take the name",
+            "generator.my option!: every field is a param of the run; MLflow does not take the name",
         ),
         (
             ["run", "tiny.yaml", "--set", "generator.kind=networks:G", "--set", f"generator.text={'x' * 6001}"],
@@ -124,7 +124,7 @@ def test_names_are_refused_where_mlflow_refuses_them() -> None:
             refused = False
         except MlflowException:
             refused = True
-        assert bool(why_not_a_key(name)) == refused, name
+        assert bool(invalid_key_reason(name)) == refused, name
 
 
 def test_octal_sexagesimal_and_text_as_they_are_typed(harness: Harness) -> None:
@@ -304,7 +304,7 @@ def test_the_budget_of_another_data_set_gives_way(tmp_path: Path) -> None:
 
 
 def test_large_sets_are_left_as_they_are() -> None:
-    for name in experiments.known():
+    for name in experiments.available():
         assert small_data.fit(name) == small_data.Fit({}), name
     assert small_data.fit("default", ["data.name=digits"]).values == {
         "data.validation": 143,

@@ -184,10 +184,10 @@ def test_unreadable_images_are_skipped_counted_and_named_where_that_is_asked_for
 
 
 def test_many_are_announced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.data.folder.MANY", 20)
+    monkeypatch.setattr("harness.data.folder.REPORTED_COUNT", 20)
     said: list[str] = []
     load(folder, said)
-    assert said[0].startswith(f"decoding 20 images in {folder} (once; they are kept in ")
+    assert said[0].startswith(f"decoding 20 images in {folder} (once; they are stored in ")
     assert said[1:] == [f"decoding: {tenth * 10} %" for tenth in range(1, 11)]
 
 
@@ -208,11 +208,11 @@ def test_what_is_no_folder_of_images_is_refused(folder: Path, tmp_path: Path) ->
     (tmp_path / "empty" / "inner").mkdir(parents=True)
     refused(tmp_path / "empty", "empty holds no images")
     picture(tmp_path / "single" / "a.png")
-    refused(tmp_path / "single", "single holds one image; it takes two")
+    refused(tmp_path / "single", "single holds one image; at least two are needed")
     picture(tmp_path / "half" / "train" / "a.png")
     refused(tmp_path / "half", r"has a folder train, and none called test: .* or set data\.path to .*half/train")
     picture(tmp_path / "half" / "test" / "dogs" / "a.png")
-    refused(tmp_path / "half", r"half/test has a class dogs, which .*half/train has not")
+    refused(tmp_path / "half", r"half/test has a class dogs, which .*half/train does not have")
     picture(folder / "loose.png")
     refused(folder, r"holds images \(loose\.png, \.\.\.\) beside subfolders of images \(bright, \.\.\.\)")
 
@@ -229,5 +229,5 @@ def test_a_damaged_array_is_named_with_the_cure(folder: Path, cache: Path) -> No
     load(folder)
     (kept,) = (cache / "folders").glob("*.npy")
     kept.write_bytes(kept.read_bytes()[:50])
-    with pytest.raises(HarnessError, match=r"cannot read .*\.npy .*delete it, and the images are decoded anew"):
+    with pytest.raises(HarnessError, match=r"cannot read .*\.npy .*delete it; the images are then decoded again"):
         load(folder)

@@ -71,9 +71,9 @@ def test_an_unknown_data_set_names_the_known() -> None:
 
 
 def test_a_fingerprint_follows_the_content_alone(train: data.Images) -> None:
-    ten = train.take(torch.arange(10))
-    assert ten.fingerprint == train.take(torch.arange(10), "another name").fingerprint
-    assert ten.fingerprint != train.take(torch.arange(1, 11)).fingerprint
+    ten = train.index_select(torch.arange(10))
+    assert ten.fingerprint == train.index_select(torch.arange(10), "another name").fingerprint
+    assert ten.fingerprint != train.index_select(torch.arange(1, 11)).fingerprint
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])

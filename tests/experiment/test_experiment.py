@@ -35,7 +35,7 @@ def test_grids_are_as_frequent_as_a_run_is_short(tiny: Experiment, epochs: int, 
     assert tiny.with_values({"track.samples_every": 7, "train.epochs": epochs}).samples_every == 7
 
 
-@pytest.mark.parametrize("name", sorted(experiments.known()))
+@pytest.mark.parametrize("name", sorted(experiments.available()))
 def test_every_bundled_experiment_loads_and_survives_its_own_yaml(name: str) -> None:
     experiment = experiments.load(name)
     assert experiment.name == name
@@ -102,8 +102,8 @@ def test_schema_has_the_bounds_of_every_number() -> None:
     [
         ("optimizer.lrr=3", "unknown key optimizer.lrr; did you mean optimizer.lr?"),
         ("lr=3", "unknown key lr; did you mean optimizer.lr?"),
-        ("optimizer=3", "optimizer is a section, not a leaf; set optimizer.lr"),
-        ("optimizer.lr.x=3", "not a leaf of the experiment"),
+        ("optimizer=3", "optimizer is a section, not a field; set optimizer.lr"),
+        ("optimizer.lr.x=3", "not a field of the experiment"),
         ("nowhere.lr=3", "unknown key nowhere.lr"),
         ("optimizer.lr=-1", "optimizer.lr is -1; input should be greater than 0"),
         ("optimizer.lr=fast", "optimizer.lr is 'fast'; input should be a valid number"),
@@ -146,7 +146,7 @@ def test_schema_has_the_bounds_of_every_number() -> None:
         ("data.subset=10", "data.subset is 10, less than one batch (train.batch_size 100)"),
         (
             "objective.r1=1",
-            "objective.r1 is 1.0 and discriminator.dropout 0.3: the slope of a network with units dropped",
+            "objective.r1 is 1.0 and discriminator.dropout 0.3: a gradient penalty needs",
         ),
         ("objective.dragan=10", "objective.dragan is 10.0 and discriminator.dropout 0.3"),
         ("objective.r1=-1", "objective.r1 is -1; input should be greater than or equal to 0"),
@@ -222,7 +222,7 @@ def test_a_bad_override_is_refused_in_one_line(override: str, said: str) -> None
         ),
         (
             "name: x\nconditional: true\ndiscriminator: {pack: 2}",
-            "discriminator.pack is 2, but a pack of images has no one class for a conditional discriminator",
+            "discriminator.pack is 2, but a pack of images has no single class for a conditional discriminator",
         ),
     ],
 )

@@ -21,7 +21,7 @@ def load(path: Path, *overrides: str) -> search_space.Search:
     ("overrides", "said"),
     [
         (["search.optimizer.rate={low: 1, high: 2}"], "unknown key optimizer.rate; did you mean optimizer.lr"),
-        (["search.optimizer={low: 1, high: 2}"], "optimizer is a section, not a leaf; search optimizer.lr"),
+        (["search.optimizer={low: 1, high: 2}"], "optimizer is a section, not a field; search optimizer.lr"),
         (["search.optimizer.lr={low: 1e-2, high: 1e-4}"], "goes from 0.01 to 0.0001; low must be less than high"),
         (["search.optimizer.lr={low: 1e-2, high: 1e-2}"], "low must be less than high"),
         (["search.optimizer.lr={low: 0, high: 1, log: true}"], "low must be greater than 0"),
@@ -58,7 +58,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(tiny_file: Path, overrid
 def test_without_a_search_it_is_learning_rate_latent_size_and_dropout(tiny_file: Path) -> None:
     assert load(tiny_file).space == {
         "optimizer.lr": Range(1e-4, 1e-2, log=True),
-        "generator.latent": Range(16, 256, log=True, whole=True),
+        "generator.latent": Range(16, 256, log=True, integer=True),
         "discriminator.dropout": Range(0.0, 0.5),
     }
 
@@ -86,7 +86,7 @@ PENALISED = ["discriminator.dropout=0", "search.objective.r1=[0, 0.1, 1]"]
 
 def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> None:
     experiment, found = search_space.load(tiny_file, PENALISED)
-    assert found.own(experiment) == {"objective.r1": 0}
+    assert found.baseline(experiment) == {"objective.r1": 0}
     tried = [found.experiment(experiment, {"objective.r1": value}) for value in (0, 0.1, 1)]
     assert [each.objective.penalties for each in tried] == [(), ("r1",), ("r1",)]
     assert shape(tried[0]) != shape(tried[1]) == shape(tried[2]), "what is on shapes the program, its weight does not"
@@ -95,7 +95,7 @@ def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> Non
 def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> None:
     changes = ["search.generator.kind=[mlp, conv, residual]", "search.objective.kind=[non-saturating, hinge]"]
     experiment, found = search_space.load(tiny_file, changes)
-    assert found.own(experiment) == {"generator.kind": "mlp", "objective.kind": "non-saturating"}
+    assert found.baseline(experiment) == {"generator.kind": "mlp", "objective.kind": "non-saturating"}
     mlp = found.experiment(experiment, {"generator.kind": "mlp", "objective.kind": "hinge"})
     assert mlp.generator == experiment.generator, "the kind that it has brings nothing new"
     conv = found.experiment(experiment, {"generator.kind": "conv", "objective.kind": "hinge"})
@@ -109,11 +109,11 @@ def test_options_of_ones_own_network_may_be_searched(tiny_file: Path) -> None:
     ranges = ["search.generator.width={low: 4, high: 16}", "search.generator.slope={low: 0, high: 0.5}"]
     experiment, found = search_space.load(tiny_file, [*own, *ranges, "search.generator.norm=[batch, group]"])
     assert found.space == {
-        "generator.width": Range(4, 16, whole=True),
+        "generator.width": Range(4, 16, integer=True),
         "generator.slope": Range(0, 0.5),
         "generator.norm": Choices(("batch", "group")),
     }
-    assert found.own(experiment) == {"generator.width": 8, "generator.slope": 0.2, "generator.norm": "batch"}
+    assert found.baseline(experiment) == {"generator.width": 8, "generator.slope": 0.2, "generator.norm": "batch"}
     tried = found.experiment(experiment, {"generator.width": 5, "generator.norm": "group"})
     assert tried.generator.model_extra == {"width": 5, "slope": 0.2, "norm": "group"}
     with pytest.raises(HarnessError, match=r"unknown key generator\.widht"):
@@ -160,15 +160,15 @@ def test_the_file_may_nest_its_paths_and_overrides_come_last(tiny_file: Path) ->
 def test_the_experiments_own_values_are_taken_to_where_the_space_is(tiny_file: Path) -> None:
     tiny_file.write_text(tiny_file.read_text().replace("lr: 1e-3", "lr: 0.5").replace("latent: 8", "latent: 64"))
     experiment, found = search_space.load(tiny_file)
-    assert found.own(experiment) == {"optimizer.lr": 1e-2, "generator.latent": 64, "discriminator.dropout": 0.3}
+    assert found.baseline(experiment) == {"optimizer.lr": 1e-2, "generator.latent": 64, "discriminator.dropout": 0.3}
 
 
 def test_a_leaf_without_a_value_has_none_to_begin_with(tiny_file: Path) -> None:
     override = "search.train.ema_half_life={low: 100, high: 10000, log: true}"
     experiment, found = search_space.load(tiny_file, [override])
-    assert found.own(experiment) == {}
+    assert found.baseline(experiment) == {}
     experiment, found = search_space.load(tiny_file, ["search.train.ema_half_life=[null, 100]"])
-    assert found.own(experiment) == {"train.ema_half_life": None}
+    assert found.baseline(experiment) == {"train.ema_half_life": None}
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_a_leaf_without_a_value_has_none_to_begin_with(tiny_file: Path) -> None:
     [
         (Range(0.0, 0.5), [0, 0.5, 0.999999], [0.0, 0.25, 0.5]),
         (Range(1e-4, 1e-2, log=True), [0, 0.5, 0.999999], [1e-4, 1e-3, 1e-2]),
-        (Range(1, 3, whole=True), [0, 0.32, 0.34, 0.66, 0.67, 0.99], [1, 1, 2, 2, 3, 3]),
-        (Range(16, 256, log=True, whole=True), [0, 0.5, 0.9999], [16, 64, 256]),
+        (Range(1, 3, integer=True), [0, 0.32, 0.34, 0.66, 0.67, 0.99], [1, 1, 2, 2, 3, 3]),
+        (Range(16, 256, log=True, integer=True), [0, 0.5, 0.9999], [16, 64, 256]),
         (Choices(("a", "b")), [0, 0.49, 0.5, 0.99], ["a", "a", "b", "b"]),
     ],
 )
 def test_a_share_of_a_dimension_is_a_value(dimension: Dimension, shares: list[float], values: list[object]) -> None:
-    found = [dimension.at(share) for share in shares]
+    found = [dimension.quantile(share) for share in shares]
     if isinstance(values[0], float):
         assert found == pytest.approx(values, rel=1e-4)
     else:
@@ -190,15 +190,15 @@ def test_a_share_of_a_dimension_is_a_value(dimension: Dimension, shares: list[fl
 
 
 def test_the_points_of_a_range_reach_both_ends() -> None:
-    assert Range(1e-4, 1e-2, log=True).points(3) == pytest.approx([1e-4, 1e-3, 1e-2])
-    assert Range(1, 2, whole=True).points(4) == [1, 2]
-    assert Choices((1, 5)).points(7) == [1, 5]
+    assert Range(1e-4, 1e-2, log=True).grid(3) == pytest.approx([1e-4, 1e-3, 1e-2])
+    assert Range(1, 2, integer=True).grid(4) == [1, 2]
+    assert Choices((1, 5)).grid(7) == [1, 5]
 
 
 def test_the_bundled_experiments_can_be_searched() -> None:
-    for name in experiments.known():
+    for name in experiments.available():
         experiment, found = search_space.load(name)
-        assert found.own(experiment).keys() == found.space.keys(), name
+        assert found.baseline(experiment).keys() == found.space.keys(), name
 
 
 BUDGET = "search: {optimizer.lr: {low: 1e-4, high: 1e-2}}\nsearch_budget: {train.epochs: 2, optimizer.eps: 1e-6}\n"
@@ -242,7 +242,7 @@ def test_the_command_line_sets_the_budget_of_trials_and_the_full_experiment_keep
     full = experiment.flatten()
     assert [full[leaf] for leaf in ("train.epochs", "data.subset", "optimizer.eps")] == [3, 60, 1e-8]
     assert full["train.batch_size"] == 10, "what does not make trials cheap is for both"
-    assert found.given == {"train.epochs", "data.subset", "optimizer.eps"}
+    assert found.from_command_line == {"train.epochs", "data.subset", "optimizer.eps"}
 
 
 def test_a_budget_that_repeats_the_experiment_is_no_other_study(tiny_file: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_value_from_the_command_line_replaces_a_dimension(budget_file: Path) -
         budget_file, ["optimizer.lr=2e-4", "search.optimizer.lr={low: 1e-4, high: 0.5}"]
     )
     assert found.space["optimizer.lr"] == Range(1e-4, 0.5)
-    assert found.own(experiment) == {"optimizer.lr": 2e-4}, "beside a range it is what the first trial tries"
+    assert found.baseline(experiment) == {"optimizer.lr": 2e-4}, "beside a range it is what the first trial tries"
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_choices_of_text_are_text(budget_file: Path) -> None:
     budget_file.write_text(budget_file.read_text().replace("search: {", "search: {train: {precision: [auto, fp32]}, "))
     assert load(budget_file).space["train.precision"] == Choices(("auto", "fp32"))
     octal = load(budget_file, "search.generator.latent={low: 010, high: 020}")
-    assert octal.space["generator.latent"] == Range(10, 20, whole=True)
+    assert octal.space["generator.latent"] == Range(10, 20, integer=True)
 
 
 def test_scores_between_epochs_stay_off_where_the_command_line_says_so(budget_file: Path) -> None:

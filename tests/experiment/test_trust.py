@@ -152,11 +152,11 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         "harness.tuning.worker_pool.multiprocessing.get_context", lambda kind: SimpleNamespace(Process=Process)
     )
-    trust.use(trust.Policy(trust=True, stored_code=True, strict=True, given={"a:B"}))
+    trust.set_policy(trust.Policy(trust=True, stored_code=True, strict=True, allowed={"a:B"}))
     named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
     worker_pool._spawned(0, named, TuneRequest(), named)
     place = pickle.loads(pickle.dumps(started[0]))
-    assert place.policy == trust.policy()
+    assert place.policy == trust.get_policy()
 
 
 # The policy ------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def policy() -> trust.Policy:
-    return trust.policy()
+    return trust.get_policy()
 
 
 def test_in_a_notebook_only_what_a_store_names_is_refused(policy: trust.Policy, code: Path) -> None:
@@ -187,7 +187,7 @@ def test_strictly_whatever_the_user_has_not_named_is_refused(policy: trust.Polic
     policy.strict = True
     with pytest.raises(trust.UntrustedError, match=r"the store names code to import: quality.judge deploy:Judge"):
         import_class("deploy:Judge", "quality.judge")
-    trust.give(["deploy:Judge", "first", None])
+    trust.allow(["deploy:Judge", "first", None])
     import_class("deploy:Judge", "quality.judge")
 
 
@@ -197,7 +197,7 @@ def test_choices_of_a_search_in_the_users_file_are_given(policy: trust.Policy, c
     policy.strict = True
     choices = ["search.generator.kind=[mlp, 'deploy:Generator']", "search_budget.quality.judge=deploy:Judge"]
     search_space.load("tiny.yaml", choices)
-    assert policy.given == {"deploy:Generator", "deploy:Judge"}
+    assert policy.allowed == {"deploy:Generator", "deploy:Judge"}
 
 
 def test_finding_the_file_imports_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,11 +205,11 @@ def test_finding_the_file_imports_nothing(workplace: Path, monkeypatch: pytest.M
     for place in ("pack/__init__.py", "pack/inner/__init__.py", "pack/inner/nets.py", "space/nets.py"):
         (workplace / place).parent.mkdir(parents=True, exist_ok=True)
         (workplace / place).write_text("raise AssertionError('it was imported')")
-    assert trust.locate("pack.inner.nets") == workplace / "pack" / "inner" / "nets.py"
-    assert trust.locate("pack.inner") == workplace / "pack" / "inner" / "__init__.py"
-    assert trust.locate("space.nets") == workplace / "space" / "nets.py", "a folder without __init__.py"
+    assert trust.find_module("pack.inner.nets") == workplace / "pack" / "inner" / "nets.py"
+    assert trust.find_module("pack.inner") == workplace / "pack" / "inner" / "__init__.py"
+    assert trust.find_module("space.nets") == workplace / "space" / "nets.py", "a folder without __init__.py"
     for absent in ("pack.other.nets", "nowhere", "space", "sys", "pack.inner.nets.more"):
-        assert trust.locate(absent) is None, absent
+        assert trust.find_module(absent) is None, absent
     assert not {"pack", "pack.inner", "pack.inner.nets", "space"} & set(sys.modules)
 
 

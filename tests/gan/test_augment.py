@@ -97,14 +97,14 @@ def test_the_order_is_brightness_contrast_translation_cutout() -> None:
     for options in (Augment(brightness=0.5), Augment(contrast=0.5), Augment(translation=0.25), Augment(cutout=0.5)):
         one_by_one = augment(one_by_one, drawn, options)
     everything = Augment(brightness=0.5, contrast=0.5, translation=0.25, cutout=0.5)
-    assert everything.on
+    assert everything.enabled
     assert torch.allclose(augment(images, drawn, everything), one_by_one)
     assert (augment(images, drawn, everything) == -1).any(), "what is cut out stays black"
 
 
 def test_off_changes_no_bit() -> None:
     images = some().float()
-    assert not Augment().on
+    assert not Augment().enabled
     assert augment(images, None, Augment()) is images
     assert torch.equal(augment(images, draws(brightness=0.9, down=0.9), Augment()), images)
 

@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import BatchedTraining, Training, auto, hardware, resolve, resolve_batch_runs, resolve_untimed
 from harness.gan import timing as timings
-from harness.gan.timing import Steps, Turn, is_faster
+from harness.gan.timing import Steps, Timer, is_faster
 
 from ..commands import Harness
 from .common import EVERYTHING
@@ -39,32 +39,32 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where answers are remembered, on an idle machine that computes in bf16."""
     monkeypatch.setattr("harness.gan.auto.is_faster", is_faster)
     monkeypatch.setattr("harness.gan.auto.has_bf16", lambda device: True)
-    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: False)
-    monkeypatch.setattr("harness.gan.auto_cache.file", lambda: tmp_path / "cache" / "auto.json")
+    monkeypatch.setattr("harness.gan.auto_cache.is_busy", lambda: False)
+    monkeypatch.setattr("harness.gan.auto_cache.cache_file", lambda: tmp_path / "cache" / "auto.json")
     return tmp_path / "cache" / "auto.json"
 
 
-def turn(*seconds: float) -> Turn:
+def turn(*seconds: float) -> Timer:
     """Takes so many seconds, one after the other; the last for ever."""
     rest = itertools.chain(seconds, itertools.repeat(seconds[-1]))
     return lambda: next(rest)
 
 
-def limited(seconds: float, most: int) -> Turn:
+def limited(seconds: float, most: int) -> Timer:
     """Takes so many seconds, and must not be asked for more turns than that."""
     turns = iter([seconds] * most)
     return lambda: next(turns)
 
 
-def never(other: Turn, current: Turn) -> bool:
+def never(other: Timer, current: Timer) -> bool:
     raise AssertionError("nothing is to be timed here")
 
 
-def yes(other: Turn, current: Turn) -> bool:
+def yes(other: Timer, current: Timer) -> bool:
     return True
 
 
-def no(other: Turn, current: Turn) -> bool:
+def no(other: Timer, current: Timer) -> bool:
     return False
 
 
@@ -117,7 +117,7 @@ def test_a_turn_is_the_steps_of_an_epoch_and_not_its_end(
     monkeypatch.setattr(Training, "evaluate_logits", never)
     trainings = [Training(tiny.with_values({"train.seed": seed}), images) for seed in range(members)]
     before = [training.generator.state_dict()["layers.0.weight"].clone() for training in trainings]
-    run = timings.time_turn(trainings[0] if members == 1 else BatchedTraining(trainings))
+    run = timings.epoch_timer(trainings[0] if members == 1 else BatchedTraining(trainings))
     assert run() > 0
     assert run() > 0
     for training, weight in zip(trainings, before, strict=True):
@@ -132,11 +132,11 @@ def test_a_turn_is_the_steps_of_an_epoch_and_not_its_end(
 def seconds_of_a_step(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """How long the step of a training takes, by its precision; `together`: that of a whole population."""
 
-    def time_turn(training: Steps) -> Turn:
+    def epoch_timer(training: Steps) -> Timer:
         together = isinstance(training, BatchedTraining)
         return turn(seconds["together" if together else training.experiment.train.precision])  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("harness.gan.auto.time_turn", time_turn)
+    monkeypatch.setattr("harness.gan.auto.epoch_timer", epoch_timer)
 
 
 @pytest.mark.parametrize(("fp32", "bf16", "expected"), [(0.2, 0.1, "bf16"), (0.1, 0.2, "fp32"), (0.1, 0.1, "fp32")])
@@ -160,7 +160,7 @@ def test_what_is_timed_are_steps_of_both_precisions(
         steps.append(self.experiment.train.precision)
         train_step(self)
 
-    def each_once(other: Turn, current: Turn) -> bool:
+    def each_once(other: Timer, current: Timer) -> bool:
         return current() > 0 and other() > 0
 
     monkeypatch.setattr(Training, "train_step", counted)
@@ -263,7 +263,7 @@ def test_an_answer_is_remembered(plan: Experiment, images: Images, memory: Path,
     assert first.train.precision == ("bf16" if compare is yes else "fp32")
     assert told == ["timing fp32 against bf16 ..."]
     other_seed = plan.with_values({"train.seed": 7, "train.epochs": 50, "optimizer.lr": 1e-4})
-    again = resolve(other_seed, images.take(torch.arange(40)), told.append, compare=never)
+    again = resolve(other_seed, images.index_select(torch.arange(40)), told.append, compare=never)
     assert again.train.precision == first.train.precision
     assert len(told) == 1
     assert resolve_untimed(plan, images) == (first, f"remembered from a timing, in {memory}")
@@ -331,17 +331,17 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(
 def test_an_answer_of_a_busy_machine_holds_until_it_is_idle(
     plan: Experiment, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: True)
+    monkeypatch.setattr("harness.gan.auto_cache.is_busy", lambda: True)
     resolve(plan, images, compare=no)
     assert resolve(plan, images, compare=never).train.precision == "fp32"
-    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: False)
+    monkeypatch.setattr("harness.gan.auto_cache.is_busy", lambda: False)
     assert resolve(plan, images, compare=yes).train.precision == "bf16"
-    monkeypatch.setattr("harness.gan.auto_cache.busy", lambda: True)
+    monkeypatch.setattr("harness.gan.auto_cache.is_busy", lambda: True)
     assert resolve(plan, images, compare=never).train.precision == "bf16", "an answer of an idle machine stays"
 
 
 def test_few_answers_are_kept(plan: Experiment, images: Images, memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.gan.auto_cache.MOST", 2)
+    monkeypatch.setattr("harness.gan.auto_cache.MAX_ANSWERS", 2)
     plans = [plan.with_values({"train.batch_size": size}) for size in (5, 6, 7)]
     for each in plans:
         resolve(each, images, compare=yes)
@@ -367,11 +367,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Steps]:
     """What is timed. bf16 is the faster one."""
     found: list[Steps] = []
 
-    def time_turn(training: Steps) -> Turn:
+    def epoch_timer(training: Steps) -> Timer:
         found.append(training)
         return turn(0.1 if training.experiment.train.precision == "bf16" else 0.2)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("harness.gan.auto.time_turn", time_turn)
+    monkeypatch.setattr("harness.gan.auto.epoch_timer", epoch_timer)
     return found
 
 

@@ -121,8 +121,8 @@ def test_seeds_of_the_notebooks_networks_agree_with_lone_runs(images: Images) ->
     """At full size, in fp32: 1e-4 relative, as far as GANs in fp32 can be compared at all."""
     base = experiments.load("notebook", ["train.device=cpu", "train.epochs=20", "train.batch_size=10"])
     plans = [base.with_values({"train.seed": seed}) for seed in (0, 2)]
-    _, ours = together(plans, images.take(torch.arange(50)), torch.float32)
-    _, theirs = alone(plans, images.take(torch.arange(50)), torch.float32)
+    _, ours = together(plans, images.index_select(torch.arange(50)), torch.float32)
+    _, theirs = alone(plans, images.index_select(torch.arange(50)), torch.float32)
     for mine, lone in zip(ours, theirs, strict=True):
         for name in ("loss/discriminator", "loss/generator"):
             assert mine[-1].metrics[name] == pytest.approx(lone[-1].metrics[name], rel=1e-4)
@@ -212,7 +212,7 @@ def test_what_cannot_share_a_program_is_refused_by_name(
 
 def test_other_images_are_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="two members have different ones"):
-        BatchedTraining([Training(tiny, images), Training(tiny, images.take(torch.arange(50)))])
+        BatchedTraining([Training(tiny, images), Training(tiny, images.index_select(torch.arange(50)))])
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conditional conv"])

@@ -20,7 +20,7 @@ from harness.gan.checkpoints import Checkpoint
 def checkpoint(tiny: Experiment) -> Checkpoint:
     training = Training(tiny, data.load("mnist", subset=60).train)
     training.train_epoch()
-    return Checkpoint(tiny, training.state_dict(), threads=1, score=0.5, like=training.images.like)
+    return Checkpoint(tiny, training.state_dict(), threads=1, score=0.5, empty_images=training.images.empty_like())
 
 
 def test_what_is_saved_is_what_is_loaded(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -29,10 +29,14 @@ def test_what_is_saved_is_what_is_loaded(checkpoint: Checkpoint, tmp_path: Path)
     loaded = checkpoints.load(path)
     assert loaded.experiment == checkpoint.experiment
     assert (loaded.epoch, loaded.threads, loaded.score) == (1, 1, 0.5)
-    assert loaded.like is not None
-    assert (loaded.like.name, loaded.like.shape, loaded.like.classes) == ("mnist/train[60]", (1, 28, 28), 10)
-    assert loaded.like.labels is not None
-    assert len(loaded.like) == 0
+    assert loaded.empty_images is not None
+    assert (loaded.empty_images.name, loaded.empty_images.shape, loaded.empty_images.classes) == (
+        "mnist/train[60]",
+        (1, 28, 28),
+        10,
+    )
+    assert loaded.empty_images.labels is not None
+    assert len(loaded.empty_images) == 0
     training = Training(loaded.experiment, data.load("mnist", subset=60).train)
     training.load_state_dict(loaded.training)
     for name, weights in training.generator.state_dict().items():

@@ -18,7 +18,7 @@ from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import BatchedTraining, Training, generate, generate_all, resolve, resolve_batch_runs, sample_inputs
 from harness.gan.randomness import StepNoise
-from harness.gan.timing import Turn
+from harness.gan.timing import Timer
 from harness.quality import Scorer, load_judge
 
 from .common import EVERYTHING, RECIPES, step_on, weights
@@ -150,7 +150,7 @@ def test_a_resumed_recording_ends_where_an_uninterrupted_one_does(plan: Experime
 
 def test_an_epoch_may_be_shorter_than_the_warm_up(plan: Experiment, images: Images) -> None:
     few = plan.train.batch_size * plan.train.discriminator_steps
-    training = Training(plan, images.take(torch.arange(few, device="cuda")))
+    training = Training(plan, images.index_select(torch.arange(few, device="cuda")))
     assert training.steps_per_epoch == 1
     assert [report.epoch for report in training] == [1, 2, 3]
 
@@ -245,7 +245,7 @@ def test_resolving_and_generating_on_the_gpu(
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
     seconds: list[float] = []
 
-    def other_is_faster(other: Turn, current: Turn) -> bool:
+    def other_is_faster(other: Timer, current: Timer) -> bool:
         seconds.extend([current(), other(), current(), other()])
         return True
 

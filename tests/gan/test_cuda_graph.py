@@ -38,7 +38,7 @@ def recorded(owner: Training | BatchedTraining) -> Callable[[], None]:
 def test_a_recorded_training_ends_with_the_same_bits(tiny: Experiment, images: Images, kind: str, steps: int) -> None:
     """Also where an epoch has fewer steps than the warm-up."""
     plan = tiny.with_values(KINDS[kind])
-    images = images.take(torch.arange(20 * steps * plan.train.discriminator_steps))
+    images = images.index_select(torch.arange(20 * steps * plan.train.discriminator_steps))
     plain, captured = Training(plan, images), Training(plan, images)
     captured._step = recorded(captured)
     reports = [(ours.metrics, theirs.metrics) for ours, theirs in zip(captured, plain, strict=True)]
@@ -59,7 +59,7 @@ def test_a_training_recorded_after_it_was_resumed_keeps_its_moments(tiny: Experi
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recorded_population_ends_with_the_same_bits(tiny: Experiment, images: Images, kind: str) -> None:
-    base, images = tiny.with_values(KINDS[kind]), images.take(torch.arange(60))
+    base, images = tiny.with_values(KINDS[kind]), images.index_select(torch.arange(60))
     plans = [
         base.with_values(
             {

@@ -229,11 +229,11 @@ def settings(*pairs: str) -> list[str]:
             ["generator.kind=networks:Generator", "generator.size=3"],
             "inputs=8) failed: Generator.__init__() got an unexp",
         ),
-        (["generator.kind=networks:Idle"], "what it returns does not depend on its weight spare.weight: take it out"),
+        (["generator.kind=networks:Idle"], "the output does not depend on the weight spare.weight: remove it"),
         (["generator.kind=networks:Weightless"], "generator.kind networks:Weightless has no weights to train"),
         (
             ["discriminator.kind=networks:Dropping"],
-            "answers otherwise when it is asked again: it must be a pure function",
+            "returned another output for the same inputs: it must be a pure function",
         ),
         (
             ["discriminator.kind=networks:Deaf"],
@@ -241,18 +241,18 @@ def settings(*pairs: str) -> list[str]:
         ),
         (
             ["discriminator.kind=networks:Discriminator", "discriminator.dropout=0.2"],
-            "discriminator.dropout is 0.2, but networks:Discriminator names no mask_shapes",
+            "discriminator.dropout is 0.2, but networks:Discriminator has no attribute mask_shapes",
         ),
         (
             ["discriminator.kind=networks:Normalised", "objective.r1=1"],
-            "networks:Normalised judges an image by the others of its batch (batch norm does)",
+            "networks:Normalised: the logit of an image depends on the rest of the batch (as with batch norm)",
         ),
         (
             ["generator.kind=networks:Generator", "generator.inputs=3"],
-            "inputs is 3, but harness itself tells a network",
+            "inputs is 3, but harness passes inputs itself",
         ),
-        (["generator.kind=networks:Generator", "generator.w={a: 1}"], "w is {'a': 1}; an option of one's own network"),
-        (["generator.kind=networks:Generator", "generator.w=.nan"], "w is nan; an option of one's own network"),
+        (["generator.kind=networks:Generator", "generator.w={a: 1}"], "w is {'a': 1}; an option of a custom network"),
+        (["generator.kind=networks:Generator", "generator.w=.nan"], "w is nan; an option of a custom network"),
         (
             ["generator.kind=networks:Generator:x"],
             "generator.kind is 'networks:Generator:x'; expected package.module:Cl",

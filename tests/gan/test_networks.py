@@ -209,7 +209,7 @@ def test_a_conditional_discriminator_tells_labels_apart(tiny: Experiment, images
 
 def test_a_conditional_experiment_needs_labels(tiny: Experiment, images: Images) -> None:
     unlabelled = Images("mine", images.pixels, None, 0)
-    with pytest.raises(HarnessError, match="mine has no labels, so `conditional: true` has nothing to go by"):
+    with pytest.raises(HarnessError, match="mine has no labels, but `conditional: true` needs them"):
         build(of_kind(tiny, "conv", conditional=True), unlabelled)
 
 

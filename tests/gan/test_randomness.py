@@ -18,7 +18,7 @@ from harness.gan.randomness import (
     RandomNumbers,
     StepNoise,
     build_step_noise,
-    keep_masks,
+    dropout_masks,
     sample_noise,
     stream_generator,
     stream_seed,
@@ -119,7 +119,7 @@ def test_each_pass_through_the_discriminator_has_masks_of_its_own() -> None:
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.9])
 def test_masks_keep_the_right_share_independently(rate: float) -> None:
     bits = torch.empty(250_000, dtype=torch.int64).random_(-(2**63), None, generator=stream_generator(0, "dropout"))
-    (mask,) = keep_masks(bits, [(1000,)], 1000, rate, torch.float32)
+    (mask,) = dropout_masks(bits, [(1000,)], 1000, rate, torch.float32)
     assert mask.shape == (1000, 1000)
     assert mask.unique().tolist() == [0, pytest.approx(1 / (1 - rate), rel=1e-7)], "scaled to the same mean"
     kept = (mask != 0).double()
@@ -136,11 +136,11 @@ def test_a_unit_is_kept_where_its_bits_reach_the_threshold_and_scaled_to_the_sam
     units = torch.tensor([-(2**15), -16385, -16384, -1, 0, 2**15 - 1, -(2**15), 0], dtype=torch.int16)
     bits = units.view(torch.int64)
     for rate, kept, scale in ((0.5, [0, 0, 0, 0, 1, 1], 2), (0.25, [0, 0, 1, 1, 1, 1], 4 / 3), (0.0, [1] * 6, 1)):
-        (mask,) = keep_masks(bits, [(6,)], 1, rate, torch.float64)
+        (mask,) = dropout_masks(bits, [(6,)], 1, rate, torch.float64)
         assert mask.tolist() == [[unit * scale for unit in kept]]
-    (mask,) = keep_masks(bits, [(3,)], 2, 0.5, torch.float32)
+    (mask,) = dropout_masks(bits, [(3,)], 2, 0.5, torch.float32)
     assert (torch.tensor([1.0, -2.0, 3.0]) * mask).tolist() == [[0, 0, 0], [0, -4, 6]]
-    first, second = keep_masks(bits, [(2,), (2, 1)], 2, 0.5, torch.float32)
+    first, second = dropout_masks(bits, [(2,), (2, 1)], 2, 0.5, torch.float32)
     assert first.tolist() == [[0, 0], [0, 0]]
     assert second.tolist() == [[[2], [2]], [[0], [2]]], "one layer's units after the other's"
 

@@ -135,7 +135,7 @@ def test_conditional_samples_show_a_class_a_column(tiny: Experiment, images: Ima
 def test_conditional_draws_ask_for_the_classes_that_there_are(tiny: Experiment, images: Images) -> None:
     plan = tiny.with_values({"conditional": True})
     assert images.labels is not None
-    only_threes = images.take((images.labels == 3).nonzero().squeeze(1).repeat(10))
+    only_threes = images.index_select((images.labels == 3).nonzero().squeeze(1).repeat(10))
     steps = list(draws_of(Training(plan, only_threes), 1))
     assert len(steps) == len(only_threes) // 20 > 0
     for draws in steps:
@@ -226,7 +226,7 @@ def test_a_run_without_any_gradient_left_says_so(tiny: Experiment, images: Image
 
 def test_fewer_images_than_a_batch_are_refused(tiny: Experiment, images: Images) -> None:
     with pytest.raises(HarnessError, match="less than one batch"):
-        Training(tiny, images.take(torch.arange(19)))
+        Training(tiny, images.index_select(torch.arange(19)))
 
 
 def test_bytes_survive_the_way_into_the_networks_and_back() -> None:

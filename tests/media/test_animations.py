@@ -61,7 +61,7 @@ def test_frames_too_large_for_the_format_are_refused_before_the_second(tmp_path:
         yield np.zeros((rows, 2), np.uint8)
         raise AssertionError("a second frame was asked for")
 
-    with pytest.raises(HarnessError, match=f"a frame is 2 x {rows:,} pixels, and {suffix} holds {rows - 1:,}"):
+    with pytest.raises(HarnessError, match=f"a frame is 2 x {rows:,} pixels, and {suffix} takes at most {rows - 1:,}"):
         animations.save_animation(tmp_path / f"a{suffix}", frames(), 50)
     assert list(tmp_path.iterdir()) == []
 
@@ -81,16 +81,16 @@ def test_an_animation_that_fails_leaves_the_old_file(tmp_path: Path, suffix: str
 
 def test_small_pictures_are_magnified_by_whole_factors() -> None:
     (small,) = noise(1, 32, 302)
-    (large,) = animations.magnified([small])
+    (large,) = animations.magnify([small])
     assert large.shape == (64, 604)
     assert all(np.array_equal(large[row::2, column::2], small) for row in (0, 1) for column in (0, 1))
-    (same,) = animations.magnified(noise(1, 700, 20, 3))
+    (same,) = animations.magnify(noise(1, 700, 20, 3))
     assert same.shape == (700, 20, 3)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 12, 13, 20, 50, 51, 100, 200])
 def test_a_history_takes_five_to_twelve_seconds_and_holds_its_last_frame(count: int) -> None:
-    milliseconds = animations.pace(count)
+    milliseconds = animations.frame_durations(count)
     assert len(milliseconds) == count
     assert 4_900 <= sum(milliseconds) <= 12_500
     assert milliseconds[-1] - milliseconds[0] == 2_000
@@ -100,14 +100,14 @@ def test_a_history_takes_five_to_twelve_seconds_and_holds_its_last_frame(count: 
 
 
 def test_a_history_is_never_faster_than_twenty_frames_a_second() -> None:
-    assert animations.pace(1000)[0] == 50
-    assert animations.pace(4, fps=20) == [50, 50, 50, 2050]
-    assert animations.pace(3, fps=2) == [500, 500, 2500]
+    assert animations.frame_durations(1000)[0] == 50
+    assert animations.frame_durations(4, fps=20) == [50, 50, 50, 2050]
+    assert animations.frame_durations(3, fps=2) == [500, 500, 2500]
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 24), (24, 24), (25, 24), (48, 24), (500, 24), (3, 2)])
 def test_the_first_and_the_last_are_among_those_chosen_evenly(count: int, most: int) -> None:
-    chosen = animations.evenly(count, most)
+    chosen = animations.evenly_spaced(count, most)
     assert len(chosen) == min(count, most)
     assert chosen == sorted(set(chosen))
     assert (chosen[0], chosen[-1]) == (0, count - 1)

@@ -42,7 +42,7 @@ def test_fewer_images_than_columns_leave_no_empty_columns() -> None:
 @pytest.mark.parametrize("white", [False, True])
 def test_a_caption_stands_below_the_untouched_picture(channels: int, white: bool) -> None:
     picture = pictures.grid(torch.randint(0, 256, (25, channels, 28, 28), dtype=torch.uint8))
-    told = pictures.captioned(picture, ["epoch 3 \u00b7 KID 0.0123", "second line"], white=white)
+    told = pictures.add_caption(picture, ["epoch 3 \u00b7 KID 0.0123", "second line"], white=white)
     assert told.dtype == np.uint8
     assert told.shape[1:] == picture.shape[1:]
     assert np.array_equal(told[: len(picture)], picture)
@@ -56,40 +56,38 @@ def test_a_caption_stands_below_the_untouched_picture(channels: int, white: bool
     first, second = np.array_split(lit, 2)
     assert first.any()
     assert second.any()
-    assert pictures.captioned(picture, []) is picture
-    larger = pictures.captioned(picture, ["epoch 3"], size=28)
-    assert len(larger) - len(picture) > len(pictures.captioned(picture, ["epoch 3"])) - len(picture)
+    assert pictures.add_caption(picture, []) is picture
 
 
 def test_a_caption_too_wide_for_its_picture_is_cut() -> None:
-    long = pictures.captioned(np.zeros((10, 100), np.uint8), ["a name that is much too long for this picture"])
+    long = pictures.add_caption(np.zeros((10, 100), np.uint8), ["a name that is much too long for this picture"])
     assert long.shape[1] == 100
     assert not long[:, -4:].any()
     assert long[:, 70:].any(), "as much as there is room for"
-    assert np.array_equal(pictures.captioned(np.zeros((4, 3), np.uint8), ["a name"])[:, :], np.zeros((31, 3)))
+    assert np.array_equal(pictures.add_caption(np.zeros((4, 3), np.uint8), ["a name"])[:, :], np.zeros((31, 3)))
 
 
 def test_a_sheet_has_captioned_pictures_in_rows() -> None:
     entries = [(np.full((20, 60), shade, np.uint8), [f"number {shade}"]) for shade in (50, 100, 150)]
-    whole = pictures.sheet(entries, 2, gap=5)
-    cell = pictures.captioned(*entries[0])
-    height, width = len(cell) + 5, 65
-    assert whole.shape == (2 * height + 5, 2 * width + 5)
+    whole = pictures.contact_sheet(entries, 2)
+    cell = pictures.add_caption(*entries[0])
+    height, width = len(cell) + 20, 80
+    assert whole.shape == (2 * height + 20, 2 * width + 20)
     for index, entry in enumerate(entries):
-        top, left = 5 + index // 2 * height, 5 + index % 2 * width
-        assert np.array_equal(whole[top : top + len(cell), left : left + 60], pictures.captioned(*entry))
-    assert not whole[5 + height :, 5 + width :].any()
-    assert (pictures.sheet(entries, 2, gap=5, white=True)[5 + height :, 5 + width :] == 255).all()
-    assert pictures.sheet(entries, 9, gap=5).shape[1] == 3 * width + 5
+        top, left = 20 + index // 2 * height, 20 + index % 2 * width
+        assert np.array_equal(whole[top : top + len(cell), left : left + 60], pictures.add_caption(*entry))
+    assert not whole[20 + height :, 20 + width :].any()
+    assert (pictures.contact_sheet(entries, 2, white=True)[20 + height :, 20 + width :] == 255).all()
+    assert pictures.contact_sheet(entries, 9).shape[1] == 3 * width + 20
 
 
 def test_a_sheet_takes_grey_and_colour_pictures_of_several_sizes() -> None:
     grey, colour = np.full((20, 30), 7, np.uint8), np.zeros((10, 50, 3), np.uint8)
     colour[:, :, 1] = 200
-    whole = pictures.sheet([(grey, []), (colour, [])], 2, gap=2)
-    assert whole.shape == (24, 2 + 52 + 52, 3)
-    assert (whole[2:22, 2:32] == 7).all()
-    assert (whole[2:12, 54:104] == (0, 200, 0)).all()
+    whole = pictures.contact_sheet([(grey, []), (colour, [])], 2)
+    assert whole.shape == (60, 20 + 70 + 70, 3)
+    assert (whole[20:40, 20:50] == 7).all()
+    assert (whole[20:30, 90:140] == (0, 200, 0)).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n and then nothing"])
@@ -195,7 +193,7 @@ def test_files_that_are_not_npz_are_refused_in_one_line(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n", "it is a PNG picture; give the images themselves, as an array"),
         (b"\xff\xd8\xff\xe0", "it is a JPEG picture"),
         (b"\x93NUMPY\x01\x00", r"it is one array without a name \(.npy\); save numpy.load\(FILE.npy\) as `images`"),
-        (b"name: tiny", "it is no ZIP archive, and begins with b'name: tiny'"),
+        (b"name: tiny", "it is not a ZIP archive; it starts with b'name: tiny'"),
         (b"PK\x03\x04", "it is damaged or cut short"),
     ],
 )
@@ -209,7 +207,7 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, start: byte
 
 def test_the_terminal_preview_has_two_pixels_a_character() -> None:
     sheet = np.arange(5 * 6, dtype=np.uint8).reshape(5, 6)
-    lines = pictures.terminal(sheet, columns=80).splitlines()
+    lines = pictures.render_terminal(sheet, columns=80).splitlines()
     assert len(lines) == 3
     assert all(line.count("\u2580") == 6 for line in lines)
     first = re.findall(r"38;2;(\d+);\d+;\d+;48;2;(\d+);", lines[0])
@@ -218,5 +216,5 @@ def test_the_terminal_preview_has_two_pixels_a_character() -> None:
 
 
 def test_a_wide_picture_is_shrunk_to_the_terminal() -> None:
-    lines = pictures.terminal(np.zeros((100, 200), np.uint8), columns=50).splitlines()
+    lines = pictures.render_terminal(np.zeros((100, 200), np.uint8), columns=50).splitlines()
     assert all(line.count("\u2580") == 50 for line in lines)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.media.pictures import Picture
-from harness.media.strokes import INK, MARKS, PAD, Drawn, pen_width
+from harness.media.strokes import INK, MARKS, PAD, Stroke, stroke_width
 
 PEN, TALL = 2.5, 20.0
 
@@ -17,11 +17,11 @@ def bar(width: int) -> Picture:
     return digit
 
 
-def drawn(sign: str, seed: int = 0, pen: float = PEN) -> Drawn:
+def drawn(sign: str, seed: int = 0, pen: float = PEN) -> Stroke:
     return MARKS[sign](pen, TALL, np.random.default_rng(seed))
 
 
-def extent(glyph: Drawn) -> tuple[float, float, float, float]:
+def extent(glyph: Stroke) -> tuple[float, float, float, float]:
     """Its ink: left, right, and how high above the baseline it begins and ends."""
     rows, columns = (np.flatnonzero((glyph.ink >= INK).any(axis)) for axis in (1, 0))
     return columns[0], columns[-1] + 1, glyph.baseline - rows[-1] - 1, glyph.baseline - rows[0]
@@ -29,12 +29,12 @@ def extent(glyph: Drawn) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("width", [2, 3, 4])
 def test_the_width_of_a_bar_is_twice_its_area_over_its_outline(width: int) -> None:
-    assert pen_width([bar(width)]) == pytest.approx(2 * 20 * width / (2 * (20 + width)), rel=0.06)
+    assert stroke_width([bar(width)]) == pytest.approx(2 * 20 * width / (2 * (20 + width)), rel=0.06)
 
 
 def test_the_width_of_several_digits_lies_between_theirs_and_none_have_that_of_mnist() -> None:
-    assert pen_width([bar(2)]) < pen_width([bar(2), bar(4)]) < pen_width([bar(4)])
-    assert pen_width([]) == pen_width([np.zeros((28, 28), np.uint8)]) == 2.3
+    assert stroke_width([bar(2)]) < stroke_width([bar(2), bar(4)]) < stroke_width([bar(4)])
+    assert stroke_width([]) == stroke_width([np.zeros((28, 28), np.uint8)]) == 2.3
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -74,7 +74,7 @@ def test_signs_are_of_the_pen_they_are_asked_of_and_of_grey_edges(sign: str) -> 
 
 def test_the_pen_of_a_slash_is_that_of_the_digits() -> None:
     slash = [(255 * drawn("/", seed, pen=3).ink).astype(np.uint8) for seed in range(5)]
-    assert pen_width(slash) == pytest.approx(3, rel=0.15)
+    assert stroke_width(slash) == pytest.approx(3, rel=0.15)
 
 
 @pytest.mark.parametrize("sign", list(MARKS))

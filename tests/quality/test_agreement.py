@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy.stats import kendalltau
 
-from harness.quality.agreement import agreement
+from benchmarks.agreement import agreement
 
 NONE = [0.0] * 5
 

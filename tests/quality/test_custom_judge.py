@@ -47,7 +47,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 def test_own_network_is_found_and_scores(module: str, small: Images, own_cache: Path) -> None:
     judge = load_judge(f"{module}:Pixels", small)
     assert judge.name == f"{module}:Pixels"
-    assert judge.judge(small.pixels)[0].shape == (256, 6)
+    assert judge.features_and_classes(small.pixels)[0].shape == (256, 6)
     found = Scorer(judge, small, small, samples=100).score(small.pixels)
     assert found.class_kl is None  # it does not classify
     assert found.coverage is not None
@@ -60,7 +60,7 @@ def test_own_weights_are_read_and_name_the_judge(module: str, small: Images, tmp
     weights = tmp_path / f"weights{suffix}"
     save_file(state, weights) if suffix == ".safetensors" else torch.save(state, weights)
     judge = load_judge(f"{module}:Pixels", small, weights=weights)
-    assert judge.judge(small.pixels[:1])[0].tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert judge.features_and_classes(small.pixels[:1])[0].tolist() == [[0, 1, 2, 3, 4, 5]]
     assert judge.sha256 != plain.sha256
 
 
@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_named(module: str, small: Images, tmp_path: Path) 
     for which, weights, expected in (
         ("no_such_module:Class", None, "cannot import 'no_such_module'"),
         (f"{module}:Absent", None, "no torch.nn.Module class named 'Absent'"),
-        (f"{module}:Needy", None, "making it without arguments failed"),
+        (f"{module}:Needy", None, "building it without arguments failed"),
         (f"{module}:Pixels", other, "cannot be used"),
         (f"{module}:Pixels", garbage, "cannot be used"),
         (f"{module}:Pixels", tmp_path / "absent.pt", "cannot be used"),
@@ -83,6 +83,6 @@ def test_what_does_not_fit_is_named(module: str, small: Images, tmp_path: Path) 
 
 def test_wrong_answers_are_named(module: str, small: Images) -> None:
     with pytest.raises(HarnessError, match=r"returned a tensor \[256, 1, 14, 14\] for 256 images"):
-        load_judge(f"{module}:Broken", small).judge(small.pixels)[0]
+        load_judge(f"{module}:Broken", small).features_and_classes(small.pixels)[0]
     with pytest.raises(HarnessError, match="failed on uint8"):
-        load_judge(f"{module}:Pixels", small).judge(small.pixels[:, :, :7])[0]
+        load_judge(f"{module}:Pixels", small).features_and_classes(small.pixels[:, :, :7])[0]

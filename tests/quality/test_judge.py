@@ -22,7 +22,7 @@ def test_shipped_judge_is_as_good_as_its_facts_say(mnist: Splits, which: str, fe
     judge = load_judge(which, mnist.train)
     weights = resources.files("harness.quality") / "weights" / f"mnist-{which}.safetensors"
     facts = json.loads((resources.files("harness.quality") / "weights" / f"mnist-{which}.json").read_text())
-    found, classes = judge.judge(mnist.test.pixels)
+    found, classes = judge.features_and_classes(mnist.test.pixels)
     assert found.shape == (10_000, features)
     assert found.dtype == torch.float32
     assert classes is not None
@@ -36,7 +36,7 @@ def test_shipped_judge_is_as_good_as_its_facts_say(mnist: Splits, which: str, fe
 def test_features_do_not_depend_on_the_batch(mnist: Splits) -> None:
     judge = load_judge("first", mnist.train)
     pixels = mnist.test.pixels[:50]
-    torch.testing.assert_close(judge.judge(pixels, batch=7)[0], judge.judge(pixels)[0])
+    torch.testing.assert_close(judge.features_and_classes(pixels, batch=7)[0], judge.features_and_classes(pixels)[0])
 
 
 def test_judge_is_trained_on_first_use_and_kept(small: Images, own_cache: Path) -> None:
@@ -55,7 +55,7 @@ def test_judge_is_trained_on_first_use_and_kept(small: Images, own_cache: Path) 
     again = load_judge("first", small, message=notices.append)
     assert len(notices) == 2  # nothing was trained
     assert (again.name, again.sha256) == (judge.name, judge.sha256) == ("small-first", judge.sha256)
-    assert torch.equal(again.judge(small.pixels)[0], judge.judge(small.pixels)[0])
+    assert torch.equal(again.features_and_classes(small.pixels)[0], judge.features_and_classes(small.pixels)[0])
 
 
 def test_training_is_repeatable_and_learns(small: Images) -> None:
@@ -91,7 +91,7 @@ def test_a_judge_that_is_there_needs_no_writing(
 
     monkeypatch.setattr("harness.quality.judges.FileLock", refused)
     assert load_judge("first", small).sha256 == sha256
-    with pytest.raises(HarnessError, match=r"cannot keep a judge in .* \(Read-only file system\)"):
+    with pytest.raises(HarnessError, match=r"cannot store a judge in .* \(Read-only file system\)"):
         load_judge("second", small)
 
 
@@ -100,7 +100,7 @@ def test_wrong_hash_is_refused(small: Images, own_cache: Path) -> None:
     weights = own_cache / "judges" / f"{small.fingerprint}-first.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(HarnessError, match=r"has SHA-256 .*, expected .*; delete it, and it is trained anew"):
+    with pytest.raises(HarnessError, match=r"has SHA-256 .*, expected .*; delete it; it is then trained again"):
         load_judge("first", small)
     weights.with_suffix(".json").unlink()
     with pytest.raises(HarnessError, match="cannot read the judge"):
@@ -118,7 +118,7 @@ def test_unknown_judges_and_unlabelled_images_are_refused(small: Images, own_cac
 
 def test_images_of_another_size_are_refused(mnist: Splits, small: Images) -> None:
     with pytest.raises(HarnessError, match="are 1x14x14, but judge mnist-first was trained on 1x28x28"):
-        load_judge("first", mnist.train).judge(small.pixels)[0]
+        load_judge("first", mnist.train).features_and_classes(small.pixels)[0]
 
 
 def test_augmentation_moves_little_and_keeps_the_range(mnist: Splits) -> None:

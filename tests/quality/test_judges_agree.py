@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.agreement import agreement
 from harness import data
 from harness import experiment as experiments
 from harness.gan import Training, generate, sample_inputs
 from harness.quality import Scorer, load_judge
-from harness.quality.agreement import agreement
 
 SAMPLES = 2_000
 SHARED = [

@@ -38,13 +38,13 @@ def known(score: float | None) -> float:
 def seen(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images the judge is given, call by call."""
     counts: list[int] = []
-    look = judge.judge
+    look = judge.features_and_classes
 
     def counted(pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         counts.append(len(pixels))
         return look(pixels)
 
-    monkeypatch.setattr(judge, "judge", counted)
+    monkeypatch.setattr(judge, "features_and_classes", counted)
     return counts
 
 
@@ -124,7 +124,7 @@ def test_floor_without_training_images_halves_the_real_ones(judge: Judge, mnist:
 
 
 def test_copies_of_training_images_are_found_out(judge: Judge, mnist: Splits) -> None:
-    training = mnist.train.take(torch.arange(SAMPLES))
+    training = mnist.train.index_select(torch.arange(SAMPLES))
     scorer = Scorer(judge, held_out(mnist), training, samples=SAMPLES)
     assert known(scorer.score(training.pixels).memorisation) < 0.001
     assert torch.equal(scorer.neighbours(training.pixels[:20]), training.pixels[:20])
@@ -133,7 +133,7 @@ def test_copies_of_training_images_are_found_out(judge: Judge, mnist: Splits) ->
 def test_neighbours_are_sought_among_all_training_images_which_are_looked_at_once(
     judge: Judge, mnist: Splits, own_cache: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = mnist.train.take(torch.arange(2_000))
+    training = mnist.train.index_select(torch.arange(2_000))
     wanted = training.pixels[::100]
     monkeypatch.setattr("harness.quality.scorer.MANY", 2_000)
     said: list[str] = []

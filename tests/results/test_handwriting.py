@@ -155,10 +155,10 @@ def test_runs_that_cannot_be_asked_for_a_digit_say_so(harness: Harness, monkeypa
     [
         (["12", "--out", "a.jpg"], "--out a.jpg: the name must end in .png, or in .webp or .gif (an animation)"),
         (["12", "--out", "a.npz"], "the name must end in .png"),
-        (["2026 AD", "--out", "a.png"], "'A' cannot be written: expected digits, spaces, - / . : and new lines"),
+        (["2026 AD", "--out", "a.png"], "'A' is not supported: expected digits, spaces, - / . : and new lines"),
         (["", "--out", "a.png"], "the text is empty: expected digits, for example 2026-11-22"),
-        (["1" * 101, "--out", "a.png"], "a line of the text is 101 long; expected at most 100"),
-        (["1\n2", "--rows", "51", "--out", "a.png"], "the text has 102 lines, --rows counted; expected at most 100"),
+        (["1" * 101, "--out", "a.png"], "a line of the text has 101 characters; expected at most 100"),
+        (["1\n2", "--rows", "51", "--out", "a.png"], "the text has 102 lines, including --rows; expected at most 100"),
         (["1" * 100, "--rows", "100", "--out", "a.png"], "6,880 x 12,832 pixels; expected at most 16 million in all"),
         (["1" * 100, "--rows", "10", "--out", "a.gif"], "6,880 x 1,312 pixels; expected at most 2 million in all"),
         (["12", "--out", "a.png"], "there is no run"),

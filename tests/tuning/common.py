@@ -35,7 +35,7 @@ QUIET = ("--no-system-metrics", "--batch-runs", "1")
 
 SPACE: dict[str, Dimension] = {
     "optimizer.lr": Range(1e-4, 1e-2, log=True),
-    "generator.latent": Range(4, 16, log=True, whole=True),
+    "generator.latent": Range(4, 16, log=True, integer=True),
     "optimizer.schedule": Choices(("constant", "linear")),
 }
 

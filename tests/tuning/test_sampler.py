@@ -76,4 +76,4 @@ def test_a_grid_is_as_fine_as_its_trials_allow(tiny: Experiment) -> None:
     assert len(grid(search, 2)) == 2 * 2 * 2
     assert {spot["generator.latent"] for spot in grid(search, 20)} == {4, 8, 16}
     assert list(grid(search, 20)[0]) == list(SPACE)
-    assert len(grid(Search({"generator.latent": Range(16, 18, whole=True)}), 20)) == 3  # there are no more
+    assert len(grid(Search({"generator.latent": Range(16, 18, integer=True)}), 20)) == 3  # there are no more

@@ -1,4 +1,4 @@
-"""The networks, by kind, and how an experiment's sections become modules."""
+"""The networks by kind, and how the sections of an experiment become modules."""
 
 from __future__ import annotations
 
@@ -27,16 +27,21 @@ DISCRIMINATORS: dict[str, type[nn.Module]] = {
 
 
 def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]:
-    """The experiment's generator and discriminator for images like these, on the CPU.
+    """Build the experiment's generator and discriminator for images like these, on the CPU.
 
-    A conditional generator takes latent + classes inputs (a one-hot label joined to the noise), a conditional
-    discriminator the labels beside the images; one that judges packs sees their channels in one image. The weights are
-    drawn from the stream `init`; the process's own random state is left as it was. Raises HarnessError for images that
-    the networks cannot take, and for networks of the user's own that break the contract (docs/networks.md).
+    A conditional generator takes latent + classes inputs (the one-hot label appended to the noise), a conditional
+    discriminator the labels with the images. A discriminator of packs sees the channels of all images of a pack in one
+    image. Weights are initialised from the stream `init`; the global random state is unchanged.
+
+    Returns:
+        The generator and the discriminator.
+
+    Raises:
+        HarnessError: the networks cannot take such images, or a custom network breaks the contract (docs/networks.md).
     """
     kinds = experiment.generator.kind, experiment.discriminator.kind
     for kind in kinds:
-        _refuse_odd_sides(kind, images)
+        _check_sides(kind, images)
     classes = _classes(experiment, images)
     discriminator = experiment.discriminator.model_dump(exclude={"kind"})
     normalised, pack = discriminator.pop("spectral_norm"), discriminator.pop("pack")
@@ -50,33 +55,38 @@ def build(experiment: Experiment, images: Images) -> tuple[nn.Module, nn.Module]
         )
         if ":" in kinds[0]:
             inputs = experiment.generator.latent + classes
-            custom.try_generator(built[0], f"generator.kind {kinds[0]}", inputs, images.shape)
+            custom.check_generator(built[0], f"generator.kind {kinds[0]}", inputs, images.shape)
         if ":" in kinds[1]:
-            _try_discriminator(built[1], experiment, packed, told=bool(classes))
+            _check_discriminator(built[1], experiment, packed, conditional=bool(classes))
         if normalised:
             spectral.apply_spectral_norm(built[1])
     return built
 
 
 def build_generator(experiment: Experiment, images: Images) -> nn.Module:
-    """The generator that `build` makes, alone: a discriminator of the user's own is not imported.
+    """Build the generator only: a custom discriminator is not imported.
 
-    Raises HarnessError as `build` does for a generator.
+    Raises:
+        HarnessError: as `build` does for a generator.
     """
     kind = experiment.generator.kind
-    _refuse_odd_sides(kind, images)
+    _check_sides(kind, images)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(experiment.train.seed, "init"))
         built = _generator(experiment, images)
         if ":" in kind:
             inputs = experiment.generator.latent + _classes(experiment, images)
-            custom.try_generator(built, f"generator.kind {kind}", inputs, images.shape)
+            custom.check_generator(built, f"generator.kind {kind}", inputs, images.shape)
     return built
 
 
 @contextmanager
 def readable_load_errors(what: str) -> Iterator[None]:
-    """Meanwhile, a state that does not fit its module is a HarnessError, in one line. what: what is loaded."""
+    """Turn the error of a state dict that does not fit its module into a HarnessError of one line.
+
+    Args:
+        what: what is loaded, for the message; plural.
+    """
     try:
         yield
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -86,13 +96,13 @@ def readable_load_errors(what: str) -> Iterator[None]:
 
 
 def _classes(experiment: Experiment, images: Images) -> int:
-    """How many classes the networks are told; 0 for none."""
+    """Number of classes of a conditional experiment; 0 otherwise."""
     if experiment.conditional and images.labels is None:
-        raise HarnessError(f"{images.name} has no labels, so `conditional: true` has nothing to go by: set it to false")
+        raise HarnessError(f"{images.name} has no labels, but `conditional: true` needs them: set it to false")
     return images.classes if experiment.conditional else 0
 
 
-def _refuse_odd_sides(kind: str, images: Images) -> None:
+def _check_sides(kind: str, images: Images) -> None:
     _, height, width = images.shape
     if kind in ("conv", "residual") and (height % 4 or width % 4):
         raise HarnessError(f"{images.name} are {height}x{width}; networks of kind {kind} take sides divisible by 4")
@@ -105,40 +115,52 @@ def _generator(experiment: Experiment, images: Images) -> nn.Module:
 
 
 def can_be_recorded(experiment: Experiment, images: Images, generator: nn.Module, discriminator: nn.Module) -> bool:
-    """Whether a step of these networks, as `build` made them, never waits for the device. Harness's own never do."""
+    """Return whether a step of these networks never waits for the device. Only custom networks may do so."""
     classes = images.classes if experiment.conditional else 0
-    looking = []
+    waits = []
     if ":" in experiment.generator.kind:
-        noise = custom.generator_inputs(experiment.generator.latent + classes)
-        looking.append(custom.depends_on_values(generator, *noise))
+        noise = custom.example_generator_inputs(experiment.generator.latent + classes)
+        waits.append(custom.depends_on_values(generator, *noise))
     if ":" in experiment.discriminator.kind:
         shape = (experiment.discriminator.pack * images.shape[0], *images.shape[1:])
-        judged = custom.discriminator_inputs(shape, mask_shapes(discriminator), told=bool(classes))
-        looking.append(custom.depends_on_values(discriminator, *judged))
-    return not any(looking)
+        inputs = custom.example_discriminator_inputs(shape, mask_shapes(discriminator), conditional=bool(classes))
+        waits.append(custom.depends_on_values(discriminator, *inputs))
+    return not any(waits)
 
 
 def mask_shapes(discriminator: nn.Module) -> tuple[tuple[int, ...], ...]:
-    """What the dropout masks of one image, or pack, look like; empty for a network without dropout."""
+    """Return the shapes of the dropout masks of one image or pack; empty for a network without dropout."""
     return tuple(tuple(mask) for mask in getattr(discriminator, "mask_shapes", ()))
 
 
 def _build_network(
-    known: dict[str, type[nn.Module]], kind: str, leaf: str, shape: tuple[int, ...], options: Any
+    known: dict[str, type[nn.Module]], kind: str, field: str, shape: tuple[int, ...], options: Any
 ) -> nn.Module:
-    options.pop("dropout", None)  # it comes as masks: no network knows its rate
-    return known[kind](shape, **options) if ":" not in kind else custom.build_custom(kind, leaf, shape, options)
+    options.pop("dropout", None)  # dropout masks are inputs of the network
+    return known[kind](shape, **options) if ":" not in kind else custom.build_custom(kind, field, shape, options)
 
 
-def _try_discriminator(network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, told: bool) -> None:
+def _check_discriminator(
+    network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, conditional: bool
+) -> None:
     kind, dropout, masks = experiment.discriminator.kind, experiment.discriminator.dropout, mask_shapes(network)
     if dropout and not masks:
         raise HarnessError(
-            f"discriminator.dropout is {dropout}, but {kind} names no mask_shapes for masks to be made of: "
+            f"discriminator.dropout is {dropout}, but {kind} has no attribute mask_shapes: "
             "set it to 0, or see docs/networks.md"
         )
-    alone = bool(experiment.objective.penalties)
-    custom.try_discriminator(network, f"discriminator.kind {kind}", shape, masks, told=told, alone=alone)
+    per_image = bool(experiment.objective.penalties)
+    custom.check_discriminator(
+        network, f"discriminator.kind {kind}", shape, masks, conditional=conditional, per_image=per_image
+    )
 
 
-__all__ = ["DISCRIMINATORS", "GENERATORS", "build", "build_generator", "fitting", "mask_shapes", "recordable"]
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "build",
+    "build_generator",
+    "can_be_recorded",
+    "mask_shapes",
+    "readable_load_errors",
+]

@@ -1,7 +1,6 @@
-"""A small convolutional pair in the manner of DCGAN (Radford et al. 2016); image sides are divisible by 4.
+"""A small convolutional pair in the style of DCGAN (Radford et al. 2016); image sides must be divisible by 4.
 
-Between its layers an image lies in memory with the channels last, which is what convolutions are quickest with; the
-views below are made so that nothing has to be copied for it.
+Between layers, images are channels-last in memory, which is fastest for convolutions; the views below avoid copies.
 """
 
 from __future__ import annotations
@@ -16,9 +15,18 @@ from harness.gan.networks.layers import BatchNorm2d, Projection, upsample_conv
 
 
 class ConvGenerator(nn.Module):
-    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]: linear to a quarter of the size, twice doubled."""
+    """Map noise [B, inputs] to images [B, C, H, W] in [-1, 1]: linear to a quarter of the size, upsampled twice."""
 
     def __init__(self, shape: tuple[int, int, int], *, inputs: int, width: int, slope: float, batch_norm: bool) -> None:
+        """Create the layers.
+
+        Args:
+            shape: (C, H, W) of an image.
+            inputs: size of the noise vector, plus the number of classes if conditional.
+            width: a quarter of the channels at a quarter of the size.
+            slope: negative slope of the LeakyReLU.
+            batch_norm: normalise before every hidden activation.
+        """
         super().__init__()
         channels, height, columns = shape[0], shape[1] // 4, shape[2] // 4
         self.slope = slope
@@ -29,23 +37,32 @@ class ConvGenerator(nn.Module):
         self.norms = nn.ModuleList([BatchNorm2d(4 * width), BatchNorm2d(2 * width)] if batch_norm else [])
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Map noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
         hidden = self.fc(noise).unflatten(1, self.quarter).permute(0, 3, 1, 2)  # [B, 4w, H/4, W/4]
         hidden = self.deconv1(self._hidden(hidden, 0))  # [B, 2w, H/2, W/2]
         return torch.tanh(upsample_conv(self._hidden(hidden, 1), self.deconv2.weight, self.deconv2.bias))
 
     def _hidden(self, hidden: Tensor, index: int) -> Tensor:
-        """What is done after the first layer, and after the second."""
+        """Apply what follows the first layer (index 0) and the second (index 1)."""
         return F.leaky_relu(self.norms[index](hidden) if self.norms else hidden, self.slope)
 
 
 class ConvDiscriminator(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] to logits [B]: twice halved, then linear; the generator's mirror.
+    """Map images [B, C, H, W] in [-1, 1] to logits [B]: downsampled twice, then linear; mirrors the generator.
 
-    mask_shapes: as those of MLPDiscriminator.
-    classes: of a conditional discriminator, else 0.
+    Attributes:
+        mask_shapes: shape of the dropout mask of one image, for each hidden layer.
     """
 
     def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, slope: float) -> None:
+        """Create the layers.
+
+        Args:
+            shape: (C, H, W) of an image.
+            classes: number of classes if conditional, else 0.
+            width: a quarter of the channels at a quarter of the size.
+            slope: negative slope of the LeakyReLU.
+        """
         super().__init__()
         channels, height, columns = shape
         self.slope = slope
@@ -57,6 +74,14 @@ class ConvDiscriminator(nn.Module):
         self.mask_shapes = ((2 * width, height // 2, columns // 2), (4 * width, height // 4, columns // 4))
 
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
+        """Map images [B, C, H, W] in [-1, 1] to logits [B].
+
+        Args:
+            images: [B, C, H, W].
+            masks: one dropout mask [B, *mask_shape] for each hidden layer; 0 or 1 / (1 - rate). None or empty: no
+                dropout.
+            labels: int64 [B], if conditional.
+        """
         hidden = self._hidden(self.conv1(images), 0, masks)  # [B, 2w, H/2, W/2]
         hidden = self._hidden(self.conv2(hidden), 1, masks)  # [B, 4w, H/4, W/4]
         features = hidden.permute(0, 2, 3, 1).flatten(1)
@@ -64,6 +89,6 @@ class ConvDiscriminator(nn.Module):
         return logits if self.projection is None else logits + self.projection(features, labels)
 
     def _hidden(self, hidden: Tensor, index: int, masks: Sequence[Tensor] | None) -> Tensor:
-        """What is done after the first layer, and after the second."""
+        """Apply what follows the first layer (index 0) and the second (index 1)."""
         hidden = F.leaky_relu(hidden, self.slope)
         return hidden * masks[index] if masks else hidden

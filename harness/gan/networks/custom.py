@@ -1,4 +1,4 @@
-"""Networks of the user's own (docs/networks.md): made, and tried before anything is trained or tracked."""
+"""Custom networks (docs/networks.md): build them, and check them before anything is trained or tracked."""
 
 from __future__ import annotations
 
@@ -15,57 +15,87 @@ from harness.errors import HarnessError, brief
 from harness.experiment.custom import import_class
 from harness.gan.networks.layers import preserve_buffers
 
-TRIAL_BATCH = 2  # images, or packs of them, that a network is tried on
+EXAMPLE_BATCH = 2  # images, or packs of them, that a network is tried on
 
 
-def build_custom(path: str, leaf: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> nn.Module:
-    """`Class(shape, **options)`; leaf: what names the class, for messages."""
-    kind = import_class(path, leaf)
+def build_custom(path: str, field: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> nn.Module:
+    """Build `Class(shape, **options)`.
+
+    Args:
+        path: `package.module:Class`.
+        field: the field of the experiment that names it, for messages.
+        shape: (C, H, W) of an image, or of a pack.
+        options: keyword arguments of the class.
+
+    Raises:
+        HarnessError: the class cannot be imported, or building it fails.
+    """
+    kind = import_class(path, field)
     try:
         return kind(shape, **options)
     except Exception as error:  # the user's code may raise anything
-        told = "".join(f", {name}={value!r}" for name, value in options.items())
-        raise HarnessError(f"{leaf} {path}: {kind.__name__}({shape}{told}) failed: {brief(error)}") from error
+        arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+        raise HarnessError(f"{field} {path}: {kind.__name__}({shape}{arguments}) failed: {brief(error)}") from error
 
 
-def try_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
-    """Raise HarnessError where a generator of [B, inputs] to [B, *shape] breaks the contract."""
-    _try(network, what, (TRIAL_BATCH, *shape), *generator_inputs(inputs))
+def check_generator(network: nn.Module, what: str, inputs: int, shape: tuple[int, ...]) -> None:
+    """Check that a generator maps [B, inputs] to [B, *shape] and keeps the contract.
 
-
-def try_discriminator(
-    network: nn.Module, what: str, shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool, alone: bool
-) -> None:
-    """Raise HarnessError where a discriminator of [B, *shape] to [B] breaks the contract.
-
-    told: it is handed labels. alone: what it says of an image must not depend on the others of the batch.
+    Raises:
+        HarnessError: it does not.
     """
-    images, *rest = discriminator_inputs(shape, masks, told=told)
-    answer = _try(network, what, (TRIAL_BATCH,), images, *rest)
+    _check_network(network, what, (EXAMPLE_BATCH, *shape), *example_generator_inputs(inputs))
+
+
+def check_discriminator(
+    network: nn.Module,
+    what: str,
+    shape: tuple[int, ...],
+    masks: Sequence[tuple[int, ...]],
+    *,
+    conditional: bool,
+    per_image: bool,
+) -> None:
+    """Check that a discriminator maps [B, *shape] to [B] and keeps the contract.
+
+    Args:
+        network: the discriminator.
+        what: its name in messages.
+        shape: (C, H, W) of an image, or of a pack.
+        masks: shapes of the dropout masks of one image.
+        conditional: it gets labels.
+        per_image: the logit of an image must not depend on the rest of the batch.
+
+    Raises:
+        HarnessError: it does not.
+    """
+    images, *rest = example_discriminator_inputs(shape, masks, conditional=conditional)
+    answer = _check_network(network, what, (EXAMPLE_BATCH,), images, *rest)
     others = torch.cat([images[:1], images[1:].flip(-1)])
-    if alone and not torch.allclose(_again(network, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
+    if per_image and not torch.allclose(_forward(network, others, *rest)[0], answer[0], rtol=1e-4, atol=1e-5):
         raise HarnessError(
-            f"{what} judges an image by the others of its batch (batch norm does), so that no image has a slope of its "
-            "own for a penalty: take that out of the discriminator, or set the penalties of objective to 0"
+            f"{what}: the logit of an image depends on the rest of the batch (as with batch norm), so a gradient "
+            "penalty is not defined: remove that from the discriminator, or set the penalties of objective to 0"
         )
 
 
-def generator_inputs(inputs: int) -> tuple[Tensor]:
-    """Such as training has, for a few images."""
-    return (_some(TRIAL_BATCH, inputs),)
+def example_generator_inputs(inputs: int) -> tuple[Tensor]:
+    """Return inputs like those in training, for a batch of `EXAMPLE_BATCH`."""
+    return (_random_input(EXAMPLE_BATCH, inputs),)
 
 
-def discriminator_inputs(
-    shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, told: bool
+def example_discriminator_inputs(
+    shape: tuple[int, ...], masks: Sequence[tuple[int, ...]], *, conditional: bool
 ) -> tuple[Tensor, list[Tensor] | None, Tensor | None]:
-    labels = torch.zeros(TRIAL_BATCH, dtype=torch.int64) if told else None
-    return _some(TRIAL_BATCH, *shape), [torch.ones(TRIAL_BATCH, *mask) for mask in masks] or None, labels
+    """Return images, masks and labels like those in training, for a batch of `EXAMPLE_BATCH`."""
+    labels = torch.zeros(EXAMPLE_BATCH, dtype=torch.int64) if conditional else None
+    return _random_input(EXAMPLE_BATCH, *shape), [torch.ones(EXAMPLE_BATCH, *mask) for mask in masks] or None, labels
 
 
 def depends_on_values(network: nn.Module, *inputs: Any) -> bool:
-    """Whether it goes by what is in its tensors (`.item()`, `if`, boolean indexing), which no recorded step can.
+    """Return whether a network reads the values of its tensors (`.item()`, `if`, boolean indexing).
 
-    It is found out with tensors that have shapes and no values.
+    Such a network cannot be recorded. It is found out with tensors that have shapes and no values.
     """
     copied = copy.deepcopy(network)
     try:
@@ -76,13 +106,15 @@ def depends_on_values(network: nn.Module, *inputs: Any) -> bool:
     return False
 
 
-def _some(*size: int) -> Tensor:
+def _random_input(*size: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
 
 
-def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any) -> Tensor:
-    """The answer to inputs such as training has, which is seen to be of the right shape, of every weight, and the same
-    when it is asked for again. Buffers are left as they were."""
+def _check_network(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any) -> Tensor:
+    """Return the output for inputs like those in training; buffers are left as they were.
+
+    Checks that its shape is right, that it depends on every weight, and that a second call returns the same.
+    """
     weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
     if not weights:
         raise HarnessError(f"{what} has no weights to train")
@@ -102,19 +134,19 @@ def _try(network: nn.Module, what: str, expected: tuple[int, ...], *inputs: Any)
         unused = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
         if unused:
             raise HarnessError(
-                f"{what}: what it returns does not depend on its weight {unused[0]}: "
-                "take it out, or set requires_grad to False"
+                f"{what}: the output does not depend on the weight {unused[0]}: remove it, or set "
+                "requires_grad to False"
             )
-    if not torch.equal(_again(network, *inputs), answer):
+    if not torch.equal(_forward(network, *inputs), answer):
         raise HarnessError(
-            f"{what} answers otherwise when it is asked again: it must be a pure function of its inputs, without "
-            "dropout or noise of its own (docs/networks.md says how masks are handed in)"
+            f"{what} returned another output for the same inputs: it must be a pure function, without dropout or noise "
+            "inside (docs/networks.md says how to use dropout masks)"
         )
     return answer
 
 
 @torch.no_grad()
-def _again(network: nn.Module, *inputs: Any) -> Tensor:
+def _forward(network: nn.Module, *inputs: Any) -> Tensor:
     with preserve_buffers(network):
         answer: Tensor = network(*inputs)
     return answer

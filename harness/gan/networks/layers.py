@@ -1,4 +1,4 @@
-"""What several networks are made of."""
+"""Layers and helpers that several networks use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from torch import Tensor, nn
 
 
 def upsample_conv(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The transposed convolution of kernel 4, stride 2, padding 1: [B, C, H, W] to [B, c, 2H, 2W]; weight [C, c, 4, 4].
+    """Compute a transposed convolution of kernel 4, stride 2, padding 1, as a matrix product.
 
-    As a product of matrices, by which every pixel paints its 4 x 4 taps, and their sum where they overlap. For the few
-    channels of an image this takes a third of the time of `conv_transpose2d` on a CPU.
+    Every input pixel gives 4 x 4 values, which are summed where they overlap. For the few channels of an image this
+    takes a third of the time of `conv_transpose2d` on a CPU.
+
+    Args:
+        hidden: [B, C, H, W].
+        weight: [C, c, 4, 4].
+        bias: [c] or None.
+
+    Returns:
+        [B, c, 2H, 2W].
     """
     size = (2 * hidden.shape[2], 2 * hidden.shape[3])
     taps = hidden.flatten(2).mT @ weight.flatten(1)  # [B, H*W, c*16]
@@ -26,6 +34,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation by PyTorch's own kernel: `torch.func.vmap` cannot map over cuDNN's (PyTorch 2.11)."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise [N, C, H, W] over all but the channels."""
         with torch.backends.cudnn.flags(enabled=False):
             return super().forward(input)
 
@@ -37,12 +46,15 @@ class Projection(nn.Module):
     """
 
     def __init__(self, classes: int, features: int) -> None:
+        """Create an embedding of size `features` for each of the `classes`."""
         super().__init__()
         self.embeddings = nn.Parameter(torch.randn(classes, features) / features**0.5)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """features [B, d] and labels int64 [B] to [B]. Every class is asked, and the right answer taken: a product of
-        matrices, whose gradient needs no scattered additions."""
+        """Map features [B, d] and labels int64 [B] to [B].
+
+        Computes the product for every class and then selects: the gradient needs no scattered additions.
+        """
         if labels is None:
             raise ValueError("a conditional discriminator needs the labels of its images")
         answers = features @ self.embeddings.T  # [B, classes]
@@ -51,7 +63,7 @@ class Projection(nn.Module):
 
 @contextlib.contextmanager
 def preserve_buffers(network: nn.Module) -> Iterator[None]:
-    """Looking is not training: what a forward pass changes, batch norm's averages, is put back afterwards."""
+    """Restore the buffers that a forward pass changes (the averages of batch norm), for evaluation during training."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     yield
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The notebook's networks: fully connected, LeakyReLU, dropout in the discriminator, no normalisation."""
+"""Fully connected networks, as in the notebook: LeakyReLU, dropout in the discriminator, no normalisation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from harness.gan.networks.layers import Projection
 
 
 class MLPGenerator(nn.Module):
-    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
+    """Map noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, int, int], *, inputs: int, widths: Sequence[int], slope: float) -> None:
+        """Create the layers.
+
+        Args:
+            shape: (C, H, W) of an image.
+            inputs: size of the noise vector, plus the number of classes if conditional.
+            widths: units of the hidden layers, input side first.
+            slope: negative slope of the LeakyReLU.
+        """
         super().__init__()
         self.shape, self.slope = tuple(shape), slope
         sizes = [inputs, *widths, math.prod(shape)]
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Map noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
         *hidden_layers, last = self.layers
         hidden = noise
         for layer in hidden_layers:
@@ -31,14 +40,23 @@ class MLPGenerator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] to logits [B]: positive for real.
+    """Map images [B, C, H, W] in [-1, 1] to logits [B], positive for real.
 
-    mask_shapes: shapes of one image's dropout masks, one a hidden layer. The rate is in the masks.
-    Masks are handed in and multiplied with (harness/gan/randomness.py): the network is a pure function of its inputs.
-    classes: of a conditional discriminator, else 0.
+    Dropout masks are inputs, and are multiplied with (harness/gan/randomness.py): the network is a pure function.
+
+    Attributes:
+        mask_shapes: shape of the dropout mask of one image, for each hidden layer.
     """
 
     def __init__(self, shape: tuple[int, int, int], *, classes: int, widths: Sequence[int], slope: float) -> None:
+        """Create the layers.
+
+        Args:
+            shape: (C, H, W) of an image.
+            classes: number of classes if conditional, else 0.
+            widths: units of the hidden layers, input side first.
+            slope: negative slope of the LeakyReLU.
+        """
         super().__init__()
         self.slope = slope
         self.mask_shapes = tuple((width,) for width in widths)
@@ -47,6 +65,13 @@ class MLPDiscriminator(nn.Module):
         self.projection = Projection(classes, widths[-1]) if classes else None
 
     def forward(self, images: Tensor, masks: Sequence[Tensor] | None = None, labels: Tensor | None = None) -> Tensor:
+        """Map images [B, C, H, W] in [-1, 1] to logits [B].
+
+        Args:
+            images: [B, C, H, W].
+            masks: one dropout mask [B, width] for each hidden layer; 0 or 1 / (1 - rate). None or empty: no dropout.
+            labels: int64 [B], if conditional.
+        """
         *hidden_layers, last = self.layers
         hidden = images.flatten(1)  # [B, C*H*W]
         for index, layer in enumerate(hidden_layers):

@@ -1,6 +1,6 @@
-"""A small residual pair without normalisation, for the recipe of R3GAN (Huang et al. 2024); sides are divisible by 4.
+"""A small residual pair without normalisation, for the recipe of R3GAN (Huang et al. 2024); sides divisible by 4.
 
-The convolutional pair with blocks added: at a quarter and at half of the size in G, at half and at a quarter in D.
+The convolutional pair with residual blocks at a quarter and at half of the size in G, at half and at a quarter in D.
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ from harness.gan.networks.conv import ConvDiscriminator, ConvGenerator
 
 
 class Block(nn.Module):
-    """x + a bottleneck of x at half of the channels: 1x1, 3x3 and 1x1 convolutions, an activation before each.
+    """x plus a bottleneck of x at half of the channels: 1x1, 3x3 and 1x1 convolutions, an activation before each.
 
-    Without normalisation a stack of blocks keeps its scale because each begins as the identity: the last convolution is
-    zero, the others are He's, smaller by total^(-1/4) (Zhang et al. 2019, Fixup, section 4, for three layers a block).
-    total: blocks in the network.
+    Without normalisation, blocks keep the scale because each begins as the identity: the last convolution is zero, the
+    others are initialised as by He et al., times total^(-1/4) (Zhang et al. 2019, Fixup, section 4, three layers a
+    block).
     """
 
     def __init__(self, channels: int, slope: float, total: int) -> None:
+        """Create the convolutions.
+
+        Args:
+            channels: of the input and the output.
+            slope: negative slope of the LeakyReLU.
+            total: number of blocks in the network.
+        """
         super().__init__()
         inner = max(1, channels // 2)
         self.slope = slope
@@ -34,6 +41,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.widen.bias)  # type: ignore[arg-type]
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map [B, channels, H, W] to the same shape."""
         inside = hidden
         for layer in (self.narrow, self.mix, self.widen):
             inside = layer(F.leaky_relu(inside, self.slope))
@@ -41,15 +49,23 @@ class Block(nn.Module):
 
 
 def he_(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, slope: float, inputs: int, scale: float = 1.0) -> None:
-    """He et al. 2015, eq. 15, for a layer each of whose outputs sums over `inputs` values; the bias is zero."""
+    """Initialise a layer as He et al. 2015, eq. 15, with zero bias.
+
+    Args:
+        layer: is changed in place.
+        slope: negative slope of the activation before it.
+        inputs: number of values that each output sums over.
+        scale: factor of the standard deviation.
+    """
     nn.init.normal_(layer.weight, std=scale * (2 / (1 + slope**2) / inputs) ** 0.5)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 class ResidualGenerator(ConvGenerator):
-    """Noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
+    """Map noise [B, inputs] to images [B, C, H, W] in [-1, 1]."""
 
     def __init__(self, shape: tuple[int, int, int], *, inputs: int, width: int, blocks: int, slope: float) -> None:
+        """Create the layers; `blocks` residual blocks at each size, other arguments as for `ConvGenerator`."""
         super().__init__(shape, inputs=inputs, width=width, slope=slope, batch_norm=False)
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
@@ -62,9 +78,10 @@ class ResidualGenerator(ConvGenerator):
 
 
 class ResidualDiscriminator(ConvDiscriminator):
-    """Images [B, C, H, W] in [-1, 1] to logits [B]."""
+    """Map images [B, C, H, W] in [-1, 1] to logits [B]."""
 
     def __init__(self, shape: tuple[int, int, int], *, classes: int, width: int, blocks: int, slope: float) -> None:
+        """Create the layers; `blocks` residual blocks at each size, other arguments as for `ConvDiscriminator`."""
         super().__init__(shape, classes=classes, width=width, slope=slope)
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])

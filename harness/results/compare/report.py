@@ -53,7 +53,7 @@ def write(
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f"<style>{_beside('page.css')}</style></head><body>{''.join(body)}<script>{_beside('page.js')}</script></body></html>"
     )
-    with pictures.writing(path, "--html"), atomic_write(path, parents=True) as fresh:
+    with pictures.report_write_errors(path, "--html"), atomic_write(path, parents=True) as fresh:
         fresh.write_text(page, encoding="utf-8")
 
 

@@ -84,4 +84,4 @@ def sheet(tiles: Sequence[Tile]) -> pictures.Picture:
         raise HarnessError("none of the runs has sample grids: there is nothing to draw a picture of")
     empty = np.full(shown[0].shape, 40, np.uint8)
     cells = [(empty if tile.picture is None else tile.picture, tile.caption) for tile in tiles]
-    return pictures.sheet(cells, min(COLUMNS, len(cells)), white=True)
+    return pictures.contact_sheet(cells, min(COLUMNS, len(cells)), white=True)

@@ -20,7 +20,7 @@ import torch
 from torchvision import datasets
 
 from harness import data
-from harness.data.published import PUBLISHED
+from harness.data.torchvision_sets import TORCHVISION_DATASETS
 from harness.errors import HarnessError
 
 from .host import Host
@@ -46,7 +46,7 @@ def md5(content: bytes) -> str:
 
 def publish(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Array, Array]]:
     """Serve a tiny data set in the place of the real one; returns its images and labels as they should be read."""
-    kind = PUBLISHED[name]
+    kind = TORCHVISION_DATASETS[name]
     known = getattr(datasets, kind.kind)
     truth: dict[str, tuple[Array, Array]] = {}
     packed = io.BytesIO()
@@ -100,39 +100,45 @@ def publish(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     else:
         monkeypatch.setattr(known, "resources", list(checksums.items()))
         monkeypatch.setattr(known, "mirrors", [f"{host.url}/"])
-        monkeypatch.setattr(kind, "extra", ())
+        monkeypatch.setattr(kind, "extra_mirrors", ())
     return truth
 
 
 def test_the_registry_has_them_all() -> None:
     cuts = ("balanced", "letters", "digits", "mnist", "bymerge", "byclass")
-    assert set(PUBLISHED) == {"fashion-mnist", "kmnist", "qmnist", "usps", *(f"emnist-{cut}" for cut in cuts)}
-    assert set(data.DATASETS) >= {"mnist", "digits", "folder", *PUBLISHED}
+    assert set(TORCHVISION_DATASETS) == {
+        "fashion-mnist",
+        "kmnist",
+        "qmnist",
+        "usps",
+        *(f"emnist-{cut}" for cut in cuts),
+    }
+    assert set(data.DATASETS) >= {"mnist", "digits", "folder", *TORCHVISION_DATASETS}
 
 
 @pytest.mark.parametrize("cut", ["balanced", "letters", "digits", "mnist", "bymerge", "byclass"])
 def test_emnist_counts_the_classes_that_torchvision_names(cut: str) -> None:
     named = [name for name in datasets.EMNIST.classes_split_dict[cut] if name != "N/A"]
-    assert PUBLISHED[f"emnist-{cut}"].classes == len(named)
+    assert TORCHVISION_DATASETS[f"emnist-{cut}"].classes == len(named)
 
 
 def test_every_file_has_a_checksum_and_a_place_of_its_own() -> None:
-    remotes = {remote.place: remote for kind in PUBLISHED.values() for remote in kind()._remotes()}
+    remotes = {remote.path: remote for kind in TORCHVISION_DATASETS.values() for remote in kind()._remotes()}
     assert len(remotes) == 4 + 4 + 4 + 1 + 2  # EMNIST's six share one
     for remote in remotes.values():
         assert len(remote.md5) == 32
         assert all(url.endswith(f"/{remote.name}") for url in remote.urls)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", TORCHVISION_DATASETS)
 def test_it_is_downloaded_once_and_read_as_it_is(
     name: str, host: Host, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     truth = publish(host, name, monkeypatch)
-    assert str(data.source(name).missing()).startswith(f"{name} is not in {cache} yet")
+    assert str(data.create_source(name).missing()).startswith(f"{name} is not in {cache} yet")
     said: list[str] = []
     splits = data.load(name, message=said.append)
-    assert data.source(name).missing() is None
+    assert data.create_source(name).missing() is None
     assert said[-1] == f"unpacking {name}"
     for images, split in ((splits.train, "train"), (splits.test, "test")):
         pixels, labels = truth[split]
@@ -206,7 +212,7 @@ def test_a_cut_that_the_archive_lacks_is_named(host: Host, cache: Path, monkeypa
     publish(host, "emnist-letters", monkeypatch)
     with pytest.raises(HarnessError, match=r"cannot unpack emnist-digits .*emnist-digits-train"):
         data.load("emnist-digits")
-    assert data.source("emnist-digits").missing()
+    assert data.create_source("emnist-digits").missing()
 
 
 _LOAD = """

@@ -12,9 +12,9 @@ from harness import data
 from harness import experiment as experiments
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan import generate, sample_inputs, walk
+from harness.gan import generate, latent_walk, sample_inputs
+from harness.gan.latent_interpolation import great_circle
 from harness.gan.networks import build
-from harness.gan.walks import great_circle
 
 
 def test_a_walk_is_closed_and_passes_its_ends_to_the_bit() -> None:
@@ -69,7 +69,7 @@ def test_walks_begin_at_the_samples_and_keep_their_class(
             seen.append(inputs)
             return self.inner(inputs)  # type: ignore[no-any-return]
 
-    frames = list(walk(Recorded(), experiment, digits, count, 5, seed=3))
+    frames = list(latent_walk(Recorded(), experiment, digits, count, 5, seed=3))
     inputs = sample_inputs(experiment, digits, count, seed=3)
     assert len(frames) == len(seen) == 5
     assert torch.equal(seen[0], inputs)

@@ -1,4 +1,4 @@
-"""Where images come from: the registry of data sets, and the bundled MNIST."""
+"""MNIST, which is bundled with harness."""
 
 from __future__ import annotations
 
@@ -14,30 +14,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.data.base import Message, Source, cache_folder, silent
-from harness.data.digits import Digits
-from harness.data.folder import Folder
-from harness.data.published import PUBLISHED
-from harness.data.stacked import StackedMNIST
+from harness.data.source import DataSource, Message, cache_folder, discard_message
 from harness.errors import HarnessError
 
 
-class MNIST(Source):
+class MNIST(DataSource):
     """Handwritten digits, 28x28 grey, 60,000 to train and 10,000 to test (LeCun, Cortes, Burges; CC BY-SA 3.0).
 
-    Bundled, so the first run needs no network. It is unpacked once. Files are checked against their SHA-256 sums
+    Bundled, so the first run needs no network. It is unpacked once; files are checked against their SHA-256 sums
     whenever they are read.
     """
 
     classes = 10
 
-    def prepare(self, message: Message = silent) -> None:
+    def prepare(self, message: Message = discard_message) -> None:
+        """Unpack the files into the cache folder, once."""
         raw = _raw()
         if not raw.exists():
             message(f"unpacking mnist into {raw} (once)")
             _unpack(_packed(), _sums(), raw)
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return a split: uint8 [N, 1, 28, 28] and int64 [N]."""
         self.prepare()
         start = "train" if split == "train" else "t10k"
         pixels, labels = (_idx(name) for name in _sums() if name.startswith(start))
@@ -45,7 +43,7 @@ class MNIST(Source):
 
 
 def _raw() -> Path:
-    """Where the files lie, as torchvision lays them out."""
+    """The folder of the unpacked files, as in torchvision."""
     return cache_folder() / "MNIST" / "raw"
 
 
@@ -60,27 +58,28 @@ def _sums() -> dict[str, str]:
 
 
 def _idx(name: str) -> Tensor:
-    """One of the files as uint8. The format: 0, 0, the type (8: uint8), the number of axes, their sizes, the data."""
+    """Read an IDX file as uint8. The format: 0, 0, the type (8: uint8), the number of axes, their sizes, the data."""
     path = _raw() / name
     try:
         content = bytearray(path.read_bytes())  # tensors need memory that can be written to
     except OSError as error:
-        raise HarnessError(f"cannot read {path} ({error.strerror}); {_REPAIR.format(path.parent)}") from error
+        raise HarnessError(f"cannot read {path} ({error.strerror}); {_repair_hint(path.parent)}") from error
     actual, expected = hashlib.sha256(content).hexdigest(), _sums()[name]
     if actual != expected:
         raise HarnessError(
-            f"{path} is damaged: SHA-256 {actual[:12]}, expected {expected[:12]}; {_REPAIR.format(path.parent)}"
+            f"{path} is damaged: SHA-256 {actual[:12]}, expected {expected[:12]}; {_repair_hint(path.parent)}"
         )
     axes = content[3]
     sizes = struct.unpack_from(f">{axes}I", content, 4)
     return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * axes).view(sizes)
 
 
-_REPAIR = "delete the folder {} and run again, and the bundled copy is unpacked anew"
+def _repair_hint(folder: Path) -> str:
+    return f"delete the folder {folder} and run again; the bundled copy is unpacked again"
 
 
 def _unpack(packed: Traversable, sums: dict[str, str], target: Path) -> None:
-    """Unpack beside `target`, then rename: processes that start at the same time never see half a folder."""
+    """Unpack beside `target`, then rename: processes that start at the same time never see a part of the folder."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))
@@ -106,12 +105,3 @@ def _unpack(packed: Traversable, sums: dict[str, str], target: Path) -> None:
         raise HarnessError(f"cannot unpack MNIST into {target} ({error.strerror or error})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-DATASETS: dict[str, type[Source]] = {
-    "mnist": MNIST,
-    "digits": Digits,
-    **PUBLISHED,
-    "stacked-mnist": StackedMNIST,
-    "folder": Folder,
-}

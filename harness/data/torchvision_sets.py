@@ -1,4 +1,4 @@
-"""The data sets that torchvision knows: downloaded at first use, unpacked, and checked before every reading."""
+"""The data sets of torchvision: downloaded at first use, unpacked, and checked whenever they are read."""
 
 from __future__ import annotations
 
@@ -12,36 +12,50 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.data.base import Counts, Message, Source, alone, cache_folder, silent, unwritable, writing
 from harness.data.download import Remote, fetch
+from harness.data.source import (
+    Counts,
+    DataSource,
+    Message,
+    cache_folder,
+    cache_write_error,
+    discard_message,
+    preparation_lock,
+    writing,
+)
 from harness.errors import HarnessError
 from harness.files import sha256_of
 
 
-class Published(Source):
-    """A data set of torchvision's. Its files lie in the cache folder as torchvision lays them out.
+class TorchvisionDataset(DataSource):
+    """A data set of torchvision. Its files are in the cache folder, in torchvision's layout.
 
-    name: in the registry. kind: torchvision's class. place: the folder of its files, below the cache folder.
+    NAME.sha256 beside the files holds their checksums. It is written last: if it exists, everything is there.
 
-    NAME.sha256 beside the files has their sums; it is written last, so that where it is, all is there.
+    Attributes:
+        name: in the registry.
+        kind: name of torchvision's class.
+        folder: of its files, below the cache folder.
     """
 
     name: ClassVar[str]
     kind: ClassVar[str]
-    place: ClassVar[str]
+    folder: ClassVar[str]
 
     def missing(self) -> str | None:
-        if self._sums.is_file():
+        """Return a line if the files must be downloaded first, else None."""
+        if self._checksums.is_file():
             return None
-        return f"{self.name} is not in {cache_folder()} yet; it is downloaded when a run first needs it"
+        return f"{self.name} is not in {cache_folder()} yet; the first run that needs it downloads it"
 
-    def prepare(self, message: Message = silent) -> None:
-        if self._sums.is_file():
+    def prepare(self, message: Message = discard_message) -> None:
+        """Download and unpack the files, once."""
+        if self._checksums.is_file():
             return
         cache = cache_folder()
-        folder = cache / self.place
-        with alone(folder, self.name, message):
-            if self._sums.is_file():  # another process has been here
+        folder = cache / self.folder
+        with preparation_lock(folder, self.name, message):
+            if self._checksums.is_file():  # another process has prepared it
                 return
             for remote in self._remotes():
                 fetch(remote, cache, message)
@@ -51,32 +65,36 @@ class Published(Source):
                 for name in [*self._files("train"), *self._files("test")]:
                     self._unpack(folder, name)
                     lines.append(f"{sha256_of(folder / name)}  {name}\n")
-                with writing(self._sums) as file:
+                with writing(self._checksums) as file:
                     file.write("".join(lines).encode())
             except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
-                raise HarnessError(f"cannot unpack {self.name} in {folder} ({error}); {_cure(folder)}") from error
+                raise HarnessError(
+                    f"cannot unpack {self.name} in {folder} ({error}); {_repair_hint(folder)}"
+                ) from error
             except OSError as error:
-                raise unwritable(folder, error) from error
+                raise cache_write_error(folder, error) from error
 
     def read(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return a split, after checking its files: uint8 [N, 1, H, W] and int64 [N]."""
         self.prepare()
-        folder = self._sums.parent
+        folder = self._checksums.parent
         try:
-            sums = {name: digest for digest, name in map(str.split, self._sums.read_text().splitlines())}
-            for name in sums:  # torchvision wants those of the other split to be there too
+            checksums = {name: digest for digest, name in map(str.split, self._checksums.read_text().splitlines())}
+            for name in checksums:  # torchvision checks that those of the other split exist too
                 (folder / name).stat()
-            damaged = [name for name in self._files(split) if sha256_of(folder / name) != sums.get(name)]
+            damaged = [name for name in self._files(split) if sha256_of(folder / name) != checksums.get(name)]
         except (OSError, ValueError) as error:
-            raise HarnessError(f"cannot read {self.name} ({error}); {_cure(folder)}") from error
+            raise HarnessError(f"cannot read {self.name} ({error}); {_repair_hint(folder)}") from error
         if damaged:
             raise HarnessError(
-                f"{folder / damaged[0]} is damaged: its SHA-256 is not the one in {self._sums.name}; {_cure(folder)}"
+                f"{folder / damaged[0]} is damaged: its SHA-256 is not the one in {self._checksums.name}; "
+                f"{_repair_hint(folder)}"
             )
         return self._tensors(split)
 
     @property
-    def _sums(self) -> Path:
-        return cache_folder() / self.place / f"{self.name}.sha256"
+    def _checksums(self) -> Path:
+        return cache_folder() / self.folder / f"{self.name}.sha256"
 
     def _torchvision(self) -> Any:
         from torchvision import datasets
@@ -84,15 +102,15 @@ class Published(Source):
         return getattr(datasets, self.kind)
 
     def _remotes(self) -> list[Remote]:
-        """What is to be downloaded."""
+        """The files to download."""
         raise NotImplementedError
 
     def _files(self, split: str) -> tuple[str, ...]:
-        """The files of a split, unpacked."""
+        """The unpacked files of a split."""
         raise NotImplementedError
 
     def _unpack(self, folder: Path, name: str) -> None:
-        """Write one of these out of what was downloaded."""
+        """Write one of these from the downloaded files."""
         raise NotImplementedError
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
@@ -100,16 +118,16 @@ class Published(Source):
         raise NotImplementedError
 
 
-class Idx(Published):
-    """Four gzipped files, named as those of MNIST."""
+class Idx(TorchvisionDataset):
+    """Four gzipped files, named like those of MNIST."""
 
     classes = 10
-    extra: ClassVar[tuple[str, ...]] = ()  # base addresses beside those that torchvision knows
+    extra_mirrors: ClassVar[tuple[str, ...]] = ()  # base addresses in addition to torchvision's
 
     def _remotes(self) -> list[Remote]:
         known = self._torchvision()
         return [
-            Remote(f"{self.place}/{name}", md5, tuple(base + name for base in (*known.mirrors, *self.extra)))
+            Remote(f"{self.folder}/{name}", md5, tuple(base + name for base in (*known.mirrors, *self.extra_mirrors)))
             for name, md5 in known.resources
         ]
 
@@ -129,25 +147,25 @@ class Idx(Published):
 class FashionMNIST(Idx):
     """Articles of clothing, 28x28 grey, 10 classes, 60,000 and 10,000 (Xiao et al. 2017; MIT)."""
 
-    name, kind, place = "fashion-mnist", "FashionMNIST", "FashionMNIST/raw"
-    extra = ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",)
+    name, kind, folder = "fashion-mnist", "FashionMNIST", "FashionMNIST/raw"
+    extra_mirrors = ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",)
 
 
 class KMNIST(Idx):
     """Cursive Japanese characters, 28x28 grey, 10 classes, 60,000 and 10,000 (Clanuwat et al. 2018; CC BY-SA 4.0)."""
 
-    name, kind, place = "kmnist", "KMNIST", "KMNIST/raw"
+    name, kind, folder = "kmnist", "KMNIST", "KMNIST/raw"
 
 
 class QMNIST(Idx):
-    """MNIST made again from NIST's originals, with 60,000 for the test (Yadav and Bottou 2019; BSD)."""
+    """MNIST reconstructed from NIST's originals, 28x28 grey, 60,000 and 60,000 (Yadav and Bottou 2019; BSD)."""
 
-    name, kind, place = "qmnist", "QMNIST", "QMNIST/raw"
+    name, kind, folder = "qmnist", "QMNIST", "QMNIST/raw"
 
     def _remotes(self) -> list[Remote]:
         known = self._torchvision().resources
         return [
-            Remote(f"{self.place}/{url.rpartition('/')[2]}", md5, (url,))
+            Remote(f"{self.folder}/{url.rpartition('/')[2]}", md5, (url,))
             for split in ("train", "test")
             for url, md5 in known[split]
         ]
@@ -160,18 +178,18 @@ class QMNIST(Idx):
         return pixels, facts[:, 0].clone()  # [N, 8]: the class, then writer and form
 
 
-class EMNIST(Published):
-    """Handwritten characters of NIST's database, 28x28 grey, cut in six ways (Cohen et al. 2017).
+class EMNIST(TorchvisionDataset):
+    """Handwritten characters of NIST's database, 28x28 grey, split in six ways (Cohen et al. 2017).
 
-    All six are in one archive of half a gigabyte, which is kept; what is asked for is unpacked.
+    All six are in one archive of half a gigabyte, which is kept; each split is unpacked when it is needed.
     """
 
-    kind, place = "EMNIST", "EMNIST/raw"
-    first: ClassVar[int] = 0  # the label of the first class in the files
+    kind, folder = "EMNIST", "EMNIST/raw"
+    first_label: ClassVar[int] = 0  # the label of the first class in the files
 
     def _remotes(self) -> list[Remote]:
         known = self._torchvision()
-        return [Remote(f"{self.place}/gzip.zip", known.md5, (known.url,))]
+        return [Remote(f"{self.folder}/gzip.zip", known.md5, (known.url,))]
 
     def _files(self, split: str) -> tuple[str, ...]:
         return f"{self.name}-{split}-images-idx3-ubyte", f"{self.name}-{split}-labels-idx1-ubyte"
@@ -189,57 +207,58 @@ class EMNIST(Published):
         cut = self.name.removeprefix("emnist-")
         read = self._torchvision()(str(cache_folder()), split=cut, train=split == "train", download=False)
         upright = read.data.transpose(1, 2).contiguous()  # the files hold columns where MNIST's hold rows
-        return upright.unsqueeze(1), read.targets.to(torch.int64) - self.first
+        return upright.unsqueeze(1), read.targets.to(torch.int64) - self.first_label
 
 
-class Balanced(EMNIST):
-    """Digits and letters, 47 classes alike in size, 112,800 and 18,800."""
+class EMNISTBalanced(EMNIST):
+    """Digits and letters, 47 classes of equal size, 112,800 and 18,800."""
 
     name, classes = "emnist-balanced", 47
 
 
-class Letters(EMNIST):
-    """Letters, upper and lower case as one, 26 classes, 124,800 and 20,800."""
+class EMNISTLetters(EMNIST):
+    """Letters, upper and lower case as one class, 26 classes, 124,800 and 20,800."""
 
-    name, classes, first = "emnist-letters", 26, 1
+    name, classes, first_label = "emnist-letters", 26, 1
 
 
-class Digits(EMNIST):
-    """Digits, 10 classes alike in size, 240,000 and 40,000."""
+class EMNISTDigits(EMNIST):
+    """Digits, 10 classes of equal size, 240,000 and 40,000."""
 
     name, classes = "emnist-digits", 10
 
 
-class LikeMNIST(EMNIST):
-    """Digits, as many as MNIST has, 60,000 and 10,000."""
+class EMNISTMNIST(EMNIST):
+    """Digits, as many as in MNIST, 60,000 and 10,000."""
 
     name, classes = "emnist-mnist", 10
 
 
-class ByMerge(EMNIST):
-    """Digits and letters as often as they were written, 47 classes, 697,932 and 116,323."""
+class EMNISTByMerge(EMNIST):
+    """Digits and letters in their natural frequency, 47 classes, 697,932 and 116,323."""
 
     name, classes = "emnist-bymerge", 47
 
 
-class ByClass(EMNIST):
-    """Digits and letters as often as they were written, 62 classes, 697,932 and 116,323."""
+class EMNISTByClass(EMNIST):
+    """Digits and letters in their natural frequency, 62 classes, 697,932 and 116,323."""
 
     name, classes = "emnist-byclass", 62
 
 
-class USPS(Published):
+class USPS(TorchvisionDataset):
     """Digits from envelopes, 16x16 grey, 10 classes, 7,291 and 2,007 (Hull 1994)."""
 
-    name, kind, place = "usps", "USPS", "USPS"
+    name, kind, folder = "usps", "USPS", "USPS"
     classes = 10
 
     def counts(self) -> Counts:
+        """Return the fixed sizes of the splits."""
         return Counts(7_291, 2_007)
 
     def _remotes(self) -> list[Remote]:
         known = self._torchvision().split_list
-        return [Remote(f"{self.place}/{name}", md5, (url,)) for url, name, md5 in (known["train"], known["test"])]
+        return [Remote(f"{self.folder}/{name}", md5, (url,)) for url, name, md5 in (known["train"], known["test"])]
 
     def _files(self, split: str) -> tuple[str, ...]:
         return ("usps.bz2" if split == "train" else "usps.t.bz2",)
@@ -248,17 +267,18 @@ class USPS(Published):
         """Nothing: torchvision reads it as it comes."""
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        read = self._torchvision()(str(cache_folder() / self.place), train=split == "train", download=False)
+        read = self._torchvision()(str(cache_folder() / self.folder), train=split == "train", download=False)
         return torch.from_numpy(read.data).unsqueeze(1), torch.tensor(read.targets, dtype=torch.int64)
 
 
-PUBLISHED: dict[str, type[Published]] = {
+TORCHVISION_DATASETS: dict[str, type[TorchvisionDataset]] = {
     kind.name: kind
     for kind in (
-        FashionMNIST, KMNIST, Balanced, Letters, Digits, LikeMNIST, ByMerge, ByClass, QMNIST, USPS
+        FashionMNIST, KMNIST, EMNISTBalanced, EMNISTLetters, EMNISTDigits, EMNISTMNIST, EMNISTByMerge, EMNISTByClass,
+        QMNIST, USPS,
     )
 }  # fmt: skip
 
 
-def _cure(folder: Path) -> str:
-    return f"delete the folder {folder} and run again, and it is downloaded anew"
+def _repair_hint(folder: Path) -> str:
+    return f"delete the folder {folder} and run again; it is then downloaded again"

@@ -1,4 +1,4 @@
-"""Whether two judges put the same generators in the same order. benchmarks/judges.py asks it of sets of samples."""
+"""Kendall's tau between two judges: do they put the same generators in the same order? Used by judges.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Agreement:
-    """Kendall's tau over all pairs of generators, and what it is made of."""
+    """Kendall's tau over all pairs of generators, and the counts it is computed from."""
 
     tau: float  # tau-b, 1 for the same order; NaN where a judge cannot tell any two apart
     same: int  # pairs that both judges order alike
@@ -21,11 +21,17 @@ class Agreement:
 def agreement(
     first: list[float], second: list[float], first_se: list[float], second_se: list[float], within: float = 2.0
 ) -> Agreement:
-    """Kendall's tau-b (Kendall 1945) of two judges' scores of the same generators, near ones counting as ties.
+    """Return Kendall's tau-b (Kendall 1945) of two judges' scores of the same generators, with close scores as ties.
 
-    first, second: a score for each generator; first_se, second_se: their standard errors. A judge ties two generators
-    whose scores differ by no more than `within` standard errors of the difference; 0 ties equal scores only. A pair
-    that one judge orders and the other ties counts against them, as tau-b has it, but less than one in opposite order.
+    A judge ties two generators whose scores differ by no more than `within` standard errors of the difference. A pair
+    that one judge orders and the other ties lowers tau-b, but less than a pair in opposite order.
+
+    Args:
+        first: the first judge's score of each generator.
+        second: the second judge's scores.
+        first_se: standard errors of the first.
+        second_se: standard errors of the second.
+        within: 0 ties equal scores only.
     """
     a, b = _order(first, first_se, within), _order(second, second_se, within)
     tau = (a * b).sum() / (a.square().sum() * b.square().sum()).sqrt()

@@ -1,0 +1,281 @@
+"""Check that code, help and documentation use one term for one thing. `make check` runs it.
+
+    python tools/check_words.py [ROOT]
+
+Each term below has replaced an old one. Prints every place with an old one, and exits with 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CODE = ("harness", "benchmarks", "tests")
+TEXT = ("harness", "docs", "README.md")
+ALL = (*CODE, "docs", "README.md", "experiments")
+SUFFIXES = {".py", ".md", ".yaml", ".ipynb"}
+OWN_FILES = {"tools/check_words.py", "tests/test_words.py"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """An old term.
+
+    Attributes:
+        pattern: regular expression, case-sensitive.
+        instead: what to write.
+        where: files and folders that are searched.
+        pending: files that still have it; the list only gets shorter.
+    """
+
+    pattern: str
+    instead: str
+    where: tuple[str, ...] = ALL
+    pending: tuple[str, ...] = ()
+
+
+WORDS = (
+    # Plain English.
+    Word(
+        r"\b[Tt]old\b",
+        "passes, receives, is called with",
+        TEXT,
+        (
+            "README.md",
+            "docs/data.md",
+            "docs/design.md",
+            "docs/gan.md",
+            "docs/networks.md",
+            "docs/pictures.md",
+            "docs/serving.md",
+            "harness/api/display.py",
+            "harness/quality/scorer.py",
+            "harness/results/evaluate.py",
+            "harness/results/handwriting.py",
+            "harness/results/load.py",
+            "harness/runs/batched.py",
+            "harness/runs/smoke_test.py",
+            "harness/tracking/connect.py",
+            "harness/tracking/models.py",
+            "harness/tracking/sampler_code.py",
+            "harness/tuning/journal.py",
+            "harness/tuning/progress.py",
+            "harness/tuning/storage.py",
+            "harness/tuning/trials.py",
+            "harness/tuning/worker.py",
+            "harness/tuning/worker_pool.py",
+        ),
+    ),
+    Word(
+        r"\b[Ww]ish(es|ed)?\b",
+        "request, option, TuneRequest",
+        TEXT,
+        (
+            "docs/serving.md",
+            "harness/tracking/sampler_code.py",
+            "harness/tuning/request.py",
+        ),
+    ),
+    Word(
+        r"\b(gone|goes|go) on with\b",
+        "continue, resume",
+        ALL,
+        (
+            "README.md",
+            "docs/data.md",
+            "harness/results/compare/selection.py",
+            "harness/runs/seeds.py",
+            "harness/runs/train.py",
+            "harness/servers/model_server.py",
+            "harness/tracking/shipping.py",
+            "harness/tuning/confirm.py",
+            "harness/tuning/open_study.py",
+            "harness/tuning/worker.py",
+            "harness/tuning/worker_pool.py",
+            "tests/results/test_changes.py",
+            "tests/tracking/test_crash.py",
+        ),
+    ),
+    Word(
+        r"\b[Aa]new\b",
+        "again",
+        TEXT,
+        (
+            "docs/data.md",
+            "docs/objectives.md",
+            "docs/performance.md",
+            "docs/pictures.md",
+            "harness/api/display.py",
+            "harness/results/changes.py",
+            "harness/results/handwriting.py",
+            "harness/runs/seeds.py",
+            "harness/tuning/open_study.py",
+            "harness/tuning/storage.py",
+            "harness/tuning/trials.py",
+            "harness/tuning/worker.py",
+        ),
+    ),
+    Word(r"\bamiss\b", "wrong", TEXT),
+    Word(
+        r"\bleaf\b|\bleaves(?=[\[.)]| =|:)|\b(in|of) leaves\b",
+        "field, fields",
+        TEXT,
+        (
+            "README.md",
+            "docs/design.md",
+            "docs/experiments.md",
+            "docs/objectives.md",
+            "docs/tuning.md",
+            "harness/api/studies.py",
+            "harness/cli/completion.py",
+            "harness/results/changes.py",
+            "harness/results/compare/table.py",
+            "harness/results/evaluate.py",
+            "harness/results/load.py",
+            "harness/runs/prepare.py",
+            "harness/runs/small_data.py",
+            "harness/tuning/sampler.py",
+            "harness/tuning/trial_times.py",
+        ),
+    ),
+    Word(
+        r"\b(one|user)'s own\b",
+        "custom",
+        TEXT,
+        (
+            "docs/design.md",
+            "docs/performance.md",
+            "harness/errors.py",
+            "harness/results/changes.py",
+            "harness/results/export.py",
+            "harness/results/load.py",
+            "harness/runs/provenance.py",
+            "harness/tracking/relocation.py",
+            "harness/tracking/runlog.py",
+            "harness/tuning/open_study.py",
+            "harness/tuning/trials.py",
+        ),
+    ),
+    Word(
+        r"^ *notice: ",
+        "message",
+        ("harness",),
+        (
+            "harness/quality/scorer.py",
+            "harness/results/summary.py",
+            "harness/runs/session.py",
+            "harness/tuning/storage.py",
+        ),
+    ),
+    # Options.
+    Word(r"--together\b|--fuse\b", "--batch-runs"),
+    Word(r"--timeout\b", "--max-time"),
+    # Modules, classes and functions.
+    Word(
+        r"(?<![Oo]f )\bcourse\b",
+        "session, RunSession",
+        CODE,
+        (
+            "harness/api/starting.py",
+            "harness/runs/batched.py",
+            "harness/runs/session.py",
+            "harness/runs/train.py",
+            "tests/api/test_api.py",
+            "tests/commands.py",
+            "tests/faults_lib/runs.py",
+        ),
+    ),
+    Word(r"\bstanding\b|\bStanding\b", "progress, StudyProgress", CODE, ("benchmarks/study.py",)),
+    Word(r"\bPopulation\b", "BatchedTraining", ALL, ("benchmarks/batched.py",)),
+    Word(r"\bApartError\b", "NotBatchableError", ALL, ("harness/runs/batched.py",)),
+    Word(r"\bStepDraws\b|\bmade\(", "StepNoise, build_step_noise", CODE),
+    Word(r"\bkeep_masks\b|\bresolved_device\b|\bown_test_split\b", "dropout_masks, resolve_device, random_test_split"),
+    Word(r"\bharness\.gan\.walks\b", "harness.gan.latent_interpolation"),
+    Word(
+        r"\bharness\.data\.(base|sources|published|stacked)\b",
+        "harness.data.source, registry, torchvision_sets, stacked_mnist",
+    ),
+    Word(r"\bimages\.take\(|\bimages\.like\b", "images.index_select, images.empty_like", CODE),
+    Word(r"\bpictures\.(writing|terminal|pairs|sheet|captioned)\(", "report_write_errors, render_terminal ..."),
+    Word(r"\banimations\.(magnified|pace|evenly)\(", "magnify, frame_durations, evenly_spaced"),
+    Word(
+        r"\btrust\.(give|use|mark|locate|policy)\(", "trust.allow, set_policy, mark_untrusted, find_module, get_policy"
+    ),
+    Word(
+        r"\bimport (\w+ )?as (experiments|searches|recall|course|replicating|comparing|evaluating|requests|storages)\b",
+        "import the functions, or the module under its own name",
+        ("harness",),
+        (
+            "harness/api/comparisons.py",
+            "harness/api/runs.py",
+            "harness/api/starting.py",
+            "harness/api/studies.py",
+            "harness/api/tuning.py",
+            "harness/cli/compare.py",
+            "harness/cli/completion.py",
+            "harness/cli/inspect.py",
+            "harness/cli/sample.py",
+            "harness/cli/tune.py",
+            "harness/results/evaluate.py",
+            "harness/results/handwriting.py",
+            "harness/results/load.py",
+            "harness/runs/seeds.py",
+            "harness/runs/session.py",
+            "harness/runs/small_data.py",
+            "harness/runs/smoke_test.py",
+            "harness/runs/train.py",
+            "harness/servers/model_server.py",
+            "harness/tuning/confirm.py",
+            "harness/tuning/dashboard.py",
+            "harness/tuning/list_studies.py",
+            "harness/tuning/open_study.py",
+            "harness/tuning/request.py",
+            "harness/tuning/settings.py",
+            "harness/tuning/tune.py",
+            "harness/tuning/worker_pool.py",
+        ),
+    ),
+)
+
+
+def find_old_words(root: Path) -> Iterator[tuple[str, int, str, Word]]:
+    """Yield path, line number, line and word for every old word in the files below `root`."""
+    for path in files(root):
+        name = path.relative_to(root).as_posix()
+        words = [
+            word
+            for word in WORDS
+            if any(name == place or name.startswith(f"{place}/") for place in word.where) and name not in word.pending
+        ]
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            for word in words:
+                if re.search(word.pattern, line):
+                    yield name, number, line.strip(), word
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Yield the text files that are searched."""
+    for place in ALL:
+        path = root / place
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in found:
+            if file.suffix in SUFFIXES and file.is_file() and file.relative_to(root).as_posix() not in OWN_FILES:
+                yield file
+
+
+def main() -> int:
+    """Print every old word; returns the exit status."""
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]
+    count = 0
+    for name, number, line, word in find_old_words(root):
+        print(f"{name}:{number}: write {word.instead} instead of {word.pattern}: {line[:100]}")
+        count += 1
+    print(f"{count} old words" if count else "no old words")
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
