@@ -72,7 +72,7 @@ def repository_path(target: str, source: str) -> str:
 
 
 def site_path(target: str, source: str, page: str) -> str | None:
-    """A link's target relative to the page; None for a file that has no page. Raises PluginError if there is no file."""
+    """A link's target relative to the page; None for a file without a page. Raises PluginError if there is no file."""
     if re.match(r"[a-z]+:|#", target):
         return target
     file = repository_path(target, source)
