@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 FENCED = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FIRST_EPOCH = "epoch 1/"
+OBEYING_CTRL_C = (
+    "python -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execvp(sys.argv[1], sys.argv[1:])'"
+)
 
 
 class Step(NamedTuple):
@@ -81,10 +85,8 @@ class Shell:
         """Exit code and output. An interrupted command gets SIGINT after its first epoch, as at Ctrl-C."""
         assert self.bash.stdin is not None
         assert self.bash.stdout is not None
-        # A background job of bash ignores SIGINT; env gives it back, and the job's pid is the first line.
-        command = (
-            f"env --default-signal=INT {step.command} & echo pid $!; wait $!" if step.interrupted else step.command
-        )
+        # A background job of bash ignores SIGINT, unless it is given back before the command starts.
+        command = f"{OBEYING_CTRL_C} {step.command} & echo pid $!; wait $!" if step.interrupted else step.command
         self.bash.stdin.write(f"{command}\necho exit-code $?\n")
         self.bash.stdin.flush()
         output, pid = "", 0
