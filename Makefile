@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check bench bench-quality bench-study bench-startup bench-looking bench-gpu format lock clean
+.PHONY: run test check docs bench bench-quality bench-study bench-startup bench-looking bench-gpu format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -12,12 +12,16 @@ run: $(READY)                     ## train the default experiment on MNIST, trac
 test: $(READY)                    ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
-check: $(READY)                   ## format, lint, types, import contracts, words
+check: $(READY)                   ## format, lint, types, import contracts, words, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_words.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs: $(READY)                    ## serve the documentation at http://127.0.0.1:8000, built again at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
 
 bench: $(READY)                   ## how fast it trains and scores on this machine, beside the notebook's way
 	$(BIN)/python benchmarks/training.py

@@ -25,6 +25,7 @@ def test_an_installed_wheel_runs_from_an_empty_directory(tmp_path: Path, databas
         archive.extractall(site)
         names = archive.namelist()
     assert "harness/experiments/notebook.yaml" in names
+    assert "harness/py.typed" in names
     assert "harness/quality/weights/mnist-first.safetensors" in names
     assert any(name.endswith("entry_points.txt") for name in names)
     empty.mkdir()
