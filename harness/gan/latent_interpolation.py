@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan.training import generate, sample_inputs
+from harness.gan.sampling import generate, sample_inputs
 
 DIRECTION_PART = 3  # part of the stream `samples` for the second noise, which is independent of the first
 

@@ -9,10 +9,9 @@ Whoever loops decides what happens between epochs. The core knows no tracker, no
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,109 +21,75 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan.cuda_graph import CudaGraphStep, can_capture
+from harness.gan.logits import LOGIT_IMAGES, evaluate_logits
 from harness.gan.networks import build, can_be_recorded, mask_shapes
-from harness.gan.networks.layers import preserve_buffers
 from harness.gan.networks.spectral import SpectralNorms
-from harness.gan.randomness import NoiseShape, Randomness, StepNoise, concat_onehot, sample_noise, stream_generator
-from harness.gan.step import LossConfig, StepStats, discriminator_logits, training_step
-
-LOGIT_IMAGES = 1_000  # images of each sort whose logits are computed when an epoch ends
-SAMPLE_BATCH = 1_000
-
-# Factor of the learning rates, by the share of the run's steps that are done.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-}
-
-
-@dataclass(frozen=True)
-class Report:
-    """One epoch's numbers.
-
-    epoch: counted from 1.
-    metrics: by the names of MLflow's charts; losses as their objective has them, means over the epoch.
-    seconds: training alone.
-    diverged: what became NaN or infinite, or that no gradient is left to train with; None while all is well.
-    """
-
-    epoch: int
-    metrics: dict[str, float]
-    seconds: float
-    diverged: str | None = None
+from harness.gan.optimizers import SCHEDULES, backward, build_adam, set_lr
+from harness.gan.randomness import NoiseShape, Randomness, StepNoise
+from harness.gan.report import Report, find_divergence
+from harness.gan.sampling import from_uint8, generate, sample_inputs
+from harness.gan.step import LossConfig, StepStats, training_step
 
 
 class Training:
     """A generator and a discriminator in training on one device.
 
-    epoch: epochs done. steps: steps done; it grows while an epoch runs, for a display to read.
+    Attributes:
+        epoch: epochs done.
+        steps: steps done; it grows while an epoch runs, for a display to read.
     """
 
     def __init__(
         self,
         experiment: Experiment,
         images: Images,
-        held_out: Images | None = None,
+        validation: Images | None = None,
         *,
         dtype: torch.dtype = torch.float32,
         capture: bool = True,
     ) -> None:
         """`experiment` has its device and precision resolved; `dtype` is that of the weights.
 
-        held_out: images that nothing is trained on; what D makes of them is charted beside the others.
+        validation: images that nothing is trained on; D's logits of them are charted beside the others.
         capture: on a GPU, record the step as a CUDA graph; without it, and where custom networks cannot be
         recorded, every operation is launched by itself.
         """
-        batch = experiment.train.batch_size
-        needed = batch * experiment.train.discriminator_steps
+        batch, needed = experiment.train.batch_size, images_per_step(experiment)
         if len(images) < needed:
             several = "" if needed == batch else f" for each of train.discriminator_steps {needed // batch}"
             raise HarnessError(
                 f"{images.name} has {len(images)} images to train on, less than one batch "
                 f"(train.batch_size {batch}){several}: take a smaller batch"
             )
-        self.experiment = experiment
-        self.device = torch.device(experiment.train.device)
-        self.dtype = dtype
-        self.images = images.to(self.device)
-        some = None if held_out is None else held_out.index_select(torch.arange(min(LOGIT_IMAGES, len(held_out))))
-        self.held_out = None if some is None else some.to(self.device)
+        self.experiment, self.dtype, self.device = experiment, dtype, torch.device(experiment.train.device)
+        self.images, self.validation = images.to(self.device), None
+        if validation is not None:
+            some = torch.arange(min(LOGIT_IMAGES, len(validation)))
+            self.validation = validation.index_select(some).to(self.device)
+        self.labels = self.images.labels if experiment.conditional else None
+
         generator, discriminator = build(experiment, images)
-        self.capture = (
-            capture and can_capture(self.device) and can_be_recorded(experiment, images, generator, discriminator)
-        )
+        can_be_captured = can_capture(self.device) and can_be_recorded(experiment, images, generator, discriminator)
+        self.capture = capture and can_be_captured
         self.generator = self._to_device(generator, experiment.generator.kind)
         self.discriminator = self._to_device(discriminator, experiment.discriminator.kind)
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if experiment.train.ema_half_life else None
+        self.spectral_norms = SpectralNorms(self.discriminator)
+
         self.losses = LossConfig(experiment, dtype)
         self.penalty_weights = self.losses.penalty_weights(experiment).to(self.device)
         self.discriminator_steps = experiment.train.discriminator_steps
-        self.spectral_norms = SpectralNorms(self.discriminator)
-        options = experiment.optimizer
-        self.generator_optimizer = self._adam(self.generator, options.lr)
-        self.discriminator_optimizer = self._adam(self.discriminator, options.discriminator_lr or options.lr)
-        self.labels = self.images.labels if experiment.conditional else None
-        self.epoch = 0
-        self.steps = 0
+        options, adam = experiment.optimizer, partial(build_adam, device=self.device, capturable=self.capture)
+        self.generator_optimizer = adam(self.generator, options, options.lr)
+        self.discriminator_optimizer = adam(self.discriminator, options, options.discriminator_lr or options.lr)
+
+        self.epoch = self.steps = 0
         self.images_per_step = needed
         self.steps_per_epoch = len(images) // needed
         self.randomness = Randomness(
             seed=experiment.train.seed,
             images=len(images),
-            shape=NoiseShape(
-                latent=experiment.generator.latent,
-                batch=batch,
-                classes=images.classes if experiment.conditional else 0,
-                masks=mask_shapes(discriminator),
-                dropout=experiment.discriminator.dropout,
-                pack=experiment.discriminator.pack,
-                paired=self.losses.objective.paired,
-                augment=experiment.augment.enabled,
-                blend=bool(experiment.objective.gradient_penalty or experiment.objective.dragan),
-                jitter=images.shape if experiment.objective.dragan else (),
-                dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
-            ),
+            shape=noise_shape(experiment, images, mask_shapes(discriminator), self.losses.objective.paired, dtype),
             labels=self.labels,
             paired=self.losses.paired,
             device=self.device,
@@ -135,21 +100,9 @@ class Training:
 
     def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
         network = network.to(self.device, self.dtype)
-        # Convolutions are faster with the channels last; other weights are left as they are. A network of the user's
-        # own may take views that this would break.
+        # Convolutions are faster with the channels last; other weights are left as they are. A custom network may take
+        # views that this would break.
         return network if ":" in kind else network.to(memory_format=torch.channels_last)
-
-    def _adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
-        options = self.experiment.optimizer
-        on_device = can_capture(self.device)  # then the rate is read on the device, where a recorded step can see it
-        return torch.optim.Adam(
-            [weight for weight in network.parameters() if weight.requires_grad],
-            lr=torch.tensor(lr, device=self.device) if on_device else lr,
-            betas=options.betas,
-            eps=options.eps,
-            fused=True,
-            capturable=self.capture,
-        )
 
     # What the training step works with (see `harness.gan.step.Model`) ----------------------------------------------
 
@@ -165,13 +118,16 @@ class Training:
 
     def update_discriminator(self, loss: Tensor) -> Tensor:
         """Take one optimizer step. Returns the gradient's global L2 norm, []."""
-        norm = optimizer_step(self.discriminator_optimizer, loss)
+        norm = backward(self.discriminator_optimizer, loss)
+        self.discriminator_optimizer.step()
         self.spectral_norms.power_iteration()
         return norm
 
     def update_generator(self, loss: Tensor) -> Tensor:
-        """The same for G, through D, whose weights get no gradient."""
-        return optimizer_step(self.generator_optimizer, loss)
+        """Take one optimizer step; the loss goes through D, whose weights get no gradient. Returns the norm, []."""
+        norm = backward(self.generator_optimizer, loss)
+        self.generator_optimizer.step()
+        return norm
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -194,8 +150,8 @@ class Training:
         if options.schedule != "constant":
             done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
             factor = SCHEDULES[options.schedule](done)
-            _set_lr(self.generator_optimizer, options.lr * factor)
-            _set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
+            set_lr(self.generator_optimizer, options.lr * factor)
+            set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
         if self.average is not None:
             half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
             self._average_rate.fill_(1 - 0.5 ** (batch / half_life))
@@ -208,18 +164,22 @@ class Training:
 
     # One epoch ---------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Report]:
-        while self.epoch < self.experiment.train.epochs:
-            yield self.train_epoch()
+    def __iter__(self) -> Training:
+        return self
 
-    def train_epoch(self) -> Report:
-        """One pass over the training images, in a new order."""
+    def __next__(self) -> Report:
+        if self.epoch >= self.experiment.train.epochs:
+            raise StopIteration
         started = time.perf_counter()
         self.begin_epoch()
         for _ in range(self.steps_per_epoch):
             self.train_step()
         totals = self._totals.tolist()  # the host waits for the device here, once an epoch
         return self.end_epoch(totals, time.perf_counter() - started)
+
+    def train_epoch(self) -> Report:
+        """Train one pass over the training images, in a new order."""
+        return next(self)
 
     def train_step(self) -> None:
         """The next step of an epoch that has begun. The host does not wait for the device."""
@@ -248,10 +208,15 @@ class Training:
             "gradient/discriminator": mean.discriminator_gradient,
             "gradient/generator": mean.generator_gradient,
             **({"loss/penalty": mean.penalty} if self.losses.penalties else {}),
-            **self.evaluate_logits(),
+            **evaluate_logits(self),
             "speed/images_per_second": self.steps_per_epoch * self.images_per_step / seconds,
         }
-        return Report(self.epoch, metrics, seconds, self._diverged(metrics))
+        return Report(
+            self.epoch,
+            metrics,
+            seconds,
+            find_divergence(metrics, {"generator": self.generator, "discriminator": self.discriminator}),
+        )
 
     def forget_recording(self) -> None:
         """Record the CUDA graph again at the next step: its tensors were replaced."""
@@ -272,49 +237,6 @@ class Training:
     def generators(self) -> tuple[torch.Generator, ...]:
         """Return the random generators that a step uses."""
         return self.randomness.generators
-
-    @torch.no_grad()
-    def evaluate_logits(self) -> dict[str, float]:
-        """D's mean logits, and its share on the right side, of 1,000 images of each sort: real, generated, held out."""
-        count = self._logit_count(self.images)
-        inputs = sample_inputs(self.experiment, self.images, count, columns=False).to(self.device, self.dtype)
-        asked = inputs[:, -self.images.classes :].argmax(1) if self.experiment.conditional else None
-        with self.autocast(), preserve_buffers(self.generator), preserve_buffers(self.discriminator):
-            logits = {"real": self._logits(self.images)}
-            logits["fake"] = discriminator_logits(self.losses, self.discriminator, self.generator(inputs), labels=asked)
-            if self.held_out is not None and self._logit_count(self.held_out):
-                logits["held_out"] = self._logits(self.held_out)
-        decision_threshold = self.losses.objective.decision_threshold(logits["real"], logits["fake"])
-        numbers = {f"logit/{sort}": values.mean() for sort, values in logits.items()}
-        for sort, values in logits.items():
-            right = values < decision_threshold if sort == "fake" else values > decision_threshold
-            numbers[f"accuracy/{sort}"] = right.to(self.dtype).mean()
-        return dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
-
-    def _logits(self, images: Images) -> Tensor:
-        """D's logits of the first of these images, dropout off."""
-        count = self._logit_count(images)
-        labels = images.labels if self.experiment.conditional else None
-        pixels = from_uint8(images.pixels[:count], self.dtype)
-        return discriminator_logits(
-            self.losses, self.discriminator, pixels, labels=None if labels is None else labels[:count]
-        )
-
-    def _logit_count(self, images: Images) -> int:
-        """How many of these images D is asked about: whole packs."""
-        count = min(LOGIT_IMAGES, len(images))
-        return count - count % self.experiment.discriminator.pack
-
-    def _diverged(self, metrics: Mapping[str, float]) -> str | None:
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if broken:
-            return f"{broken[0]} is {metrics[broken[0]]}"
-        if metrics["gradient/discriminator"] == metrics["gradient/generator"] == 0:
-            return "every gradient of both networks is exactly 0, so nothing trains any more"
-        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
-                return f"the {name} has weights that are not finite"
-        return None
 
     # Between epochs ----------------------------------------------------------------------------------------------
 
@@ -355,78 +277,34 @@ class Training:
         self.steps = self.epoch * self.steps_per_epoch
 
 
+def images_per_step(experiment: Experiment) -> int:
+    """Number of real images of a step: a batch for each update of D."""
+    return experiment.train.batch_size * experiment.train.discriminator_steps
+
+
+def noise_shape(
+    experiment: Experiment, images: Images, masks: tuple[tuple[int, ...], ...], paired: bool, dtype: torch.dtype
+) -> NoiseShape:
+    """Return what a step leaves to chance. masks: shapes of D's dropout masks; paired: whether G's loss uses reals."""
+    objective = experiment.objective
+    return NoiseShape(
+        latent=experiment.generator.latent,
+        batch=experiment.train.batch_size,
+        classes=images.classes if experiment.conditional else 0,
+        masks=masks,
+        dropout=experiment.discriminator.dropout,
+        pack=experiment.discriminator.pack,
+        paired=paired,
+        augment=experiment.augment.enabled,
+        blend=bool(objective.gradient_penalty or objective.dragan),
+        jitter=images.shape if objective.dragan else (),
+        dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
+    )
+
+
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     """Its state; what lies in memory shared with other members of a batch is copied, lest theirs be saved too."""
     return {
         name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
         for name, tensor in network.state_dict().items()
     }
-
-
-def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """One optimiser step on `loss`; gradients of its own weights only. Returns their global L2 norm."""
-    gradients = torch.autograd.grad(loss, _parameters(optimizer))
-    apply_gradients(optimizer, gradients)
-    return torch.nn.utils.get_total_norm(gradients)
-
-
-def apply_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
-    """One optimiser step; `gradients` in the order of the optimiser's weights."""
-    for weight, gradient in zip(_parameters(optimizer), gradients, strict=True):
-        # Fused Adam walks through memory, so a gradient must lie there as its weight does.
-        alike = gradient.stride() == weight.stride()
-        weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
-    optimizer.step()
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    (group,) = optimizer.param_groups
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
-def sample_inputs(
-    experiment: Experiment, images: Images, count: int, *, seed: int | None = None, part: int = 0, columns: bool = True
-) -> Tensor:
-    """Inputs [count, latent (+ classes)] of the experiment's generator, for samples; `seed`: its own, or another.
-
-    columns: a conditional generator is asked for the classes in turn, so that a grid shows one a column; else for
-    classes drawn as often as they occur among `images`. part: see `sample_noise`.
-    """
-    seed = experiment.train.seed if seed is None else seed
-    noise = sample_noise(seed, count, experiment.generator.latent, part)
-    if not experiment.conditional or images.labels is None:
-        return noise
-    labels = torch.arange(count) % images.classes
-    if not columns:
-        drawn = torch.randint(len(images), (count,), generator=stream_generator(seed, "samples", -1 - part))
-        labels = images.labels.cpu()[drawn]
-    return concat_onehot(noise, labels, images.classes, experiment.generator.latent)
-
-
-@torch.no_grad()
-def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
-    """Images uint8 [N, C, H, W], on the CPU, for inputs [N, ...] from anywhere; in fp32, a thousand at a time."""
-    weight = next(generator.parameters())
-    was_training = generator.training
-    generator.eval()
-    batches = torch.split(inputs.to(weight.device, weight.dtype), SAMPLE_BATCH)
-    images = torch.cat([to_uint8(generator(batch)).cpu() for batch in batches])
-    generator.train(was_training)
-    return images
-
-
-def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bytes as the networks see them: in [-1, 1]."""
-    return pixels.to(dtype) / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes, rounded and clamped; NaN becomes mid-grey."""
-    return ((images.float() + 1) * 127.5).nan_to_num(nan=127.5).round().clamp(0, 255).to(torch.uint8)

@@ -43,7 +43,7 @@ class RunSpec:
 def run_batched(
     specs: Sequence[RunSpec],
     images: Images,
-    held_out: Images | None,
+    validation: Images | None,
     scoring: Scoring | None,
     store: Store,
     display: Display,
@@ -53,7 +53,7 @@ def run_batched(
 
     Args:
         images: what all train on.
-        held_out: validation images, if any.
+        validation: held-out images, if any.
         on_result: called with the index of a run as soon as it has ended.
 
     Returns:
@@ -64,7 +64,7 @@ def run_batched(
     """
     images = images.to(specs[0].experiment.train.device)  # once, for all to share
     try:
-        trainings = [Training(spec.experiment, images, held_out) for spec in specs]
+        trainings = [Training(spec.experiment, images, validation) for spec in specs]
         batched = BatchedTraining(trainings)
     except HarnessError as error:
         raise NotBatchableError(str(error)) from error

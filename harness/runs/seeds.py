@@ -269,7 +269,7 @@ def _some(
     if len(todo) > 1:
         display.message(f"seeds {', '.join(map(str, todo))} of {seeds}, together")
         training, scoring = prepare(next(iter(todo.values())).experiment, display)
-        trained_on = training.images, training.held_out
+        trained_on = training.images, training.validation
         batch_runs = run_batched(list(todo.values()), *trained_on, scoring, store, display)
         return outcomes | dict(zip(todo, batch_runs, strict=True))
     for seed, plan in todo.items():

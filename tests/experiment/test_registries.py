@@ -11,7 +11,7 @@ from harness.experiment import PENALTIES, Objective, Optimizer, Section
 from harness.experiment.networks import Discriminators, Generators, tag_of
 from harness.gan.networks import DISCRIMINATORS, GENERATORS
 from harness.gan.objectives import OBJECTIVES
-from harness.gan.training import SCHEDULES
+from harness.gan.optimizers import SCHEDULES
 
 
 def choices(section: type[Section], field: str) -> list[str]:

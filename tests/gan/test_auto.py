@@ -114,7 +114,7 @@ def test_long_steps_are_timed_a_few_times_only() -> None:
 def test_a_turn_is_the_steps_of_an_epoch_and_not_its_end(
     tiny: Experiment, images: Images, members: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "evaluate_logits", never)
+    monkeypatch.setattr("harness.gan.training.evaluate_logits", never)
     trainings = [Training(tiny.with_values({"train.seed": seed}), images) for seed in range(members)]
     before = [training.generator.state_dict()["layers.0.weight"].clone() for training in trainings]
     run = timings.epoch_timer(trainings[0] if members == 1 else BatchedTraining(trainings))

@@ -11,6 +11,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import BatchedTraining, Report, Training, generate, generate_all, sample_inputs
+from harness.gan.stacked_network import generate_batched
 
 from .common import CONV, RECIPES, weights
 
@@ -218,7 +219,6 @@ def test_other_images_are_refused(tiny: Experiment, images: Images) -> None:
 @pytest.mark.parametrize("kind", ["mlp", "conditional conv"])
 def test_generating_for_all_equals_generating_for_each(tiny: Experiment, images: Images, kind: str) -> None:
     """The batched way, which a GPU takes, on the CPU: latent sizes differ."""
-    from harness.gan import batched
 
     plans = unlike(tiny.with_values(KINDS[kind]))
     trainings = [Training(plan, images) for plan in plans]
@@ -226,7 +226,7 @@ def test_generating_for_all_equals_generating_for_each(tiny: Experiment, images:
     samplers = [training.generator_ema for training in trainings]
     before = [value.clone() for sampler in samplers for value in sampler.state_dict().values()]
     each = [generate(sampler, noise) for sampler, noise in zip(samplers, inputs, strict=True)]
-    for found in (generate_all(samplers, inputs), batched.generate_batched(samplers, inputs)):
+    for found in (generate_all(samplers, inputs), generate_batched(samplers, inputs)):
         for ours, theirs in zip(found, each, strict=True):
             assert ours.dtype == torch.uint8
             assert (ours.int() - theirs.int()).abs().max() <= 1

@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8
 from harness.gan.augment import augment
+from harness.gan.logits import evaluate_logits
 from harness.gan.randomness import StepNoise
 from harness.gan.step import LossConfig, discriminator_logits, discriminator_loss, generator_loss
 
@@ -244,6 +245,6 @@ def test_accuracies_go_by_the_boundary_of_the_objective(
         return level + 0.2 * (2 * real - 1)
 
     training.discriminator.forward = judge
-    found = training.evaluate_logits()
+    found = evaluate_logits(training)
     assert found["accuracy/real"] == found["accuracy/fake"] == 1
     assert found["logit/real"] == pytest.approx(level + 0.2)

@@ -14,6 +14,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, sample_inputs, to_uint8
+from harness.gan.logits import evaluate_logits
 from harness.gan.randomness import StepNoise
 from harness.gan.step import discriminator_logits
 
@@ -203,7 +204,7 @@ def test_looking_at_logits_changes_no_running_mean(tiny: Experiment, images: Ima
     training.train_epoch()
     before = [buffer.clone() for buffer in training.generator.buffers()]
     assert before
-    training.evaluate_logits()
+    evaluate_logits(training)
     assert all(torch.equal(a, b) for a, b in zip(before, training.generator.buffers(), strict=True))
 
 

@@ -186,7 +186,7 @@ def test_seeds_are_not_continued_on_other_images(harness: Harness, place: Path) 
         training, scoring = prepare(known.checkpoint.experiment, NullDisplay())
     plans = [RunSpec(known.checkpoint.experiment.with_values({"train.epochs": 2}), RunOptions(), known)] * 2
     with trust.trusting(), pytest.raises(HarnessError, match="the images of run all-seed0"):
-        run_batched(plans, training.images, training.held_out, scoring, store, NullDisplay())
+        run_batched(plans, training.images, training.validation, scoring, store, NullDisplay())
     assert [study_progress(name) for name in names] == before
 
 

@@ -1,0 +1,65 @@
+"""Optimizers and their learning rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.experiment import Optimizer
+from harness.gan.cuda_graph import can_capture
+
+# Factor of the learning rates, by the share of the run's steps that are done.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
+
+
+def build_adam(
+    network: nn.Module, options: Optimizer, lr: float, device: torch.device, *, capturable: bool
+) -> torch.optim.Adam:
+    """Return fused Adam for the weights of a network that require gradients.
+
+    `capturable` says whether a CUDA graph may record its steps.
+    """
+    on_device = can_capture(device)  # then the rate is read on the device, where a recorded step can see it
+    return torch.optim.Adam(
+        [weight for weight in network.parameters() if weight.requires_grad],
+        lr=torch.tensor(lr, device=device) if on_device else lr,
+        betas=options.betas,
+        eps=options.eps,
+        fused=True,
+        capturable=capturable,
+    )
+
+
+def backward(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Compute the gradients of the optimizer's own weights, and no others. Returns their global L2 norm, []."""
+    gradients = torch.autograd.grad(loss, _parameters(optimizer))
+    set_gradients(optimizer, gradients)
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def set_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
+    """Set the gradients of the optimizer's weights; `gradients` in their order."""
+    for weight, gradient in zip(_parameters(optimizer), gradients, strict=True):
+        # Fused Adam walks through memory, so a gradient must lie there as its weight does.
+        alike = gradient.stride() == weight.stride()
+        weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate, on the device where it is a tensor."""
+    (group,) = optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]

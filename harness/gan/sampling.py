@@ -1,0 +1,53 @@
+"""Images from generators: the noise of samples, drawing in batches, and the range of pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harness.data import Images
+from harness.experiment import Experiment
+from harness.gan.randomness import concat_onehot, sample_noise, stream_generator
+
+SAMPLE_BATCH = 1_000  # images that are generated at once
+
+
+def sample_inputs(
+    experiment: Experiment, images: Images, count: int, *, seed: int | None = None, part: int = 0, columns: bool = True
+) -> Tensor:
+    """Inputs [count, latent (+ classes)] of the experiment's generator, for samples; `seed`: its own, or another.
+
+    columns: a conditional generator is asked for the classes in turn, so that a grid shows one a column; else for
+    classes drawn as often as they occur among `images`. part: see `sample_noise`.
+    """
+    seed = experiment.train.seed if seed is None else seed
+    noise = sample_noise(seed, count, experiment.generator.latent, part)
+    if not experiment.conditional or images.labels is None:
+        return noise
+    labels = torch.arange(count) % images.classes
+    if not columns:
+        drawn = torch.randint(len(images), (count,), generator=stream_generator(seed, "samples", -1 - part))
+        labels = images.labels.cpu()[drawn]
+    return concat_onehot(noise, labels, images.classes, experiment.generator.latent)
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
+    """Images uint8 [N, C, H, W], on the CPU, for inputs [N, ...] from anywhere; in fp32, a thousand at a time."""
+    weight = next(generator.parameters())
+    was_training = generator.training
+    generator.eval()
+    batches = torch.split(inputs.to(weight.device, weight.dtype), SAMPLE_BATCH)
+    images = torch.cat([to_uint8(generator(batch)).cpu() for batch in batches])
+    generator.train(was_training)
+    return images
+
+
+def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Bytes as the networks see them: in [-1, 1]."""
+    return pixels.to(dtype) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as bytes, rounded and clamped; NaN becomes mid-grey."""
+    return ((images.float() + 1) * 127.5).nan_to_num(nan=127.5).round().clamp(0, 255).to(torch.uint8)
