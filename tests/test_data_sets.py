@@ -15,7 +15,7 @@ from harness.data.torchvision_sets import TORCHVISION_DATASETS
 
 from .commands import Harness, client, only_run, run_named, size_of
 from .data.host import serving
-from .data.test_published import publish
+from .data.test_torchvision_sets import publish
 
 OWN_JUDGE = """
 import torch
