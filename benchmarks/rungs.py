@@ -38,7 +38,7 @@ def main() -> None:
         if trials is None:
             raise SystemExit(f"rungs: there is no study {name} in {arguments.root}")
         complete = [trial for trial in trials.all() if trial.state == TrialState.COMPLETE]
-        found[name] = (*curves(complete), int(rung or trials.settings.rung))
+        found[name] = (*curves(complete), int(rung or trials.settings.min_resource))
         rows = predicted(*found[name][:2])
         header = ["epoch", "rank correlation", "of the best third", "place of the best"]
         print_table(header, [[str(row["epoch"]), *shown(row)] for row in rows])

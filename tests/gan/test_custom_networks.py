@@ -257,7 +257,7 @@ def settings(*pairs: str) -> list[str]:
             ["generator.kind=networks:Generator:x"],
             "generator.kind is 'networks:Generator:x'; expected package.module:Cl",
         ),
-        (["generator.kind=networks.py:Gen erator"], "expected package.module:Class, for example networks:Generator"),
+        (["generator.kind=networks.py:Gen erator"], "expected package.module:Class, such as networks:Generator"),
         (
             ["generator.kind=own"],
             "generator.kind is 'own'; expected 'mlp', 'conv', 'residual', or package.module:Class",
