@@ -82,7 +82,7 @@ class Comparison:
             with pictures.writing(path, "path"):
                 pictures.save_png(path, self._sheet(None))
             return path
-        tiles, more = comparing.tiles_of(self.store, self._found)
+        tiles, more = comparing.load_sample_grids(self.store, self._found)
         curves, missing = comparing.curves_of(self.store, self._found)
         notices = [*self.notices, *more, *missing]
         comparing.write_report(
@@ -93,7 +93,7 @@ class Comparison:
     def _sheet(self, epoch: int | None) -> Picture:
         from harness.results import compare as comparing
 
-        tiles, _ = comparing.tiles_of(self.store, self._found, step=epoch)
+        tiles, _ = comparing.load_sample_grids(self.store, self._found, step=epoch)
         return comparing.sheet(tiles)
 
     def _repr_html_(self) -> str:

@@ -130,12 +130,12 @@ class Run:
         weights: of the best epoch, or of the last. raw: without the average of weights, where the experiment keeps one.
         Raises HarnessError for a count below 1, and for digits that the generator cannot be asked for.
         """
-        from harness.results import load as recall
+        from harness.results.sample import sample_images
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
         with session(trusted=self._trusted):
-            images = recall.draw(
+            images = sample_images(
                 self.store,
                 self._single(),
                 count=count,

@@ -61,7 +61,7 @@ def compare(
     notices = list(found.notices)
     written = []
     if html or picture:
-        tiles, more = comparing.tiles_of(store, found, step=step)
+        tiles, more = comparing.load_sample_grids(store, found, step=step)
         notices += more
         if picture:
             from harness.media import pictures

@@ -74,7 +74,7 @@ def sample(
             "ask for fewer"
         )
     store = store_at(tracking_uri)
-    from harness.results import load as recall
+    from harness.results.sample import sample_to, walk_to
 
     found = store.find(run)
     if out is None:
@@ -85,14 +85,10 @@ def sample(
         click.echo(text, err=True)
 
     if interpolate:
-        recall.walk_to(
-            out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, message=message
-        )
+        walk_to(out, store, found, count=count, frames=frames, seed=seed, weights=weights, raw=raw, message=message)
         click.echo(f"{count:,} walks of {frames:,} images each in {out}")
     else:
-        recall.sample_to(
-            out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message
-        )
+        sample_to(out, store, found, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message)
         click.echo(f"{count:,} images in {out}")
 
 
@@ -190,9 +186,7 @@ def history(run: str, out: Path | None, fps: float | None, tracking_uri: str | N
     if fps is not None and out is not None and out.suffix == ".png":
         raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
     store = store_at(tracking_uri)
-    from harness.results import load as recall
+    from harness.results.sample import history_to
 
-    written, grids = recall.history_to(
-        out, store, store.find(run), fps=fps, message=lambda text: click.echo(text, err=True)
-    )
+    written, grids = history_to(out, store, store.find(run), fps=fps, message=lambda text: click.echo(text, err=True))
     click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {written}")
