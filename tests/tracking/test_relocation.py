@@ -103,11 +103,11 @@ def test_what_was_pending_in_a_moved_store_is_shipped_to_it(project: Path, tmp_p
     store = Store.open(root=project / "mlruns")
     run = store.start_run(project="gan", name="cut", kind="run", params={})
     run.flush(30)
-    run._shipper.ship = lambda **_: None  # type: ignore[method-assign]  # the store is away
+    run._shipper._shipper.ship = lambda **_: None  # type: ignore[method-assign]  # the store is away
     run.metrics(1, {"loss": 2.0})
     run.text("pending", "texts/name.txt")
     run.finish("KILLED", timeout=0)
-    run._thread.join()
+    run._shipper.join()
 
     for place in (tmp_path / "copy", tmp_path / "moved"):
         if place.name == "copy":

@@ -328,7 +328,7 @@ def test_neither_logging_nor_the_end_waits_for_a_store_that_hangs(
     assert run.lost == "the store was too slow to take everything"
     assert store.sync() == [], "the thread is still at it"
     answer.set()
-    run._thread.join()
+    run._shipper.join()
     (line,) = store.sync()
     assert "shipped" in line
     assert history(store, run, "loss/generator") == [(1, 1.0), (2, 1.0)]
