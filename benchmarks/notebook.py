@@ -19,7 +19,7 @@ from harness import experiment
 from harness.api.display import Terminal
 from harness.cli.tables import console
 from harness.errors import HarnessError
-from harness.results import load as recall
+from harness.results import load
 from harness.runs import train
 from harness.runs.options import RunOptions
 from harness.runs.resumable import find_resumable
@@ -37,7 +37,7 @@ def main() -> None:
     store, display = Store.open(), Terminal(console())
     for stage in STAGES:
         try:
-            done = recall.checkpoint(store, store.find(arguments.name)).epoch
+            done = load.checkpoint(store, store.find(arguments.name)).epoch
         except HarnessError:
             train.run(experiment.load("notebook", [f"train.epochs={stage}"]), store, options(arguments.name), display)
             continue

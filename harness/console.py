@@ -108,7 +108,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def lost(self) -> bool:
-        """Whether the terminal has taken the reader with it: or a pipe (`| tee`) that is closed now."""
+        """Whether nobody reads it once the terminal is gone: a terminal, or a pipe (`| tee`) that is closed."""
         return self._terminal or (self.error is not None and self.error.errno == errno.EPIPE)
 
     def move_to(self, file: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.media.pictures import Picture
     from harness.results.compare import Comparison as Rows
-    from harness.results.compare import Tile
+    from harness.results.compare import SampleGrid
     from harness.tracking import Store
 
 
@@ -37,7 +37,7 @@ class Comparison:
     def __init__(self, store: Store, rows: Rows) -> None:
         self.store, self._rows = store, rows
         self.notices, self.score, self.params = list(rows.notices), rows.score, list(rows.params)
-        self._tiles: dict[int | None, list[Tile]] = {}
+        self._tiles: dict[int | None, list[SampleGrid]] = {}
 
     def __len__(self) -> int:
         return len(self._rows.rows)
@@ -143,11 +143,11 @@ class Comparison:
 
         return sheet(self._load_tiles(epoch))
 
-    def _load_tiles(self, epoch: int | None) -> list[Tile]:
-        from harness.results.compare import tiles_of
+    def _load_tiles(self, epoch: int | None) -> list[SampleGrid]:
+        from harness.results.compare import load_sample_grids
 
         if epoch not in self._tiles:
-            self._tiles[epoch], notices = tiles_of(self.store, self._rows, step=epoch)
+            self._tiles[epoch], notices = load_sample_grids(self.store, self._rows, step=epoch)
             self._add_notices(notices)
         return self._tiles[epoch]
 

@@ -63,10 +63,10 @@ def save_samples(
         _check_suffix(out, SAMPLE_FILES)
     with api_context():
         run = _load(run, tracking_uri)
-        from harness.results import load
+        from harness.results import sample
 
         path = _path(out, run, "samples.png")
-        load.sample_to(
+        sample.sample_to(
             path,
             run.store,
             run.mlflow_run,
@@ -123,10 +123,10 @@ def save_walks(
         )
     with api_context():
         run = _load(run, tracking_uri)
-        from harness.results import load
+        from harness.results import sample
 
         path = _path(out, run, "walk.webp")
-        load.walk_to(
+        sample.walk_to(
             path,
             run.store,
             run.mlflow_run,
@@ -168,9 +168,11 @@ def save_history(
         raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
     with api_context():
         run = _load(run, tracking_uri)
-        from harness.results import load
+        from harness.results import sample
 
-        return load.history_to(None if out is None else Path(out), run.store, run.mlflow_run, fps=fps, message=message)
+        return sample.history_to(
+            None if out is None else Path(out), run.store, run.mlflow_run, fps=fps, message=message
+        )
 
 
 def save_handwriting(

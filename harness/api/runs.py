@@ -154,12 +154,12 @@ class Run:
         Raises:
             HarnessError: `count` is less than 1, or the generator has no such class.
         """
-        from harness.results import load
+        from harness.results.sample import sample_images
 
         if count < 1:
             raise HarnessError(f"count is {count}; expected 1 or more")
         with api_context(trust=self._trust):
-            images = load.draw(
+            images = sample_images(
                 self.store,
                 self._single(),
                 count=count,

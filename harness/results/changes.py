@@ -1,7 +1,7 @@
 """What a run was trained on and with, as tags of its MLflow run, and what of it has changed since.
 
 `harness.data.SPLIT` is the number of images, of classes, and the fingerprint of a split; `harness.judge` the judge's
-name and hash; `harness.code.ROLE` file and hash of a class of the user's own. A study keeps the same in its storage.
+name and hash; `harness.code.ROLE` file and hash of a custom class. A study has the same in its storage.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from harness.experiment import Experiment
 from harness.experiment.custom import SourceCode, get_source_code, import_class
 from harness.experiment.tags import Tag
 
-DATASET, JUDGE, CHANGED = Tag.DATASET, Tag.JUDGE, Tag.CHANGED
-_DATA, _CODE = Tag.DATA_, Tag.CODE_
+Tag.DATASET, JUDGE, CHANGED = Tag.DATASET, Tag.JUDGE, Tag.CHANGED
+Tag.DATA_, Tag.CODE_ = Tag.DATA_, Tag.CODE_
 _ROLES = {"generator.kind": "generator", "discriminator.kind": "discriminator", "quality.judge": "judge"}
 _LONGEST = 4_000  # characters of `Tag.CHANGED`
 
 
 def of_images(splits: Splits) -> dict[str, str]:
-    """The tags of all splits."""
+    """Return the tags of all splits."""
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {f"{Tag.DATA_}{name}": describe(images) for name, images in named.items() if images is not None}
 
 
 def of_training_images(images: Images) -> dict[str, str]:
+    """Return the tags of the training split."""
     return {Tag.DATASET: f"{images.name} {images.fingerprint}", f"{Tag.DATA_}train": describe(images)}
 
 
 def describe(images: Images) -> str:
+    """Return the number of images, of classes, and the fingerprint, as text."""
     classes = f"{images.classes} classes" if images.labels is not None else "no labels"
     return f"{len(images):,} images, {classes}, {images.fingerprint}"
 
@@ -44,17 +46,20 @@ def sources(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> 
 
 
 def of_code(experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> dict[str, str]:
-    """The tags of the classes of the user's own: the file that each stands in. What that file imports is left out."""
+    """Return the tags of custom classes: the file of each, and its hash. What that file imports is left out."""
     return {key(leaf): source.identity for leaf, source in sources(experiment, leaves).items()}
 
 
 def key(leaf: str) -> str:
-    """The tag of the code that a leaf names."""
+    """Return the tag of the class that the field `leaf` names."""
     return f"{Tag.CODE_}{_ROLES[leaf]}"
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What both know and say differently: before, now. Runs of older versions know only of their training images."""
+    """Return the tags that both have with different values, as (before, now).
+
+    Runs of older versions have the fingerprint of their training images only.
+    """
     train = f"{Tag.DATA_}train"
     if train in now and train not in before and Tag.DATASET in before:
         before = {**before, train: before[Tag.DATASET].rpartition(" ")[2]}
@@ -64,7 +69,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, 
 
 
 def in_words(changed: Mapping[str, tuple[str, str]]) -> str:
-    """The differences on one line."""
+    """Return the differences on one line."""
     parts = []
     for key, (before, now) in changed.items():
         what = key.removeprefix(Tag.DATA_).removeprefix("harness.")
@@ -75,10 +80,13 @@ def in_words(changed: Mapping[str, tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is known of how a run or study began, to be compared with what is here now.
+    """What a run or study was started with, to be compared with what is here now.
 
-    what: `run one`, for messages. tags: as `of_images` and its like. kept: the sources that are kept with it, by leaf.
-    allowed: the user knows of the changes, and wants to go on.
+    Attributes:
+        what: `run one`, for messages.
+        tags: As from `of_images`, `of_code` and the judge.
+        kept: Loads the source code that is stored with it, by field.
+        allowed: The user knows of the changes and continues (--allow-changes).
     """
 
     what: str
@@ -87,7 +95,7 @@ class Recorded:
     allowed: bool = False
 
     def check_data(self, now: Mapping[str, str], message: Callable[[str], None]) -> None:
-        """Images and judge. Raises HarnessError for a change that is not allowed, in one line."""
+        """Compare images and judge. Raises HarnessError for a change that is not allowed."""
         if not (changed := differences(self.tags, now)):
             return
         images = any(key.startswith(Tag.DATA_) for key in changed)
@@ -101,7 +109,7 @@ class Recorded:
         message(f"{line}: continued because of --allow-changes (tag {Tag.CHANGED})")
 
     def check_code(self, experiment: Experiment, message: Callable[[str], None]) -> None:
-        """The source of classes of the user's own. Raises HarnessError for a change that is not allowed."""
+        """Compare the source code of custom classes. Raises HarnessError for a change that is not allowed."""
         if (line := self.code_line(experiment)) is None:
             return
         if not self.allowed:
@@ -109,7 +117,7 @@ class Recorded:
         message(f"{line}: continued with the source found here because of --allow-changes (tag {Tag.CHANGED})")
 
     def code_line(self, experiment: Experiment, leaves: Collection[str] = tuple(_ROLES)) -> str | None:
-        """What to say of sources that have changed, and of what is kept; None where none has."""
+        """Return a line about source code that has changed; None where none has."""
         if not (changed := self._code_differences(experiment, leaves)):
             return None
         offer = "; --stored-code uses the source that was kept with it" if self.kept() else ""
@@ -137,9 +145,13 @@ class Recorded:
         when: str,
         leaves: Collection[str] = tuple(_ROLES),
     ) -> dict[str, str]:
-        """The tags that mark what has changed: what it is now, and since when. Empty where nothing has.
+        """Return the tags that mark what has changed; empty where nothing has.
 
-        now: the tags of images and judge. when: from which epoch or trial on. leaves: of the code that counts.
+        Args:
+            experiment: The experiment.
+            now: The tags of images and judge.
+            when: From which epoch or trial on.
+            leaves: The fields whose classes count.
         """
         data = {key: value for key, value in now.items() if not key.startswith(Tag.CODE_)}
         changed = {**differences(self.tags, data), **self._code_differences(experiment, leaves)}

@@ -19,8 +19,7 @@ from harness.experiment.tags import Kind, Tag
 from harness.media import pictures
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring, Split
-from harness.results import changes, summary
-from harness.results import load as recall
+from harness.results import changes, load, summary
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -71,21 +70,30 @@ def evaluate(
 
     Runs that cannot be compared (other images, or another number of samples) follow floors of their own.
 
-    judge: the experiment's own, or another, whose scores are written beside those of the first (`test/second/kid`).
-    A parent of replicates is followed into its runs, and gets their means and standard deviations.
-    samples: instead of each experiment's `quality.samples`; such scores are shown and not written back.
-    allow_changes: write scores back to a run also where its images, judge or code have changed since, and tag that.
-    Raises HarnessError for a run without a checkpoint, or without images of the split.
+    Replicates are followed into their runs, and get the means and standard deviations of these.
+
+    Args:
+        store: The store.
+        runs: The runs.
+        judge: Another judge than the experiment's, whose scores are written beside those of the first
+            (`test/second/kid`).
+        split: The images to compare with.
+        samples: Instead of each experiment's `quality.samples`; such scores are not written back.
+        allow_changes: Write scores back also where images, judge or code have changed since, and tag the run.
+        message: Called with one line for what takes long or has changed.
+
+    Raises:
+        HarnessError: A run has no checkpoint, or there are no images of the split.
     """
     protocols: dict[Experiment, _Protocol] = {}
     for run in runs:
         rows = []
         changed: dict[str, Mapping[str, str]] = {}
         for child in _leaves(store, run):
-            described, generator, epoch, like = recall.generator(store, child, "end", message=message)
+            described, generator, epoch, like = load.generator(store, child, "end", message=message)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
-            with recall.code_of(store, child, described):
+            with load.code_of(store, child, described):
                 if key not in protocols:
                     protocols[key] = _Protocol(key, judge, split, message)
                 tags = _changes(store, child, described, protocols[key], judge in {None, own})
@@ -123,7 +131,7 @@ def _changes(
     if load_custom_judge:  # another one is asked for, and named
         now[Tag.JUDGE] = protocol.scoring.identity
         leaves.append("quality.judge")
-    return recall.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
+    return load.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
 
 
 def _refuse_other_classes(run: Run, described: Experiment, like: data.Images, protocol: _Protocol) -> None:
@@ -169,7 +177,15 @@ def evaluate_images(
 ) -> list[Row]:
     """Score the images of an NPZ file as those of a data set are, on its test split; its floors come first.
 
-    Raises HarnessError for a file that does not hold `images`, uint8 [N, H, W] or [N, C, H, W].
+    Args:
+        file: The NPZ file.
+        name: The data set.
+        judge: The judge.
+        samples: Instead of the data set's number of samples.
+        message: Called with one line for what takes long.
+
+    Raises:
+        HarnessError: The file does not have `images`, uint8 [N, H, W] or [N, C, H, W], or too few.
     """
     pixels = pictures.load_npz(file)
     samples = samples or from_mapping({"name": "images", "data": {"name": name}}, "--data").quality.samples
@@ -217,7 +233,7 @@ def _mean(parent: Run, rows: Sequence[Row]) -> Row:
 
 
 def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean and standard deviation (of a sample, n - 1; 0 for a single one) of every number that all rows have."""
+    """Return mean and sample standard deviation (n - 1; 0 for one row) of every number that all rows have."""
     shared = [name for name in rows[0] if all(name in row for row in rows)]
     means = {name: statistics.fmean(row[name] for row in rows) for name in shared}
     if len(rows) == 1:
@@ -241,7 +257,7 @@ def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Rows as plain data."""
+    """Return rows as plain data."""
     return [asdict(row) for row in rows]
 
 

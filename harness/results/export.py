@@ -1,4 +1,4 @@
-"""A trained generator as MLflow models: `generator`, the network, and `sampler`, which takes a count and a seed."""
+"""Export a trained generator as MLflow models: `generator`, the network, and `sampler`, from counts and seeds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ from harness.tracking import save_generator, save_sampler
 
 
 class NoModelError(HarnessError):
-    """A generator that trains and draws, but cannot be made into a model that loads without its code."""
+    """A generator that trains and generates, but cannot be exported as a model that loads without its code."""
 
 
 def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
-    """Save a generator that is trained on images like these as the models `generator` and `sampler` in `folder`.
+    """Save a generator as the models `generator` and `sampler`.
 
-    Raises NoModelError for one of the user's own that torch.export cannot take.
+    Args:
+        experiment: The generator's experiment.
+        images: Images like those that it was trained on; for their shape and classes.
+        generator: The network.
+        folder: Where the models go, each in a folder of its own.
+
+    Raises:
+        NoModelError: It is a custom generator that torch.export cannot take.
     """
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # where torch.export tells programs that it cannot take

@@ -15,7 +15,7 @@ from harness.gan import generate
 from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
 from harness.media.typesetting import DIGITS, typeset
-from harness.results import load as recall
+from harness.results import load
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -24,18 +24,27 @@ if TYPE_CHECKING:
 Style = Literal["one", "each"]
 
 OF_DIGITS = {"mnist", "qmnist", "emnist-mnist", "emnist-digits"}  # the data sets whose classes are the digits 0 to 9
-GLYPH_FRAMES = 6  # of an animation: 0.3 s
+GLYPH_FRAMES = 6  # frames of an animation per sign: 0.3 s
 
 
 def digits(
-    drawer: nn.Module, described: Experiment, lines: Sequence[Sequence[int]], *, style: Style = "one", seed: int = 0
+    generator: nn.Module, experiment: Experiment, lines: Sequence[Sequence[int]], *, style: Style = "one", seed: int = 0
 ) -> list[Tensor]:
-    """The digits of each line, uint8 [n, 28, 28], drawn by a generator that is told the class.
+    """Generate the digits of each line with a class-conditional generator.
 
-    style: `one` draws all digits of a line from one noise vector, which makes them of one hand; `each` draws anew.
+    Args:
+        generator: The network.
+        experiment: Its experiment.
+        lines: The digits.
+        style: `one`: all digits of a line from one noise vector, which makes them of one hand. `each`: from a noise
+            vector of its own.
+        seed: Of the noise.
+
+    Returns:
+        A tensor for each line, uint8 [n, 28, 28].
     """
     lengths = [len(line) for line in lines]
-    latent = described.generator.latent
+    latent = experiment.generator.latent
     if style == "one":
         noise = sample_noise(seed, len(lines), latent).repeat_interleave(torch.tensor(lengths), dim=0)
     else:
@@ -43,7 +52,7 @@ def digits(
     labels = torch.tensor([digit for line in lines for digit in line], dtype=torch.int64)
     if not len(labels):
         return [torch.zeros(0, 28, 28, dtype=torch.uint8) for _ in lines]
-    images = generate(drawer, concat_onehot(noise, labels, len(DIGITS), latent))
+    images = generate(generator, concat_onehot(noise, labels, len(DIGITS), latent))
     return list(torch.split(images.squeeze(1), lengths))
 
 
@@ -55,17 +64,17 @@ def writer(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> tuple[Experiment, nn.Module]:
-    """A run's experiment and its generator. Raises HarnessError for one that cannot be asked for a digit."""
-    described, drawer, *_ = recall.generator(store, run, weights, raw=raw, message=message)
+    """Load a run's experiment and generator. Raises HarnessError for one that cannot be asked for a digit."""
+    experiment, generator, *_ = load.generator(store, run, weights, raw=raw, message=message)
     name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
-    if described.data.name not in OF_DIGITS:
-        raise HarnessError(f"{name} draws {described.data.name}, not the digits 0 to 9: write with a run on mnist")
-    if not described.conditional:
+    if experiment.data.name not in OF_DIGITS:
+        raise HarnessError(f"{name} generates {experiment.data.name}, not the digits 0 to 9: write with a run on mnist")
+    if not experiment.conditional:
         raise HarnessError(
-            f"{name} is not told the class, so that it cannot be asked for a digit: train one with conditional: true, "
+            f"{name} is unconditional, so it cannot be asked for a digit: train one with conditional: true, "
             "as `harness run` does"
         )
-    return described, drawer
+    return experiment, generator
 
 
 def write_to(
@@ -82,14 +91,29 @@ def write_to(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write lines of digits and signs, one below the other: a PNG, or a GIF or WebP in which they are written.
+    """Write lines of digits and signs, one below the other.
 
-    style: see `digits`. paper, scale, seed: see `harness.media.typesetting`. An animation takes 0.3 s a sign, ten
-    seconds at the most, then holds the whole for two. Raises HarnessError where the run cannot be asked for a digit.
+    Args:
+        out: A PNG file, or a GIF or WebP in which they appear one by one: 0.3 s a sign, ten seconds at the most, and
+            then the whole for two.
+        store: The store.
+        run: The run whose generator makes the digits.
+        lines: The text.
+        seed: Of the noise; see also `harness.media.typesetting`.
+        style: See `digits`.
+        paper: See `harness.media.typesetting`.
+        scale: See `harness.media.typesetting`.
+        weights: See `load.generator`.
+        raw: See `load.generator`.
+        message: See `load.generator`.
+
+    Raises:
+        HarnessError: The run cannot be asked for a digit, or the file cannot be written.
     """
-    described, drawer = writer(store, run, weights, raw=raw, message=message)
-    wanted = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
-    drawn = (image for images in digits(drawer, described, wanted, style=style, seed=seed) for image in images.numpy())
+    experiment, generator = writer(store, run, weights, raw=raw, message=message)
+    numbers = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
+    lines_of_images = digits(generator, experiment, numbers, style=style, seed=seed)
+    drawn = (image for images in lines_of_images for image in images.numpy())
     written = typeset([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)
     with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":

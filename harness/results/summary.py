@@ -1,4 +1,4 @@
-"""Runs as the store tells of them: which is meant, what is said of it, what it drew. Needs no torch."""
+"""What the store says of a run, for people: which run is meant, its summary, its sample grids. Needs no torch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,18 @@ _GRID = re.compile(r"epoch-(\d+)\.png")
 
 
 def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
-    """The run itself; below a study its best trial, and below replicates the one that ranks first while training.
+    """Return the one run that is meant: the best trial of a study, the best run of replicates, else the run itself.
 
-    Of replicates where nothing was scored on the validation split, it is the first that finished.
-    notice: is given one line where a study's best trial is deleted, and the next best is taken.
+    The best run of replicates is the one with the best primary score while training, or the first that finished where
+    nothing was scored on the validation split.
+
+    Args:
+        store: The store.
+        run: The run, study or replicates.
+        message: Called with one line where a study's best trial is deleted, and the next best is taken.
+
+    Raises:
+        HarnessError: No run below it has finished.
     """
     if run.data.tags.get(Tag.KIND) == "study":
         return _best_trial(store, run, message)
@@ -94,6 +102,7 @@ class Grid(NamedTuple):
 
     @property
     def caption(self) -> list[str]:
+        """The line below the picture: epoch and score."""
         # Scored against held-out images, while tables have the scores of the test split.
         split = "validation " if self.ranking.against_real else ""
         score = "" if self.score is None else f" · {split}{self.ranking.label} {self.score:.4f}"
@@ -101,7 +110,7 @@ class Grid(NamedTuple):
 
 
 def grids(store: Store, run: Run) -> list[Grid]:
-    """All sample grids that a run has logged, in order of epoch. Raises HarnessError where there is none."""
+    """Load all sample grids that a run has logged, in order of epoch. Raises HarnessError where there is none."""
     missing = HarnessError(
         f"run {run.info.run_name} ({run.info.run_id[:8]}) has no sample grids"
         f"{' yet' if run.info.status == 'RUNNING' else ''}; a run has them from its first track.samples_every epochs on"
@@ -125,9 +134,12 @@ def grids(store: Store, run: Run) -> list[Grid]:
 
 
 def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | None:
-    """A sample grid of a run that was written here, as a file on this machine; None where that is elsewhere.
+    """Return the file of a sample grid on this machine; None where the artifacts are elsewhere. Asks no store.
 
-    epoch: which grid to take where the run has it; else the newest. Does not ask the store.
+    Args:
+        store: The store.
+        run_id: A run that was started or resumed in this process.
+        epoch: Of which epoch, where the run has that grid; else the newest.
     """
     run = store.written(run_id)
     if run is None:
@@ -141,11 +153,11 @@ def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | N
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What `harness runs` says of a run; times in seconds, `started` as local ISO time.
+    """Return what `harness runs` says of a run, as plain data.
 
-    epoch: how many were trained, None while it runs; epochs: how many were planned. Of replicates it is instead
-    seeds_ended: how many seeds have ended, and seeds: how many were planned. seconds: while it was worked on, None
-    while it runs. Numbers that are not finite are None.
+    `epoch` is how many were trained, None while it runs; `epochs` how many were planned. Replicates have instead
+    `seeds_ended` and `seeds`. `seconds` is how long it was worked on, None while it runs; `started` is local ISO time.
+    Numbers that are not finite are None.
     """
     info, tags = run.info, run.data.tags
     kind = tags.get(Tag.KIND, "")
@@ -172,7 +184,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def progress(summary: Mapping[str, Any]) -> str:
-    """`2/3`, epochs trained of those planned, or `2/3 seeds`; of a `summary`."""
+    """Return `2/3`, the epochs trained of those planned, or `2/3 seeds`. summary: see `summary`."""
     for done, planned, unit in (("epoch", "epochs", ""), ("seeds_ended", "seeds", " seeds")):
         if summary[planned] is not None:
             return f"{'?' if summary[done] is None else summary[done]}/{summary[planned]}{unit}"
@@ -185,5 +197,6 @@ def _number(text: str | int | None) -> int | None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
+    """Provide a temporary folder while the block lasts."""
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         yield Path(folder)

@@ -61,7 +61,7 @@ class Sampler(mlflow.pyfunc.PythonModel):
         wanted = "" if digits is None or digits != digits else str(digits)  # NaN is what pandas makes of a missing one
         allowed = "".join(str(number) for number in range(min(self.classes, 10)))
         if wanted and not self.classes:
-            raise _refusal(f"digits {wanted!r}: this generator is not told the class; leave digits out")
+            raise _refusal(f"digits {wanted!r}: this generator is unconditional; leave digits out")
         if not set(wanted) <= set(allowed):
             raise _refusal(f"digits {wanted!r}: expected some of {allowed}")
         digest = hashlib.sha256(f"{seed}/samples/0".encode()).digest()

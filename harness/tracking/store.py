@@ -46,8 +46,6 @@ def _ignore(_: str) -> None: ...
 class Store(StoreReader):
     """One MLflow tracking store reached through an explicit client, and the spool beside it. Made by Store.open.
 
-    Whatever asks the store raises HarnessError when it does not answer.
-
     Attributes:
         spool: The folder of the spools, one folder a run (`harness.id`).
     """

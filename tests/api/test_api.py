@@ -78,7 +78,7 @@ def test_what_a_run_offers(harness_command: Harness) -> None:
     np.testing.assert_array_equal(np.load("again.npz")["images"], samples.images)
     with pytest.raises(HarnessError, match=r"grid.jpg: the name must end in .png"):
         samples.save("grid.jpg")
-    with pytest.raises(HarnessError, match=r"--digits 7: the generator of run looked-at is not told the class"):
+    with pytest.raises(HarnessError, match=r"--digits 7: the generator of run looked-at is unconditional"):
         run.samples(7, digits=7)
     with pytest.raises(HarnessError, match="count is 0; expected 1 or more"):
         run.samples(0)

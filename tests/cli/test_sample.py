@@ -67,7 +67,7 @@ def test_digits_are_refused_where_the_generator_is_not_told_the_class(harness: H
     assert harness(*PLAIN, "--epochs", "1", "--name", "plain").code == 0
     answer = harness("sample", "plain", "--digits", "7")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "--digits 7: the generator of run plain is not told the class; leave --digits out" in answer.err
+    assert "--digits 7: the generator of run plain is unconditional; leave --digits out" in answer.err
     assert files() == set()
 
 

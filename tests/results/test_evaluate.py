@@ -20,7 +20,7 @@ from harness.experiment import Experiment
 from harness.gan import Report, checkpoints
 from harness.quality import Scores, ScoreSet
 from harness.quality.scoring import Scoring
-from harness.results import load as recall
+from harness.results import load
 from harness.tracking import Store
 
 from ..commands import Harness, client, only_run, spawn, wait_for
@@ -86,8 +86,8 @@ def test_the_best_weights_are_those_that_sample_and_load(harness: Harness) -> No
     assert harness("run", "tiny.yaml", *SCORED, "--epochs", "4").code == 0
     store = Store.open()
     run = store.find("latest")
-    _, best, epoch, _ = recall.generator(store, run)
-    _, last, last_epoch, _ = recall.generator(store, run, "last")
+    _, best, epoch, _ = load.generator(store, run)
+    _, last, last_epoch, _ = load.generator(store, run, "last")
     assert (epoch, last_epoch) == (int(run.data.tags["harness.best_epoch"]), 4)
     same = all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
     assert same == (epoch == 4)
@@ -416,7 +416,7 @@ def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.errors import UnreachableError
-    from harness.results import load as recall
+    from harness.results import load
     from harness.runs.session import RunSession
 
     log = RunSession.log
@@ -435,7 +435,7 @@ def test_seeds_are_not_trained_anew_because_the_store_does_not_answer(
         raise UnreachableError("the tracking store failed: 503")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recall, "checkpoint", silent)
+        patch.setattr(load, "checkpoint", silent)
         said = harness("run", "--resume", "parts")
         assert (said.code, said.err) == (2, "harness: the tracking store failed: 503\n")
     assert {run.info.run_id for run in client().search_runs(["1"])} == known

@@ -140,7 +140,7 @@ def test_runs_that_cannot_be_asked_for_a_digit_say_so(harness: Harness, monkeypa
     said = harness("write", "untold", "1", "--out", "a.png")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "run untold" in said.err
-    assert "is not told the class, so that it cannot be asked for a digit: train one with conditional: true" in said.err
+    assert "is unconditional, so it cannot be asked for a digit: train one with conditional: true" in said.err
 
     assert harness(*TRAINED, "--name", "clothes").code == 0
     monkeypatch.setattr("harness.results.handwriting.OF_DIGITS", {"letters"})

@@ -160,7 +160,7 @@ def test_one_row_of_several_may_have_no_seed(loaded) -> None:  # type: ignore[no
         ({"count": 1, "seed": 1.5}, {}, "seed 1.5: expected a whole number"),
         ({"count": 1, "seed": "one"}, {}, "seed 'one': expected a whole number"),
         ({"count": 1, "seed": 0}, {"format": "jpg"}, "format 'jpg': expected array or png"),
-        ({"count": 1, "seed": 0, "digits": "2026"}, {}, "this generator is not told the class; leave digits out"),
+        ({"count": 1, "seed": 0, "digits": "2026"}, {}, "this generator is unconditional; leave digits out"),
         ({"count": 1.5, "seed": 0}, {}, "enforce schema"),
         ({"seed": 0}, {}, "missing inputs"),
     ],

@@ -8,16 +8,17 @@ from html import escape
 from typing import Any
 
 from harness.results.compare import table
-from harness.results.compare.looks import PALETTE, is_wide
 from harness.results.compare.selection import Comparison, Row
+from harness.results.compare.style import PALETTE, is_wide
 
 AXES = 10  # of params, at most; all searched params have one
 
 
 def coordinates(comparison: Comparison) -> Any:
-    """Parallel coordinates over the params that differ or were searched, and the score.
+    """Plot parallel coordinates over the params that differ or were searched, and the score.
 
-    None where there are too few params or runs, and where scores do not compare.
+    Returns:
+        A Plotly figure; None where there are too few params or runs, and where scores do not compare.
     """
     from plotly import graph_objects
 
@@ -54,11 +55,11 @@ def _param_axis(name: str, texts: Sequence[str | None], *, wide: bool) -> dict[s
     numbers = [_number(text) for text in texts]
     if all(number is not None for number in numbers):
         return _axis(name, numbers, wide=wide)
-    shown = ["-" if text is None else text for text in texts]
-    order = sorted(set(shown), key=lambda text: (_number(text) is None, _number(text) or 0.0, text))
+    labels = ["-" if text is None else text for text in texts]
+    order = sorted(set(labels), key=lambda text: (_number(text) is None, _number(text) or 0.0, text))
     return {
         "label": name,
-        "values": [order.index(text) for text in shown],
+        "values": [order.index(text) for text in labels],
         "tickvals": list(range(len(order))),
         "ticktext": [escape(table.cut(text)) for text in order],
         "range": [-0.5, len(order) - 0.5],

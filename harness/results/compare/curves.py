@@ -1,4 +1,4 @@
-"""How the runs got there: their metrics by epoch."""
+"""The metrics of the compared runs by epoch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ Curve = Mapping[int, float]
 
 
 def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str, Curve]], list[str]]:
-    """By metric, and then by run id: values by epoch, of the first twenty rows; and notices."""
+    """Load the curves of the first 20 rows: a request for each metric of each run.
+
+    Returns:
+        Values by epoch, by run id, by metric; and lines about what is not shown.
+    """
     rows = comparison.rows[:MOST]
     notices = [f"curves of the first {MOST} of {len(comparison.rows)} runs"] if len(comparison.rows) > MOST else []
     curves: dict[str, dict[str, Curve]] = {}
@@ -43,6 +47,6 @@ def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str,
                 continue
             points = store.history(owner.info.run_id, metric)
             stride = -(-len(points) // POINTS)
-            kept = {step: points[step] for index, step in enumerate(sorted(points)) if index % stride == 0}
-            curves.setdefault(metric, {})[row.run.info.run_id] = kept
+            thinned = {step: points[step] for index, step in enumerate(sorted(points)) if index % stride == 0}
+            curves.setdefault(metric, {})[row.run.info.run_id] = thinned
     return curves, notices

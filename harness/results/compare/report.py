@@ -17,9 +17,9 @@ from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
 from harness.results.compare.curves import FIRST, Curve
-from harness.results.compare.looks import colour, dash, is_wide, mark
+from harness.results.compare.sample_grids import SampleGrid
 from harness.results.compare.selection import Comparison
-from harness.results.compare.tiles import Tile
+from harness.results.compare.style import colour, dash, is_wide, mark
 from harness.tracking import Store
 
 PARAMS = 12  # columns of the table, at most; a list below it has all
@@ -30,20 +30,33 @@ def write(
     path: Path,
     store: Store,
     comparison: Comparison,
-    tiles: Sequence[Tile],
+    grids: Sequence[SampleGrid],
     curves: Mapping[str, Mapping[str, Curve]],
     *,
     notices: Sequence[str],
     command: str,
 ) -> None:
-    """Write the page, whole or not at all. command: what made it, for its last line."""
+    """Write the page, whole or not at all.
+
+    Args:
+        path: The HTML file.
+        store: The store.
+        comparison: The runs.
+        grids: Their sample grids.
+        curves: Values by epoch, by run id, by metric.
+        notices: Lines at the top of the page.
+        command: The command that writes it, for the last line of the page.
+
+    Raises:
+        HarnessError: The file cannot be written.
+    """
     title = f"{len(comparison.rows)} runs compared"
     figures = _figures(comparison, curves)
     body = [
         f"<h1>{title}</h1>",
         "".join(f'<p class="notice">{escape(message)}</p>' for message in notices),
         _table(store, comparison),
-        _samples(comparison, tiles),
+        _samples(comparison, grids),
         _curves(figures),
         _all_params(comparison),
         _end(store, comparison, command),
@@ -82,15 +95,15 @@ def _table(store: Store, comparison: Comparison) -> str:
     )
 
 
-def _samples(comparison: Comparison, tiles: Sequence[Tile]) -> str:
+def _samples(comparison: Comparison, grids: Sequence[SampleGrid]) -> str:
     order = {row.run.info.run_id: index for index, row in enumerate(comparison.rows)}
     shown = []
-    for tile in tiles:
-        name, *lines = tile.caption
-        line = mark(order[tile.row.run.info.run_id], "100%")
+    for grid in grids:
+        name, *lines = grid.caption
+        line = mark(order[grid.row.run.info.run_id], "100%")
         picture = '<div class="none"></div>'
-        if tile.picture is not None:
-            picture = f'<img src="{_data_uri(tile.picture)}" alt="samples of {escape(name)}">'
+        if grid.picture is not None:
+            picture = f'<img src="{_data_uri(grid.picture)}" alt="samples of {escape(name)}">'
         caption = "".join(f"<br>{escape(each)}" for each in lines)
         shown.append(f'<div class="tile">{line}{picture}<p><b>{escape(name)}</b>{caption}</p></div>')
     return f'<section id="samples"><h2>Samples</h2><div class="tiles">{"".join(shown)}</div></section>'

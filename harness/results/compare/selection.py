@@ -23,9 +23,11 @@ NAMES = ("name", "description")  # say what a run is called, not what it is
 
 @dataclass(frozen=True)
 class Row:
-    """A run that is compared, and what is said of it.
+    """A run that is compared.
 
-    drawn: the run whose pictures and curves stand for it: itself, or of replicates the best one.
+    Attributes:
+        run: The run.
+        drawn: The run whose pictures and curves are shown: itself, or the best one of replicates.
     """
 
     run: Run
@@ -33,10 +35,12 @@ class Row:
 
     @property
     def name(self) -> str:
+        """The name of the run."""
         return str(self.run.info.run_name)
 
     @property
     def short_id(self) -> str:
+        """The first 8 characters of its id."""
         return str(self.run.info.run_id[:8])
 
     @property
@@ -49,7 +53,7 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken so far."""
+        """How long it took, or has taken so far, in seconds."""
         return seconds_of(self.run)
 
     @property
@@ -119,10 +123,17 @@ def compare(
     experiment: str | None = None,
     best: int | None = None,
 ) -> Comparison:
-    """The runs that are named, the trials of a study, the runs of an experiment; of all these the `best` ones.
+    """Choose the runs to compare, sort them by their score, and find the params that differ.
 
-    A study among the named ones means its best trial. Deleted runs are left out, with a notice.
-    Raises HarnessError for unknown names, and where fewer than two runs remain.
+    Args:
+        store: The store.
+        wanted: Runs, as on the command line; a study means its best trial. Deleted ones are left out, with a notice.
+        study: The name of a study, whose trials are compared, too.
+        experiment: The name of an experiment, whose runs are compared, too.
+        best: How many of all these remain.
+
+    Raises:
+        HarnessError: There is no such run, study or experiment, or fewer than two runs remain.
     """
     notices: list[str] = []
     found: list[Run] = []

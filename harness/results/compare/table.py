@@ -15,7 +15,7 @@ CELL = 24  # letters of a param's value
 
 
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
-    """A header, then a line a run, with these of the params that differ."""
+    """Yield a header, and a line for each run with these params."""
     labels = [label for ranking in comparison.scores for label in (ranking.label, ranking.beside_label)]
     yield ["name", "run", "status", "epoch", *labels, "run time", *short(params, comparison.params)]
     for row in comparison.rows:
@@ -26,7 +26,7 @@ def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
 
 
 def cut(text: str) -> str:
-    """A param's value, short: a number has four digits."""
+    """Shorten a param's value: a number to four digits, a text to CELL characters."""
     try:
         return text if len(text) <= 8 else f"{float(text):.4g}"
     except ValueError:
@@ -46,18 +46,18 @@ def scores(row: Row, score: str) -> tuple[str, str]:
 
 
 def epochs(row: Row) -> str:
-    """Epochs trained, or seeds that have ended, of those planned."""
+    """Return the epochs trained, or the seeds that have ended, of those planned: `2/3`."""
     return summary.progress(summary.summary(row.run))
 
 
 def short(params: list[str], among: list[str]) -> list[str]:
-    """The last parts of dotted paths, where that is enough to tell them apart."""
+    """Shorten dotted paths to their last parts, where no two in `among` have the same."""
     leaves = Counter(path.rpartition(".")[2] for path in among)
     return [path.rpartition(".")[2] if leaves[path.rpartition(".")[2]] == 1 else path for path in params]
 
 
 def footer(comparison: Comparison) -> str:
-    """What the scores in the table are."""
+    """Return a line that says what the scores in the table are."""
     rows = comparison.rows
     lines = []
     for ranking, score in comparison.scores.items():
@@ -88,7 +88,7 @@ _WHERE: Mapping[bool, Mapping[str | None, str]] = {
 
 
 def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain data: `runs` best first, with the params that differ and all metrics."""
+    """Return the comparison as plain data: `runs` best first, with the params that differ and all metrics."""
     return {
         "score": comparison.score,
         "params": comparison.params,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.results.compare import compare, tiles_of
+from harness.results.compare import compare, load_sample_grids
 from harness.tracking import Store
 
 from ...commands import Harness, client, run_named
@@ -119,7 +119,7 @@ def test_a_caption_has_the_score_of_the_table_and_names_its_split(gallery: Harne
     store = Store.open()
     for wanted, split in ((["slow", "quick", "seeds"], "test"), (["small"], "validation")):
         found = compare(store, wanted) if len(wanted) > 1 else compare(store, study="small")
-        tiles, _ = tiles_of(store, found)
+        tiles, _ = load_sample_grids(store, found)
         assert found.score == f"{split}/kid"
         for tile in tiles:
             name, said = tile.caption
@@ -135,7 +135,7 @@ def test_a_caption_of_scores_while_training_is_of_the_epoch_of_the_grid(gallery:
     store = Store.open()
     found = compare(store, ["slow", "small"])
     assert found.score == "quality/kid"
-    tiles, _ = tiles_of(store, found, step=3)
+    tiles, _ = load_sample_grids(store, found, step=3)
     (tile,) = [tile for tile in tiles if tile.row.name == "slow"]
     score = store.history(run_named("slow").info.run_id, "quality/kid")[3]
     assert tile.caption == ["slow", f"epoch 3 · validation KID {score:.4f}"]

@@ -1,4 +1,4 @@
-"""The runs' sample grids side by side, of the same epoch."""
+"""The sample grids of the compared runs, of the same epoch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,31 @@ COLUMNS = 4
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A run's grid and what stands below it. picture: uint8 [H, W] or [H, W, 3], None where there is none."""
+class SampleGrid:
+    """A run's sample grid, and the lines below it. picture: uint8 [H, W] or [H, W, 3], None where there is none."""
 
     row: Row
     picture: pictures.Picture | None
     caption: list[str]
 
 
-def tiles_of(store: Store, comparison: Comparison, *, step: int | None = None) -> tuple[list[Tile], list[str]]:
-    """The grids of the first dozen rows and notices: of the newest epoch that all of them have drawn, or of `step`.
+def load_sample_grids(
+    store: Store, comparison: Comparison, *, step: int | None = None
+) -> tuple[list[SampleGrid], list[str]]:
+    """Load the sample grids of the first 12 rows: of the newest epoch that all of them have, or of `step`.
 
-    Where they have none in common each shows its newest. Raises HarnessError where no run has drawn epoch `step`.
+    Where they have no epoch in common, each run shows its newest.
+
+    Args:
+        store: The store.
+        comparison: The runs.
+        step: The epoch.
+
+    Returns:
+        The grids, and lines about what is not shown.
+
+    Raises:
+        HarnessError: No run has a grid of epoch `step`.
     """
     rows = comparison.rows[:MOST]
     notices = []
@@ -48,7 +61,7 @@ def tiles_of(store: Store, comparison: Comparison, *, step: int | None = None) -
         )
     if epoch is None and having:
         notices.append("the runs have drawn no epoch in common: each shows its newest")
-    return [_tile(row, drawn[row.run.info.run_id], epoch, comparison.score_of(row)) for row in rows], notices
+    return [_sample_grid(row, drawn[row.run.info.run_id], epoch, comparison.score_of(row)) for row in rows], notices
 
 
 def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
@@ -59,11 +72,11 @@ def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
         return {}
 
 
-def _tile(row: Row, grids: dict[int, Grid], epoch: int | None, score: str) -> Tile:
+def _sample_grid(row: Row, grids: dict[int, Grid], epoch: int | None, score: str) -> SampleGrid:
     chosen = max(grids, default=None) if epoch is None else epoch
     if chosen is None or chosen not in grids:
-        return Tile(row, None, [row.name, "no samples" if not grids else f"no samples of epoch {epoch}"])
-    return Tile(row, grids[chosen].picture, [row.name, *_caption(row, grids[chosen], score)])
+        return SampleGrid(row, None, [row.name, "no samples" if not grids else f"no samples of epoch {epoch}"])
+    return SampleGrid(row, grids[chosen].picture, [row.name, *_caption(row, grids[chosen], score)])
 
 
 def _caption(row: Row, grid: Grid, score: str) -> list[str]:
@@ -77,11 +90,15 @@ def _caption(row: Row, grid: Grid, score: str) -> list[str]:
     return [f"epoch {grid.epoch} · {label} {value:.4f}{of}"]
 
 
-def sheet(tiles: Sequence[Tile]) -> pictures.Picture:
-    """All tiles in one picture, an empty one where a run has none. Raises HarnessError where none has any."""
-    shown = [tile.picture for tile in tiles if tile.picture is not None]
+def sheet(grids: Sequence[SampleGrid]) -> pictures.Picture:
+    """Return all grids in one picture, with an empty one where a run has none.
+
+    Raises:
+        HarnessError: No run has a grid.
+    """
+    shown = [grid.picture for grid in grids if grid.picture is not None]
     if not shown:
         raise HarnessError("none of the runs has sample grids: there is nothing to draw a picture of")
     empty = np.full(shown[0].shape, 40, np.uint8)
-    cells = [(empty if tile.picture is None else tile.picture, tile.caption) for tile in tiles]
+    cells = [(empty if grid.picture is None else grid.picture, grid.caption) for grid in grids]
     return pictures.contact_sheet(cells, min(COLUMNS, len(cells)), white=True)

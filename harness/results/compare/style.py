@@ -1,4 +1,4 @@
-"""How a run is drawn, the same everywhere on a page: its colour and dash; and which axes are logarithmic."""
+"""The style of a run's line, the same everywhere on a page: colour and dash. And which axes are logarithmic."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ SPAN = 10  # values that differ by so large a factor are drawn on a logarithmic 
 
 
 def colour(index: int) -> str:
+    """Return the colour of a row. index: from 0."""
     return PALETTE[index % len(PALETTE)]
 
 
 def dash(index: int) -> str:
-    """Plotly's name of the dash of a row: the first six rows have solid lines, the next six another dash."""
+    """Return Plotly's name of the dash of a row: the first six rows have solid lines, the next six another dash."""
     return list(DASHES)[index // len(PALETTE) % len(DASHES)]
 
 
 def mark(index: int, width: str) -> str:
-    """A row's line as the curves have it, colour and dash, as SVG. width: of the SVG, in pixels or per cent."""
+    """Return a row's line in its colour and dash, as SVG. width: of the SVG, in pixels or per cent."""
     dashes = f' stroke-dasharray="{DASHES[dash(index)]}"' if DASHES[dash(index)] else ""
     line = f'<line x1="0" y1="3" x2="100%" y2="3" stroke="{colour(index)}" stroke-width="4"{dashes}/>'
     return f'<svg class="mark" width="{width}" height="6" aria-hidden="true">{line}</svg>'
