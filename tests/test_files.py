@@ -1,4 +1,4 @@
-"""File names that are made of what users call things."""
+"""File names that are made of what users call things; SQLite files as URIs that SQLAlchemy, and so MLflow, reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import itertools
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
-from harness.files import safe_file_name
+from harness.errors import redact
+from harness.files import database_of, path_of, safe_file_name, sqlite_uri
 
 ODD = (
     "..", ".", "", "/", "a/b", "a_b", "a b", "/etc/passwd", "../../x", "con", "CON", "con.txt", "nul", ".hidden",
@@ -45,3 +47,39 @@ def test_no_two_names_share_a_file() -> None:
 )
 def test_without_a_hash_a_name_is_safe_all_the_same(name: str, made: str) -> None:
     assert safe_file_name(name, unique=False) == made
+
+
+NAMES = [
+    "a%20b",
+    "100%",
+    "a%2520b",
+    "what?",
+    "h#1",
+    "two words",
+    "it's",
+    'say "hi"',
+    "a&token=b",
+    "p+q",
+    "größe",
+    "日本",
+    "me@host:5",
+    "a;b",
+    "$HOME",
+    "back\\slash",
+    "~",
+    "-n",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_the_same_in_every_notation(name: str) -> None:
+    path = Path("/data") / name / "mlflow.db"
+    uri = sqlite_uri(path)
+    assert database_of(uri) == path
+    assert sqlalchemy.make_url(uri).database == str(path)
+    assert redact(f"the store {uri} failed") == f"the store {uri} failed"
+    assert path_of(path.as_uri()) == path
+
+
+def test_a_plain_path_stays_readable() -> None:
+    assert sqlite_uri(Path("/home/mia/größe/x.db")) == "sqlite:////home/mia/größe/x.db"

@@ -13,9 +13,9 @@ from torchvision import datasets
 from harness import data
 from harness.data.published import PUBLISHED
 
-from .commands import Harness, client, only_run, run_named, size_of
-from .data.host import serving
-from .data.test_published import publish
+from ..commands import Harness, client, only_run, run_named, size_of
+from .host import serving
+from .test_published import publish
 
 OWN_JUDGE = """
 import torch
