@@ -16,6 +16,7 @@ import termios
 import time
 import urllib.request
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,22 @@ def run_named(name: str) -> Run:
 def size_of(picture: Path) -> tuple[int, int]:
     with Image.open(picture) as image:
         return image.size
+
+
+class _Loads(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name == "src" or (name == "href" and tag == "link")]
+
+
+def loaded_by(page: str) -> list[str]:
+    """What a page of HTML asks for when it is opened: scripts, styles and images, without what it holds itself."""
+    reader = _Loads()
+    reader.feed(page)
+    return [source for source in reader.found if not source.startswith("data:")]
 
 
 def frames_of(animation: Path) -> tuple[list[npt.NDArray[np.uint8]], list[int], int | None]:

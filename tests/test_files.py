@@ -1,4 +1,4 @@
-"""File names that are made of what users call things; files that are written whole or not at all."""
+"""File names that are made of what users call things, files that are written whole or not at all, SQLite URIs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import itertools
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
-from harness.files import atomic_write, safe_file_name, sha256_of
+from harness.errors import redact
+from harness.files import atomic_write, database_of, path_of, safe_file_name, sha256_of, sqlite_uri
 
 ODD = (
     "..", ".", "", "/", "a/b", "a_b", "a b", "/etc/passwd", "../../x", "con", "CON", "con.txt", "nul", ".hidden",
@@ -76,3 +78,39 @@ def test_the_sha256_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+NAMES = [
+    "a%20b",
+    "100%",
+    "a%2520b",
+    "what?",
+    "h#1",
+    "two words",
+    "it's",
+    'say "hi"',
+    "a&token=b",
+    "p+q",
+    "größe",
+    "日本",
+    "me@host:5",
+    "a;b",
+    "$HOME",
+    "back\\slash",
+    "~",
+    "-n",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_is_the_same_in_every_notation(name: str) -> None:
+    path = Path("/data") / name / "mlflow.db"
+    uri = sqlite_uri(path)
+    assert database_of(uri) == path
+    assert sqlalchemy.make_url(uri).database == str(path)
+    assert redact(f"the store {uri} failed") == f"the store {uri} failed"
+    assert path_of(path.as_uri()) == path
+
+
+def test_a_plain_path_stays_readable() -> None:
+    assert sqlite_uri(Path("/home/mia/größe/x.db")) == "sqlite:////home/mia/größe/x.db"

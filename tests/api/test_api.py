@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import harness
 from harness import HarnessError
@@ -69,6 +70,22 @@ def test_run_does_what_the_command_does(harness_command: Harness) -> None:
 def test_what_a_run_offers(harness_command: Harness) -> None:
     run = harness.run("tiny.yaml", set=SCORED, name="looked-at", **QUIET)
     assert harness_command("sample", "looked-at", "--count", "7", "--seed", "5", "--out", "x.npz").code == 0
+    assert_samples(run)
+    assert_history_and_grids(run)
+    with torch.no_grad():
+        drawn = run.generator(torch.zeros(2, run.experiment.generator.latent))
+    assert drawn.shape == (2, 1, 28, 28)
+    page = run._repr_html_()
+    assert "looked-at" in page
+    assert f"{run.scores['test/kid']:.4f}" in page
+    assert "data:image/png;base64," in page
+    loaded = harness.load_run("latest")
+    assert loaded.id == run.id
+    assert loaded.scores == run.scores
+
+
+def assert_samples(run: harness.Run) -> None:
+    """Those that `harness sample` has drawn to x.npz."""
     samples = run.samples(7, seed=5)
     assert len(samples) == 7
     np.testing.assert_array_equal(np.asarray(samples), np.load("x.npz")["images"])
@@ -82,7 +99,10 @@ def test_what_a_run_offers(harness_command: Harness) -> None:
         run.samples(7, digits=7)
     with pytest.raises(HarnessError, match="count is 0; expected 1 or more"):
         run.samples(0)
+    assert samples._repr_png_().startswith(b"\x89PNG")
 
+
+def assert_history_and_grids(run: harness.Run) -> None:
     history = run.history()
     assert list(history.index) == [1, 2, 3]
     assert history.index.name == "epoch"
@@ -94,20 +114,6 @@ def test_what_a_run_offers(harness_command: Harness) -> None:
     assert np.asarray(run.grid(1)).any()
     with pytest.raises(HarnessError, match="epoch 9 has no sample grid; there are those of 1, 2, 3"):
         run.grid(9)
-
-    import torch
-
-    with torch.no_grad():
-        drawn = run.generator(torch.zeros(2, run.experiment.generator.latent))
-    assert drawn.shape == (2, 1, 28, 28)
-    page = run._repr_html_()
-    assert "looked-at" in page
-    assert f"{run.scores['test/kid']:.4f}" in page
-    assert "data:image/png;base64," in page
-    assert samples._repr_png_().startswith(b"\x89PNG")
-    loaded = harness.load_run("latest")
-    assert loaded.id == run.id
-    assert loaded.scores == run.scores
 
 
 def test_a_run_is_repeated_from_its_experiment_and_resumed(harness_command: Harness) -> None:

@@ -161,6 +161,16 @@ def test_work_that_begins_has_a_spinner_in_a_terminal() -> None:
 # Time left -------------------------------------------------------------------------------------------------------
 
 
+BETWEEN = {"scoring": 4, "saving": 1, "drawing": 2}  # seconds between two epochs
+
+
+def work(remaining: TimeLeft, clock: Clock, stage: Any, seconds: float) -> None:
+    """Work other than training that takes so long."""
+    remaining.stage(stage)
+    clock.now += seconds
+    remaining.stage(None)
+
+
 def test_the_time_left_counts_scores_and_pictures(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     training = training_of(tiny.with_values({**SCORED, "quality.samples": 90}))
@@ -176,25 +186,17 @@ def test_the_time_left_counts_scores_and_pictures(tiny: Experiment, monkeypatch:
     advance(training)
     training.steps = 10
     remaining.epoch(report(1, seconds=10.0))
-
-    def work(stage: Any, seconds: float) -> None:
-        remaining.stage(stage)
-        clock.now += seconds
-        remaining.stage(None)
-
-    work("scoring", 4)
-    work("saving", 1)
-    work("drawing", 2)
-    between = 4 + 1 + 2
+    for stage, seconds in BETWEEN.items():
+        work(remaining, clock, stage, seconds)
     end = 4 * 1.5 * 90 / 30 + 4 + 0.5  # scores of three times as many samples; models; MLflow
-    assert remaining.seconds_left() == pytest.approx(2 * (10 + between) + end)
+    assert remaining.seconds_left() == pytest.approx(2 * (10 + sum(BETWEEN.values())) + end)
     for _ in range(2):
         advance(training)
         remaining.epoch(report(2, seconds=10.0))
-        for stage, seconds in (("scoring", 4), ("saving", 1), ("drawing", 2)):
-            work(stage, seconds)
+        for stage, seconds in BETWEEN.items():
+            work(remaining, clock, stage, seconds)
     assert remaining.seconds_left() == pytest.approx(end)
-    work("exporting", 3)
+    work(remaining, clock, "exporting", 3)
     remaining.stage("final scoring")
     clock.now += 10
     assert remaining.seconds_left() == pytest.approx(18 - 10 + 0.5)

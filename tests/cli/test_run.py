@@ -173,12 +173,12 @@ def test_the_second_signal_stops_at_once(harness: Harness, workplace: Path) -> N
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out = process.communicate(timeout=60)[0]
-    assert time.monotonic() - began < 30, "an epoch of 25,000 steps was not to be waited for"
+    out = process.communicate(timeout=300)[0]
+    run = only_run()
+    assert not client().get_metric_history(run.info.run_id, "loss/generator"), "the epoch was not waited for"
     assert process.returncode == 130, out
-    assert only_run().info.status == "KILLED"
+    assert run.info.status == "KILLED"
 
 
 def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -207,7 +208,9 @@ def test_unwritable_cache_is_done_without(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "file"))
-    Scorer(judge, held_out(mnist), None, samples=100).score(digits[:100])
+    found = Scorer(judge, held_out(mnist), None, samples=100).score(digits[:100])
+    assert 0 < found.frechet < math.inf
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 @pytest.mark.parametrize(

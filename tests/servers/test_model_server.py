@@ -73,7 +73,7 @@ def test_the_printed_lines_work_and_a_signal_ends_everything(
 def _ask(address: str, row: dict[str, int]) -> dict[str, Any]:
     body = json.dumps({"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}).encode()
     request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return dict(json.load(answer))
 
 

@@ -9,7 +9,9 @@ import pytest
 from mlflow.models import Model
 
 from harness.errors import HarnessError
-from harness.tracking import Store, SystemMetrics
+from harness.tracking import RunLog, Store
+
+from ..commands import Server
 
 
 def once_released(store: Store) -> list[str]:
@@ -20,7 +22,7 @@ def once_released(store: Store) -> list[str]:
     return lines
 
 
-def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server: Server, tmp_path: Path) -> None:
     store = Store.open(server.uri, root=tmp_path / "mlruns")
     run = store.start_run(project="gan", name="lost", kind="run", params={"optimizer.lr": 2e-4})
     run.metrics(1, {"loss/generator": 1.0})
@@ -35,24 +37,7 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
 
     server.kill()
     lasting.metrics(1, {"loss/generator": 1.0})
-    model = tmp_path / "model"
-    model.mkdir()
-    Model().save(str(model / "MLmodel"))
-    calls: list[Callable[[], None]] = [
-        lambda: run.metrics(2, {"loss/generator": float("nan"), "loss/discriminator": 0.5}),
-        lambda: run.image("samples", 2, np.zeros((8, 8), np.uint8)),
-        lambda: run.tags({"harness.diverged": "true"}),
-        lambda: run.params({"late": 1}),
-        lambda: run.text("seed: 0\n", "experiment.yaml"),
-        lambda: run.dataset(name="mnist", fingerprint="f", context="training", size=9, shape=(1, 28, 28)),
-        lambda: run.model("generator", model, 1, "a key"),
-        lambda: run.metrics(3, {"loss/generator": 3.0}),
-    ]
-    for call in calls:
-        call()
-        time.sleep(0.2)
-    with SystemMetrics(run):
-        pass
+    log_everything(run, tmp_path / "model")
     assert not run.finish("FINISHED", timeout=3)
     assert run.lost == "the tracking server does not answer"
     assert lasting.lost == "the tracking server does not answer"
@@ -70,7 +55,31 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
     assert lasting.finish("FINISHED"), "a run that is still there when the server comes back needs no sync"
     assert lasting.lost is None
     assert [point.step for point in store.client.get_metric_history(lasting.run_id, "loss/generator")] == [1, 2]
+    assert_everything_arrived_once(store, run, tmp_path / "back")
 
+
+def log_everything(run: RunLog, model: Path) -> None:
+    """An item of each kind, one after the other. model: a folder to make a model in."""
+    model.mkdir()
+    Model().save(str(model / "MLmodel"))
+    calls: list[Callable[[], None]] = [
+        lambda: run.metrics(2, {"loss/generator": float("nan"), "loss/discriminator": 0.5}),
+        lambda: run.image("samples", 2, np.zeros((8, 8), np.uint8)),
+        lambda: run.tags({"harness.diverged": "true"}),
+        lambda: run.params({"late": 1}),
+        lambda: run.text("seed: 0\n", "experiment.yaml"),
+        lambda: run.dataset(name="mnist", fingerprint="f", context="training", size=9, shape=(1, 28, 28)),
+        lambda: run.model("generator", model, 1, "a key"),
+        lambda: run.metrics(3, {"loss/generator": 3.0}),
+    ]
+    for call in calls:
+        call()
+        time.sleep(0.2)
+    with SystemMetrics(run):
+        pass
+
+
+def assert_everything_arrived_once(store: Store, run: RunLog, folder: Path) -> None:
     found = store.client.get_run(run.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.params == {"optimizer.lr": "0.0002", "late": "1"}
@@ -80,10 +89,10 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server, tm
     assert np.isnan(history[1].value)
     assert len(store.client.get_metric_history(run.run_id, "system/cpu_utilization_percentage")) == 1
     assert len(store.client.list_artifacts(run.run_id, "images")) == 4
-    assert store.download(run.run_id, "experiment.yaml", tmp_path / "back").read_text() == "seed: 0\n"
+    assert store.download(run.run_id, "experiment.yaml", folder).read_text() == "seed: 0\n"
     assert len(found.inputs.dataset_inputs) == 1
     assert len(found.outputs.model_outputs) == 1
-    assert (store.download(run.run_id, "generator", tmp_path / "back") / "MLmodel").is_file()
+    assert (store.download(run.run_id, "generator", folder) / "MLmodel").is_file()
     assert list(store.spool.iterdir()) == []
 
 

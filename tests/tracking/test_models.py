@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from harness.tracking import Store, save_generator
 
@@ -25,11 +27,8 @@ assert "harness" not in sys.modules
 """
 
 
-@pytest.mark.slow
-def test_a_stored_generator_makes_the_same_images_elsewhere(store: Store, tmp_path: Path) -> None:
-    import torch
-    from torch import nn
-
+def normalised_network() -> nn.Sequential:
+    """Noise [B, 10] to images [B, 1, 4, 4]; its normalisation has seen a batch."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Linear(10, 16),
@@ -39,7 +38,13 @@ def test_a_stored_generator_makes_the_same_images_elsewhere(store: Store, tmp_pa
         nn.Tanh(),
         nn.Unflatten(1, (1, 4, 4)),
     )
-    network(torch.randn(64, 10))  # so that the normalisation has something to remember
+    network(torch.randn(64, 10))
+    return network
+
+
+@pytest.mark.slow
+def test_a_stored_generator_makes_the_same_images_elsewhere(store: Store, tmp_path: Path) -> None:
+    network = normalised_network()
     save_generator(network, np.zeros((1, 10), np.float32), tmp_path / "model")
     assert network.training, "it is left as it was"
     run = store.start_run(project="gan", name="one", kind="run", params={})

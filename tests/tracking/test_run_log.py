@@ -13,6 +13,7 @@ import pytest
 from mlflow.models import Model
 
 from harness.errors import HarnessError
+from harness.media.pictures import Picture
 from harness.tracking import RunLog, Store, SystemMetrics
 from harness.tracking.logged_items import LoggedItems
 from harness.tracking.spool import Spool
@@ -59,24 +60,29 @@ def test_everything_logged_is_in_the_store(store: Store, tmp_path: Path) -> None
     assert found.data.tags["mlflow.note.content"] == "a *note*"
     assert found.data.tags["harness.id"] == run.harness_id
     assert history(store, run, "loss/generator") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    images = [info.path for info in store.client.list_artifacts(run.run_id, "images")]
-    assert len(images) == 4
-    assert LoggedItems.read(store.client, run.run_id).images["samples"] == {2, 3}
-    (full,) = [path for path in images if "+step+2+" in path and path.endswith(".png")]
-    from PIL import Image
-
-    with Image.open(store.download(run.run_id, full, tmp_path / "back")) as image:
-        assert np.array_equal(np.asarray(image), picture)
-    assert store.download(run.run_id, "a/b/c.txt", tmp_path / "back").read_text() == "deep"
-    assert store.download(run.run_id, "samples/grid.bin", tmp_path / "back").read_bytes() == b"grid"
+    assert_files_are_in_the_store(store, run, picture, tmp_path / "back")
     (data,) = found.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("mnist", "f" * 36)
     assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
     (output,) = found.outputs.model_outputs
     logged = store.client.get_logged_model(output.model_id)
     assert (logged.name, logged.source_run_id, str(logged.status)) == ("generator", run.run_id, "READY")
-    assert store.download(run.run_id, "generator/weights", tmp_path / "back").read_bytes() == b"1234"
     assert not run.folder.exists()
+
+
+def assert_files_are_in_the_store(store: Store, run: RunLog, picture: Picture, folder: Path) -> None:
+    """Those of the test above; picture: the grid of step 2."""
+    images = [info.path for info in store.client.list_artifacts(run.run_id, "images")]
+    assert len(images) == 4
+    assert LoggedItems.read(store.client, run.run_id).images["samples"] == {2, 3}
+    (full,) = [path for path in images if "+step+2+" in path and path.endswith(".png")]
+    from PIL import Image
+
+    with Image.open(store.download(run.run_id, full, folder)) as image:
+        assert np.array_equal(np.asarray(image), picture)
+    assert store.download(run.run_id, "a/b/c.txt", folder).read_text() == "deep"
+    assert store.download(run.run_id, "samples/grid.bin", folder).read_bytes() == b"grid"
+    assert store.download(run.run_id, "generator/weights", folder).read_bytes() == b"1234"
 
 
 def test_images_are_named_as_mlflow_names_them(store: Store) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from harness import cli
 
-from .commands import Harness, client, run_named
-from .tuning.common import QUIET, SMALL
+from ..commands import Harness, client, run_named
+from ..tuning.common import QUIET, SMALL
 
 
 def test_runs_and_studies_go_on_in_a_moved_folder_and_in_a_copy(

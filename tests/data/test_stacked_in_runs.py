@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.gan import checkpoints
 from harness.tracking import Store, views
 
-from .commands import Harness, client, run_named
+from ..commands import Harness, client, run_named
 
 STACKED = """
 name: stacked

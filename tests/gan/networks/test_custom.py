@@ -21,15 +21,15 @@ from harness.gan.networks import build, can_be_recorded
 from harness.runs.batched import RunSpec, run_batched
 from harness.runs.options import RunResult
 
-from ..commands import Harness, client, only_run
-from .common import weights
+from ...commands import Harness, client, only_run
+from ..common import weights
 
 PAIR = {
     "generator.kind": "tests.gan.custom_networks:Generator",
     "discriminator.kind": "tests.gan.custom_networks:Discriminator",
 }
 
-DOCS, OBJECTIVES = (Path(__file__).parents[2] / "docs" / name for name in ("networks.md", "objectives.md"))
+DOCS, OBJECTIVES = (Path(__file__).parents[3] / "docs" / name for name in ("networks.md", "objectives.md"))
 NETWORKS = """
 import math
 

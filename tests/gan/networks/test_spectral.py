@@ -13,7 +13,7 @@ from harness.gan import BatchedTraining, Training
 from harness.gan.networks import build
 from harness.gan.networks.spectral import SpectralNorm, SpectralNorms, apply_spectral_norm
 
-from .common import weights
+from ..common import weights
 
 NORMED = {"discriminator.spectral_norm": True, "objective.kind": "hinge"}
 

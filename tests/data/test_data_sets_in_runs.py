@@ -13,9 +13,9 @@ from torchvision import datasets
 from harness import data
 from harness.data.torchvision_sets import TORCHVISION_DATASETS
 
-from .commands import Harness, client, only_run, run_named, size_of
-from .data.host import serving
-from .data.test_torchvision_sets import publish
+from ..commands import Harness, client, only_run, run_named, size_of
+from .host import serving
+from .test_torchvision_sets import publish
 
 OWN_JUDGE = """
 import torch
