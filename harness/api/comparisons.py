@@ -162,7 +162,7 @@ class Comparison:
 
 
 def compare(
-    runs: Iterable[Run | Study | str] = (),
+    runs: Iterable[Run | Study | str] | Run | Study = (),
     *,
     study: str | None = None,
     experiment: str | None = None,
