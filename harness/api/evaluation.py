@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.api.context import api_context
+from harness.api.options import check_range
 from harness.api.stores import open_store
 from harness.console import to_stderr
 from harness.errors import HarnessError
@@ -50,6 +51,7 @@ def evaluate(
     Raises:
         HarnessError: The arguments contradict each other, or a run or the file cannot be scored.
     """
+    check_range("samples", samples, 10)
     if bool(runs) == bool(images):
         raise HarnessError("give one or more RUNs, or --images FILE.npz")
     if data and not images:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.api.context import api_context
+from harness.api.options import check_range
 from harness.api.runs import Run, load_run
 from harness.console import to_stderr
 from harness.errors import HarnessError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from harness.results.summary import Grid
 
 MAX_IMAGES = 1_000_000
+MAX_SCALE = 16
+FPS = (0.1, 20)  # epochs per second, at least and at most
 # What a file becomes, by the suffix of its name.
 SAMPLE_FILES = {".png": "a grid", ".npz": "an array"}
 WALK_FILES = SAMPLE_FILES | {".gif": "an animation", ".webp": "an animation"}
@@ -59,6 +62,8 @@ def save_samples(
     Raises:
         HarnessError: The file name has another suffix, the run has no checkpoint, or its generator has no such class.
     """
+    check_range("count", count, 1, MAX_IMAGES)
+    check_range("seed", seed, 0)
     if out is not None:
         _check_suffix(out, SAMPLE_FILES)
     with api_context():
@@ -114,6 +119,9 @@ def save_walks(
     Raises:
         HarnessError: The file name has another suffix, there are too many images, or the run has no checkpoint.
     """
+    check_range("count", count, 1, MAX_IMAGES)
+    check_range("frames", frames, 2)
+    check_range("seed", seed, 0)
     suffix = ".webp" if out is None else _check_suffix(out, WALK_FILES)
     frames = frames or (16 if suffix == ".png" else 64)
     if count * frames > MAX_IMAGES:
@@ -164,6 +172,7 @@ def save_history(
     Raises:
         HarnessError: The file name has another suffix, or the run has too few grids for an animation.
     """
+    check_range("fps", fps, *FPS)
     if out is not None and _check_suffix(out, HISTORY_FILES) == ".png" and fps is not None:
         raise HarnessError(f"--fps {fps:g}: a sheet does not move; leave it out, or give --out FILE.webp or FILE.gif")
     with api_context():
@@ -212,6 +221,9 @@ def save_handwriting(
     Raises:
         HarnessError: The file name has another suffix, the text cannot be written, or the generator is not conditional.
     """
+    check_range("rows", rows, 1)
+    check_range("scale", scale, 1, MAX_SCALE)
+    check_range("seed", seed, 0)
     path = Path(out)
     _check_suffix(path, HANDWRITING_FILES)
     from harness.media.typesetting import check_text

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.context import api_context
+from harness.api.options import check_range
 from harness.api.stores import open_store
 from harness.errors import HarnessError, nearest
 
@@ -26,6 +27,7 @@ def list_runs(
         NoStoreError: There is no store yet.
         HarnessError: There is no such MLflow experiment.
     """
+    check_range("limit", limit, 1)
     with api_context():
         store = open_store(tracking_uri)
         from harness.results.summary import summary

@@ -90,6 +90,12 @@ def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) ->
             raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")
 
 
+def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:
+    """Raise HarnessError if a value is given and is not in [low, high]. The command line has the same ranges."""
+    if value is not None and (value < low or (high is not None and value > high)):
+        raise HarnessError(f"{name} is {value:,}; expected {low:,} {'or more' if high is None else f'to {high:,}'}")
+
+
 def parse_duration(text: str | None, option: str = "--max-time") -> float | None:
     """Read `90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` as seconds; None stays None.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.api import html
 from harness.api.context import api_context
+from harness.api.options import check_range
 from harness.api.progress import Progress
 from harness.api.samples import Samples
 from harness.api.stores import open_store
@@ -156,8 +157,7 @@ class Run:
         """
         from harness.results.sample import sample_images
 
-        if count < 1:
-            raise HarnessError(f"count is {count}; expected 1 or more")
+        check_range("count", count, 1)
         with api_context(trust=self._trust):
             images = sample_images(
                 self.store,

@@ -10,7 +10,7 @@ from harness import formatting
 from harness.api import html
 from harness.api.confirmation import Confirmation, NothingToConfirmError
 from harness.api.context import api_context
-from harness.api.options import deadline_after
+from harness.api.options import check_range, deadline_after
 from harness.api.progress import Progress, close, closing, run_display
 from harness.api.runs import Run
 from harness.api.stores import open_store
@@ -165,8 +165,7 @@ class Study:
             NothingToConfirmError: The baseline values are the best.
             HarnessError: No trial is complete yet, or `seeds` is less than 2.
         """
-        if seeds < 2:
-            raise HarnessError(f"seeds is {seeds}; expected 2 or more")
+        check_range("seeds", seeds, 2)
         baseline = self._progress.own
         if baseline is not None and self.best.number == baseline.number:
             raise NothingToConfirmError(

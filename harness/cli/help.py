@@ -1,4 +1,4 @@
-"""What `--help` shows beside the options: the commands by subject, and examples of each command."""
+"""What `--help` shows in addition to the options: the commands by subject, and examples of each command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Maintenance": ("doctor", "sync"),
 }
 
-# By command: what an example does, and the line itself, which works when it is pasted into a shell.
+# By command: what an example does, and a line that works when it is pasted into a shell.
 EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "run": (
         ("Train for two epochs on 6,000 images.", "harness run --epochs 2 --subset 6000"),
@@ -31,7 +31,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Run five trials of the default experiment, or continue up to five.", "harness tune --trials 5"),
         ("Print what is searched and what a trial costs.", "harness tune --dry-run"),
         (
-            "Search another range, in a study of its own.",
+            "Search another range, in a new study.",
             "harness tune --study rates --trials 5 --set 'search.optimizer.lr={low: 1e-4, high: 1e-2, log: true}'",
         ),
         ("Train the best and the baseline values under three new seeds.", "harness tune --confirm 3"),
@@ -46,7 +46,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "runs": (
         ("List the 20 newest runs.", "harness runs"),
-        ("List the trials of studies, too.", "harness runs --all --limit 50"),
+        ("Include the trials of studies.", "harness runs --all --limit 50"),
         ("Save the list for a program.", "harness runs --json > runs.json"),
     ),
     "evaluate": (

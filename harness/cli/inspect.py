@@ -1,4 +1,4 @@
-"""Commands that look at what there is: `runs`, `evaluate`, `experiments` and `ui`."""
+"""Commands that inspect runs and experiments: `runs`, `evaluate`, `experiments` and `ui`."""
 
 from __future__ import annotations
 

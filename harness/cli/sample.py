@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.api.images import MAX_IMAGES
+from harness.api.images import FPS, MAX_IMAGES, MAX_SCALE
 from harness.cli.options import code_options, tracking_uri_option, weights_options
 from harness.errors import HarnessError
 
@@ -97,7 +97,9 @@ def sample(
     help="One noise vector for all digits of a row (one handwriting), or one for each digit.",
 )
 @click.option("--paper", is_flag=True, help="Dark on white instead of white on black.")
-@click.option("--scale", type=click.IntRange(1, 16), metavar="N", default=4, show_default=True, help="Scale factor.")
+@click.option(
+    "--scale", type=click.IntRange(1, MAX_SCALE), metavar="N", default=4, show_default=True, help="Scale factor."
+)
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -131,7 +133,7 @@ def write(run: str, text: str, out: Path, rows: int, **options: Any) -> None:
 )
 @click.option(
     "--fps",
-    type=click.FloatRange(0.1, 20),
+    type=click.FloatRange(*FPS),
     metavar="N",
     help="Epochs per second.  [default: the animation takes 5 to 12 s]",
 )

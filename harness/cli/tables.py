@@ -20,11 +20,11 @@ from harness.console import readable
 _COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "red", "skipped": "yellow"}
 _GAP = 2  # characters between two columns
 _EDGES = 2  # characters to the left and right of a table
-_NARROWEST = 12  # characters of a column that is folded, where its text is longer
-_MOST_TABLES = 3  # in place of one
+_MIN_WIDTH = 12  # characters of a column that is folded
+_MAX_TABLES = 3  # in place of one; more become paragraphs
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 _ASCII_HEAD = Box(str(SIMPLE_HEAD).translate(str.maketrans("─╶╴", "---")), ascii=True)
-_PASTED = {
+_COPIED = {
     "compare",
     "continue",
     "grid",
@@ -38,12 +38,12 @@ _PASTED = {
 
 
 def console() -> Console:
-    """Standard output as rich sees it."""
+    """Return standard output as a rich console."""
     return Console(file=sys.stdout)
 
 
 def width() -> int | None:
-    """How many characters a line may have: those of the terminal, or COLUMNS. None for a file or a pipe: no limit."""
+    """Return the characters of a line: those of the terminal, or COLUMNS. None for a file or a pipe: no limit."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
@@ -51,17 +51,21 @@ def width() -> int | None:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: int | None = None) -> None:
-    """Print a table. Columns that do not fit into the line follow below, in a table of their own.
+    """Print a table. Columns that do not fit into the line follow in further tables below.
 
-    The first column tells the rows apart: it stands in every table, and is the last that is folded. Where that would
-    make many tables, each row becomes a paragraph.
-    folds: the column with long text, which is folded rather than moved where it is too long for any line.
+    The first column identifies the rows: every table begins with it. If there would be many tables, each row is printed
+    as a paragraph instead.
+
+    Args:
+        header: Titles of the columns.
+        rows: Cells of each row.
+        folds: The column with long text. Its cells are folded if they do not fit into a line.
     """
     screen = console()
     cells = [[readable(cell, screen.encoding) for cell in row] for row in (header, *rows)]
     widths = _widths(cells)
     blocks = _blocks(widths, width(), folds)
-    if len(blocks) > _MOST_TABLES:
+    if len(blocks) > _MAX_TABLES:
         for row in cells[1:]:
             _print_paragraph(cells[0], row, folds)
         return
@@ -80,7 +84,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: 
 
 
 def _print_paragraph(header: Sequence[str], row: Sequence[str], folds: int | None) -> None:
-    """The first cell, and below it the others with their titles."""
+    """Print the first cell, and below it the others with their titles."""
     click.echo(row[0])
     pairs = [
         f"{title} {cell}" if column == folds else f"{title} {cell}".replace(" ", _UNBROKEN)
@@ -91,7 +95,7 @@ def _print_paragraph(header: Sequence[str], row: Sequence[str], folds: int | Non
 
 
 def table_count(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: int | None = None) -> int:
-    """In how many tables `print_table` shows this one."""
+    """Return the number of tables that `print_table` makes of this one."""
     return len(_blocks(_widths([header, *rows]), width(), folds))
 
 
@@ -100,13 +104,13 @@ def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _blocks(widths: Sequence[int], room: int | None, folds: int | None) -> list[dict[int, int]]:
-    """The columns of each table, with the width of each."""
+    """Return the columns of each table, with the width of each."""
     first, *others = widths
     if room is None or not others or sum(widths) + _GAP * len(others) + _EDGES <= room:
         return [dict(enumerate(widths))]
     room -= _EDGES
-    needed = max(min(wide, _NARROWEST) if column == folds else wide for column, wide in enumerate(others, 1))
-    first = min(first, max(room - _GAP - needed, min(_NARROWEST, room // 2)))
+    needed = max(min(wide, _MIN_WIDTH) if column == folds else wide for column, wide in enumerate(others, 1))
+    first = min(first, max(room - _GAP - needed, min(_MIN_WIDTH, room // 2)))
     blocks: list[dict[int, int]] = []
     left = 0
     for column, wide in enumerate(others, 1):
@@ -119,15 +123,15 @@ def _blocks(widths: Sequence[int], room: int | None, folds: int | None) -> list[
 
 
 def print_row(label: str, text: str) -> None:
-    """Print one of the rows below a result: wrapped at words, unless somebody is going to copy it."""
+    """Print one of the rows below a result. It is wrapped at words, unless it holds a command or a path to copy."""
     start = f"  {label:9}"
-    click.echo(start + text if label in _PASTED else wrapped(text, indent=len(start), start=start))
+    click.echo(start + text if label in _COPIED else wrapped(text, indent=len(start), start=start))
 
 
 def wrapped(text: str, *, indent: int = 0, start: str = "") -> str:
-    """`start` and `text`, with line breaks at words where the line is too long; `start` is `indent` characters wide."""
+    """Return `start` and `text`, wrapped at words. indent: the width of `start`, and of the indent of further lines."""
     room = width()
     if room is None or indent + len(text) <= room:
         return start + text
-    lines = textwrap.wrap(text, max(room - indent, _NARROWEST), break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(text, max(room - indent, _MIN_WIDTH), break_long_words=False, break_on_hyphens=False)
     return start + f"\n{' ' * indent}".join(lines)

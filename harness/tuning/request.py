@@ -69,5 +69,15 @@ def check(request: TuneRequest, tracking_uri: str, experiment: Experiment | None
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{what} {value}: expected one of {', '.join(known)}")
+    for name, number in (
+        ("trials", request.trials),
+        ("prune_from", request.min_resource),
+        ("workers", request.workers),
+        ("batch_runs", request.batch_runs),
+    ):
+        if number is not None and number < 1:
+            raise HarnessError(f"{name} is {number}; expected 1 or more")
+    if request.direction not in (None, "minimize", "maximize"):
+        raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")
     if experiment is not None:
         metric_of(experiment, request.metric)

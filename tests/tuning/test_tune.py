@@ -248,7 +248,7 @@ def test_a_stale_lock_and_a_damaged_line_end_no_study(harness: Harness, small: P
     assert json.loads(again.out)[0]["complete"] == 2
     assert "damaged" not in again.err, "it is mended once"
     said = tune(harness, "--trials", "1", "--epochs", "1")
-    assert "FINISHED  study small  2 trials (1 was asked for; 2 complete, 0 pruned, 0 failed)" in said
+    assert "FINISHED  study small  2 trials (1 was requested; 2 complete, 0 pruned, 0 failed)" in said
 
 
 @pytest.mark.parametrize("name", ["..", "a/b"])
