@@ -25,6 +25,7 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
+START = ("run", "resume", "tune", "load_run", "load_study", "compare")  # of the Python API, listed first
 EXPERIMENTS = "reference/experiments.md"
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 IMAGE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
@@ -47,6 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of a page to pages of the site."""
     path = page.file.src_uri
+    for marker, names in python_api().items():
+        markdown = markdown.replace(marker, "\n\n".join(f"::: {name}" for name in names))
     source = next((name for name, site in ROOT_PAGES.items() if site == path), f"docs/{path}")
     markdown = IMAGE.sub(lambda link: f"![{link['text']}]({site_path(link['target'], source, path)})", markdown)
     return LINK.sub(lambda link: site_link(link, source, path), markdown)
@@ -88,6 +91,27 @@ def site_path(target: str, source: str, page: str) -> str | None:
     else:
         raise PluginError(f"{source} links to {target}, which does not exist")
     return posixpath.relpath(site, posixpath.dirname(page) or ".") + anchor
+
+
+# Python API -----------------------------------------------------------------------------------------------------------
+
+
+def python_api() -> Mapping[str, list[str]]:
+    """The public functions and classes by the comment that stands for them in reference/python.md.
+
+    Functions have the order of `START`, then of their names; classes that of their names.
+    """
+    import harness
+    from harness import api
+
+    paths = {name: f"harness.{name}" if name in harness.__all__ else f"harness.api.{name}" for name in api.__all__}
+    classes = [name for name in api.__all__ if isinstance(getattr(api, name), type)]
+    functions = sorted(set(api.__all__) - set(classes), key=lambda name: (name not in START, name))
+    first = [name for name in START if name in functions]
+    return {
+        "<!-- functions of harness.api -->": [paths[name] for name in (*first, *functions[len(first) :])],
+        "<!-- classes of harness.api -->": [paths[name] for name in sorted(classes)],
+    }
 
 
 # Command line ---------------------------------------------------------------------------------------------------------
