@@ -1,14 +1,15 @@
-"""MkDocs hooks: pages generated from the code and from the files at the root of the repository, and links between them.
+"""MkDocs hooks: what the site generates from the code, pages of the files at the root of the repository, and links.
 
-Links in the Markdown files work on GitHub and in an editor. On the site, a link to a file that has no page becomes the
-path of that file, as code.
+A page says where something is generated: `<!-- generated: commands -->`, a sentence for readers without the site, and
+`<!-- end -->`. Links in the Markdown files work on GitHub and in an editor. On the site, a link to a file that has no
+page becomes the path of that file, as code.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +26,25 @@ ROOT_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
+START = ("run", "resume", "tune", "load_run", "load_study", "compare")  # of the Python API, listed first
 EXPERIMENTS = "reference/experiments.md"
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+GENERATED = re.compile(r"<!-- generated: (?P<name>\w+) -->.*?<!-- end -->", re.DOTALL)
 IMAGE = re.compile(r"!\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
-    pages: Mapping[str, Callable[[], str]] = {
-        "reference/command-line.md": command_line,
-        "reference/experiment-file.md": experiment_file,
-        EXPERIMENTS: bundled_experiments,
-    }
-    for path, render in pages.items():
-        files.append(File.generated(config, path, content=render()))
+    """Add the pages of the files at the root."""
     for source, path in ROOT_PAGES.items():
         files.append(File.generated(config, path, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point the links of a page to pages of the site."""
+    """Generate what the page asks for, and point its links to pages of the site."""
     path = page.file.src_uri
     source = next((name for name, site in ROOT_PAGES.items() if site == path), f"docs/{path}")
+    markdown = GENERATED.sub(lambda part: GENERATORS[part["name"]](), markdown)
     markdown = IMAGE.sub(lambda link: f"![{link['text']}]({site_path(link['target'], source, path)})", markdown)
     return LINK.sub(lambda link: site_link(link, source, path), markdown)
 
@@ -90,19 +87,41 @@ def site_path(target: str, source: str, page: str) -> str | None:
     return posixpath.relpath(site, posixpath.dirname(page) or ".") + anchor
 
 
+# Python API -----------------------------------------------------------------------------------------------------------
+
+
+def python_functions() -> str:
+    """The public functions, in the order of `START`, then of their names."""
+    from harness import api
+
+    functions = [name for name in sorted(api.__all__) if not isinstance(getattr(api, name), type)]
+    first = [name for name in START if name in functions]
+    return docstrings([*first, *(name for name in functions if name not in first)])
+
+
+def python_classes() -> str:
+    """The public classes, in the order of their names."""
+    from harness import api
+
+    return docstrings([name for name in sorted(api.__all__) if isinstance(getattr(api, name), type)])
+
+
+def docstrings(names: Iterable[str]) -> str:
+    """What mkdocstrings replaces by the docstrings of these names of harness.api."""
+    import harness
+
+    return "\n\n".join(f"::: harness.{'' if name in harness.__all__ else 'api.'}{name}" for name in names)
+
+
 # Command line ---------------------------------------------------------------------------------------------------------
 
 
-def command_line() -> str:
+def commands() -> str:
     """The options and examples of every command, by subject."""
     from harness.cli import cli
     from harness.cli.help import EXAMPLES, GROUPS
 
-    parts = [
-        "# Command line",
-        "`harness COMMAND --help` prints the same text. A RUN is a run id, a unique prefix of one (four characters or "
-        "more), a run name, or `latest`. `harness --debug COMMAND` adds the traceback of an error.",
-    ]
+    parts = []
     grouped = [name for names in GROUPS.values() for name in names]
     other = [name for name in cli.commands if name not in grouped]
     for subject, names in {**GROUPS, "Other": other}.items():
@@ -123,7 +142,7 @@ def command_line() -> str:
 # Experiment file ------------------------------------------------------------------------------------------------------
 
 
-def experiment_file() -> str:
+def experiment_keys() -> str:
     """Every key of an experiment file: type, bounds, default and meaning, from the JSON schema."""
     from harness import experiment
 
@@ -133,13 +152,7 @@ def experiment_file() -> str:
     for name, field in schema["properties"].items():
         found = [models[reference] for reference in references(field)]
         (sections if found else plain)[name] = found or field
-    parts = [
-        "# Experiment file",
-        "Every key, generated from the schema that `harness schema` prints. [Experiment files](../experiments.md) says "
-        "how values are read. On the command line and in MLflow, a key is its dotted path: `optimizer.lr`.",
-        "## Top level",
-        key_table(plain),
-    ]
+    parts = ["## Top level", key_table(plain)]
     for name, found in sections.items():
         parts.append(f"## {name}")
         if len(found) == 1:
@@ -202,11 +215,17 @@ def prose(text: str) -> str:
 
 def bundled_experiments() -> str:
     """The experiment files that come with the package, as they are."""
-    parts = [
-        "# Bundled experiments",
-        "`harness run NAME` trains one of them; [Quality](../results.md) has their scores.",
-    ]
+    parts = []
     for path in sorted((ROOT / "experiments").glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         parts += [f"## {path.stem}", f"```yaml\n{text.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+GENERATORS: Mapping[str, Callable[[], str]] = {
+    "functions": python_functions,
+    "classes": python_classes,
+    "commands": commands,
+    "keys": experiment_keys,
+    "experiments": bundled_experiments,
+}
