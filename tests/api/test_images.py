@@ -27,7 +27,10 @@ def test_arguments_that_contradict_each_other_are_refused() -> None:
         (lambda: api.list_runs(limit=0), "limit is 0; expected 1 or more"),
         (lambda: api.evaluate(["latest"], samples=9), "samples is 9; expected 10 or more"),
         (lambda: api.plan_study("notebook", trials=0, progress=False), "trials is 0; expected 1 or more"),
-        (lambda: api.plan_study("notebook", direction="up", progress=False), "expected minimize or maximize"),
+        (
+            lambda: api.plan_study("notebook", direction="up", progress=False),  # type: ignore[arg-type]
+            "expected minimize or maximize",
+        ),
         (lambda: api.evaluate(), "give one or more RUNs, or --images"),
         (lambda: api.evaluate(["latest"], data="kmnist"), "--data kmnist: use it with --images"),
         (lambda: api.evaluate(images="a.npz", split="validation"), "scored against the test split"),

@@ -9,7 +9,7 @@ import pytest
 from mlflow.models import Model
 
 from harness.errors import HarnessError
-from harness.tracking import RunLog, Store
+from harness.tracking import RunLog, Store, SystemMetrics
 
 from ..commands import Server
 
