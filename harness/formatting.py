@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
@@ -116,6 +116,12 @@ def duration(seconds: float) -> str:
 def brief_number(value: float) -> str:
     """Three decimals, or a power of ten where the number is too large for them to matter."""
     return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def join_words(words: Sequence[str], conjunction: str) -> str:
+    """`kid`, `kid or frechet`, `kid, frechet or density`."""
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def value_texts(values: Mapping[str, object]) -> list[str]:

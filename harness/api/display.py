@@ -422,11 +422,11 @@ def _speed(report: Report) -> str:
 
 def _score(training: Training, report: Report, *, best: bool = True) -> str:
     """`KID 0.0123 best`; empty where the epoch was not scored. best: whether to say that it is the best so far."""
-    ranking = training.experiment.ranking
-    value = report.metrics.get(f"quality/{ranking.metric}")
+    primary = training.experiment.primary
+    value = report.metrics.get(f"quality/{primary.key}")
     if value is None:
         return ""
-    return f"{ranking.label} {value:.4f}{' best' if best and getattr(report, 'best', False) else ''}"
+    return f"{primary.label} {primary.score.format(value)}{' best' if best and getattr(report, 'best', False) else ''}"
 
 
 def _doing(stage: Stage) -> str:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 
-SCORES = ("test/", "validation/", "quality/")  # what metrics that are scores begin with
 ONCE = ("test/", "validation/")  # logged once, at the end
 
 
@@ -87,8 +86,10 @@ class Run:
     @property
     def scores(self) -> dict[str, float]:
         """The scores among the metrics: `test/kid`, taken once from the best epoch; `quality/kid`, the last while
-        training; and so on. Lower is better for KID, Frechet and class KL."""
-        return {name: value for name, value in self.metrics.items() if name.startswith(SCORES)}
+        training; and so on. docs/metrics.md says what each means, and which values are better."""
+        from harness.experiment.scores import PLACES
+
+        return {name: value for name, value in self.metrics.items() if name.partition("/")[0] in PLACES}
 
     @property
     def url(self) -> str | None:
@@ -195,22 +196,22 @@ class Run:
     def _repr_html_(self) -> str:
         import numpy as np
 
-        from harness.experiment.scores import of_params
+        from harness.experiment.scores import PLACES, primary_of_params
         from harness.formatting import duration
         from harness.results import summary
 
         found = summary.summary(self.mlflow_run)
-        ranking = of_params(self.mlflow_run.data.params)
+        primary = primary_of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
             ("epochs", summary.progress(found)),
             ("time", "" if found["seconds"] is None else duration(found["seconds"])),
         ]
-        for split in SCORES:
-            value = self.metrics.get(f"{split}{ranking.metric}")
+        for name in (f"{place}/{primary.key}" for place in PLACES):
+            value = self.metrics.get(name)
             if value is not None:
-                rows.append((f"{split}{ranking.metric}", f"{value:.4f}"))
+                rows.append((name, primary.score.format(value)))
         try:
             shown = html.picture(np.asarray(self.grid()), f"samples of {self.name}")
         except HarnessError:  # nothing was drawn yet

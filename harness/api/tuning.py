@@ -28,9 +28,9 @@ from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
+    from harness.experiment.scores import Direction
     from harness.experiment.search_space import Search
     from harness.tuning.progress import StudyDisplay
-    from harness.tuning.settings import Direction
 
 LOADING = "loading PyTorch, MLflow and Optuna ..."
 
@@ -71,7 +71,7 @@ def tune(
     epochs, subset: of a trial. set: leaves to change, and {"search.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log":
     True}} to change what is searched.
     sampler: tpe, random, qmc, grid, gp or cmaes. pruner: halving or none. prune_from: epoch of the first comparison.
-    metric: kid, frechet, density, coverage or class_kl (mode_kl or modes of stacked-mnist), on validation images.
+    metric: the score to search by, on validation images: kid, frechet, ... (docs/tuning.md); else the primary score.
     workers: processes. fuse: trials trained at once as one program; None chooses by a timing.
     max_time: end cleanly before that, for example "2h".
     storage: an Optuna database; else $HARNESS_STORAGE, else mlruns/optuna.journal.

@@ -14,16 +14,21 @@ import click
 from harness import formatting
 from harness.cli.common import json_option, store_at, tracking_uri_option
 from harness.errors import HarnessError, redact
+from harness.experiment.scores import KID, MODE_KL
+from harness.formatting import join_words
 
 if TYPE_CHECKING:
     from harness.results.compare import Comparison
+
+
+BEST_HELP = f"Keep the N best by {KID.label} ({join_words(MODE_KL.datasets, 'and')}: {MODE_KL.label})."
 
 
 @click.command(short_help="Compare runs: scores, params, pictures, curves.")
 @click.argument("wanted", metavar="[RUN]...", nargs=-1)
 @click.option("--study", metavar="NAME", help="Compare all trials of a study.")
 @click.option("--experiment", metavar="NAME", help="Compare all runs of an experiment.")
-@click.option("--best", type=click.IntRange(2), metavar="N", help="Keep the N best by KID (stacked-mnist: mode KL).")
+@click.option("--best", type=click.IntRange(2), metavar="N", help=BEST_HELP)
 @click.option("--html", type=click.Path(path_type=Path), help="Write FILE.html: one page that works offline.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Write FILE.png with the sample grids side by side.")
 @click.option(

@@ -51,13 +51,13 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
         click.echo(f"there are no runs in {store.shown_uri} yet: `{start}` makes one")
         return
     from harness.cli.tables import print_table
-    from harness.experiment.scores import among
+    from harness.experiment.scores import primaries_in
     from harness.formatting import duration
 
-    ranked = among(name for row in found for name in row["metrics"])
+    primaries = primaries_in(name for row in found for name in row["metrics"])
+    scores = [score for primary in primaries for score in primary.shown]
     digits = {"loss/discriminator": 3, "loss/generator": 3}
-    for ranking in ranked:
-        digits |= {f"test/{ranking.metric}": 3, f"test/{ranking.beside}": 3 if ranking.beside_digits else 0}
+    digits |= {f"test/{score.key}": score.digits for score in scores}
     lines = []
     for row in found:
         metrics = row["metrics"]
@@ -74,7 +74,7 @@ def runs(limit: int, project: str | None, children: bool, as_json: bool, trackin
                 "" if row["seconds"] is None else duration(row["seconds"]),
             ]
         )
-    labels = [label for ranking in ranked for label in (ranking.label, ranking.beside_label)]
+    labels = [score.label for score in scores]
     header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "run time"]
     print_table(header, lines)
 
@@ -156,7 +156,7 @@ def evaluate(
     header, *lines = evaluating.as_cells(rows)
     print_table(header, lines)
     counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in rows))
-    where = f"{rows[0].split} split, " if rows[0].scores.ranked_by.against_real else ""
+    where = f"{rows[0].split} split, " if rows[0].scores.primary.against_real else ""
     click.echo(wrapped(f"{where}{counts} samples, judge {rows[0].judge}; ± see --help"))
 
 

@@ -170,9 +170,9 @@ def _print_outcome(store: Store, outcome: RunResult, seconds: float) -> None:
         losses = (brief_number(outcome.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
         rows.append(("losses", "D {}  G {}  of epoch {}".format(*losses, outcome.epoch)))
     if outcome.scores:
-        ranking = outcome.experiment.ranking
-        shown = ranking.shown(outcome.scores, "test")
-        rows.append(("test", f"{shown}  of epoch {outcome.scored}  (judge {outcome.judge}; {ranking.better})"))
+        primary = outcome.experiment.primary
+        scores = primary.format(outcome.scores, "test")
+        rows.append(("test", f"{scores}  of epoch {outcome.scored}  (judge {outcome.judge}; {primary.better})"))
     if outcome.unshipped:
         rows += unshipped_rows(store, outcome.unshipped)
     trusted = bool(outcome.experiment.imports)
@@ -197,13 +197,12 @@ def _print_replicates(store: Store, result: Replicates) -> int:
     times = f"{duration(result.seconds)} of training and scoring, {duration(seconds_so_far())} in all"
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, outcome in result.outcomes.items():
-        shown = outcome.experiment.ranking.shown(outcome.scores, "test", error=False) if outcome.scores else ""
-        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {shown} {outcome.reason or ''}".rstrip())
+        scores = outcome.experiment.primary.format(outcome.scores, "test", error=False) if outcome.scores else ""
+        click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {scores} {outcome.reason or ''}".rstrip())
     if result.means:
-        ranking = next(iter(result.outcomes.values())).experiment.ranking
-        for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
-            mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
-            click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
+        for score in next(iter(result.outcomes.values())).experiment.primary.shown:
+            mean, deviation = (score.format(of[f"test/{score.key}"]) for of in (result.means, result.deviations))
+            click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [("time", times), ("run", result.run_id)]
     if result.unshipped:
         rows += unshipped_rows(store, result.unshipped)

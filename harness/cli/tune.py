@@ -27,6 +27,7 @@ from harness.cli.common import (
     where_to_look,
 )
 from harness.errors import HarnessError
+from harness.experiment.scores import PRIMARY_SCORES, described_choices
 from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--metric",
-    help="Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes for "
-    "stacked-mnist.  [default: kid, or mode_kl]",
+    help=f"Score to optimise on validation images: {described_choices()}.  "
+    f"[default: {', or '.join(primary.key for primary in PRIMARY_SCORES)}]",
 )
 @click.option(
     "--direction", type=click.Choice(["minimize", "maximize"]), help="Direction of the search.  [default: the metric's]"

@@ -212,7 +212,7 @@ class RunSession:
             pruned = pruned and not last
             if pruned:
                 log.tags({"harness.pruned": str(epoch)})
-        if scores is not None and self._best.offer(scores.ranking, epoch, training.generator_ema):
+        if scores is not None and self._best.offer(scores.primary_score, epoch, training.generator_ema):
             with staged(self.display, "saving"):
                 save(log, training, self._best, name="best")
         best = scores is not None and self._best.epoch == epoch  # known already where a crash made it train again
@@ -361,14 +361,14 @@ def _conclude(course: RunSession, best: BestEpoch) -> RunResult:
     if scoring is None:
         return outcome
     samples, split = training.experiment.quality.samples, course.options.final
-    ranking = training.experiment.ranking
-    where = f" on the {split} split" if ranking.against_real else ""
+    primary = training.experiment.primary
+    where = f" on the {split} split" if primary.against_real else ""
     course.display.message(f"scoring epoch {epoch}{where} ({samples:,} samples, judge {scoring.identity})")
     # Once, and never on the test split where something is yet to be chosen by it.
     with staged(course.display, "final scoring"):
         scores = scoring.of(training.experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
-    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
+    log.tags({"harness.best_epoch": str(epoch), **({} if best.score is None else {primary.tag: str(best.score)})})
     return replace(outcome, scores=scores, judge=scoring.identity, scored=epoch)
 
 

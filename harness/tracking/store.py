@@ -325,7 +325,7 @@ class Store:
         and for a server without a registry.
         """
         tags = {"harness.experiment": run.data.tags.get("harness.experiment", "")}
-        score = scores.of_params(run.data.params).metric
+        score = scores.primary_of_params(run.data.params).key
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"harness.test_{score}"] = str(value)
         with self._asking():

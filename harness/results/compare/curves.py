@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.experiment.scores import RANKINGS
+from harness.experiment.scores import PRIMARY_SCORES, SCORES
 from harness.results.compare.selection import Comparison
 from harness.tracking import Store
 
 MOST = 20  # runs whose curves are drawn
 POINTS = 1000  # of a curve, at most
-FIRST = (*(f"quality/{ranking.metric}" for ranking in RANKINGS), "loss/discriminator", "loss/generator")
-OTHERS = (
-    *(f"quality/{ranking.beside}" for ranking in RANKINGS),
-    "quality/density",
-    "quality/coverage",
-    "quality/class_kl",
-    "quality/memorisation",
+_LOSSES = ("loss/discriminator", "loss/generator")
+_OTHERS = (
     "loss/penalty",
     "logit/real",
     "logit/held_out",
@@ -31,12 +26,24 @@ OTHERS = (
 Curve = Mapping[int, float]
 
 
+def first() -> tuple[str, ...]:
+    """The metrics that are shown at once, the primary scores first; all others are folded in."""
+    return (*(f"quality/{primary.key}" for primary in PRIMARY_SCORES), *_LOSSES)
+
+
+def _others() -> tuple[str, ...]:
+    """All other metrics: secondary scores, the rest of the scores, and how the training went."""
+    order = [score for primary in PRIMARY_SCORES for score in primary.shown]
+    scores = dict.fromkeys([*order, *SCORES.values()])
+    return (*(name for score in scores if (name := f"quality/{score.key}") not in first()), *_OTHERS)
+
+
 def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str, Curve]], list[str]]:
     """By metric, and then by run id: values by epoch, of the first twenty rows; and notices."""
     rows = comparison.rows[:MOST]
     notices = [f"curves of the first {MOST} of {len(comparison.rows)} runs"] if len(comparison.rows) > MOST else []
     curves: dict[str, dict[str, Curve]] = {}
-    for metric in (*FIRST, *OTHERS):
+    for metric in (*first(), *_others()):
         for row in rows:
             owner = row.run if metric in row.run.data.metrics else row.drawn
             if metric not in owner.data.metrics:
