@@ -201,8 +201,9 @@ def _print_replicates(store: Store, result: Replicates) -> int:
         click.echo(f"  seed {seed:<5}{outcome.run_id[:8]}  {_said(outcome):9} {scores} {outcome.reason or ''}".rstrip())
     if result.means:
         for score in next(iter(result.outcomes.values())).experiment.primary.shown:
-            mean, deviation = (score.format(of[f"test/{score.key}"]) for of in (result.means, result.deviations))
-            click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
+            if (name := f"test/{score.key}") in result.means:
+                mean, deviation = score.format(result.means[name]), score.format(result.deviations[name])
+                click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [("time", times), ("run", result.run_id)]
     if result.unshipped:
         rows += unshipped_rows(store, result.unshipped)

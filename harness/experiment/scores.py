@@ -227,14 +227,15 @@ class PrimaryScore:
         return ", ".join(f"{score.label}: {score.better} is better" for score in self.shown)
 
     def format(self, metrics: Mapping[str, float], place: str, *, error: bool = True) -> str:
-        """`KID 0.0163 ± 0.0023  Frechet 0.53`.
+        """`KID 0.0163 ± 0.0023  Frechet 0.53`, without secondary scores that the run does not have.
 
         Args:
-            metrics: Metrics of a run, among them the scores of that place.
+            metrics: Metrics of a run, among them the primary score of that place.
             place: One of `PLACES`.
             error: Whether to add the standard error of the primary score, where there is one.
         """
-        texts = [f"{score.label} {score.format(metrics[f'{place}/{score.key}'])}" for score in self.shown]
+        known = {score: metrics.get(f"{place}/{score.key}") for score in self.shown}
+        texts = [f"{score.label} {score.format(value)}" for score, value in known.items() if value is not None]
         spread = metrics.get(f"{place}/{self.key}_se") if error else None
         if spread is not None:
             texts[0] += f" ± {self.score.format(spread)}"

@@ -26,16 +26,15 @@ _OTHERS = (
 Curve = Mapping[int, float]
 
 
-def first() -> tuple[str, ...]:
+def first_metrics() -> tuple[str, ...]:
     """The metrics that are shown at once, the primary scores first; all others are folded in."""
     return (*(f"quality/{primary.key}" for primary in PRIMARY_SCORES), *_LOSSES)
 
 
-def _others() -> tuple[str, ...]:
+def other_metrics() -> tuple[str, ...]:
     """All other metrics: secondary scores, the rest of the scores, and how the training went."""
-    order = [score for primary in PRIMARY_SCORES for score in primary.shown]
-    scores = dict.fromkeys([*order, *SCORES.values()])
-    return (*(name for score in scores if (name := f"quality/{score.key}") not in first()), *_OTHERS)
+    others = [score for score in SCORES.values() if score.key != score.primary]
+    return (*(f"quality/{score.key}" for score in sorted(others, key=lambda score: not score.secondary)), *_OTHERS)
 
 
 def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str, Curve]], list[str]]:
@@ -43,7 +42,7 @@ def curves_of(store: Store, comparison: Comparison) -> tuple[dict[str, dict[str,
     rows = comparison.rows[:MOST]
     notices = [f"curves of the first {MOST} of {len(comparison.rows)} runs"] if len(comparison.rows) > MOST else []
     curves: dict[str, dict[str, Curve]] = {}
-    for metric in (*first(), *_others()):
+    for metric in (*first_metrics(), *other_metrics()):
         for row in rows:
             owner = row.run if metric in row.run.data.metrics else row.drawn
             if metric not in owner.data.metrics:

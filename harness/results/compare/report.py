@@ -16,8 +16,7 @@ from harness.experiment.scores import SCORES
 from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
-from harness.results.compare.curves import Curve
-from harness.results.compare.curves import first as first_curves
+from harness.results.compare.curves import Curve, first_metrics
 from harness.results.compare.looks import colour, dash, is_wide, mark
 from harness.results.compare.selection import Comparison
 from harness.results.compare.tiles import Tile
@@ -157,7 +156,7 @@ def _curves(figures: Mapping[str, Any]) -> str:
             config={"displaylogo": False, "responsive": True},
         )
         heading = "Params and score" if name == "params" else name
-        (first if name in first_curves() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{drawn}")
+        (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{drawn}")
         script = False
     more = f"<details><summary>{len(others)} more curves</summary>{''.join(others)}</details>" if others else ""
     return f'<section id="curves"><h2>Curves</h2>{"".join(first) or "<p>No run has logged any.</p>"}{more}</section>'

@@ -65,13 +65,13 @@ class Row:
 
     def spread(self, metric: str) -> float | None:
         """The deviation of that score over the seeds of replicates, else its standard error; None for neither."""
-        return self._with(metric, f"{metric}_std") or self._with(metric, f"{metric}_se")
+        return self._of_same_epoch(metric, f"{metric}_std") or self._of_same_epoch(metric, f"{metric}_se")
 
     def secondary(self, metric: str, score: Score) -> float | None:
         """A secondary score of the same place as that primary one; None where it is not known."""
-        return self._with(metric, f"{metric.partition('/')[0]}/{score.key}")
+        return self._of_same_epoch(metric, f"{metric.partition('/')[0]}/{score.key}")
 
-    def _with(self, metric: str, other: str) -> float | None:
+    def _of_same_epoch(self, metric: str, other: str) -> float | None:
         # MLflow tells the last value of a metric, which need not be of the epoch that was best.
         return self._last(other) if self.score(metric) == self._last(metric) else None
 
