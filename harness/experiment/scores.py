@@ -221,10 +221,15 @@ class PrimaryScore:
 
     @property
     def better(self) -> str:
-        """Which values are better, in words: `lower is better`."""
-        if len({score.better for score in self.shown}) == 1:
-            return f"{self.score.better} is better"
-        return ", ".join(f"{score.label}: {score.better} is better" for score in self.shown)
+        """Which values are better, in words: `lower is better`, `lower is better for mode KL, higher for modes`."""
+        groups: dict[str, list[str]] = {}
+        for score in self.shown:
+            groups.setdefault(score.better, []).append(score.label)
+        (better, labels), *others = groups.items()
+        if not others:
+            return f"{better} is better"
+        texts = [f"{other} for {join_words(names, 'and')}" for other, names in others]
+        return ", ".join([f"{better} is better for {join_words(labels, 'and')}", *texts])
 
     def format(self, metrics: Mapping[str, float], place: str, *, error: bool = True) -> str:
         """`KID 0.0163 ± 0.0023  Frechet 0.53`, without secondary scores that the run does not have.

@@ -24,7 +24,7 @@ from harness.tuning.settings import Settings
 from harness.tuning.trials import Trials, best, is_counted, value_of
 
 DRAWN, SCORED = "harness.drawn_trial", "harness.scored_trial"
-SCORES = ("quality/", "validation/")  # what a trial is scored by
+SCORE_PREFIXES = ("quality/", "validation/")  # of the metrics that a trial is scored by
 MOST_EPOCHS = 50  # whose pictures a study repeats
 EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
 
@@ -153,7 +153,9 @@ class StudyRun:
         try:
             if run_id is not None and (run := self._store.get_run(run_id)):
                 if self._scored != str(trial.number):
-                    scores = {name: value for name, value in run.data.metrics.items() if name.startswith(SCORES)}
+                    scores = {
+                        name: value for name, value in run.data.metrics.items() if name.startswith(SCORE_PREFIXES)
+                    }
                     step = int(run.data.tags.get("harness.epoch", "0"))
                     self.log.metrics(step, scores, replace=True)
                     self.log.tags({SCORED: str(trial.number)})

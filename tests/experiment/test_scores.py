@@ -94,7 +94,7 @@ def test_a_score_without_a_direction_cannot_be_searched_by() -> None:
 
 def test_what_is_said_of_scores() -> None:
     assert described_choices() == "kid, frechet, density, coverage or class_kl; mode_kl or modes for stacked-mnist"
-    assert (KID.better, MODE_KL.better) == ("lower is better", "mode KL: lower is better, modes: higher is better")
+    assert (KID.better, MODE_KL.better) == ("lower is better", "lower is better for mode KL, higher for modes")
     metrics = {"test/kid": 0.01634, "test/kid_se": 0.0023, "test/frechet": 0.531, "test/mode_kl": 3.4, "test/modes": 99}
     assert KID.format(metrics, "test") == "KID 0.0163 ± 0.0023  Frechet 0.53"
     assert KID.format(metrics, "test", error=False) == "KID 0.0163  Frechet 0.53"
