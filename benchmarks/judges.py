@@ -52,8 +52,8 @@ def compare(files: list[Path], data: str, split: str, samples: int, device: str)
         scored = []
         for file in files:
             scored.append(scorer.score(load_npz(file), full=False))
-            print(f"{names[which]}: {file.stem}: KID {scored[-1].kid:.5f}", file=sys.stderr, flush=True)
-        kid[which], errors[which] = [score.kid for score in scored], [score.kid_se for score in scored]
+            print(f"{names[which]}: {file.stem}: KID {scored[-1]['kid']:.5f}", file=sys.stderr, flush=True)
+        kid[which], errors[which] = [score["kid"] for score in scored], [score["kid_se"] for score in scored]
 
     print(f"KID against {real.name}, {samples:,} images     {names['first']}     {names['second']}")
     for row in sorted(range(len(files)), key=lambda row: kid["first"][row]):

@@ -7,7 +7,7 @@ The budget is the images that D sees, to the nearest whole epoch: it is the same
 it takes stands beside it. `--full` trains an experiment's own epochs instead. Weights are the last epoch's (their
 average where the experiment keeps one): nothing is chosen. Collapsed seeds count, diverged ones are named. Every
 finished run is a line of the file, and is not repeated when the command is started again; `--part 1/2` and
-`--part 2/2` share the work between two processes. `--write` puts the tables, floors first, between the two marks of
+`--part 2/2` share the work between two processes. `--write` puts the tables, references first, between the two marks of
 that page. What is not in the file is not measured, and the page says so.
 """
 
@@ -29,9 +29,9 @@ from harness import experiment as experiments
 from harness.data import Splits
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.scores import SCORES
 from harness.gan import resolve
 from harness.quality.scoring import Scoring
-from harness.results.evaluate import COLUMNS
 
 MARKS = "<!-- leaderboard: {} -->"
 FULL = "own epochs"
@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace) -> None:
                 "seed": seed,
                 "images": images,
                 "run": resolved.flatten(),
-                "floors": floors(resolved, splits),
+                "floors": references(resolved, splits),
                 **run,
             },
         )
@@ -111,9 +111,9 @@ def same(run: Mapping[str, Any], plan: Experiment) -> bool:
     return all(run["run"].get(path) == value for path, value in leaves.items() if path not in free)
 
 
-def floors(plan: Experiment, splits: Splits) -> dict[str, tuple[dict[str, float], dict[str, float] | None]]:
+def references(plan: Experiment, splits: Splits) -> dict[str, tuple[dict[str, float], dict[str, float] | None]]:
     """What a perfect generator would get: scores by name, and their deviation where it is known."""
-    found = Scoring(plan, splits).test.floors()
+    found = Scoring(plan, splits).test.references()
     return {
         name: (mean.metrics("test"), None if sd is None else sd.metrics("test")) for name, (mean, sd) in found.items()
     }
@@ -158,8 +158,8 @@ def counts(group: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def table(group: Sequence[Mapping[str, Any]]) -> str:
     scored = [run for run in group if run["scores"]]
-    names = [name for name in COLUMNS if any(f"test/{name}" in run["scores"] for run in scored)]
-    header = ["experiment", *(COLUMNS[name][0] for name in names), "images D saw", "training, s", "seeds"]
+    names = [name for name in SCORES if any(f"test/{name}" in run["scores"] for run in scored)]
+    header = ["experiment", *(SCORES[name].label for name in names), "images D saw", "training, s", "seeds"]
     lines = [header, ["---"] * len(header)]
     for name, (mean, sd) in group[0]["floors"].items():
         lines.append([f"*{name}*", *(cell(mean, sd, each) for each in names), "", "", ""])
@@ -180,17 +180,17 @@ def table(group: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ranked(name: str, group: Sequence[Mapping[str, Any]]) -> float:
-    ranking = experiments.load(name).ranking.metric
-    values = [run["scores"][f"test/{ranking}"] for run in group if run["experiment"] == name and run["scores"]]
+    primary = experiments.load(name).primary.key
+    values = [run["scores"][f"test/{primary}"] for run in group if run["experiment"] == name and run["scores"]]
     return statistics.fmean(values) if values else float("inf")
 
 
 def cell(mean: Mapping[str, float], sd: Mapping[str, float] | None, name: str) -> str:
-    digits = COLUMNS[name][1]
+    score = SCORES[name]
     key = f"test/{name}"
     if key not in mean:
         return ""
-    return f"{mean[key]:.{digits}f}" + (f" ± {sd[key]:.{digits}f}" if sd and key in sd else "")
+    return score.format(mean[key]) + (f" ± {score.format(sd[key])}" if sd and key in sd else "")
 
 
 def circumstances(group: Sequence[Mapping[str, Any]]) -> str:

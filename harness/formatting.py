@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, redact
@@ -120,6 +120,12 @@ def duration(seconds: float) -> str:
 def brief_number(value: float) -> str:
     """Return a number with three decimals, or with an exponent from 100,000 on."""
     return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def join_words(words: Sequence[str], conjunction: str) -> str:
+    """Return `kid`, `kid or frechet`, `kid, frechet or density`."""
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def format_each(values: Mapping[str, object]) -> list[str]:

@@ -154,11 +154,11 @@ def format_speed(report: Report) -> str:
 
 def format_score(training: Training, report: Report, *, best: bool = True) -> str:
     """Return `KID 0.0123 best`; empty if the epoch was not scored. best: mark the best score so far."""
-    ranking = training.experiment.ranking
-    value = report.metrics.get(f"quality/{ranking.metric}")
+    primary = training.experiment.primary
+    value = report.metrics.get(f"quality/{primary.key}")
     if value is None:
         return ""
-    return f"{ranking.label} {value:.4f}{' best' if best and getattr(report, 'best', False) else ''}"
+    return f"{primary.label} {primary.score.format(value)}{' best' if best and getattr(report, 'best', False) else ''}"
 
 
 def format_stage(stage: Stage) -> str:

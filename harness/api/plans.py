@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
-    from harness.tuning.settings import Direction
+    from harness.experiment.scores import Direction
 
 
 @dataclass(frozen=True)

@@ -223,9 +223,10 @@ class Notebook:
             parts += [self._name, f"epoch {min(training.steps // training.steps_per_epoch + 1, epochs)}/{epochs}"]
             if self._report is not None:
                 metrics = self._report.metrics
-                score = metrics.get(f"quality/{experiment.ranking.metric}")
+                primary = experiment.primary
+                score = metrics.get(f"quality/{primary.key}")
                 parts += [
-                    "" if score is None else f"{experiment.ranking.label} {score:.4f}",
+                    "" if score is None else f"{primary.label} {primary.score.format(score)}",
                     f"loss D {brief_number(metrics['loss/discriminator'])} G {brief_number(metrics['loss/generator'])}",
                 ]
             if self._study is None and total:

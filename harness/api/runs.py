@@ -13,6 +13,7 @@ from harness.api.samples import Samples
 from harness.api.stores import open_store
 from harness.console import to_stderr
 from harness.errors import HarnessError
+from harness.experiment.scores import PLACES, primary_of_params
 from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 
-SCORES = ("test/", "validation/", "quality/")  # prefixes of the metrics that are scores
 FINAL = ("test/", "validation/")  # of those that are logged once, at the end
 
 
@@ -101,10 +101,10 @@ class Run:
     def scores(self) -> dict[str, float]:
         """The scores among the metrics.
 
-        `test/...` is the score of the best epoch, `quality/...` the last score during training. Lower is better for
-        KID, Frechet and class KL.
+        `test/...` is the score of the best epoch, `quality/...` the last score during training. docs/metrics.md says
+        what each means, and which values are better.
         """
-        return {name: value for name, value in self.metrics.items() if name.startswith(SCORES)}
+        return {name: value for name, value in self.metrics.items() if name.partition("/")[0] in PLACES}
 
     @property
     def url(self) -> str | None:
@@ -228,22 +228,22 @@ class Run:
     def _repr_html_(self) -> str:
         import numpy as np
 
-        from harness.experiment.scores import of_params
+        from harness.experiment.scores import PLACES
         from harness.formatting import duration
         from harness.results import summary
 
         overview = summary.summary(self.mlflow_run)
-        ranking = of_params(self.mlflow_run.data.params)
+        primary = primary_of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
             ("epochs", summary.progress(overview)),
             ("time", "" if overview["seconds"] is None else duration(overview["seconds"])),
         ]
-        for split in SCORES:
-            value = self.metrics.get(f"{split}{ranking.metric}")
+        for name in (f"{place}/{primary.key}" for place in PLACES):
+            value = self.metrics.get(name)
             if value is not None:
-                rows.append((f"{split}{ranking.metric}", f"{value:.4f}"))
+                rows.append((name, primary.score.format(value)))
         try:
             grid = html.picture(np.asarray(self.grid()), f"samples of {self.name}")
         except HarnessError:  # nothing was drawn yet

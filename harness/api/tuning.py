@@ -17,7 +17,7 @@ from harness.api.studies import Study
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
-    from harness.tuning.settings import Direction
+    from harness.experiment.scores import Direction
 
 
 def tune(

@@ -12,6 +12,8 @@ import click
 from harness.cli.common import command_line
 from harness.cli.options import OutputFile, json_option, tracking_uri_option
 from harness.errors import HarnessError, redact
+from harness.experiment.scores import KID, MODE_KL
+from harness.formatting import join_words
 
 if TYPE_CHECKING:
     from harness.api import Comparison
@@ -19,11 +21,14 @@ if TYPE_CHECKING:
 LONGEST_LINK = 2000  # characters
 
 
+BEST_HELP = f"Keep the N best by {KID.label} ({join_words(MODE_KL.datasets, 'and')}: {MODE_KL.label})."
+
+
 @click.command(short_help="Compare runs: scores, params, pictures, curves.")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--study", metavar="NAME", help="Compare all trials of a study.")
 @click.option("--experiment", metavar="NAME", help="Compare all runs of an experiment.")
-@click.option("--best", type=click.IntRange(2), metavar="N", help="Keep the N best by KID (stacked-mnist: mode KL).")
+@click.option("--best", type=click.IntRange(2), metavar="N", help=BEST_HELP)
 @click.option("--html", type=OutputFile(".html"), metavar="FILE", help="Write FILE.html: one page that works offline.")
 @click.option(
     "--picture", type=OutputFile(".png"), metavar="FILE", help="Write FILE.png with the sample grids side by side."

@@ -17,7 +17,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from harness.experiment.scores import RANKINGS
+from harness.experiment.scores import searchable
 from harness.experiment.tags import Kind, Tag
 from harness.files import database_of
 from harness.formatting import STORE
@@ -242,7 +242,7 @@ _SUGGEST: Mapping[str, Suggest] = {
     "--search": _paths,
     "--data": _words(*DATA_SETS),
     "--device": _words("auto", "cpu", "cuda", "mps"),
-    "--metric": _words(*(metric for ranking in RANKINGS for metric in ranking.searchable)),
+    "--metric": _words(*searchable()),
     "--judge": _words("first", "second"),
     "--sampler": _words("tpe", "random", "qmc", "grid", "gp", "cmaes"),
     "--pruner": _words("halving", "none"),

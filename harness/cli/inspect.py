@@ -45,14 +45,14 @@ def runs(as_json: bool, **options: Any) -> None:
 
 def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
     from harness.cli.tables import print_table
-    from harness.experiment.scores import among
+    from harness.experiment.scores import primaries_in
     from harness.formatting import duration
     from harness.results.summary import progress
 
-    rankings = among(name for run in runs for name in run["metrics"])
-    digits = {"loss/discriminator": 3, "loss/generator": 3}
-    for ranking in rankings:
-        digits |= {f"test/{ranking.metric}": 3, f"test/{ranking.beside}": 3 if ranking.beside_digits else 0}
+    scores = [
+        score for primary in primaries_in(name for run in runs for name in run["metrics"]) for score in primary.shown
+    ]
+    digits = {"loss/discriminator": 3, "loss/generator": 3, **{f"test/{score.key}": score.digits for score in scores}}
     rows = []
     for run in runs:
         numbers = [(run["metrics"].get(name), count) for name, count in digits.items()]
@@ -68,8 +68,18 @@ def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
                 "" if run["seconds"] is None else duration(run["seconds"]),
             ]
         )
-    labels = [label for ranking in rankings for label in (ranking.label, ranking.beside_label)]
-    header = ["name", "run", "kind", "status", "epoch", "loss D", "loss G", *labels, "started", "run time"]
+    header = [
+        "name",
+        "run",
+        "kind",
+        "status",
+        "epoch",
+        "loss D",
+        "loss G",
+        *(score.label for score in scores),
+        "started",
+        "run time",
+    ]
     print_table(header, rows)
 
 
@@ -130,7 +140,7 @@ def evaluate(runs: Sequence[str], as_json: bool, **options: Any) -> None:
     header, *rows = as_cells(scored)
     print_table(header, rows)
     counts = " and ".join(dict.fromkeys(f"{row.samples:,}" for row in scored))
-    split = f"{scored[0].split} split, " if scored[0].scores.ranked_by.against_real else ""
+    split = f"{scored[0].split} split, " if scored[0].scores.primary.against_real else ""
     click.echo(wrapped(f"{split}{counts} samples, judge {scored[0].judge}; ± see --help"))
 
 

@@ -56,9 +56,9 @@ def _print_run(store: Store, result: RunResult) -> None:
         losses = (brief_number(result.metrics[f"loss/{name}"]) for name in ("discriminator", "generator"))
         rows.append(("losses", "D {}  G {}  of epoch {}".format(*losses, result.epoch)))
     if result.scores:
-        ranking = result.experiment.ranking
-        scores = ranking.shown(result.scores, "test")
-        rows.append(("test", f"{scores}  of epoch {result.scored}  (judge {result.judge}; {ranking.better})"))
+        primary = result.experiment.primary
+        scores = primary.format(result.scores, "test")
+        rows.append(("test", f"{scores}  of epoch {result.scored}  (judge {result.judge}; {primary.better})"))
     print_rows(rows + _next_steps(store, result) + link_rows(store, result.run_id, result.unshipped))
 
 
@@ -79,13 +79,13 @@ def _next_steps(store: Store, result: RunResult) -> Rows:
 def _print_seeds(store: Store, result: Replicates) -> None:
     click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
     for seed, one in result.outcomes.items():
-        scores = one.experiment.ranking.shown(one.scores, "test", error=False) if one.scores else ""
+        scores = one.experiment.primary.format(one.scores, "test", error=False) if one.scores else ""
         click.echo(f"  seed {seed:<5}{one.run_id[:8]}  {_status(one):9} {scores} {one.reason or ''}".rstrip())
     if result.means:
-        ranking = next(iter(result.outcomes.values())).experiment.ranking
-        for score, label in ((ranking.metric, ranking.label), (ranking.beside, ranking.beside_label)):
-            mean, deviation = result.means[f"test/{score}"], result.deviations[f"test/{score}"]
-            click.echo(f"  {label:9} {mean:.4f} ± {deviation:.4f} (standard deviation)")
+        for score in next(iter(result.outcomes.values())).experiment.primary.shown:
+            if (name := f"test/{score.key}") in result.means:
+                mean, deviation = score.format(result.means[name]), score.format(result.deviations[name])
+                click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [_time_row(result.seconds), ("run", result.run_id)]
     if result.stopped:
         rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))

@@ -20,6 +20,7 @@ from harness.cli.options import (
     storage_option,
 )
 from harness.errors import HarnessError
+from harness.experiment.scores import PRIMARY_SCORES, described_choices
 
 
 def _parse_batch_runs(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
@@ -57,8 +58,8 @@ _search_options = group(
     click.option(
         "--metric",
         metavar="NAME",
-        help="Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes "
-        "for stacked-mnist.  [default: kid, or mode_kl]",
+        help=f"Score to optimise on validation images: {described_choices()}.  "
+        f"[default: {', or '.join(primary.key for primary in PRIMARY_SCORES)}]",
     ),
     click.option(
         "--direction",

@@ -19,7 +19,7 @@ from harness.experiment.networks import (
     kind_of,
     tag_of,
 )
-from harness.experiment.scores import Ranking, ranking_of
+from harness.experiment.scores import PrimaryScore, primary_of
 from harness.experiment.sections import (
     VALIDATION_IMAGES,
     Augment,
@@ -62,7 +62,7 @@ class Experiment(Section):
         if not parts or not all(isinstance(part, dict) for part in parts.values()):
             return raw
         name = parts["data"].get("name")
-        if not isinstance(name, str) or ranking_of(name).against_real:
+        if not isinstance(name, str) or primary_of(name).against_real:
             return raw
         return {**raw, **{name: {**_MODE_COUNTING[name], **part} for name, part in parts.items()}}
 
@@ -106,7 +106,7 @@ class Experiment(Section):
             return self
         if self.quality.judge is None:
             raise ValueError("track.score_every needs a judge: set quality.judge, or track.score_every to null")
-        if self.ranking.against_real and self.data.validation < self.quality.samples_while_training:
+        if self.primary.against_real and self.data.validation < self.quality.samples_while_training:
             raise ValueError(
                 f"track.score_every is {self.track.score_every}, but data.validation is {self.data.validation:,} and "
                 f"quality.samples_while_training {self.quality.samples_while_training:,} images: set data.validation "
@@ -126,9 +126,9 @@ class Experiment(Section):
         return {field: name for field, name in named.items() if ":" in name}
 
     @property
-    def ranking(self) -> Ranking:
-        """By which score its runs are chosen and compared: that of its data set."""
-        return ranking_of(self.data.name)
+    def primary(self) -> PrimaryScore:
+        """The score by which its runs are chosen and compared: that of its data set."""
+        return primary_of(self.data.name)
 
     @property
     def samples_every(self) -> int:

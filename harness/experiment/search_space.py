@@ -231,7 +231,7 @@ class _CommandLine:
 
 
 def _check_validation(experiment: Experiment, typed: Mapping[str, Any]) -> None:
-    if typed.get("data.validation", 1) == 0 and experiment.ranking.against_real:
+    if typed.get("data.validation", 1) == 0 and experiment.primary.against_real:
         raise HarnessError(
             "data.validation is 0, but a search compares its trials on validation images: hold some out, or leave "
             "data.validation out"

@@ -35,7 +35,7 @@ class Tag:
     EPOCH = "harness.epoch"  # the last epoch; the last thing that is logged before the status
     EPOCHS = "harness.epochs"  # planned, where --epochs has extended the run; the param stays
     BEST_EPOCH = "harness.best_epoch"
-    BEST_ = "harness.best_"  # + metric: the best score while training (`Ranking.tag`)
+    BEST_ = "harness.best_"  # + metric: the best score while training (`PrimaryScore.tag`)
     SECONDS = "harness.seconds"  # worked on, until the run was last resumed (`tracking.durations`)
     RESUMED = "harness.resumed"  # when that was, in milliseconds since 1970
 

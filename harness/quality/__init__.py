@@ -2,8 +2,8 @@
 
 from harness.quality.judge import Judge
 from harness.quality.judges import has_judge, load_judge
-from harness.quality.modes import ModeScorer, ModeScores
-from harness.quality.ranked import ScoreSet
-from harness.quality.scorer import FEWEST, Scorer, Scores
+from harness.quality.modes import ModeScorer
+from harness.quality.score_set import ScoreSet
+from harness.quality.scorer import FEWEST, Scorer
 
-__all__ = ["FEWEST", "Judge", "ModeScorer", "ModeScores", "ScoreSet", "Scorer", "Scores", "has_judge", "load_judge"]
+__all__ = ["FEWEST", "Judge", "ModeScorer", "ScoreSet", "Scorer", "has_judge", "load_judge"]

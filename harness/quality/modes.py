@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,24 +10,14 @@ from torch import Tensor
 
 from harness.data import digit_frequencies
 from harness.errors import HarnessError
-from harness.experiment.scores import MODE_KL, Ranking
+from harness.experiment.scores import MODE_KL
 from harness.quality.judge import Judge, format_shape
-from harness.quality.ranked import ScoreSet
+from harness.quality.score_set import ScoreSet, Value, compute
 from harness.quality.scorer import some_of
 
 DIGITS, CHANNELS = 10, 3
 MODES = DIGITS**CHANNELS
-SIMULATED = 1_000  # sets, for a floor: its mean is then known to 0.00003 at 26,000 samples
-
-
-@dataclass(frozen=True)
-class ModeScores(ScoreSet):
-    """How many modes a set of images hits, and how evenly."""
-
-    ranked_by: ClassVar[Ranking] = MODE_KL
-
-    modes: float  # of 1,000, hit at least once; a whole number but where it is a mean
-    mode_kl: float  # nats: KL of their histogram from the uniform one; the floor is best, never 0
+SIMULATED = 1_000  # sets, for a reference: its mean is then known to 0.00003 at 26,000 samples
 
 
 class ModeScorer:
@@ -44,11 +32,11 @@ class ModeScorer:
         self.samples = samples
         self._digits(torch.zeros(1, CHANNELS, *(judge.shape or (1, 28, 28))[1:], dtype=torch.uint8))
 
-    def score(self, pixels: Tensor) -> ModeScores:
+    def score(self, pixels: Tensor) -> ScoreSet:
         """The scores of generated images, uint8 [N, 3, H, W], N >= samples. Raises HarnessError for other ones."""
         return self.score_all([pixels])[0]
 
-    def score_all(self, sets: Sequence[Tensor]) -> list[ModeScores]:
+    def score_all(self, sets: Sequence[Tensor]) -> list[ScoreSet]:
         """The scores of several sets of images, all of which the judge looks at in one go."""
         for pixels in sets:
             if pixels.ndim != 4 or pixels.shape[1] != CHANNELS:
@@ -59,7 +47,7 @@ class ModeScorer:
         digits = self._digits(torch.cat([some_of(pixels, self.samples, seed=0) for pixels in sets]))
         return [scores_of(mode_counts(part)) for part in torch.split(digits, self.samples)]
 
-    def floors(self) -> dict[str, tuple[ModeScores, ModeScores]]:
+    def references(self) -> dict[str, tuple[ScoreSet, ScoreSet]]:
         """What perfect generators would get with so many samples, by what they draw: mean and standard deviation."""
         return {
             "uniform digits": simulated(self.samples, torch.full((DIGITS,), 1 / DIGITS, dtype=torch.float64)),
@@ -88,20 +76,39 @@ def mode_counts(digits: Tensor) -> Tensor:
     return triples.bincount(minlength=MODES)
 
 
-def scores_of(counts: Tensor) -> ModeScores:
-    """Of a histogram over all modes, [1000]: those that are not empty, and sum p log(1000 p)."""
+def mode_kl(counts: Tensor) -> float:
+    """KL of a histogram over all modes, [1000], from the uniform one, in nats: sum p log(1000 p).
+
+    Its reference is never 0: a histogram of finitely many samples is not even.
+    """
     share = counts.double() / counts.sum()
     kl = torch.xlogy(share, share * len(counts)).sum().clamp(min=0)  # rounding may leave a tiny number below
-    return ModeScores(float((counts > 0).sum()), kl.item())
+    return kl.item()
 
 
-def simulated(samples: int, frequencies: Tensor, seed: int = 0) -> tuple[ModeScores, ModeScores]:
+def modes(counts: Tensor) -> float:
+    """Number of modes in a histogram, [1000], that are hit at least once."""
+    return float((counts > 0).sum())
+
+
+FUNCTIONS: Mapping[str, Callable[[Tensor], Value]] = {"mode_kl": mode_kl, "modes": modes}
+
+
+def scores_of(counts: Tensor) -> ScoreSet:
+    """The scores of a histogram over all modes, [1000]."""
+    return compute(MODE_KL, FUNCTIONS, counts, MODE_KL.scores)
+
+
+def simulated(samples: int, frequencies: Tensor, seed: int = 0) -> tuple[ScoreSet, ScoreSet]:
     """Mean and standard deviation of the scores of that many images whose channels are independent digits.
 
     frequencies: of the digits, float64 [10]. The histograms are drawn as they are, without a judge or an image.
     """
-    modes = torch.einsum("i,j,k->ijk", frequencies, frequencies, frequencies).flatten()
-    counts = np.random.default_rng(seed).multinomial(samples, modes.numpy(), size=SIMULATED)
-    found = [scores_of(torch.from_numpy(row)) for row in counts]
-    hit, kl = torch.tensor([(each.modes, each.mode_kl) for each in found], dtype=torch.float64).T
-    return ModeScores(hit.mean().item(), kl.mean().item()), ModeScores(hit.std().item(), kl.std().item())
+    joint = torch.einsum("i,j,k->ijk", frequencies, frequencies, frequencies).flatten()
+    counts = np.random.default_rng(seed).multinomial(samples, joint.numpy(), size=SIMULATED)
+    found = [scores_of(torch.from_numpy(row)).metrics("") for row in counts]
+    columns = torch.tensor([list(each.values()) for each in found], dtype=torch.float64).T
+    keys = [name.removeprefix("/") for name in found[0]]
+    means = {key: column.mean().item() for key, column in zip(keys, columns, strict=True)}
+    deviations = {key: column.std().item() for key, column in zip(keys, columns, strict=True)}
+    return ScoreSet(MODE_KL, means), ScoreSet(MODE_KL, deviations)

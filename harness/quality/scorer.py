@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.data import Images
 from harness.errors import HarnessError
-from harness.experiment.scores import KID, Ranking
+from harness.experiment.scores import KID
 from harness.quality import scores
 from harness.quality.cache import load_or_compute
 from harness.quality.judge import Judge, format_shape
-from harness.quality.ranked import ScoreSet
+from harness.quality.score_set import ScoreSet, compute
+from harness.quality.scores import FUNCTIONS, ScoreInputs
 
 FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
 MANY = 20_000  # images to look at: more than these take long enough for a word about it
-FLOOR = "real against real"
+REFERENCE = "real against real"
 VERSION = 1  # of what is kept on disk: raised when networks or statistics change
-
-
-@dataclass(frozen=True)
-class Scores(ScoreSet):
-    """How good one set of images is (docs/metrics.md says how to read it); None where not asked for, or not known."""
-
-    ranked_by: ClassVar[Ranking] = KID
-
-    kid: float  # kernel distance (squared MMD): 0 is best, and noise may take it below
-    kid_se: float  # its standard error from sampling both sets
-    frechet: float  # 0 is best; comparable only with the same judge and number of samples
-    density: float | None = None  # about 1 for real images, may exceed it
-    coverage: float | None = None  # share of real images with a generated one nearby: at most 1
-    class_kl: float | None = None  # nats; 0 is best
-    memorisation: float | None = None  # near 0 for copies of training images, about 1 for fresh ones
 
 
 class Scorer:
     """Scores sets of images against `real` as the judge sees it.
 
     real: the split that is scored against; `samples` of it, chosen by `seed` where it has more.
-    training: what generators were trained on: all of it for neighbours; for memorisation and the floor `samples` of it,
-    likewise.
+    training: what generators were trained on: all of it for neighbours; `samples` of it, likewise, for memorisation and
+    the reference.
     device: where the sums are made (float64, so never MPS); the judge's where it is None.
     notice: told when so many images must be looked at that it takes a while.
 
@@ -81,14 +65,15 @@ class Scorer:
         self._training = None if training is None else self._some(training)
         self._fresh = None if training is None else self._some(training, skip=samples)
 
-    def score(self, pixels: Tensor, *, full: bool = True) -> Scores:
+    def score(self, pixels: Tensor, *, full: bool = True) -> ScoreSet:
         """The scores of generated images, uint8 [N, C, H, W]; N >= samples, of which the seed chooses where it is more.
 
-        full: everything; else KID and Frechet distance only. Raises HarnessError for too few images, or other ones.
+        full: all scores; else the primary and the secondary ones, KID and Frechet distance. Raises HarnessError for too
+        few images, or other ones.
         """
         return self.score_all([pixels], full=full)[0]
 
-    def score_all(self, sets: Sequence[Tensor], *, full: bool = True) -> list[Scores]:
+    def score_all(self, sets: Sequence[Tensor], *, full: bool = True) -> list[ScoreSet]:
         """The scores of several sets of images, all of which the judge looks at in one go."""
         chosen = [self._choose(pixels) for pixels in sets]
         features, classes = self._see(torch.cat(chosen))
@@ -96,7 +81,7 @@ class Scorer:
         of = [None] * len(sets) if classes is None else torch.split(classes, self.samples)
         return [self._scores(part, known, full) for part, known in zip(parts, of, strict=True)]
 
-    def floor(self) -> Scores:
+    def reference(self) -> ScoreSet:
         """Real against real, the row that every table needs: what a perfect generator would get.
 
         Fresh training images, none of which memorisation compares with, are scored as though they were generated. Where
@@ -112,13 +97,15 @@ class Scorer:
             self.judge, halves[1], None, samples=self.samples // 2, seed=self._seed, device=self._device
         ).score(halves[0].pixels)
 
-    def floors(self) -> dict[str, tuple[Scores, None]]:
+    def references(self) -> dict[str, tuple[ScoreSet, None]]:
         """The rows that a table needs, by name; none where there are too few images for one."""
         fresh = 0 if self._fresh is None else len(self._fresh)
         if fresh < self.samples and self.samples // 2 < FEWEST:
-            self._notice(f"no row {FLOOR!r}: it takes {self.samples} more training images, or {2 * FEWEST} to compare")
+            self._notice(
+                f"no row {REFERENCE!r}: it takes {self.samples} more training images, or {2 * FEWEST} to compare"
+            )
             return {}
-        return {FLOOR: (self.floor(), None)}
+        return {REFERENCE: (self.reference(), None)}
 
     def neighbours(self, pixels: Tensor) -> Tensor:
         """For each image, uint8 [N, C, H, W], the nearest of all training images in the judge's features, likewise."""
@@ -128,19 +115,18 @@ class Scorer:
         closest = scores.nearest(self._see(pixels)[0], self._all_training_features)[1]
         return training.pixels[closest.to(training.pixels.device)]
 
-    def _scores(self, features: Tensor, classes: Tensor | None, full: bool) -> Scores:
-        real, statistics = self._real_features, self._real_statistics
-        kid, kid_se = scores.kid(features, real, statistics["kernel_sums"])
-        frechet = scores.frechet(features, real)
-        if not full:
-            return Scores(kid, kid_se, frechet)
-        density, coverage = scores.density_coverage(features, real, statistics["radii"])
-        real_classes = self._real_seen.get("classes")
-        class_kl = None if classes is None or real_classes is None else scores.class_kl(classes.cpu(), real_classes)
-        memorisation = None
-        if self._training is not None:
-            memorisation = scores.memorisation(features, self._training_features, real)
-        return Scores(kid, kid_se, frechet, density, coverage, class_kl, memorisation)
+    def _scores(self, features: Tensor, classes: Tensor | None, full: bool) -> ScoreSet:
+        statistics = self._real_statistics
+        inputs = ScoreInputs(
+            features,
+            self._real_features,
+            kernel_sums=statistics["kernel_sums"],
+            radii=statistics["radii"],
+            classes=None if classes is None else classes.cpu(),
+            real_classes=self._real_seen.get("classes"),
+            training=None if self._training is None else self._training_features,
+        )
+        return compute(KID, FUNCTIONS, inputs, KID.scores if full else KID.shown)
 
     def _some(self, images: Images, skip: int = 0) -> Images:
         """`samples` of the images, chosen by the seed, after skipping as many; fewer where there are not enough."""

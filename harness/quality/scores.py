@@ -1,15 +1,20 @@
 """The scores: how far a set of generated images is from a set of real ones, in a judge's features.
 
 Plain functions over float64 tensors: `generated` [N, d] and `real` [M, d] are features on one device. All N x M
-matrices are walked in strips of rows, so that 10,000 against 10,000 takes well under 1 GB.
+matrices are walked in strips of rows, so that 10,000 against 10,000 takes well under 1 GB. `FUNCTIONS` says how each
+score of the table (`harness/experiment/scores.py`) is computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from harness.quality.score_set import Value
 
 NEIGHBOURS = 5  # k of density and coverage, as their authors recommend
 CHUNK_VALUES = 5_000_000  # 40 MB of float64 at a time
@@ -152,3 +157,51 @@ def class_kl(generated: Tensor, real: Tensor) -> float:
     drawn = generated.bincount(minlength=classes).double() / len(generated)
     prior = real.bincount(minlength=classes).clamp(min=1).double() / len(real)
     return torch.xlogy(drawn, drawn / prior).sum().item()
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreInputs:
+    """What scores are computed from: generated and real images as the judge sees them.
+
+    Attributes:
+        generated, real: Features, float64 [N, d] and [M, d], on one device.
+        kernel_sums, radii: `kernel_sums(real)` and `radii(real)`, [M] each.
+        classes, real_classes: Judged classes, int64 [N] and [M], on the CPU; None where the judge does not classify.
+        training: Features of as many training images, float64 [M, d]; fewer where there are not as many, None for none.
+    """
+
+    generated: Tensor
+    real: Tensor
+    kernel_sums: Tensor
+    radii: Tensor
+    classes: Tensor | None
+    real_classes: Tensor | None
+    training: Tensor | None
+
+    @cached_property
+    def density_coverage(self) -> tuple[float, float]:
+        """Both, which share their distances."""
+        return density_coverage(self.generated, self.real, self.radii)
+
+
+def _class_kl(inputs: ScoreInputs) -> float | None:
+    if inputs.classes is None or inputs.real_classes is None:
+        return None
+    return class_kl(inputs.classes, inputs.real_classes)
+
+
+def _memorisation(inputs: ScoreInputs) -> float | None:
+    return None if inputs.training is None else memorisation(inputs.generated, inputs.training, inputs.real)
+
+
+FUNCTIONS: Mapping[str, Callable[[ScoreInputs], Value]] = {
+    "kid": lambda inputs: kid(inputs.generated, inputs.real, inputs.kernel_sums),
+    "frechet": lambda inputs: frechet(inputs.generated, inputs.real),
+    "density": lambda inputs: inputs.density_coverage[0],
+    "coverage": lambda inputs: inputs.density_coverage[1],
+    "class_kl": _class_kl,
+    "memorisation": _memorisation,
+}

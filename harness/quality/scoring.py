@@ -64,7 +64,7 @@ class Scoring:
 
     def prepare(self) -> None:
         """Have judge and splits ready. Raises HarnessError for whatever of them does not fit."""
-        if self.experiment.ranking.against_real:
+        if self.experiment.primary.against_real:
             self.judge.features_and_classes(self.splits.train.pixels[:2])  # a custom judge may not accept such images
         _ = self.test
         if self.experiment.track.score_every:
@@ -112,7 +112,7 @@ class Scoring:
         return self.test.neighbours(pixels) if isinstance(self.test, Scorer) else None
 
     def _scorer(self, split: Split, samples: int) -> Scorer | ModeScorer:
-        if not self.experiment.ranking.against_real:
+        if not self.experiment.primary.against_real:
             return ModeScorer(self.judge, samples=samples)
         real = self.splits.test if split == "test" else self.splits.validation
         if real is None:

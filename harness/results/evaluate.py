@@ -1,10 +1,10 @@
-"""`evaluate`: runs, or anyone's images, scored again under one protocol, with the floor beside them."""
+"""`evaluate`: runs, or anyone's images, scored again under one protocol, with the reference above them."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import torch
 from harness import data
 from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Train, from_mapping
-from harness.experiment.scores import ranking_of
+from harness.experiment.scores import SCORES, primary_of
 from harness.experiment.sections import VALIDATION_IMAGES
 from harness.experiment.tags import Kind, Tag
 from harness.media import pictures
@@ -25,24 +25,12 @@ from harness.tracking import Store
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-# How the scores stand in a table: by name, the heading and the decimals.
-COLUMNS: Mapping[str, tuple[str, int]] = {
-    "kid": ("KID", 4),
-    "frechet": ("Frechet", 2),
-    "density": ("density", 3),
-    "coverage": ("coverage", 3),
-    "class_kl": ("class KL", 4),
-    "memorisation": ("memoris.", 3),
-    "mode_kl": ("mode KL", 4),
-    "modes": ("modes", 0),
-}
-
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
 
-    spread: standard deviation of each score over `seeds` runs, where there are several, or over a floor's simulations.
+    spread: standard deviation of each score over `seeds` runs, where there are several, or over simulated references.
     """
 
     name: str
@@ -66,9 +54,9 @@ def evaluate(
     allow_changes: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Score the best generator of each run, and write the scores back to it; the floor comes first, or its floors.
+    """Score the best generator of each run, and write the scores back to it; the references come first.
 
-    Runs that cannot be compared (other images, or another number of samples) follow floors of their own.
+    Runs that cannot be compared (other images, or another number of samples) follow references of their own.
 
     Replicates are followed into their runs, and get the means and standard deviations of these.
 
@@ -119,7 +107,7 @@ def evaluate(
                 tags = changed.get(row.run_id or "", {})
                 if allow_changes or not tags:
                     _write_back(store, row, prefix, described.train.epochs, tags)
-    return [row for protocol in protocols.values() for row in (*protocol.floors, *protocol.rows)]
+    return [row for protocol in protocols.values() for row in (*protocol.references, *protocol.rows)]
 
 
 def _changes(
@@ -153,14 +141,14 @@ def _what_counts(experiment: Experiment, samples: int | None) -> Experiment:
 
 
 class _Protocol:
-    """Runs, or images, that are scored in the same way, below the floors of that way."""
+    """Runs, or images, that are scored in the same way, below the references of that way."""
 
     def __init__(self, described: Experiment, judge: str | None, split: Split, message: Callable[[str], None]) -> None:
         splits = data.load(**described.data.model_dump(), message=message)
         self.scoring = Scoring(described, splits, judge=judge, message=message)
         self.split = split
         self.scorer = self.scoring.test if split == "test" else self.scoring.validation
-        self.floors = [self.row(name, *found) for name, found in self.scorer.floors().items()]
+        self.references = [self.row(name, *found) for name, found in self.scorer.references().items()]
         self.rows: list[Row] = []
 
     def row(self, name: str, scores: ScoreSet, spread: ScoreSet | None = None) -> Row:
@@ -175,7 +163,7 @@ def evaluate_images(
     samples: int | None = None,
     message: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Score the images of an NPZ file as those of a data set are, on its test split; its floors come first.
+    """Score the images of an NPZ file as those of a data set are, on its test split; its references come first.
 
     Args:
         file: The NPZ file.
@@ -194,14 +182,14 @@ def evaluate_images(
             f"{file} holds {len(pixels):,} images, but {samples:,} are compared: give more, or --samples {len(pixels)} "
             "(comparable only to figures with as many)"
         )
-    held_out = _held_out(name, message) if ranking_of(name).against_real else 0
+    held_out = _held_out(name, message) if primary_of(name).against_real else 0
     wanted = Experiment(
         name="images",
         data=Data(name=name, validation=held_out),
         quality=Quality(judge=judge, samples=samples),
     )
     protocol = _Protocol(_what_counts(wanted, None), judge, "test", message)
-    return [*protocol.floors, protocol.row(file.name, protocol.scorer.score(pixels))]
+    return [*protocol.references, protocol.row(file.name, protocol.scorer.score(pixels))]
 
 
 def _held_out(name: str, message: Callable[[str], None]) -> int:
@@ -242,8 +230,7 @@ def mean_and_deviation(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, f
 
 
 def _scores(like: Row, values: Mapping[str, float]) -> ScoreSet:
-    kind = type(like.scores)
-    return kind(**{field.name: values.get(f"/{field.name}") for field in fields(kind)})
+    return replace(like.scores, values={key: values.get(f"/{key}") for key in like.scores.values})
 
 
 def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[str, str]) -> None:
@@ -257,19 +244,23 @@ def _write_back(store: Store, row: Row, prefix: str, epochs: int, tags: Mapping[
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Return rows as plain data."""
-    return [asdict(row) for row in rows]
+    """Rows as plain data."""
+    return [{field.name: _plain(getattr(row, field.name)) for field in fields(Row)} for row in rows]
+
+
+def _plain(value: object) -> object:
+    return dict(value.values) if isinstance(value, ScoreSet) else value
 
 
 def as_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Rows as text for a table: a header, then a line each; ± is KID's standard error, or a deviation (Row.spread)."""
-    names = [name for name in COLUMNS if any(hasattr(row.scores, name) for row in rows)]
-    yield ["run", "epoch", *(COLUMNS[name][0] for name in names)]
+    scores = [score for score in SCORES.values() if any(score.key in row.scores.values for row in rows)]
+    yield ["run", "epoch", *(score.label for score in scores)]
     for row in rows:
         cells = []
-        for name in names:
-            value, digits = getattr(row.scores, name, None), COLUMNS[name][1]
-            spread = getattr(row.spread, name, None) if row.spread else getattr(row.scores, f"{name}_se", None)
-            text = "" if value is None else f"{value:.{digits}f}"
-            cells.append(text if spread is None or not text else f"{text} ±{spread:.{digits}f}")
+        for score in scores:
+            value = row.scores.values.get(score.key)
+            spread = row.spread.values.get(score.key) if row.spread else row.scores.values.get(f"{score.key}_se")
+            text = "" if value is None else score.format(value)
+            cells.append(text if spread is None or not text else f"{text} ±{score.format(spread)}")
         yield [row.name, "" if row.epoch is None else str(row.epoch), *cells]

@@ -16,8 +16,7 @@ from urllib.parse import unquote, urlparse
 from harness import formatting
 from harness.console import to_stderr
 from harness.errors import HarnessError
-from harness.experiment import scores as ranking
-from harness.experiment.scores import KID, Ranking
+from harness.experiment.scores import KID, PrimaryScore, primary_of_params
 from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.tracking import Store, seconds_of
@@ -50,7 +49,7 @@ def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
     if not finished:
         raise HarnessError(f"no run below {run.info.run_name} has finished yet")
-    tag = ranking.of_params(run.data.params).tag
+    tag = primary_of_params(run.data.params).tag
     return min(finished, key=lambda child: float(child.data.tags.get(tag, "inf")))
 
 
@@ -60,8 +59,8 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
     best = study.data.tags.get(Tag.BEST_TRIAL)
     if best is not None and (found := store.children(run_id, {Tag.TRIAL: best})):
         return found[0]
-    trials = [trial for trial in store.children(run_id) if trial.data.tags.get(Tag.TRIAL, "").isdecimal()]
-    metric = study.data.params.get("study.metric", ranking.of_params(study.data.params).metric)
+    trials = [trial for trial in store.children(run_id) if trial.data.tags.get("harness.trial", "").isdecimal()]
+    metric = study.data.params.get("study.metric", primary_of_params(study.data.params).key)
     sign = -1 if study.data.params.get("study.direction") == "maximize" else 1
     ended = [trial for trial in trials if trial.info.status == "FINISHED" or Tag.DIVERGED in trial.data.tags]
     scores = {trial.info.run_id: trial.data.metrics.get(f"validation/{metric}", math.nan) for trial in ended}
@@ -93,19 +92,19 @@ def _states(trials: Sequence[Run]) -> str:
 
 
 class Grid(NamedTuple):
-    """What a run drew from its fixed noise after an epoch, and the score that ranks of that epoch, where it has one."""
+    """What a run drew from its fixed noise after an epoch, and the primary score of that epoch, where it has one."""
 
     epoch: int
     picture: pictures.Picture
     score: float | None
-    ranking: Ranking = KID
+    primary: PrimaryScore = KID
 
     @property
     def caption(self) -> list[str]:
         """The line below the picture: epoch and score."""
         # Scored against held-out images, while tables have the scores of the test split.
-        split = "validation " if self.ranking.against_real else ""
-        score = "" if self.score is None else f" · {split}{self.ranking.label} {self.score:.4f}"
+        split = "validation " if self.primary.against_real else ""
+        score = "" if self.score is None else f" · {split}{self.primary.label} {self.primary.score.format(self.score)}"
         return [f"epoch {self.epoch}{score}"]
 
 
@@ -127,10 +126,10 @@ def grids(store: Store, run: Run) -> list[Grid]:
             raise HarnessError(f"run {run.info.run_name}: {error}; take it out of its artifacts, samples/") from error
     if not found:
         raise missing
-    ranked = ranking.of_params(run.data.params)
-    curve = store.history(run.info.run_id, f"quality/{ranked.metric}")
+    primary = primary_of_params(run.data.params)
+    curve = store.history(run.info.run_id, f"quality/{primary.key}")
     scores = {epoch: value for epoch, value in curve.items() if math.isfinite(value)}
-    return [Grid(epoch, found[epoch], scores.get(epoch), ranked) for epoch in sorted(found)]
+    return [Grid(epoch, found[epoch], scores.get(epoch), primary) for epoch in sorted(found)]
 
 
 def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | None:

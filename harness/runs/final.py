@@ -41,14 +41,14 @@ def evaluate_best(
             log_models(log, training, generator, epoch, display)
     if scoring is None:
         return result
-    ranking, judge = experiment.ranking, scoring.identity
-    where = f" on the {split} split" if ranking.against_real else ""
+    primary, judge = experiment.primary, scoring.identity
+    where = f" on the {split} split" if primary.against_real else ""
     display.message(f"scoring epoch {epoch}{where} ({experiment.quality.samples:,} samples, judge {judge})")
     # Once, and never on the test split where something is yet to be chosen by it.
     with staged(display, "final scoring"):
         scores = scoring.of(experiment, generator, split).metrics(split)
     log.metrics(epoch, scores)
-    log.tags({Tag.BEST_EPOCH: str(epoch), **({} if best.score is None else {ranking.tag: str(best.score)})})
+    log.tags({Tag.BEST_EPOCH: str(epoch), **({} if best.score is None else {primary.tag: str(best.score)})})
     return replace(result, scores=scores, judge=judge, scored=epoch)
 
 

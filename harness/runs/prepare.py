@@ -60,7 +60,7 @@ def _scoring(experiment: Experiment, splits: data.Splits, display: Display) -> S
     display.message("preparing scores ...")
     scoring = Scoring(experiment, splits, message=display.message)
     scoring.prepare()
-    if not experiment.ranking.against_real:
+    if not experiment.primary.against_real:
         display.message(
             f"{experiment.data.name} is scored by the modes that are hit: no image is compared with real ones, so "
             "there are no distances, no memorisation and no picture of neighbours"

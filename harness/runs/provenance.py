@@ -45,11 +45,11 @@ def description(experiment: Experiment, *said: str | None, picture: str | None =
 
 def described(experiment: Experiment, scores: Mapping[str, float]) -> str | None:
     """`test KID 0.0163 ± 0.0023  Frechet 0.53`, of the scores of a run's end; None where it has none."""
-    ranking = experiment.ranking
+    primary = experiment.primary
     split = next(iter(scores), "").partition("/")[0]
-    if not {f"{split}/{ranking.metric}", f"{split}/{ranking.beside}"} <= scores.keys():
+    if f"{split}/{primary.key}" not in scores:
         return None
-    return f"{split} {ranking.shown(scores, split)}"
+    return f"{split} {primary.format(scores, split)}"
 
 
 def newest_picture(log: RunLog, *epochs: int) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
-from harness.experiment.scores import Ranking
+from harness.experiment.scores import PrimaryScore
 from harness.experiment.tags import Kind, Tag
 from harness.gan import generate, resolve_batch_runs, sample_inputs
 from harness.interrupts import handle_signals
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harness.tracking import Run
 
 ROW = 10  # digits of each seed in the parent's picture
-CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the scores that rank
+CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the primary and secondary scores
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _summarise(
         log.image("seeds", last, _rows(grids))
     _show_best(store, log, experiment, means, deviations, display)
     try:
-        _log_curves(store, log, experiment.ranking, [outcome.run_id for outcome in outcomes])
+        _log_curves(store, log, experiment.primary, [outcome.run_id for outcome in outcomes])
     except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
         display.message(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
     return means, deviations
@@ -242,8 +242,8 @@ def _show_best(
             )
     except Exception as error:  # the seeds are trained and kept; their pictures are there
         display.message(f"no pictures of the best seed: {redact(str(error))[:200]}")
-    name = f"test/{experiment.ranking.metric}"
-    said = f"mean test {experiment.ranking.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
+    name = f"test/{experiment.primary.key}"
+    said = f"mean test {experiment.primary.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
     log.describe(provenance.description(experiment, said, picture=picture))
 
 
@@ -302,10 +302,10 @@ def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
         yield group
 
 
-def _log_curves(store: Store, log: RunLog, ranking: Ranking, run_ids: list[str]) -> None:
+def _log_curves(store: Store, log: RunLog, primary: PrimaryScore, run_ids: list[str]) -> None:
     """The parent's own charts: each curve's mean over the seeds, at the steps that all of them have."""
     curves: dict[int, dict[str, float]] = {}
-    for metric in (*CURVES, f"quality/{ranking.metric}", f"quality/{ranking.beside}"):
+    for metric in (*CURVES, *(f"quality/{score.key}" for score in primary.shown)):
         histories = [store.history(run_id, metric) for run_id in run_ids]
         for step in sorted(set.intersection(*(set(history) for history in histories))):
             curves.setdefault(step, {})[metric] = float(np.mean([history[step] for history in histories]))

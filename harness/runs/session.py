@@ -169,7 +169,7 @@ class RunSession:
             # First in the store, they are what MLflow's comparison page colours its lines by.
             metrics = {**scores.metrics("quality"), **metrics}
             pruned = self._ask_pruner(epoch, metrics)
-        if scores is not None and self._best.update(scores.ranking, epoch, self.training.generator_ema):
+        if scores is not None and self._best.update(scores.primary_score, epoch, self.training.generator_ema):
             self._save("best")
         # True as well where a crash made the best epoch train again.
         self._is_best = scores is not None and self._best.epoch == epoch

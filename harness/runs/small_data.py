@@ -21,7 +21,7 @@ from harness.errors import HarnessError
 from harness.experiment import Data, Experiment, Quality, Track, Train
 
 FEWEST = 12  # images in all that are trained on
-TEST, VALIDATION, TRAINING = 10, 10, 20  # images from which on there are scores, and a floor beside them
+TEST, VALIDATION, TRAINING = 10, 10, 20  # images from which on there are scores, and a reference above them
 FITTED = (
     *("conditional", "data.test", "data.validation", "data.subset", "quality.judge", "quality.samples"),
     *("quality.samples_while_training", "track.score_every", "train.batch_size"),

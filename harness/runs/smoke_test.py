@@ -134,7 +134,7 @@ def _fault(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
         if run.data.params.get(path) != str(value):
             return f"param {path} was logged as {value} and read back as {run.data.params.get(path)}"
     images = [item.path for item in store.client.list_artifacts(outcome.run_id, "images")]
-    compared = outcome.scores and outcome.experiment.ranking.against_real
+    compared = outcome.scores and outcome.experiment.primary.against_real
     for key in ("samples", "neighbours") if compared else ("samples",):
         if not any(path.startswith(f"images/{key}") and path.endswith(".png") for path in images):
             return f"no image `{key}` among {images}"

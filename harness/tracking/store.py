@@ -275,7 +275,7 @@ class Store(StoreReader):
                 server has no registry.
         """
         tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
-        score = scores.of_params(run.data.params).metric
+        score = scores.primary_of_params(run.data.params).key
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"harness.test_{score}"] = str(value)
         with store_errors(self.shown_uri):

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.experiment.scores import Ranking, among, of_params
+from harness.experiment.scores import SCORES, PrimaryScore, primaries_in, primary_of_params
 from harness.experiment.tags import Kind, Tag
 from harness.tracking.errors import store_errors
 
@@ -82,22 +82,22 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
     params = (differing(runs) or [*_FIRST])[:PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
     columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
-    ranked = among(logged)
-    scores = [score for ranking in ranked for score in _scores(ranking)]
+    primaries = primaries_in(logged)
+    scores = [name for primary in primaries for name in _columns(primary)]
     columns += [f"metrics.`{name}`" for name in scores if name in logged]
     columns += [f"params.`{path}`" for path in params]
-    first = ranked[0].metric
+    first = primaries[0].key
     choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
     score = next((name for name in choosing if name in logged), f"quality/{first}")
     listed = newest if len(newest) <= MAX_PICTURES else newest[:NEWEST]
     step = _last_step(listed)
     charts = [
-        *(_chart("quality", "LINE", metricKey=f"quality/{r.metric}", scaleType="log") for r in ranked),
-        *(_chart("quality", "LINE", metricKey=f"quality/{r.beside}", scaleType=r.beside_scale) for r in ranked),
+        *(_curve("quality", primary.key) for primary in primaries),
+        *(_curve("quality", score.key) for primary in primaries for score in primary.secondary),
         _chart("samples", "IMAGE", imageKeys=["samples"], step=step, showRunParams=False),
         _chart("neighbours", "IMAGE", imageKeys=["neighbours"], step=step, showRunParams=False),
-        *(_chart("best", "LINE", metricKey=f"best/{r.metric}") for r in ranked),
-        *(_chart("trial", "LINE", metricKey=f"trial/{r.metric}", scaleType="log") for r in ranked),
+        *(_curve("best", primary.key) for primary in primaries),
+        *(_curve("trial", primary.key) for primary in primaries),
         _chart("trial", "PARALLEL", selectedParams=params[:6], selectedMetrics=[score], runsCountToCompare=100),
         _chart("loss", "LINE", metricKey="loss/discriminator"),
         _chart("loss", "LINE", metricKey="loss/generator"),
@@ -117,10 +117,16 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
     }
 
 
-def _scores(ranking: Ranking) -> tuple[str, ...]:
-    """The columns of one kind of scores."""
-    metric = ranking.metric
-    return (f"test/{metric}", f"test/{ranking.beside}", f"validation/{metric}", f"quality/{metric}")
+def _columns(primary: PrimaryScore) -> tuple[str, ...]:
+    """The metrics with columns, of runs with this primary score."""
+    key = primary.key
+    return (*(f"test/{score.key}" for score in primary.shown), f"validation/{key}", f"quality/{key}")
+
+
+def _curve(section: str, key: str) -> dict[str, object]:
+    """The chart of a score by step. A study of another version may name one that the table does not have."""
+    scale = SCORES[key].scale if key in SCORES else "linear"
+    return _chart(section, "LINE", metricKey=f"{section}/{key}", scaleType=scale)
 
 
 def run_state(run: "Run") -> dict[str, Any]:
@@ -146,7 +152,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
     charts = [
         _chart("search", "PARALLEL", selectedParams=searched, selectedMetrics=[objective], showAllRuns=True),
         _chart("samples", "IMAGE", imageKeys=["samples"], step=_last_step(trials), showRunParams=False),
-        _chart("quality", "LINE", metricKey=f"quality/{score}"),
+        _curve("quality", score),
     ]
     sections = _sections(_STUDY_SECTIONS)
     for section in sections[:2]:
@@ -169,7 +175,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
 def objective_of(study: "Run") -> str:
     """Return the metric that the trials of a study are chosen by."""
     params = study.data.params
-    return f"validation/{params.get('study.metric') or of_params(params).metric}"
+    return f"validation/{params.get('study.metric') or primary_of_params(params).key}"
 
 
 def save_view(store: "Store", project: str, runs: Sequence["Run"]) -> str:

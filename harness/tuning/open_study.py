@@ -12,6 +12,7 @@ from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import SourceCode
+from harness.experiment.scores import SCORES
 from harness.experiment.search_space import Search
 from harness.experiment.tags import Kind, Tag
 from harness.gan import resolve_batch_runs
@@ -27,7 +28,7 @@ from harness.tuning import storage as storages
 from harness.tuning import study_run as parents
 from harness.tuning.list_studies import summaries
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import METRICS, Settings, metric_of, resolved_like, trial_base
+from harness.tuning.settings import Settings, metric_of, resolved_like, trial_base
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials
 
@@ -85,10 +86,12 @@ def _resolve_settings(
     base = trial_base(experiment, search)
     training, scoring = prepare(base, display)
     scoring = _needed(scoring, base)
-    if metric == "class_kl" and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
+    needs_classes = base.primary.against_real and SCORES[metric].needs_classes
+    if needs_classes and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
+        without = [key for key in base.primary.searchable if not SCORES[key].needs_classes]
         raise HarnessError(
-            f"--metric class_kl: judge {scoring.judge.name} returns features alone, and no logits to tell classes by; "
-            "search by kid or frechet"
+            f"--metric {metric}: judge {scoring.judge.name} returns features alone, and no logits to tell classes by; "
+            f"search by {formatting.join_words(without, 'or')}"
         )
     if base.data.validation != experiment.with_values(search.budget).data.validation:
         display.message(
@@ -106,7 +109,7 @@ def _resolve_settings(
         experiment.with_values(settled),
         search,
         metric,
-        request.direction or METRICS[metric],
+        request.direction or SCORES[metric].direction,
         sampler,
         pruner,
         min_resource,
@@ -193,7 +196,7 @@ def _check_same(
         known.experiment if experiment is None else resolved_like(experiment, known.experiment),
         search or known.search,
         request.metric or known.metric,
-        request.direction or (METRICS[request.metric] if request.metric else known.direction),
+        request.direction or (SCORES[request.metric].direction if request.metric else known.direction),
         request.sampler or known.sampler,
         request.pruner or known.pruner,
         request.min_resource or known.min_resource,

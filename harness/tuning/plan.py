@@ -5,10 +5,11 @@ from __future__ import annotations
 from harness import data
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
+from harness.experiment.scores import SCORES
 from harness.experiment.search_space import Search
 from harness.tuning.open_study import REDUCTION_FACTOR, TRIALS, how
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import METRICS, metric_of, trial_base
+from harness.tuning.settings import metric_of, trial_base
 
 
 def plan(
@@ -29,8 +30,10 @@ def plan(
         ("trial", f"{count:,} images, {_times(epochs, 'epoch')} of {_times(steps, 'step')}: {steps * epochs:,} steps")
     )
     rows.append(("trials", f"{request.trials or TRIALS}"))
-    better = {"minimize": "lower is better", "maximize": "higher is better"}[request.direction or METRICS[metric]]
-    where = "on the validation images, " if experiment.ranking.against_real else ""
+    better = {"minimize": "lower is better", "maximize": "higher is better"}[
+        request.direction or SCORES[metric].direction
+    ]
+    where = "on the validation images, " if experiment.primary.against_real else ""
     rows.append(("metric", f"{metric} {where}{base.quality.samples:,} samples at the end of a trial; {better}"))
     rows.append(("sampler", f"{sampler}, seed {experiment.train.seed}"))
     pruned = (

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
 from harness.tuning import storage as storages
-from harness.tuning.settings import METRICS, PRUNERS, SAMPLERS, Direction, metric_of
+from harness.tuning.settings import PRUNERS, SAMPLERS, metric_of
 
 LONGEST_NAME = 200  # characters of a study's name
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph separators
@@ -63,7 +64,7 @@ def check(request: TuneRequest, tracking_uri: str, experiment: Experiment | None
     if request.storage is not None:
         storages.check(request.storage, tracking_uri)
     for what, value, known in (
-        ("--metric", request.metric, tuple(METRICS)),
+        ("--metric", request.metric, searchable()),
         ("--sampler", request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
     ):

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment import search_space as searches
 from harness.experiment.dimensions import Value
+from harness.experiment.scores import Direction
 from harness.experiment.search_space import Search
 from harness.experiment.sections import VALIDATION_IMAGES
 
-Direction = Literal["minimize", "maximize"]
-
-# The scores that can be searched by, and which way is better. Memorisation has no best value.
-METRICS: Mapping[str, Direction] = {
-    "kid": "minimize",
-    "frechet": "minimize",
-    "density": "maximize",
-    "coverage": "maximize",
-    "class_kl": "minimize",
-    "mode_kl": "minimize",
-    "modes": "maximize",
-}
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
 PRUNERS = ("halving", "none")
 
@@ -35,7 +23,7 @@ PRUNERS = ("halving", "none")
 class Settings:
     """experiment: in full, as it was given, but with what `auto` stands for settled.
 
-    metric: a key of METRICS, on the validation images where images are compared with real ones.
+    metric: key of a score, on the validation images where images are compared with real ones.
     min_resource, reduction_factor: as Optuna's SuccessiveHalvingPruner has them. Trials are first pruned at epoch
     `min_resource`; one in `reduction_factor` continues.
     batch_runs: number of trials trained at once as one batched program. planned: number of trials that was first
@@ -106,21 +94,21 @@ def trial_base(experiment: Experiment, search: Search) -> Experiment:
     if experiment.quality.judge is None:
         raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
     values = dict(search.budget)
-    if experiment.ranking.against_real and not experiment.with_values(values).data.validation:
+    if experiment.primary.against_real and not experiment.with_values(values).data.validation:
         values["data.validation"] = VALIDATION_IMAGES
     values.setdefault("track.score_every", experiment.track.score_every or 1)
     return experiment.with_values(values)
 
 
 def metric_of(experiment: Experiment, wanted: str | None) -> str:
-    """The score to search by: the one that ranks, or the wanted one. Raises HarnessError where there is no such one."""
-    ranking = experiment.ranking
-    if wanted is not None and wanted not in ranking.searchable:
+    """The score to search by: the primary one, or the wanted one. Raises HarnessError where there is no such one."""
+    primary = experiment.primary
+    if wanted is not None and wanted not in primary.searchable:
         raise HarnessError(
             f"--metric {wanted}: {experiment.data.name} is not scored by that; expected one of "
-            f"{', '.join(ranking.searchable)}"
+            f"{', '.join(primary.searchable)}"
         )
-    return wanted or ranking.metric
+    return wanted or primary.key
 
 
 def baseline_values(settings: Settings) -> dict[str, Value]:

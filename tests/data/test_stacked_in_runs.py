@@ -82,7 +82,7 @@ def test_a_run_is_scored_by_modes_and_keeps_the_epoch_of_the_lowest_kl(harness: 
     assert "KID" not in listed
 
 
-def test_evaluate_shows_both_floors_and_writes_back(harness: Harness) -> None:
+def test_evaluate_shows_both_references_and_writes_back(harness: Harness) -> None:
     assert harness(*RUN, "--name", "one", "--epochs", "1").code == 0
     before = run_named("one").data.metrics
     said = harness("evaluate", "one")

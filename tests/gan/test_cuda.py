@@ -270,5 +270,5 @@ def test_scores_on_the_gpu_are_those_of_the_cpu(images: Images) -> None:
     for device in ("cpu", "cuda"):
         judge = load_judge("first", splits.train, device)
         found.append(Scorer(judge, splits.test, None, samples=500).score(pixels))
-    assert found[1].kid == pytest.approx(found[0].kid, rel=1e-3)
-    assert found[1].frechet == pytest.approx(found[0].frechet, rel=1e-3)
+    assert found[1]["kid"] == pytest.approx(found[0]["kid"], rel=1e-3)
+    assert found[1]["frechet"] == pytest.approx(found[0]["frechet"], rel=1e-3)

@@ -49,8 +49,8 @@ def test_own_network_is_found_and_scores(module: str, small: Images, own_cache: 
     assert judge.name == f"{module}:Pixels"
     assert judge.features_and_classes(small.pixels)[0].shape == (256, 6)
     found = Scorer(judge, small, small, samples=100).score(small.pixels)
-    assert found.class_kl is None  # it does not classify
-    assert found.coverage is not None
+    assert found.values["class_kl"] is None  # it does not classify
+    assert found.values["coverage"] is not None
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

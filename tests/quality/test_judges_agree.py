@@ -42,10 +42,10 @@ def test_two_judges_order_eleven_generators_alike() -> None:
         scores[which] = [scorer.score(pixels, full=False) for pixels in drawn]
     first, second = scores.values()
     found = agreement(
-        [score.kid for score in first],
-        [score.kid for score in second],
-        [score.kid_se for score in first],
-        [score.kid_se for score in second],
+        [score["kid"] for score in first],
+        [score["kid"] for score in second],
+        [score["kid_se"] for score in first],
+        [score["kid_se"] for score in second],
     )
     assert found.tau >= 0.9, (found, first, second)
     assert found.same >= 40, "most of the 55 pairs must be told apart, or agreeing means little"

@@ -1,4 +1,4 @@
-"""Scores in runs and by command: the curve, the best epoch, the test split once, floors, replicates."""
+"""Scores in runs and by command: the curve, the best epoch, the test split once, references, replicates."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from harness import data
-from harness.experiment import Experiment
 from harness.gan import Report, checkpoints
-from harness.quality import Scores, ScoreSet
+from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
 from harness.results import load
 from harness.tracking import Store
@@ -54,9 +51,8 @@ def test_the_best_epoch_has_a_grid_which_is_named_at_the_end(harness: Harness, m
     between = Scoring.between_epochs
     kids = iter((0.5, 0.2, 0.1, 0.4))
 
-    def scored(self: Scoring, plans: Sequence[Experiment], generators: Sequence[nn.Module]) -> list[Scores]:
-        found = between(self, plans, generators)
-        return [replace(scores, kid=next(kids)) for scores in found if isinstance(scores, Scores)]
+    def scored(self: Scoring, *arguments: object) -> object:
+        return [replace(scores, values={**scores.values, "kid": next(kids)}) for scores in between(self, *arguments)]  # type: ignore[arg-type]
 
     monkeypatch.setattr(Scoring, "between_epochs", scored)
     said = harness(
@@ -139,13 +135,13 @@ def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: p
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert runs["broken"].info.status == "FAILED"
     assert all(math.isfinite(runs["broken"].data.metrics[name]) for name in TEST)
-    assert runs["broken"].data.metrics["test/frechet"] > 50  # a grey square, a hundred times the floor's distance
+    assert runs["broken"].data.metrics["test/frechet"] > 50  # a grey square, a hundred times the reference's distance
     assert runs["broken"].data.metrics["test/class_kl"] > 2  # one class out of ten: about ln 10
     rows = json.loads(harness("evaluate", "broken", "--json").out)
     assert rows[1]["scores"]["kid"] == pytest.approx(runs["broken"].data.metrics["test/kid"])
 
 
-def test_evaluate_shows_the_floor_first_and_writes_back(harness: Harness) -> None:
+def test_evaluate_shows_the_reference_first_and_writes_back(harness: Harness) -> None:
     assert harness("run", "tiny.yaml", "--name", "one").code == 0
     before = dict(only_run().data.metrics)
     said = harness("evaluate", "latest")

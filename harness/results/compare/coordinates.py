@@ -35,7 +35,7 @@ def coordinates(comparison: Comparison) -> Any:
         _param_axis(name, [row.run.data.params.get(path) for row in rows], wide=comparison.searched.get(path, False))
         for name, path in zip(names, params, strict=True)
     ]
-    axes.append(_axis(rows[0].ranking.label, [_score(row, comparison.score_of(row)) for row in rows]))
+    axes.append(_axis(rows[0].primary.label, [_score(row, comparison.score_of(row)) for row in rows]))
     line = {"color": axes[-1]["values"], "colorscale": [[0, PALETTE[4]], [1, PALETTE[1]]]}
     figure = graph_objects.Figure(graph_objects.Parcoords(dimensions=axes, line=line))
     figure.update_layout(height=380, margin={"t": 60, "r": 60, "b": 30, "l": 60})

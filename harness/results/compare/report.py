@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness._version import __version__
+from harness.experiment.scores import SCORES
 from harness.files import atomic_write
 from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
-from harness.results.compare.curves import FIRST, Curve
+from harness.results.compare.curves import Curve, first_metrics
 from harness.results.compare.sample_grids import SampleGrid
 from harness.results.compare.selection import Comparison
 from harness.results.compare.style import colour, dash, is_wide, mark
@@ -147,7 +148,9 @@ def _lines(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> 
     epochs = [epoch for curve in curves.values() for epoch in curve]
     few = bool(epochs) and max(epochs) - min(epochs) <= TICKS
     figure.update_xaxes(title="epoch", **({"tick0": 0, "dtick": 1} if few else {}))  # there is no epoch 1.5
-    figure.update_yaxes(title=metric, type="log" if is_wide(values) else "linear")
+    score = SCORES.get(metric.rpartition("/")[2])
+    wide = is_wide(values) and (score is None or score.scale == "log")
+    figure.update_yaxes(title=metric, type="log" if wide else "linear")
     return figure
 
 
@@ -167,7 +170,7 @@ def _curves(figures: Mapping[str, Any]) -> str:
             config={"displaylogo": False, "responsive": True},
         )
         heading = "Params and score" if name == "params" else name
-        (first if name in FIRST or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{drawn}")
+        (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{drawn}")
         script = False
     more = f"<details><summary>{len(others)} more curves</summary>{''.join(others)}</details>" if others else ""
     return f'<section id="curves"><h2>Curves</h2>{"".join(first) or "<p>No run has logged any.</p>"}{more}</section>'

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import HarnessError
-from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.results import summary
 from harness.results.compare.selection import Comparison, Row
@@ -84,10 +83,11 @@ def _caption(row: Row, grid: Grid, score: str) -> list[str]:
     split, value = score.partition("/")[0], row.score(score)
     if value is None or split == "quality":
         return grid.caption
-    label = f"{split} {row.ranking.label}" if row.ranking.against_real else row.ranking.label
-    best = row.run.data.tags.get(Tag.BEST_EPOCH, str(grid.epoch))
+    primary = row.primary
+    label = f"{split} {primary.label}" if primary.against_real else primary.label
+    best = row.run.data.tags.get("harness.best_epoch", str(grid.epoch))
     of = " over seeds" if row.drawn is not row.run else f" of epoch {best}" if best != str(grid.epoch) else ""
-    return [f"epoch {grid.epoch} · {label} {value:.4f}{of}"]
+    return [f"epoch {grid.epoch} · {label} {primary.score.format(value)}{of}"]
 
 
 def sheet(grids: Sequence[SampleGrid]) -> pictures.Picture:

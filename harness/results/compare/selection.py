@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import DeletedRunError, HarnessError, nearest
-from harness.experiment import scores as rankings
-from harness.experiment.scores import RANKINGS, Ranking
+from harness.experiment.scores import PLACES, PRIMARY_SCORES, PrimaryScore, Score, primary_of_params
 from harness.experiment.tags import Tag
 from harness.results import summary
 from harness.tracking import Store, seconds_of
@@ -17,7 +16,6 @@ from harness.tracking import Store, seconds_of
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-SCORED = ("test", "validation", "quality")  # where a score may come from, the first choice first; quality: on the way
 NAMES = ("name", "description")  # say what a run is called, not what it is
 
 
@@ -57,29 +55,28 @@ class Row:
         return seconds_of(self.run)
 
     @property
-    def ranking(self) -> Ranking:
-        """By which score it ranks."""
-        return rankings.of_params(self.run.data.params)
+    def primary(self) -> PrimaryScore:
+        return primary_of_params(self.run.data.params)
 
     @property
     def on_the_way(self) -> str:
-        """The score that ranks, while training."""
-        return f"quality/{self.ranking.metric}"
+        """The metric of the primary score while training."""
+        return f"quality/{self.primary.key}"
 
     def score(self, metric: str) -> float | None:
-        """A score that ranks: the last, of those while training the best. None for none, or what is not a number."""
+        """A primary score: the last, of those while training the best. None for none, or what is not a number."""
         last = self._last(metric)
-        return float(self.run.data.tags.get(self.ranking.tag, last)) if metric == self.on_the_way and last else last
+        return float(self.run.data.tags.get(self.primary.tag, last)) if metric == self.on_the_way and last else last
 
     def spread(self, metric: str) -> float | None:
         """The deviation of that score over the seeds of replicates, else its standard error; None for neither."""
-        return self._beside(metric, f"{metric}_std") or self._beside(metric, f"{metric}_se")
+        return self._of_same_epoch(metric, f"{metric}_std") or self._of_same_epoch(metric, f"{metric}_se")
 
-    def beside(self, metric: str) -> float | None:
-        """The score that stands beside that one; None where it is not known."""
-        return self._beside(metric, f"{metric.partition('/')[0]}/{self.ranking.beside}")
+    def secondary(self, metric: str, score: Score) -> float | None:
+        """A secondary score of the same place as that primary one; None where it is not known."""
+        return self._of_same_epoch(metric, f"{metric.partition('/')[0]}/{score.key}")
 
-    def _beside(self, metric: str, other: str) -> float | None:
+    def _of_same_epoch(self, metric: str, other: str) -> float | None:
         # MLflow tells the last value of a metric, which need not be of the epoch that was best.
         return self._last(other) if self.score(metric) == self._last(metric) else None
 
@@ -92,15 +89,15 @@ class Row:
 class Comparison:
     """Runs side by side.
 
-    scores: the metric that those of each ranking are sorted by, lowest first; None where they share none, and stand as
-    they were given. Runs of several rankings stand one ranking after the other.
+    scores: the metric that the runs of each primary score are sorted by, lowest first; None where they share none and
+    stand as they were given. Runs of several primary scores stand one group after the other.
     params: the dotted paths of those that differ. searched: those that the runs' studies search, which need not differ
     among these runs, and whether each is searched on a logarithmic scale.
     notices: what is to be known about comparing these, a line each.
     """
 
     rows: list[Row]
-    scores: Mapping[Ranking, str | None]
+    scores: Mapping[PrimaryScore, str | None]
     params: list[str]
     notices: list[str] = field(default_factory=list)
     searched: Mapping[str, bool] = field(default_factory=dict)
@@ -112,7 +109,7 @@ class Comparison:
 
     def score_of(self, row: Row) -> str:
         """The metric that stands for a row: what its like are sorted by, else its own score while training."""
-        return self.scores[row.ranking] or row.on_the_way
+        return self.scores[row.primary] or row.on_the_way
 
 
 def compare(
@@ -156,8 +153,8 @@ def compare(
             f"--study NAME or --experiment NAME{asked}"
         )
     given = [Row(run, run) for run in runs]
-    groups = {ranking: [row for row in given if row.ranking == ranking] for ranking in RANKINGS}
-    sorted_ = {ranking: _ranked(ranking, group) for ranking, group in groups.items() if group}
+    groups = {primary: [row for row in given if row.primary == primary] for primary in PRIMARY_SCORES}
+    sorted_ = {primary: _sorted(primary, group) for primary, group in groups.items() if group}
     rows = [row for _, group in sorted_.values() for row in group]
     if len(sorted_) > 1:
         said = "; ".join(f"{by.label}: {', '.join(row.name for row in group)}" for by, (_, group) in sorted_.items())
@@ -169,7 +166,7 @@ def compare(
         if len(rows) < 2:
             raise HarnessError(f"--best {best} leaves one run, expected two or more to compare")
     rows = [Row(row.run, _drawn(store, row.run)) for row in rows]
-    scores = {ranking: score for ranking, (score, _) in sorted_.items()}
+    scores = {primary: score for primary, (score, _) in sorted_.items()}
     return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows), _searched(store, rows))
 
 
@@ -201,10 +198,10 @@ def _runs_of(store: Store, name: str) -> list[Run]:
     return list(reversed(runs))
 
 
-def _ranked(ranking: Ranking, rows: list[Row]) -> tuple[str | None, list[Row]]:
+def _sorted(primary: PrimaryScore, rows: list[Row]) -> tuple[str | None, list[Row]]:
     """The score that all rows that came to their end have, and the rows by it; those without it come last."""
     finished = [row for row in rows if row.run.info.status == "FINISHED"] or rows
-    scores = (f"{split}/{ranking.metric}" for split in SCORED)
+    scores = (f"{place}/{primary.key}" for place in PLACES)
     score = next((score for score in scores if all(row.score(score) is not None for row in finished)), None)
     if score is None:
         return None, rows

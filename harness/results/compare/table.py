@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.formatting import duration
+from harness.formatting import duration, join_words
 from harness.results import summary
 from harness.results.compare.selection import Comparison, Row
 from harness.tracking import Store
@@ -15,13 +15,13 @@ CELL = 24  # letters of a param's value
 
 
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
-    """Yield a header, and a line for each run with these params."""
-    labels = [label for ranking in comparison.scores for label in (ranking.label, ranking.beside_label)]
+    """A header, then a line a run, with these of the params that differ."""
+    labels = [score.label for primary in comparison.scores for score in primary.shown]
     yield ["name", "run", "status", "epoch", *labels, "run time", *short(params, comparison.params)]
     for row in comparison.rows:
         said = [row.name, row.short_id, row.status, epochs(row)]
-        for ranking in comparison.scores:
-            said += scores(row, comparison.score_of(row)) if ranking == row.ranking else ("", "")
+        for primary in comparison.scores:
+            said += scores(row, comparison.score_of(row)) if primary == row.primary else [""] * len(primary.shown)
         yield said + [duration(row.seconds)] + [cut(row.run.data.params.get(path, "-")) for path in params]
 
 
@@ -33,16 +33,20 @@ def cut(text: str) -> str:
         return text if len(text) <= CELL else text[: CELL - 1] + "…"
 
 
-def scores(row: Row, score: str) -> tuple[str, str]:
-    """The score that ranks with its spread, and what stands beside it; in brackets those on the way, for lack of it."""
+def scores(row: Row, score: str) -> list[str]:
+    """The primary score with its spread, and the secondary ones; those while training, in brackets, for lack of it."""
+    primary = row.primary
     for metric, form in ((score, "{}"), (row.on_the_way, "({})")):
         value = row.score(metric)
         if value is not None:
             spread = row.spread(metric)
-            beside = row.beside(metric)
-            shown = f"{value:.4f}" if spread is None else f"{value:.4f} ±{spread:.4f}"
-            return form.format(shown), "" if beside is None else form.format(f"{beside:.{row.ranking.beside_digits}f}")
-    return "", ""
+            text = primary.score.format(value)
+            cells = [form.format(text if spread is None else f"{text} ±{primary.score.format(spread)}")]
+            for other in primary.secondary:
+                value = row.secondary(metric, other)
+                cells.append("" if value is None else form.format(other.format(value)))
+            return cells
+    return [""] * len(primary.shown)
 
 
 def epochs(row: Row) -> str:
@@ -60,10 +64,11 @@ def footer(comparison: Comparison) -> str:
     """Return a line that says what the scores in the table are."""
     rows = comparison.rows
     lines = []
-    for ranking, score in comparison.scores.items():
-        said = _WHERE[ranking.against_real][score and score.partition("/")[0]]
-        lines.append(f"{ranking.label} and {ranking.beside_label}: {said}; {ranking.better}")
-    bracketed = any(comparison.scores[row.ranking] and row.score(comparison.score_of(row)) is None for row in rows)
+    for primary, score in comparison.scores.items():
+        said = _WHERE[primary.against_real][score and score.partition("/")[0]]
+        labels = join_words([each.label for each in primary.shown], "and")
+        lines.append(f"{labels}: {said}; {primary.better}")
+    bracketed = any(comparison.scores[row.primary] and row.score(comparison.score_of(row)) is None for row in rows)
     return (
         f"{'; '.join(lines)}; ± is the standard error, or the deviation over seeds"
         f"{'; in brackets: while training' if bracketed else ''}"
@@ -98,8 +103,8 @@ def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
                 **summary.summary(row.run),
                 "seconds": row.seconds,
                 "outcome": row.status,
-                "score": comparison.scores[row.ranking] and row.score(comparison.score_of(row)),
-                "spread": comparison.scores[row.ranking] and row.spread(comparison.score_of(row)),
+                "score": comparison.scores[row.primary] and row.score(comparison.score_of(row)),
+                "spread": comparison.scores[row.primary] and row.spread(comparison.score_of(row)),
                 "params": {path: row.run.data.params.get(path) for path in comparison.params},
                 "url": store.link(row.run),
             }
