@@ -20,9 +20,9 @@ from harness.api.display import Terminal
 from harness.cli.tables import console
 from harness.errors import HarnessError
 from harness.results import load
-from harness.runs import train
 from harness.runs.options import RunOptions
 from harness.runs.resumable import find_resumable
+from harness.runs.train import resume_session, start_session, train
 from harness.tracking import Store
 
 STAGES = (10, 20, 50, 100, 200)
@@ -39,12 +39,14 @@ def main() -> None:
         try:
             done = load.checkpoint(store, store.find(arguments.name)).epoch
         except HarnessError:
-            train.run(experiment.load("notebook", [f"train.epochs={stage}"]), store, options(arguments.name), display)
+            plan = experiment.load("notebook", [f"train.epochs={stage}"])
+            with start_session(plan, store, options(arguments.name), display) as session:
+                train(session)
             continue
         if done < stage:
-            train.resume(
-                find_resumable(store, arguments.name), store, {"train.epochs": stage}, options(arguments.name), display
-            )
+            known, more = find_resumable(store, arguments.name), {"train.epochs": stage}
+            with resume_session(known, store, more, options(arguments.name), display) as session:
+                train(session)
     report(store, arguments.name, arguments.pictures)
 
 

@@ -23,9 +23,9 @@ import json, resource, sys, time
 from pathlib import Path
 began = float(sys.argv[1])
 from harness import experiment
-from harness.runs import train
 from harness.runs.display import NullDisplay
 from harness.runs.options import RunOptions
+from harness.runs.train import start_session, train
 from harness.tracking import Store
 
 
@@ -43,7 +43,8 @@ class Watch(NullDisplay):
 
 watch = Watch()
 store = Store.open(root=Path.cwd())
-outcome = train.run(experiment.load(sys.argv[2], sys.argv[3:]), store, RunOptions(), watch)
+with start_session(experiment.load(sys.argv[2], sys.argv[3:]), store, RunOptions(), watch) as session:
+    outcome = train(session)
 while_training = watch.last - watch.first
 print(json.dumps({
     "status": outcome.status,

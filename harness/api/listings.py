@@ -73,17 +73,16 @@ def open_dashboard(
         from harness.tuning.dashboard import serve
 
         if study is None and experiment is not None:
-            from harness import experiment as experiments
+            from harness.experiment import load
 
-            study = experiments.load(experiment).name
+            study = load(experiment).name
         serve(storage, Path("mlruns").absolute(), message, study)
 
 
 def list_experiments() -> list[dict[str, str]]:
     """Return name, description and file of the experiments that `harness.run` finds by name."""
-    from harness import experiment as experiments
+    from harness.experiment import available, load
 
     return [
-        {"name": name, "description": experiments.load(path).description, "file": str(path)}
-        for name, path in experiments.available().items()
+        {"name": name, "description": load(path).description, "file": str(path)} for name, path in available().items()
     ]

@@ -87,10 +87,10 @@ def load_search(
 
 
 def _is_mnist(source: str | Path, overrides: Sequence[str]) -> bool:
-    from harness import experiment as experiments
+    from harness.experiment import parse_overrides, read
 
-    section = experiments.read(source)[0].get("data")
-    typed = experiments.parse_overrides(overrides)
+    section = read(source)[0].get("data")
+    typed = parse_overrides(overrides)
     name = section.get("name", "mnist") if isinstance(section, dict) else "mnist"
     return bool(typed.get("data.name", name) == "mnist")
 

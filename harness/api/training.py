@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,11 +89,11 @@ def run(
         raise HarnessError(f"--batch-runs is {batch_runs}; {expected}")
     display = run_display(progress)
     with api_context(trust=trust), closing(display), experiment_source(experiment) as source:
-        from harness import experiment as experiments
+        from harness.experiment import parse_overrides, read
 
         overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
-        experiments.parse_overrides(overrides)
-        experiments.read(source)  # an unknown name is refused before anything is loaded
+        parse_overrides(overrides)
+        read(source)  # an unknown name is refused before anything is loaded
         check_labels(name, tags, note)
         display.message(LOADING)
         from harness.runs import small_data
@@ -103,8 +104,8 @@ def run(
         check_store_answers(tracking_uri)
         from harness.gan.auto import resolve_device
         from harness.runs import seeds as seed_runs
-        from harness.runs import train
         from harness.runs.options import RunOptions
+        from harness.runs.train import start_session, train
 
         resolve_device(resolved.train.device)  # refused before a store is created
         options = RunOptions(
@@ -119,7 +120,8 @@ def run(
         recover_runs(store, display.message)
         result: RunResult | Replicates
         if seeds is None:
-            result = train.run(resolved, store, options, display)
+            with start_session(resolved, store, options, display) as session:
+                result = train(session)
         else:
             result = seed_runs.replicate(resolved, seeds, store, options, display, batch_runs=batch_runs)
         return _finished(result, store, display, trust=trust)
@@ -166,16 +168,16 @@ def resume(
     deadline = deadline_after(max_time)
     display = run_display(progress)
     with api_context(trust=trust), closing(display):
-        from harness import experiment as experiments
+        from harness.experiment import parse_overrides
 
-        values = experiments.parse_overrides(merge_overrides(set, epochs=epochs))
+        values = parse_overrides(merge_overrides(set, epochs=epochs))
         if isinstance(run, str):
             check_store_answers(tracking_uri)
         display.message(LOADING)
         from harness.runs import seeds as seed_runs
-        from harness.runs import train
         from harness.runs.options import RunOptions
         from harness.runs.resumable import find_resumable
+        from harness.runs.train import resume_session, train
 
         options = RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
         store = open_store(tracking_uri, message=display.message) if isinstance(run, str) else run.store
@@ -193,7 +195,11 @@ def resume(
         if kind == Kind.REPLICATES:
             result = seed_runs.resume(stored, store, options, display)
         else:
-            result = train.resume(find_resumable(store, stored.info.run_id), store, values, options, display)
+            resumable = find_resumable(store, stored.info.run_id)
+            if kind == Kind.TRIAL:  # trials are compared on validation images, so the test split stays unseen
+                options = replace(options, final="validation")
+            with resume_session(resumable, store, values, options, display) as session:
+                result = train(session)
         return _finished(result, store, display, trust=trust)
 
 

@@ -13,9 +13,9 @@ from harness.cli.options import tracking_uri_option
 @click.command(short_help="Print the JSON schema of experiment files.")
 def schema() -> None:
     """Print the JSON schema of experiment files. Editors use it to complete and check them."""
-    from harness import experiment as experiments
+    from harness.experiment import schema as experiment_schema
 
-    click.echo(json.dumps(experiments.schema(), indent=2))
+    click.echo(json.dumps(experiment_schema(), indent=2))
 
 
 @click.command(short_help="Send locally stored data to the tracking server.")

@@ -26,7 +26,7 @@ class Tag:
     # What a run is trained on and scored with: set by `results.changes`, which compares it when a run is resumed.
     DATASET = "harness.dataset"  # name and fingerprint of the training images
     DATA_ = "harness.data."  # + split: number of images and of classes, fingerprint
-    CODE_ = "harness.code."  # + role: file and hash of a class of the user's own
+    CODE_ = "harness.code."  # + role: file and hash of a custom class
     JUDGE = "harness.judge"  # name and hash; of the scores of a run
     JUDGE_ = "harness.judge."  # + name: the same, of scores by a further judge (`results.evaluate`)
     CHANGED = "harness.changed"  # what of these has changed since, as --allow-changes allowed

@@ -25,10 +25,10 @@ def load_judge(
     progress: Callable[[float], None] | None = None,
     weights: Path | None = None,
 ) -> Judge:
-    """The judge `first`, `second`, or `package.module:Class` (a feature network of the user's, with its `weights`).
+    """The judge `first`, `second`, or `package.module:Class` (a custom feature network, with its `weights`).
 
     images: the training split, without the validation images. The shipped judges go by its name's part before the
-    slash. For another data set a judge is trained on it once (`message` says so, `progress` is told the share done) and
+    slash. For another data set a judge is trained on it once (`message` says so, `progress` gets the share done) and
     kept in the cache folder under the images' fingerprint. Raises HarnessError for an unknown judge, for weights with a
     wrong hash, and where there are no labels to train on.
     """
@@ -53,11 +53,11 @@ def load_judge(
             f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
             "set HARNESS_DATA to a folder of your own"
         ) from error
-    return read_judge(which, name, path, path.with_suffix(".json"), device, "delete it, and it is trained anew")
+    return read_judge(which, name, path, path.with_suffix(".json"), device, "delete it; it is then trained again")
 
 
 def has_judge(which: str, images: Images) -> bool:
-    """Whether there can be such a judge of images like these: one's own, a shipped one, or one trained on labels."""
+    """Whether this judge exists for such images: a custom or a shipped one, or one trained on their labels."""
     return ":" in which or _shipped(which, images).is_file() or (images.labels is not None and images.classes > 1)
 
 

@@ -49,7 +49,7 @@ def run_batched(
     display: Display,
     on_result: Callable[[int, RunResult], None] = lambda index, result: None,
 ) -> list[RunResult]:
-    """Train several runs as one batched program. Each ends as `train.run` or `train.resume` would have ended it.
+    """Train several runs as one batched program. Each ends as it would alone.
 
     Args:
         images: what all train on.

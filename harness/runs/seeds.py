@@ -21,7 +21,7 @@ from harness.media import pictures
 from harness.results import changes, load, summary
 from harness.results.changes import Recorded
 from harness.results.evaluate import mean_and_deviation
-from harness.runs import provenance, train
+from harness.runs import provenance
 from harness.runs.artifacts import GRID
 from harness.runs.batched import RunSpec, run_batched
 from harness.runs.display import Display
@@ -29,6 +29,7 @@ from harness.runs.options import RunOptions, RunResult, Status
 from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
 from harness.runs.session import STOP
+from harness.runs.train import resume_session, start_session, train
 from harness.tracking import RunLog, Store, ensure_final_status, run_description
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def replicate(
     *,
     batch_runs: int | None = None,
 ) -> Replicates:
-    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `train.run` does.
+    """Run an experiment under `seeds` seeds, counted up from its own. Raises HarnessError as `start_session` does.
 
     batch_runs: number of seeds to train at once as one program; None times it on this machine, and takes one or all.
     """
@@ -275,9 +276,11 @@ def _some(
     for seed, plan in todo.items():
         display.message(f"seed {seed} (of {seeds})")
         if plan.resumable:
-            outcomes[seed] = train.resume(plan.resumable, store, {}, plan.options, display)
+            opened = resume_session(plan.resumable, store, {}, plan.options, display)
         else:
-            outcomes[seed] = train.run(plan.experiment, store, plan.options, display)
+            opened = start_session(plan.experiment, store, plan.options, display)
+        with opened as session:
+            outcomes[seed] = train(session)
     return outcomes
 
 

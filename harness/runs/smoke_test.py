@@ -19,12 +19,13 @@ from harness.gan.auto import resolve_device
 from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import load
-from harness.runs import small_data, train
+from harness.runs import small_data
 from harness.runs.artifacts import GRID
 from harness.runs.display import NullDisplay
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.prepare import prepare
 from harness.runs.session import RunSession
+from harness.runs.train import train
 from harness.tracking import Store, ensure_final_status
 
 IMAGES = 500  # trained on, or two steps' batches where those are more
@@ -102,7 +103,7 @@ def _check_one(experiment: Experiment, store: Store, parent: str, message: Calla
         options = RunOptions(name=experiment.name, kind=Kind.CHECK, parent=parent, system_metrics=False)
         training, scoring = prepare(_fitting(experiment, message), NullDisplay())
         with RunSession.start(training, scoring, store, options, NullDisplay()) as session:
-            outcome = train.train(session)
+            outcome = train(session)
         run_id = outcome.run_id
         fault = _fault(outcome, store, scored=scoring is not None)
     except HarnessError as error:

@@ -1,8 +1,13 @@
-"""Train one experiment as one MLflow run: `run` starts a new one, `resume` continues one, `train` is the loop."""
+"""Train one experiment as one MLflow run.
+
+with start_session(experiment, store, options, display) as session:  # or resume_session
+    result = train(session)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from harness.experiment import Experiment
@@ -17,12 +22,17 @@ from harness.runs.session import RunSession
 from harness.tracking import Store
 
 
-def run(
+@contextmanager
+def start_session(
     experiment: Experiment, store: Store, options: RunOptions, display: Display, ready: Scoring | None = None
-) -> RunResult:
-    """Train an experiment as a new MLflow run.
+) -> Iterator[RunSession]:
+    """Prepare an experiment and create its MLflow run.
 
     Args:
+        experiment: what to train.
+        store: where it is tracked.
+        options: how it is tracked, and when it ends.
+        display: is shown what happens.
         ready: images and judge of an earlier run, used again where they are the same.
 
     Raises:
@@ -31,22 +41,27 @@ def run(
     with options.deadline.timed("prepare"):
         training, scoring = prepare(experiment, display, ready)
     with handle_signals(), RunSession.start(training, scoring, store, options, display) as session:
-        return train(session)
+        yield session
 
 
-def resume(
+@contextmanager
+def resume_session(
     resumable: ResumableRun,
     store: Store,
     values: Mapping[str, Any],
     options: RunOptions,
     display: Display,
     ready: Scoring | None = None,
-) -> RunResult:
-    """Continue a run from its last checkpoint, in the same MLflow run.
+) -> Iterator[RunSession]:
+    """Prepare a run to be continued from its last checkpoint, and reopen its MLflow run.
 
     Args:
+        resumable: the run.
+        store: where it is tracked.
         values: by dotted path; only `train.epochs` may differ, to extend the run.
-        ready: as for `run`.
+        options: how it is tracked, and when it ends.
+        display: is shown what happens.
+        ready: as for `start_session`.
 
     Raises:
         HarnessError: if the run still runs, is complete, or if anything but its number of epochs has changed. The run
@@ -58,7 +73,7 @@ def resume(
         training, scoring = prepare(experiment, display, ready, recorded)
         resumable.restore(training, display)
         with RunSession.resume(resumable, recorded, training, scoring, store, options, display) as session:
-            return train(session)
+            yield session
 
 
 def train(session: RunSession) -> RunResult:

@@ -140,7 +140,7 @@ class EventWriter:
         from mlflow.models import Model
 
         folder = self._spool.folder / event["owned"]
-        # The answer to an earlier try may have been lost: that model is the one to go on with.
+        # The answer to an earlier try may have been lost: that model is used.
         found = self._client.search_logged_models(
             [self._experiment_id], filter_string=f"tags.`harness.event` = '{event['key']}'"
         )

@@ -71,7 +71,7 @@ class ItemLog:
             self._append({"kind": "tags", "values": piece})
 
     def describe(self, text: str) -> None:
-        """Set the run's description (Markdown), in place of what was given before; a user's own text stays first."""
+        """Set the run's description (Markdown), in place of what was given before; text of the user stays first."""
         if text:
             self._append({"kind": "note", "text": redact(text)})
 

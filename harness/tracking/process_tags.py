@@ -48,7 +48,7 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
         uri: The store, for the command that the message proposes.
 
     Raises:
-        HarnessError: The process that the tags name is alive, or on another host, where that cannot be told.
+        HarnessError: The process that the tags name is alive, or on another host, where that cannot be checked.
     """
     host, pid = tags.get(Tag.HOST), tags.get(Tag.PID)
     if host and host != socket.gethostname():

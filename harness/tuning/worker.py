@@ -14,13 +14,13 @@ from harness.experiment.tags import Kind, Tag
 from harness.gan.batched import shape
 from harness.interrupts import StopRequest, handle_signals
 from harness.quality.scoring import Scoring
-from harness.runs import train
 from harness.runs.batched import NotBatchableError, RunSpec, run_batched
 from harness.runs.display import Display
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
 from harness.runs.session import STOP, RunSession
+from harness.runs.train import resume_session, train
 from harness.tracking import Store
 from harness.tuning.request import TuneRequest
 from harness.tuning.trials import Claim, Trials, experiment_of
@@ -165,18 +165,16 @@ class Worker:
 
     def _train_single(self, claim: Claim, spec: RunSpec) -> None:
         if spec.resumable:
-            result = train.resume(spec.resumable, self.store, {}, spec.options, self.display, self.scoring)
+            opened = resume_session(spec.resumable, self.store, {}, spec.options, self.display, self.scoring)
         else:
             try:
                 training, scoring = prepare(spec.experiment, self.display, self.scoring)
             except HarnessError as error:  # values that do not go together; trying again would change nothing
                 self._fail(claim, str(error), again=False)
                 return
-            with (
-                handle_signals(),
-                RunSession.start(training, scoring, self.store, spec.options, self.display) as session,
-            ):
-                result = train.train(session)
+            opened = RunSession.start(training, scoring, self.store, spec.options, self.display)
+        with handle_signals(), opened as session:
+            result = train(session)
         self._record(claim, result)
 
     def _run_spec(self, claim: Claim) -> RunSpec | None:
