@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,7 +192,8 @@ class Store(StoreReader):
                 logged = LoggedItems.read(self.client, run_id)
                 spool.clear()
                 run = self.client.get_run(run_id)
-                before = BeforeResume.of(run, owner_tags, duration_tags)
+                before = recovery.before_resume(spool, run) or BeforeResume.of(run, owner_tags)
+                before = replace(before, resume_tags=duration_tags)
                 log = self._log_of(run, harness_id, spool, before=before, logged=logged)
                 for key in before.tags.keys() & set(END_TAGS):
                     self.client.delete_tag(run_id, key)
@@ -229,7 +231,7 @@ class Store(StoreReader):
         self._written[run_id] = run
         meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.shown_uri}
         try:
-            spool.write_meta({**meta, **this_process()})
+            spool.write_meta({**meta, **this_process(), **(before.as_meta() if before else {})})
         except OSError as error:
             raise HarnessError(f"cannot write to the spool {spool.folder}: {error.strerror or error}") from error
         return RunLog(
@@ -297,6 +299,6 @@ class Store(StoreReader):
         return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
-        """Set the RUNNING runs of this host whose process is gone to KILLED; return their ids."""
+        """Set the RUNNING runs of this host whose process is gone to KILLED (see `recovery`); return their ids."""
         with store_errors(self.shown_uri):
             return recovery.reconcile(self.client, self.spool)
