@@ -254,7 +254,7 @@ def test_a_server_that_dies_in_mid_run_costs_nothing(harness: Harness, workplace
     server.kill()
     out = process.communicate(timeout=120)[0]
     assert process.returncode == 0, out
-    assert f"harness sync --tracking-uri {server.uri}` ships it later" in out
+    assert f"harness sync --tracking-uri {server.uri}` sends it later" in out
     server.start()
     said = harness("sync", "--tracking-uri", server.uri)
     assert said.code == 0, said.err
