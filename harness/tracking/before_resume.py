@@ -1,8 +1,8 @@
 """How a run stood before it was resumed, so that a command that only tries to resume it changes nothing."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from harness.experiment.tags import Tag
 
@@ -27,11 +27,15 @@ class BeforeResume:
     status: str
     end_time: int | None
     tags: Mapping[str, str]
-    resume_tags: Mapping[str, str]
+    resume_tags: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: "Run", owner_tags: Collection[str], resume_tags: Mapping[str, str]) -> "BeforeResume":
+    def of(cls, run: "Run", owner_tags: Collection[str]) -> "BeforeResume":
         """Read from a run what resuming it overwrites: status, end, END_TAGS and the tags named in `owner_tags`."""
         status = "KILLED" if run.info.status == "RUNNING" else run.info.status
         tags = {key: value for key, value in run.data.tags.items() if key in END_TAGS or key in owner_tags}
-        return cls(status, run.info.end_time, tags, resume_tags)
+        return cls(status, run.info.end_time, tags)
+
+    def as_meta(self) -> dict[str, Any]:
+        """Return what meta.json of the spool says until the run changes, for `recovery` after a kill."""
+        return {"before": {"status": self.status, "end_time": self.end_time, "tags": dict(self.tags)}}

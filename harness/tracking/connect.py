@@ -112,18 +112,36 @@ def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: b
 
 def refuse_silent_server(uri: str) -> None:
     """Raise HarnessError when nothing answers at the address of a server. One request, without importing MLflow."""
+    if isinstance(_health_error(uri, _PROBE_TIMEOUT), ConnectionRefusedError | TimeoutError | socket.gaierror):
+        raise _no_answer(uri)
+
+
+def refuse_hanging_server(uri: str, timeout: float) -> None:
+    """Raise HarnessError when a server accepts connections and answers none of them for `timeout` seconds.
+
+    MLflow's client would repeat the next request for minutes. Everything else that can go wrong is left to it.
+    """
+    deadline = time.monotonic() + timeout
+    while isinstance(_health_error(uri, max(0.1, min(_PROBE_TIMEOUT, timeout / 4))), TimeoutError):
+        if time.monotonic() >= deadline:
+            raise _no_answer(uri)
+
+
+def _health_error(uri: str, timeout: float) -> BaseException | None:
+    """Why a server does not answer when it is asked for its health; None for a server that answers, or a database."""
     if not uri.startswith(("http://", "https://")):
-        return
+        return None
     parts = urllib.parse.urlsplit(uri.rstrip("/"))
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        urllib.request.urlopen(f"{plain}/health", timeout=_PROBE_TIMEOUT).close()
+        urllib.request.urlopen(f"{plain}/health", timeout=timeout).close()
     except urllib.error.HTTPError as answer:
         answer.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Whatever else goes wrong, an answer that was cut or a certificate, is for MLflow's client to meet.
-        if isinstance(getattr(error, "reason", error), ConnectionRefusedError | TimeoutError | socket.gaierror):
-            raise _no_answer(uri) from error
+        reason = error.reason if isinstance(error, urllib.error.URLError) else None
+        return reason if isinstance(reason, BaseException) else error
+    return None
 
 
 def _no_answer(uri: str) -> HarnessError:

@@ -188,10 +188,14 @@ class ItemLog:
         if self.ended:
             raise HarnessError(f"run {self.run_id} has ended and takes nothing more")
         try:
+            self._before_append(event)
             self._spool.append({"time": now_ms(), **event}, durable=durable)
         except OSError as error:
             raise HarnessError(f"cannot write to the spool {self.folder}: {error.strerror or error}") from error
         self._on_append()
+
+    def _before_append(self, event: Event) -> None:
+        """Called before every event. OSError is reported as one of the spool."""
 
     def _paths(self, file: Path, folder: Path) -> Event:
         """What an event says of a file in the spool. owned: the folder that is deleted once the event is shipped."""

@@ -5,12 +5,14 @@ sync --a spool--> _sync_spool --one that belongs to this store--> _ship
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.tags import Tag
 from harness.files import database_of
 from harness.tracking import find_runs
+from harness.tracking.before_resume import BeforeResume
 from harness.tracking.errors import one_line
 from harness.tracking.process_tags import gone, this_process
 from harness.tracking.relocation import is_there
@@ -25,6 +27,7 @@ from harness.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _NEW_SPOOL = 60  # seconds
 
@@ -119,16 +122,61 @@ def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int
         ship_with_retries(shipper)
     except BatchFailedError as error:
         return f"could not be shipped, {error}; it stays in {spool.folder}"
-    killed = spool.status is None and gone(meta) and shipper.get_run().info.status == "RUNNING"
-    if killed:
-        client.set_terminated(meta["run_id"], "KILLED", end_time=last)
+    status = _end(client, shipper.get_run(), spool, last) if spool.status is None and gone(meta) else None
+    if status:
+        spool.mark_shipped(spool.end, status)  # the checkpoints of a run that is FINISHED again need not be kept
     refused, unreported = spool.refused(), spool.unreported_refusals()
     spool.tidy()
     if refused and not (repeat or unreported):
         count -= len(refused)
     elif refused:
         return f"{count} events, of which the store refused {len(refused)} ({refused[0][1]}); kept in {spool.folder}"
-    return f"shipped {count} events" + (", set to KILLED" if killed else "") if count or killed else None
+    return f"shipped {count} events" + (f", set to {status}" if status else "") if count or status else None
+
+
+def _end(client: "MlflowClient", run: "Run", spool: Spool, last: int) -> str | None:
+    """End a run that the process of its spool, which is gone, has left without an end.
+
+    It is KILLED. One that was resumed and has not changed since is put back to how it stood: its process only tried.
+
+    Args:
+        client: The store.
+        run: The run.
+        spool: Its spool.
+        last: When its process last logged something, in milliseconds since 1970.
+
+    Returns:
+        The new status; None where the run has an end already, or another process writes it.
+    """
+    if before := before_resume(spool, run):
+        for key, value in before.tags.items():
+            client.set_tag(run.info.run_id, key, value, synchronous=True)
+        if run.info.status == "RUNNING":  # else the process was killed before that
+            client.set_terminated(run.info.run_id, before.status, end_time=before.end_time or last)
+        spool.forget_before()
+        return before.status if run.info.status == "RUNNING" else None
+    meta, tags = spool.read_meta(), run.data.tags
+    wrote_last = all(tags.get(key) == meta.get(key) for key in (Tag.HOST, Tag.PID))
+    if run.info.status != "RUNNING" or not (wrote_last or gone(tags)):
+        return None
+    client.set_terminated(run.info.run_id, "KILLED", end_time=last)
+    return "KILLED"
+
+
+def before_resume(spool: Spool, run: "Run") -> BeforeResume | None:
+    """Return how a run stood before a process resumed it that was killed before it changed the run, or None."""
+    meta = spool.read_meta()
+    try:
+        before = BeforeResume(**meta["before"])
+    except (KeyError, TypeError):
+        return None
+    resumed = run.info.status == "RUNNING" and _wrote_last(run, meta)
+    untouched = (run.info.status, run.info.end_time) == (before.status, before.end_time)
+    return before if resumed or untouched else None
+
+
+def _wrote_last(run: "Run", meta: Mapping[str, Any]) -> bool:
+    return all(run.data.tags.get(key) == meta.get(key) for key in this_process())
 
 
 def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
@@ -141,10 +189,9 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
     if not checkpoints or not gone(meta):
         return
     run = shipper.get_run()
-    wrote_last = all(run.data.tags.get(key) == meta.get(key) for key in this_process())
     if (
         run.info.status != "RUNNING"
-        or not wrote_last
+        or not _wrote_last(run, meta)
         or any(event["kind"] == "status" for event in spool.all_pending())
     ):
         return
@@ -154,14 +201,14 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
 
 
 def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
-    """Set the RUNNING runs of this host whose process is gone to KILLED. A search, and a request for each such run.
+    """End the RUNNING runs of this host whose process is gone. A search, and a request or more for each such run.
 
     Args:
         client: The store.
         folder: The folder of the spools.
 
     Returns:
-        The ids of these runs.
+        The ids of those that are KILLED now. A resumed run that had not changed yet stands as before.
     """
     host = this_process()[Tag.HOST]
     killed = []
@@ -169,7 +216,8 @@ def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
     for run in list(running):
         spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
-        if gone(run.data.tags) and not spool.is_locked():
-            client.set_terminated(run.info.run_id, "KILLED", end_time=spool.last_logged_ms())
+        if not gone(run.data.tags) or spool.is_locked():
+            continue
+        if _end(client, run, spool, spool.last_logged_ms()) == "KILLED":
             killed.append(run.info.run_id)
     return killed

@@ -11,7 +11,7 @@ Who decides the final status of a run:
     Ctrl-C at any other time, or a second time          KILLED      `ensure_final_status`
     any other exception                                 FAILED      `ensure_final_status`, and the tag harness.error
     the process is killed, or the power fails           KILLED      `recovery`, called by the next command that trains
-    one of these, before a resumed run has an epoch     as before   `restore`
+    one of these, before a resumed run has an epoch     as before   `restore`, or `recovery`
 
 The status is an event of the spool like all others, and the last one: a run that is FINISHED in MLflow has everything
 else there, too. Where the disk is full and the spool takes no event, the status is set without it.
@@ -28,7 +28,7 @@ from harness.tracking.background_shipper import BackgroundShipper, WaitBudget
 from harness.tracking.before_resume import BeforeResume
 from harness.tracking.item_log import ItemLog, now_ms
 from harness.tracking.logged_items import LoggedItems
-from harness.tracking.spool import Spool
+from harness.tracking.spool import Event, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +74,7 @@ class RunLog(ItemLog):
         self.uri: str = client.tracking_uri
         self.resumed = before is not None
         self.before = before
+        self._unchanged = before is not None  # then the spool holds `before`, for `recovery` after a kill
         self._client = client
         self._complete: bool | None = None  # what finish has returned
         self._shipper = BackgroundShipper(client, spool, run_id=run_id, experiment_id=experiment_id, budget=budget)
@@ -154,6 +155,7 @@ class RunLog(ItemLog):
         if self.ended:
             return
         before, self.before = self.before, None
+        self._unchanged = False  # the spool keeps `before`: a kill from here on leads to the same end
         end = before.end_time or now_ms()
         try:
             self.tags(before.tags)
@@ -162,6 +164,11 @@ class RunLog(ItemLog):
             self._set_status_directly(before.status, timeout, end_time=end, tags=before.tags)
         self.ended = True
         self.finish(before.status, timeout)
+
+    def _before_append(self, event: Event) -> None:
+        if self._unchanged and _changes_run(event):
+            self._spool.forget_before()
+            self._unchanged = False
 
     def _set_status_directly(
         self, status: str, timeout: float, *, end_time: int, tags: Mapping[str, str] | None = None
@@ -179,6 +186,13 @@ class RunLog(ItemLog):
         thread = threading.Thread(target=ask, name=f"end-{self.run_id[:8]}", daemon=True)
         thread.start()
         thread.join(timeout)
+
+
+def _changes_run(event: Event) -> bool:
+    """Whether a resumed run is another one with this event. Checkpoints and pictures repeat what it has."""
+    if event["kind"] == "metrics":
+        return not all(key.startswith("system/") for key in event["values"])
+    return event["kind"] not in ("artifact", "image")
 
 
 @contextlib.contextmanager

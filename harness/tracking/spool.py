@@ -1,6 +1,7 @@
 """The spool of one run on the disk: what was logged, and how much of it the store already has.
 
-meta.json       which run this is, whose process writes it, which store it belongs to; no password
+meta.json       which run this is, whose process writes it, which store it belongs to; no password. `before`: how a
+                resumed run stood, until it changes
 events.jsonl    one line a call, appended and never rewritten
 shipped.json    how many bytes of events.jsonl are in the store
 refused.jsonl   events that the store does not want, each with the reason
@@ -92,6 +93,12 @@ class Spool:
         """Write meta.json, and see it on the disk."""
         with atomic_write(self.folder / "meta.json", durable=True) as fresh:
             fresh.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+    def forget_before(self) -> None:
+        """Remove from meta.json how the run stood before it was resumed: there is no way back to it."""
+        meta = self.read_meta()
+        if meta.pop("before", None) is not None:
+            self.write_meta(meta)
 
     @property
     def end(self) -> int:

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,6 @@ from harness.tracking import experiments, find_runs, recovery, registry, run_des
 from harness.tracking.background_shipper import WaitBudget
 from harness.tracking.before_resume import END_TAGS, BeforeResume
 from harness.tracking.connect import connect, resolve
-from harness.tracking.errors import store_errors
 from harness.tracking.git import git_tags
 from harness.tracking.logged_items import LoggedItems
 from harness.tracking.process_tags import check_not_running, this_process
@@ -91,7 +91,8 @@ class Store(StoreReader):
 
     def experiment_id(self, project: str) -> str:
         """Return the id of the MLflow experiment called `project`, which is created when it is missing."""
-        return experiments.get_or_create(self.client, project, self.uri, self.root)
+        with self._asking():
+            return experiments.get_or_create(self.client, project, self.uri, self.root)
 
     # Runs that are written
 
@@ -143,7 +144,7 @@ class Store(StoreReader):
         # The spool comes first: where it cannot be written, no run is created.
         spool = self._lock_spool(harness_id)
         try:
-            with store_errors(self.shown_uri):
+            with self._asking():
                 run = create_once(
                     partial(self.client.create_run, experiment_id, tags=all_tags, run_name=name),
                     lambda: find_runs.with_tags(self.client, {Tag.ID: harness_id}),
@@ -169,7 +170,7 @@ class Store(StoreReader):
             HarnessError: Another process, here or on another host, seems to be writing the run; or the store fails or
                 the disk is full, and the run stands as it did.
         """
-        with store_errors(self.shown_uri):
+        with self._asking():
             run = self.client.get_run(run_id)
         harness_id = run.data.tags.get(Tag.ID)
         if run.info.lifecycle_stage == "deleted":
@@ -184,12 +185,13 @@ class Store(StoreReader):
         duration_tags = resume_tags(run, spool.last_logged_ms())
         log = None
         try:
-            with store_errors(self.shown_uri):
+            with self._asking():
                 ship_with_retries(Shipper(self.client, spool, run_id, run.info.experiment_id))
                 logged = LoggedItems.read(self.client, run_id)
                 spool.clear()
                 run = self.client.get_run(run_id)
-                before = BeforeResume.of(run, owner_tags, duration_tags)
+                before = recovery.before_resume(spool, run) or BeforeResume.of(run, owner_tags)
+                before = replace(before, resume_tags=duration_tags)
                 log = self._log_of(run, harness_id, spool, before=before, logged=logged)
                 for key in before.tags.keys() & set(END_TAGS):
                     self.client.delete_tag(run_id, key)
@@ -227,7 +229,7 @@ class Store(StoreReader):
         self._written[run_id] = run
         meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.shown_uri}
         try:
-            spool.write_meta({**meta, **this_process()})
+            spool.write_meta({**meta, **this_process(), **(before.as_meta() if before else {})})
         except OSError as error:
             raise HarnessError(f"cannot write to the spool {spool.folder}: {error.strerror or error}") from error
         return RunLog(
@@ -248,7 +250,7 @@ class Store(StoreReader):
         """Write metrics of one step, and tags, to a run that has ended: two requests. What it has is left out."""
         from mlflow.entities import Metric, RunTag
 
-        with store_errors(self.shown_uri):
+        with self._asking():
             now, known = int(time.time() * 1000), self.client.get_run(run_id).data.metrics
             new = [Metric(name, value, now, step) for name, value in metrics.items() if known.get(name) != value]
             self.client.log_batch(run_id, new, tags=[RunTag(key, redact(value)) for key, value in tags.items()])
@@ -257,12 +259,12 @@ class Store(StoreReader):
         """Write an artifact, a CSV file, which MLflow's UI shows as a table, to a run that has ended."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        with store_errors(self.shown_uri):
+        with self._asking():
             self.client.log_text(run_id, redact(text.getvalue()), name)
 
     def describe(self, run_id: str, change: Callable[[str], str]) -> None:
         """Rewrite harness's part of the description of a run that has ended. change: makes the new text of the old."""
-        with store_errors(self.shown_uri):
+        with self._asking():
             before = self.client.get_run(run_id).data.tags.get(run_description.TAG)
             text = run_description.combine(before, redact(change(run_description.generated_text(before))))
             self.client.set_tag(run_id, run_description.TAG, text, synchronous=True)
@@ -278,7 +280,7 @@ class Store(StoreReader):
         score = scores.primary_of_params(run.data.params).key
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"harness.test_{score}"] = str(value)
-        with store_errors(self.shown_uri):
+        with self._asking():
             return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
 
     # After a process that was killed
@@ -295,6 +297,6 @@ class Store(StoreReader):
         return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
-        """Set the RUNNING runs of this host whose process is gone to KILLED; return their ids."""
-        with store_errors(self.shown_uri):
+        """Set the RUNNING runs of this host whose process is gone to KILLED (see `recovery`); return their ids."""
+        with self._asking():
             return recovery.reconcile(self.client, self.spool)

@@ -1,12 +1,15 @@
 """A tracking store that is read: runs found again, their metrics and files, and their pages in MLflow's UI."""
 
+import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import redact
+from harness.errors import HarnessError, redact
 from harness.tracking import artifacts, find_runs, registry, ui_links
+from harness.tracking.connect import refuse_hanging_server
 from harness.tracking.errors import store_errors
 
 if TYPE_CHECKING:
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NO_TAGS: Mapping[str, str] = {}
+_FRESH = 2.0  # seconds after an answer of the store in which it is not probed
+_HANG_TIMEOUT = 20.0  # seconds that a command waits for a server that hangs, in the middle of its work
+_NEXT_HANG_TIMEOUT = 0.5  # and again, once it has waited in vain
 
 
 class StoreReader:
@@ -33,6 +39,22 @@ class StoreReader:
         self.shown_uri = redact(uri)
         self.client = client
         self.root = root
+        self._answered = time.monotonic()  # when the store has last answered a question
+        self._hang_timeout = _HANG_TIMEOUT
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Requests to the store: their errors are HarnessErrors, and a server that hangs is not waited for long."""
+        if self.uri.startswith("http") and time.monotonic() - self._answered >= _FRESH:
+            try:
+                refuse_hanging_server(self.uri, self._hang_timeout)
+            except HarnessError:
+                self._hang_timeout = _NEXT_HANG_TIMEOUT
+                raise
+            self._hang_timeout = _HANG_TIMEOUT
+        with store_errors(self.shown_uri):
+            yield
+        self._answered = time.monotonic()
 
     # Runs
 
@@ -43,12 +65,12 @@ class StoreReader:
             HarnessError: No run is meant, or several; the message has the nearest names or the candidates.
             DeletedRunError: The run that is meant is deleted.
         """
-        with store_errors(self.shown_uri):
+        with self._asking():
             return find_runs.find(self.client, text)
 
     def get_run(self, run_id: str) -> "Run | None":
         """Return the run with this id, deleted or not; None where there is none."""
-        with store_errors(self.shown_uri):
+        with self._asking():
             return find_runs.by_id(self.client, run_id)
 
     def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
@@ -59,7 +81,7 @@ class StoreReader:
             project: The name of an MLflow experiment; None for all.
             children: Whether runs below others, such as trials, are among them.
         """
-        with store_errors(self.shown_uri):
+        with self._asking():
             experiments = None
             if project is not None:
                 experiment = self.client.get_experiment_by_name(project)
@@ -69,7 +91,7 @@ class StoreReader:
 
     def recent(self) -> list["Run"]:
         """Return some of the newest runs that are no trials, with one request: for the names that they suggest."""
-        with store_errors(self.shown_uri):
+        with self._asking():
             return find_runs.recent(self.client)
 
     def children(self, run_id: str, tags: Mapping[str, str] = NO_TAGS, *, deleted: bool = False) -> list["Run"]:
@@ -78,12 +100,12 @@ class StoreReader:
 
     def tagged(self, tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
         """Return the runs with all of these tags, newest first. deleted: the deleted ones, instead of the others."""
-        with store_errors(self.shown_uri):
+        with self._asking():
             return find_runs.with_tags(self.client, tags, deleted=deleted)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return a run's values of a metric by step, the newest of each; empty where it was never logged."""
-        with store_errors(self.shown_uri):
+        with self._asking():
             points = self.client.get_metric_history(run_id, metric)
         return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
 
@@ -108,7 +130,7 @@ class StoreReader:
             address: models:/NAME@ALIAS or models:/NAME/VERSION.
             into: The folder.
         """
-        with store_errors(self.shown_uri):
+        with self._asking():
             return registry.download(self.client, address, into)
 
     # Pages of the UI

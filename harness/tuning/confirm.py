@@ -20,7 +20,7 @@ from harness.tracking import Store
 from harness.tuning.open_study import code_of
 from harness.tuning.request import TuneRequest
 from harness.tuning.storage import lock_dir, open_storage
-from harness.tuning.study_run import best_experiment
+from harness.tuning.study_run import CONFIRMED, best_experiment
 from harness.tuning.trials import Trials, best
 from harness.tuning.tune import Result
 
@@ -28,7 +28,6 @@ Budget = Literal["full", "tuning"]
 FRESH = 1_000  # how far the seeds are from those that the trials were trained with
 LEVEL = 0.95
 TABLE = "confirm.csv"
-HEADING = "**Confirmed under fresh seeds:**"
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,11 @@ def confirm(
             return Confirmed(metric, scores, replicates, math.nan, (math.nan, math.nan), done.stopped)
     gain, interval = compared(scores["own"], scores["best"], lower_is_better=settings.direction == "minimize")
     confirmed = Confirmed(metric, scores, replicates, gain, interval)
-    _record(confirmed, result.run_id, store)
+    _record(confirmed, found.number, result.run_id, store)
     return confirmed
 
 
-def _record(confirmed: Confirmed, study: str, store: Store) -> None:
+def _record(confirmed: Confirmed, trial: int, study: str, store: Store) -> None:
     """Keep the verdict in the study's run: tags, a table among the artifacts, and lines of its description."""
     numbers = zip(("gain", "low", "high"), (confirmed.gain, *confirmed.interval), strict=True)
     tags = {f"{Tag.CONFIRMED_}{name}": repr(number) for name, number in numbers}
@@ -115,8 +114,8 @@ def _record(confirmed: Confirmed, study: str, store: Store) -> None:
     store.add_table(study, TABLE, [*rows, gain])
     header, *lines = ("| " + " | ".join(row) + " |" for row in rows)
     table = "\n".join([header, "|" + " --- |" * len(rows[0]), *lines])
-    said = f"{HEADING} {confirmed.verdict}.\n\n{table}"
-    store.describe(study, lambda text: f"{text.partition(HEADING)[0].strip()}\n\n{said}".strip())
+    said = f"{CONFIRMED} trial {trial}, {confirmed.verdict}.\n\n{table}"
+    store.describe(study, lambda text: f"{text.partition(CONFIRMED)[0].strip()}\n\n{said}".strip())
 
 
 def compared(own: list[float], found: list[float], *, lower_is_better: bool) -> tuple[float, tuple[float, float]]:

@@ -27,6 +27,7 @@ from harness.tuning.trials import Trials, best, is_counted, value_of
 
 SCORES = ("quality/", "validation/")  # what a trial is scored by
 MOST_EPOCHS = 50  # whose pictures a study repeats
+CONFIRMED = "**Confirmed under fresh seeds:**"  # begins what `confirm` adds to the description, to its end
 EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
 
 
@@ -40,10 +41,13 @@ class StudyRun:
         self._seen: set[int] = set()
         self._best: FrozenTrial | None = None
         self._drawn = self._scored = ""  # the trials, by number, whose pictures and scores the run has
+        self._verdict = ""  # what an earlier `tune --confirm` has found, as it stands in the description
         if log.resumed:
             run = store.get_run(log.run_id)
             known = run.data.tags if run else {}
             self._drawn, self._scored = known.get(Tag.DRAWN_TRIAL, ""), known.get(Tag.SCORED_TRIAL, "")
+            text = run_description.generated_text(known.get(run_description.TAG))
+            self._verdict = "".join(text.partition(CONFIRMED)[1:])
             self._seen = log.steps("trial/ended")
             self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
             if self._best is not None and self._drawn != str(self._best.number):
@@ -169,7 +173,8 @@ class StudyRun:
             self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
         said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"
         values = ", ".join(f"{path} {_short(value)}" for path, value in trial.params.items())
-        self.log.describe(provenance.description(settings.experiment, said, values, picture=picture))
+        text = provenance.description(settings.experiment, said, values, picture=picture)
+        self.log.describe("\n\n".join(part for part in (text, self._verdict) if part))
 
 
 def _drawn_epochs(experiment: Experiment) -> list[int]:

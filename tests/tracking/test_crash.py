@@ -159,6 +159,19 @@ def test_runs_of_other_hosts_and_of_others_are_left_alone(store: Store) -> None:
         store.resume_run(foreign.info.run_id)
 
 
+def test_sync_leaves_a_run_alone_that_another_host_has_resumed(store: Store) -> None:
+    """The spool of the first host keeps the checkpoints of a run that is KILLED."""
+    run = store.start_run(project="gan", name="one", kind="run", params={})
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "last.pt").write_text("weights")
+    assert run.finish("KILLED")
+    die(run)
+    store.client.set_tag(run.run_id, "harness.host", "elsewhere")
+    store.client.update_run(run.run_id, status="RUNNING")
+    assert store.sync() == []
+    assert store.client.get_run(run.run_id).info.status == "RUNNING"
+
+
 def test_runs_spooled_for_another_store_are_named_and_left(store: Store) -> None:
     run = store.start_run(project="gan", name="one", kind="run", params={})
     assert run.flush(10)

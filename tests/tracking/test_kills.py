@@ -119,6 +119,45 @@ def test_an_extension_that_is_killed_is_resumed_to_its_new_end(
     assert differences(found, {part: whole_run[part] for part in same}) == []
 
 
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED"])
+def test_a_resumption_that_is_killed_before_its_first_epoch_leaves_the_run_as_it_stood(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    assert harness(*RUN, "--epochs", "2", "--name", "one").code == 0
+    if status == "FAILED":
+        client().set_tag(run_named("one").info.run_id, "harness.diverged", "loss/generator is nan")
+        client().set_terminated(run_named("one").info.run_id, "FAILED", end_time=1_700_000_000_000)
+    stood = (run_named("one").info.end_time, run_named("one").data.tags, run_named("one").data.metrics)
+    arguments = ("run", "--resume", "one", "--epochs", "3", "--no-system-metrics")
+    for step, number in (
+        ("request update_run", 1),
+        ("append artifact checkpoints/last.pt", 1),
+        ("append artifact checkpoints/last.pt", 2),  # after the first new epoch, which nothing has logged yet
+    ):
+        kill(monkeypatch, before(step, number), *arguments)
+        assert harness("sync").code == 0
+        run = run_named("one")
+        assert run.info.status == status, step
+        assert (run.info.end_time, run.data.tags, run.data.metrics) == stood, step
+    kill(monkeypatch, before("append artifact checkpoints/last.pt"), *arguments)
+    assert harness(*arguments).code == 0, "and without `sync` it can be resumed"
+    assert run_named("one").info.status == "FINISHED"
+
+
+def test_a_resumption_that_is_killed_after_its_first_epoch_is_a_killed_run(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert harness(*RUN, "--epochs", "2", "--name", "one").code == 0
+    kill(
+        monkeypatch,
+        before("append metrics", 1),
+        *("run", "--resume", "one", "--epochs", "3", "--no-system-metrics"),
+    )
+    assert "set to KILLED" in harness("sync").out
+    assert run_named("one").data.tags["harness.epochs"] == "3"
+    assert run_named("one").info.status == "KILLED"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("HARNESS_EVERY_KILL"), reason="takes minutes: set HARNESS_EVERY_KILL=1")
 @pytest.mark.parametrize("thread", ["main", "ship"])

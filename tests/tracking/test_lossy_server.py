@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from harness.errors import HarnessError
 from harness.tracking import Store
 from tests.commands import Harness
 from tests.faults_lib.runs import RUN
@@ -80,3 +82,29 @@ def test_a_server_that_hangs_for_good_ends_nothing_and_loses_nothing(
         said = harness("sync", "--tracking-uri", proxy.uri)
     assert "shipped" in said.out
     assert differences(snapshot(MlflowClient(uri), run.info.run_id), whole_run) == []
+
+
+def test_a_server_that_hangs_between_two_runs_is_not_waited_for_long(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's client alone would repeat each request for 90 seconds."""
+    monkeypatch.setattr("harness.tracking.store_reader._FRESH", 0.0)
+    with Proxy(uri) as proxy:
+        store = Store.open(proxy.uri, root=tmp_path / "mlruns")
+        first_run = store.start_run(project="gan", name="one", kind="trial", params={})
+        assert first_run.finish("FINISHED")
+
+        proxy.mode = "hang"
+        threading.Timer(3, proxy.release).start()
+        second_run = store.start_run(project="gan", name="two", kind="trial", params={})  # it answers again
+        assert second_run.finish("FINISHED")
+
+        proxy.mode = "hang"
+        store._hang_timeout = 2.0
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(HarnessError, match="does not answer"):
+                store.start_run(project="gan", name="three", kind="trial", params={})
+        assert time.monotonic() - began < 10
+        assert [run.info.run_name for run in runs(uri)] == ["two", "one"]
+        proxy.release()

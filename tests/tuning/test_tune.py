@@ -718,6 +718,11 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
     assert len(runs("confirm")) == count
     again = client().get_run(parent.info.run_id).data.tags["mlflow.note.content"]
     assert again.count("Confirmed under fresh seeds") == 1
+    for trials in ("3", "4"):  # of the same best trial or of another
+        tune(harness, "--trials", trials, "--pruner", "none")
+        later = client().get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+        assert later.partition("**Confirmed")[1:] == again.partition("**Confirmed")[1:]
+        assert f"trial {best.number}, {confirmed.tags['harness.confirmed']}" in later
     assert harness("sample", "small", "--count", "4", "--out", "best.png").code == 0  # of the best trial still
     assert "harness tune --study small" in harness("run", "--resume", "small").err
 
