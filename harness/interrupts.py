@@ -85,7 +85,7 @@ def hangups() -> Iterator[None]:
 
 # Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores
 # and models of one that is complete; mean curves of seeds; a study's plots; and the end of the process itself.
-_GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
+GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
 
 
 class Deadline:
@@ -97,7 +97,7 @@ class Deadline:
 
     def __init__(self, at: float | None = None) -> None:
         self._at = at
-        self._longest = dict(_GUESSES)
+        self._longest = dict(GUESSES)
         self._measured: set[str] = set()
         self._reserved = {"exit"}
         self._lap = time.monotonic()
