@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 _log = logging.getLogger(__name__)
 
 # Caches that libraries keep below the home folder.
-_LIBRARY_CACHES = {
+LIBRARY_CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     "TORCH_HOME": "torch",
@@ -57,7 +57,7 @@ def prepare_environment() -> None:
     base = Path(chosen).absolute() if chosen and _writable(Path(chosen).absolute()) else _fallback()
     if home is None:
         os.environ["HOME"] = str(base)
-    for variable, name in _LIBRARY_CACHES.items():
+    for variable, name in LIBRARY_CACHES.items():
         os.environ.setdefault(variable, str(base / name))
 
 

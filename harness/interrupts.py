@@ -90,7 +90,7 @@ def hangup_as_sigterm() -> Iterator[None]:
 
 # Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores
 # and models of one that is complete; mean curves of seeds; a study's plots; and the end of the process itself.
-_GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
+GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
 
 
 class Deadline:
@@ -102,7 +102,7 @@ class Deadline:
     def __init__(self, at: float | None = None) -> None:
         """at: on the clock of `time.monotonic`, in seconds; None for no limit."""
         self._at = at
-        self._longest = dict(_GUESSES)
+        self._longest = dict(GUESSES)
         self._measured: set[str] = set()
         self._reserved = {"exit"}
         self._lap: float | None = None  # when the epoch started

@@ -27,7 +27,7 @@ NOBODY = 4242  # a user id without an account
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment without a home, user name and cache of its own, in an empty working directory."""
     names = ["HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "HARNESS_DATA", "XDG_CACHE_HOME"]
-    for name in [*names, *environment._LIBRARY_CACHES]:
+    for name in [*names, *environment.LIBRARY_CACHES]:
         monkeypatch.setenv(name, "")  # so that what is set in the test is undone
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_to
 
 
-EXIT = interrupts._GUESSES["exit"]
+EXIT = interrupts.GUESSES["exit"]
 
 
 def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(clock: Callable[[float], None]) -> None:

@@ -76,13 +76,13 @@ class TimeLeft:
         coming = range(training.epoch + 1, epochs + 1)
         left = steps * (per_step or 0.0)
         if track.score_every and self._scores():
-            left += self._expected("scoring") * sum(e == epochs or e % track.score_every == 0 for e in coming)
-        left += self._expected("drawing") * sum(e == epochs or e % experiment.samples_every == 0 for e in coming)
-        left += self._expected("saving") * sum(e == epochs or e % track.checkpoint_every == 0 for e in coming)
-        left += sum(self._expected(stage) for stage in AT_THE_END if stage not in self._done)
+            left += self.expected("scoring") * sum(e == epochs or e % track.score_every == 0 for e in coming)
+        left += self.expected("drawing") * sum(e == epochs or e % experiment.samples_every == 0 for e in coming)
+        left += self.expected("saving") * sum(e == epochs or e % track.checkpoint_every == 0 for e in coming)
+        left += sum(self.expected(stage) for stage in AT_THE_END if stage not in self._done)
         if self._stage is not None:
             spent = now - self._since
-            expected = self._expected(self._stage)
+            expected = self.expected(self._stage)
             left += max(0.0, expected - spent) - (expected if self._counted(self._stage) else 0.0)
         return max(0.0, left)
 
@@ -94,7 +94,7 @@ class TimeLeft:
         judge = self._training.experiment.quality.judge
         return judge is not None and (":" in judge or self._training.images.labels is not None)
 
-    def _expected(self, stage: Stage) -> float:
+    def expected(self, stage: Stage) -> float:
         """Return the seconds that a stage takes: as the last time, else scaled from other scores, else a guess."""
         if stage in self._took:
             return self._took[stage]

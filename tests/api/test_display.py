@@ -205,7 +205,7 @@ def test_the_time_left_counts_scores_and_pictures(tiny: Experiment, monkeypatch:
     clock.now += 8
     remaining.stage(None)
     remaining.start(training_of(training.experiment))
-    assert remaining._expected("final scoring") == pytest.approx(118), "the next run knows how long that took"
+    assert remaining.expected("final scoring") == pytest.approx(118), "the next run knows how long that took"
 
 
 def test_several_runs_that_are_trained_as_one_add_up(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_several_runs_that_are_trained_as_one_add_up(tiny: Experiment, monkeypat
         remaining.stage("drawing")
         clock.now += 2
         remaining.stage(None)
-    assert remaining._expected("drawing") == pytest.approx(6)
+    assert remaining.expected("drawing") == pytest.approx(6)
 
 
 def test_no_line_ever_says_that_nothing_is_left(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
@@ -294,8 +295,9 @@ def test_a_server_that_ignores_being_asked_is_killed_with_its_children(tmp_path:
 
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}]); {stubborn}"
-    with child_process.run_server([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}) as server:
-        group = server._process.pid
+    before = set(psutil.Process().children())
+    with child_process.run_server([sys.executable, "-c", parent], "it", cwd=tmp_path, environment={}):
+        (leader,) = set(psutil.Process().children()) - before
         time.sleep(0.5)
     with pytest.raises(ProcessLookupError):
-        os.killpg(group, 0)
+        os.killpg(leader.pid, 0)

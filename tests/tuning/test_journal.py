@@ -43,7 +43,7 @@ def state(storage: Journal) -> State:
     return {
         study.study_name: [
             (trial.number, trial.state.name, trial.value, trial.params, trial.user_attrs)
-            for trial in storage.get_all_trials(study._study_id)
+            for trial in storage.get_all_trials(storage.get_study_id_from_name(study.study_name))
         ]
         for study in storage.get_all_studies()
     }
