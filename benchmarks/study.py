@@ -49,7 +49,7 @@ def counted(owner, name, what):
             spent[what] += time.perf_counter() - start
     setattr(owner, name, timed)
 
-counted(Training, "train_epoch", "training")
+counted(Training, "__next__", "training")
 counted(Scoring, "between_epochs", "scoring")
 counted(Scoring, "of", "scoring")
 marks, trial = [], None

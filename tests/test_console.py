@@ -328,7 +328,7 @@ def test_a_run_without_a_log_is_saved_and_stopped_when_the_terminal_is_closed(
 ) -> None:
     from harness.gan import Report, Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def hung_up(self: Training) -> Report:
         for _ in range(2):  # the kernel and the shell both send it
@@ -338,7 +338,7 @@ def test_a_run_without_a_log_is_saved_and_stopped_when_the_terminal_is_closed(
     def unwritable(log: console.Log) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Training, "train_epoch", hung_up)
+    monkeypatch.setattr(Training, "__next__", hung_up)
     monkeypatch.setattr(console, "_move_to", unwritable)
     monkeypatch.setattr(console, "_hung_up", False)
     assert harness("run", "tiny.yaml", "--no-system-metrics").code == 143

@@ -9,30 +9,39 @@ ROOT = Path(__file__).parents[1]
 # Modules that are tested through what they are part of: commands, one public function, one kind of file.
 ELSEWHERE = {
     # The Python API, function by function; its time estimates with the display that shows them.
-    "api/test_api.py": ("arguments comparisons html runs samples session starting studies tuning", "api"),
-    "api/test_display.py": ("progress remaining", "api"),
+    "api/test_api.py": (
+        "checks comparisons confirmation context evaluation html listings models options plans runs samples search stores "
+        "studies training tuning",
+        "api",
+    ),
+    "api/test_display.py": ("eta live_line progress study_display", "api"),
     # Commands, as they are typed.
-    "cli/test_run.py": ("inspect maintain", "cli"),
-    "cli/test_typed.py": ("common", "cli"),
+    "cli/test_run.py": ("inspect maintain run_output", "cli"),
+    "cli/test_typed.py": ("common options", "cli"),
     "cli/test_completion.py": ("shells", "cli"),
-    "cli/test_pasted.py": ("serve tune", "cli"),
+    "cli/test_pasted.py": ("serve study_output tune", "cli"),
     "cli/test_tables.py": ("compare", "cli"),
     # `data.load` and the registry; the interface of a data set, by each of them.
-    "data/test_images.py": ("base sources", "data"),
-    "data/test_folder.py": ("progress", "data"),
+    "data/test_images.py": ("registry source", "data"),
+    "data/test_folder.py": ("mnist progress", "data"),
     # Experiments as files: sections, YAML, names.
-    "experiment/test_experiment.py": ("base loading networks param_names scores sections yaml_text", "experiment"),
+    "experiment/test_experiment.py": ("base loading networks param_names sections yaml_text", "experiment"),
     "experiment/test_search_space.py": ("dimensions", "experiment"),
     "experiment/test_trust.py": ("custom", "experiment"),
     # What `auto` stands for: timed, remembered, asked of the hardware. Networks: all kinds by the same tests.
     "gan/test_auto.py": ("auto_cache hardware timing", "gan"),
+    "gan/test_training.py": ("optimizers report sampling", "gan"),
+    "gan/test_losses.py": ("logits", "gan"),
+    "gan/test_batched.py": ("stacked_network", "gan"),
     "gan/networks/test_networks.py": ("conv layers mlp residual", "gan/networks"),
     # A judge is its network and its training; scores as runs get them.
-    "quality/test_judge.py": ("networks train_judge", "quality"),
-    "quality/test_scorer.py": ("cache ranked", "quality"),
+    "quality/test_judge.py": ("judges networks train_judge", "quality"),
+    "quality/test_scorer.py": ("cache score_set", "quality"),
     "results/test_evaluate.py": ("load", "results"),
-    "results/compare/test_compare.py": ("selection table tiles", "results/compare"),
-    "results/compare/test_report.py": ("curves looks", "results/compare"),
+    "results/compare/test_compare.py": ("sample_grids selection table", "results/compare"),
+    "results/compare/test_report.py": ("curves style", "results/compare"),
+    # A run as it is trained, and as it ends.
+    "runs/test_session.py": ("artifacts display final options resumable", "runs"),
     # A study from its command to its run; its trials are in tuning/test_trials.py.
     "tuning/test_tune.py": (
         "confirm dashboard open_study plan settings study_run trial_times worker worker_pool",
@@ -40,10 +49,13 @@ ELSEWHERE = {
     ),
     "tuning/test_trials.py": ("list_studies progress request storage", "tuning"),
     # A run's log from the spool to the store, processes that die, servers that fail.
-    "tracking/test_runlog.py": ("shipping spool system", "tracking"),
-    "tracking/test_crash.py": ("inventory process_tags recovery", "tracking"),
-    "tracking/test_lossy_server.py": ("creating", "tracking"),
-    "tracking/test_store.py": ("artifacts", "tracking"),
+    "tracking/test_run_log.py": (
+        "background_shipper batches event_writer item_log shipping spool system_metrics",
+        "tracking",
+    ),
+    "tracking/test_crash.py": ("before_resume logged_items process_tags recovery", "tracking"),
+    "tracking/test_lossy_server.py": ("retries", "tracking"),
+    "tracking/test_store.py": ("artifacts errors experiments sqlite_store store_reader", "tracking"),
     "tracking/test_sampler.py": ("sampler_code", "tracking"),
 }
 # In another folder than the module: what a command does, and what it leaves.
@@ -51,6 +63,7 @@ ELSEWHERE_ABROAD = {
     "harness/formatting.py": "cli/test_pasted.py",  # lines to paste
     "harness/quality/scoring.py": "results/test_evaluate.py",
     "harness/results/export.py": "tracking/test_sampler.py",
+    "harness/results/sample.py": "cli/test_sample.py",
     "harness/runs/batched.py": "results/test_evaluate.py",
     "harness/runs/doctor.py": "cli/test_run.py",
     "harness/runs/prepare.py": "cli/test_typed.py",
@@ -60,8 +73,8 @@ ELSEWHERE_ABROAD = {
     "harness/runs/smoke_test.py": "cli/test_run.py",
     "harness/runs/train.py": "cli/test_run.py",
     "harness/servers/ports.py": "servers/test_model_server.py",
-    "harness/tracking/durations.py": "cli/test_run.py",
-    "harness/tracking/pages.py": "browser/test_ui.py",
+    "harness/tracking/run_duration.py": "cli/test_run.py",
+    "harness/tracking/ui_links.py": "browser/test_ui.py",
     "harness/tracking/registry.py": "servers/test_model_server.py",
     "harness/tracking/views.py": "servers/test_ui.py",
 }

@@ -13,6 +13,7 @@ from harness import formatting
 from harness.api.options import merge_overrides, parse_tags
 from harness.errors import HarnessError
 from harness.experiment import trust
+from harness.experiment.tags import Tag
 
 Command = Callable[..., Any]
 
@@ -93,7 +94,7 @@ code_options = group(
 allow_changes_option = click.option(
     "--allow-changes",
     is_flag=True,
-    help="Continue although images, judge or network source have changed. The run is tagged harness.changed.",
+    help=f"Continue although images, judge or network source have changed. The run is tagged {Tag.CHANGED}.",
 )
 
 

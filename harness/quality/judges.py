@@ -50,8 +50,7 @@ def load_judge(
                     _train_once(which, images, device, path, name, message, progress)
     except OSError as error:
         raise HarnessError(
-            f"cannot keep a judge in {path.parent} ({error.strerror or error}); "
-            "set HARNESS_DATA to a folder of your own"
+            f"cannot store a judge in {path.parent} ({error.strerror or error}); set HARNESS_DATA to a folder you own"
         ) from error
     return read_judge(which, name, path, path.with_suffix(".json"), device, "delete it; it is then trained again")
 

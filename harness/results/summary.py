@@ -59,7 +59,7 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
     best = study.data.tags.get(Tag.BEST_TRIAL)
     if best is not None and (found := store.children(run_id, {Tag.TRIAL: best})):
         return found[0]
-    trials = [trial for trial in store.children(run_id) if trial.data.tags.get("harness.trial", "").isdecimal()]
+    trials = [trial for trial in store.children(run_id) if trial.data.tags.get(Tag.TRIAL, "").isdecimal()]
     metric = study.data.params.get("study.metric", primary_of_params(study.data.params).key)
     sign = -1 if study.data.params.get("study.direction") == "maximize" else 1
     ended = [trial for trial in trials if trial.info.status == "FINISHED" or Tag.DIVERGED in trial.data.tags]

@@ -142,7 +142,7 @@ class EventWriter:
         folder = self._spool.folder / event["owned"]
         # The answer to an earlier try may have been lost: that model is used.
         found = self._client.search_logged_models(
-            [self._experiment_id], filter_string=f"tags.`harness.event` = '{event['key']}'"
+            [self._experiment_id], filter_string=f"tags.`{Tag.EVENT}` = '{event['key']}'"
         )
         if not (folder / "MLmodel").is_file():
             if found:

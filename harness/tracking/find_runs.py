@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.errors import DeletedRunError, HarnessError, nearest
-from harness.experiment.tags import Tag
+from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,7 +70,7 @@ def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Ite
 
 def recent(client: "MlflowClient") -> list["Run"]:
     """Return the newest runs that are no trials, at most 100, with one request: enough to suggest a name."""
-    condition = "tags.`harness.kind` != 'trial'"  # true only of runs that have the tag
+    condition = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}'"  # true only of runs that have the tag
     return list(itertools.islice(search(client, condition, page=_RECENT), _RECENT))
 
 

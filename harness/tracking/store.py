@@ -279,7 +279,7 @@ class Store(StoreReader):
         tags = {Tag.EXPERIMENT: run.data.tags.get(Tag.EXPERIMENT, "")}
         score = scores.primary_of_params(run.data.params).key
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
-            tags[f"harness.test_{score}"] = str(value)
+            tags[f"{Tag.TEST_}{score}"] = str(value)
         with self._asking():
             return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
 

@@ -365,7 +365,7 @@ def test_a_conditional_average_is_what_samples_and_loads(harness: Harness, workp
 def test_a_diverged_run_fails_and_keeps_its_numbers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Report, Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def exploding(self: Training) -> Report:
         if self.epoch == 1:
@@ -373,7 +373,7 @@ def test_a_diverged_run_fails_and_keeps_its_numbers(harness: Harness, monkeypatc
                 next(self.generator.parameters()).fill_(float("inf"))
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", exploding)
+    monkeypatch.setattr(Training, "__next__", exploding)
     said = harness("run", "tiny.yaml")
     run = only_run()
     assert said.code == 1, said.out
@@ -389,7 +389,7 @@ def test_an_exception_fails_the_run(harness: Harness, monkeypatch: pytest.Monkey
     def broken(self: Training) -> None:
         raise RuntimeError("the GPU fell off: http://mia:secret@host/")
 
-    monkeypatch.setattr(Training, "train_epoch", broken)
+    monkeypatch.setattr(Training, "__next__", broken)
     said = harness("run", "tiny.yaml")
     assert said.code == 1
     assert "the GPU fell off" in said.err
@@ -494,13 +494,13 @@ def test_check_stops_at_a_signal(harness: Harness, monkeypatch: pytest.MonkeyPat
 
     from harness.gan import Report, Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def interrupted(self: Training) -> Report:
         os.kill(os.getpid(), signal.SIGINT)
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", interrupted)
+    monkeypatch.setattr(Training, "__next__", interrupted)
     assert harness("check", "tiny.yaml", "notebook").code == 130
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"check": "KILLED", "tiny": "FINISHED"}
@@ -543,7 +543,7 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
         (["run", "tiny.yaml", "--tracking-uri", "sqlite:////proc/none/mlflow.db"], "/proc/none"),
         (["run", "tiny.yaml", "--tracking-uri", "http://mia:secret@127.0.0.1:9"], "127.0.0.1:9"),
         (["run", "--resume", "nothing"], "there is no run 'nothing'"),
-        (["run", "tiny.yaml", "--resume", "latest"], "takes its experiment from the run"),
+        (["run", "tiny.yaml", "--resume", "latest"], "continues the run as it was started: leave out EXPERIMENT"),
         (["sample", "latest", "--out", "digits.png"], "there is no run"),
         (["sample", "latest", "--out", "digits.jpg"], "must end in .png"),
         (["check", "notebok"], "did you mean notebook or notebook-fixed?"),

@@ -24,7 +24,7 @@ def kinds(networks: object) -> list[str]:
     union, _ = get_args(networks)
     members = [get_args(member) for member in get_args(union)]
     assert [tag.tag for _, tag in members] == [tag_of(section) for section, _ in members]
-    return [tag.tag for _, tag in members if tag.tag != "own"]
+    return [tag.tag for _, tag in members if tag.tag != "custom"]
 
 
 @pytest.mark.parametrize(

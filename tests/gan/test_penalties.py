@@ -206,5 +206,7 @@ def test_d_s_loss_and_penalty_come_apart_and_nothing_flows_into_g(tiny: Experime
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_with_dropout_are_refused(tiny: Experiment, name: str) -> None:
-    with pytest.raises(HarnessError, match=rf"objective\.{name} is 1\.0 and discriminator\.dropout 0\.3: the slope"):
+    with pytest.raises(
+        HarnessError, match=rf"objective\.{name} is 1\.0 and discriminator\.dropout 0\.3: a gradient penalty needs"
+    ):
         tiny.with_values({f"objective.{name}": 1.0})

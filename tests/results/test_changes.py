@@ -256,7 +256,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     said = harness(*draw_, "a.npz")
     assert (said.code, said.err.count("\n")) == (0, 1)
     assert "the source of networks:Generator differs from that of run one" in said.err
-    assert "drawn with the source found here" in said.err
+    assert "sampled with the source found here" in said.err
     assert not np.array_equal(np.load("a.npz")["images"], images)
     said = harness("evaluate", "one", "--trust")
     assert (said.code, "its scores are shown, not written back" in said.err) == (0, True)

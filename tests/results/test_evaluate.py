@@ -122,7 +122,7 @@ def test_no_judge_means_no_scores(harness: Harness) -> None:
 def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def exploding(self: Training) -> Report:
         with torch.no_grad():
@@ -130,7 +130,7 @@ def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: p
         return train_epoch(self)
 
     assert harness("run", "tiny.yaml", "--name", "sound").code == 0
-    monkeypatch.setattr(Training, "train_epoch", exploding)
+    monkeypatch.setattr(Training, "__next__", exploding)
     assert harness("run", "tiny.yaml", "--name", "broken").code == 1
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert runs["broken"].info.status == "FAILED"
@@ -239,7 +239,7 @@ def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) ->
 def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def exploding(self: Training) -> Report:
         if self.experiment.train.seed == 1:
@@ -247,7 +247,7 @@ def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.M
                 next(self.generator.parameters()).fill_(float("nan"))
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", exploding)
+    monkeypatch.setattr(Training, "__next__", exploding)
     assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 1
     assert_one_of_two_diverged()
 
@@ -289,18 +289,18 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
 
     from harness.gan import Training
 
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def interrupted(self: Training) -> Report:
         if self.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", interrupted)
+    monkeypatch.setattr(Training, "__next__", interrupted)
     assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"two": "KILLED", "two-seed0": "FINISHED"}
-    monkeypatch.setattr(Training, "train_epoch", train_epoch)
+    monkeypatch.setattr(Training, "__next__", train_epoch)
     assert harness("run", "--resume", "two").code == 0
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert sorted(runs) == ["two", "two-seed0", "two-seed1"]

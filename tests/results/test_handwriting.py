@@ -146,14 +146,17 @@ def test_runs_that_cannot_be_asked_for_a_digit_say_so(harness: Harness, monkeypa
     monkeypatch.setattr("harness.results.handwriting.OF_DIGITS", {"letters"})
     said = harness("write", "clothes", "1", "--out", "a.png")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "draws mnist, not the digits 0 to 9" in said.err
+    assert "generates mnist, not the digits 0 to 9" in said.err
     assert files() == set()
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["12", "--out", "a.jpg"], "--out a.jpg: the name must end in .png, or in .webp or .gif (an animation)"),
+        (
+            ["12", "--out", "a.jpg"],
+            "--out a.jpg: the name must end in .png (a picture) or .webp",
+        ),
         (["12", "--out", "a.npz"], "the name must end in .png"),
         (["2026 AD", "--out", "a.png"], "'A' is not supported: expected digits, spaces, - / . : and new lines"),
         (["", "--out", "a.png"], "the text is empty: expected digits, for example 2026-11-22"),

@@ -47,7 +47,7 @@ def failing_epoch(error: BaseException) -> Callable[[pytest.MonkeyPatch], None]:
         def train_epoch(self: Training) -> Report:
             raise error
 
-        patch.setattr(Training, "train_epoch", train_epoch)
+        patch.setattr(Training, "__next__", train_epoch)
 
     return patched
 
@@ -163,14 +163,14 @@ def test_a_study_that_fails_before_an_epoch_stands_as_it_did(
 def test_what_fails_after_a_new_epoch_is_a_failed_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the run is another one than it was."""
     assert harness(*RUN, "--name", "one").code == 0
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def failing(self: Training) -> Report:
         if self.epoch == 2:
             raise RuntimeError("out of memory")
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", failing)
+    monkeypatch.setattr(Training, "__next__", failing)
     assert harness("run", "--resume", "one", "--epochs", "3", "--no-system-metrics").code == 1
     run = run_named("one")
     assert (run.info.status, run.data.tags["harness.error"]) == ("FAILED", "RuntimeError: out of memory")

@@ -170,7 +170,7 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     heard: list[str] = []
     model = model_server._model(store, store.find("longer"), Path.cwd(), heard.append)
     assert heard == ["run longer is KILLED: the sampler is made from its checkpoint of epoch 2"]
-    assert model.parent.name == "made"
+    assert model.parent.name == "models"
 
 
 def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pyt
 
     store = Store.open()
     heard: list[str] = []
-    assert model_server._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "made"
+    assert model_server._model(store, store.find("old"), Path.cwd(), heard.append).parent.name == "models"
     assert "run old has no model `sampler`" in heard[0]
 
 

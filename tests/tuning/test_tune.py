@@ -40,7 +40,7 @@ def tune(harness: Harness, *arguments: str, code: int = 0) -> str:
 
 def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial diverges: that is a score, too."""
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
     explode_at = {"left": 2}
 
     def exploding(self: Training) -> Report:
@@ -51,7 +51,7 @@ def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytes
                     next(self.generator.parameters()).fill_(float("inf"))
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", exploding)
+    monkeypatch.setattr(Training, "__next__", exploding)
     said = tune(harness, "--trials", "6", "--tag", "student=mia", "--note", "first try")
     assert_one_to_one(6)
     trials, parent = optuna_trials(), the_study()
@@ -388,14 +388,14 @@ def test_time_runs_out(harness: Harness, small: Path) -> None:
 def test_an_exception_fails_a_trial_which_is_tried_twice_more(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_epoch = Training.train_epoch
+    train_epoch = Training.__next__
 
     def broken(self: Training) -> Report:
         if self.experiment.optimizer.lr == 1e-3:  # the first trial, and each retry of it
             raise RuntimeError("the GPU fell off: http://mia:secret@host/")
         return train_epoch(self)
 
-    monkeypatch.setattr(Training, "train_epoch", broken)
+    monkeypatch.setattr(Training, "__next__", broken)
     said = tune(harness, "--trials", "3")
     assert "secret" not in said
     assert "1 failed" in said

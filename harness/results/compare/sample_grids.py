@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import HarnessError
+from harness.experiment.tags import Tag
 from harness.media import pictures
 from harness.results import summary
 from harness.results.compare.selection import Comparison, Row
@@ -85,7 +86,7 @@ def _caption(row: Row, grid: Grid, score: str) -> list[str]:
         return grid.caption
     primary = row.primary
     label = f"{split} {primary.label}" if primary.against_real else primary.label
-    best = row.run.data.tags.get("harness.best_epoch", str(grid.epoch))
+    best = row.run.data.tags.get(Tag.BEST_EPOCH, str(grid.epoch))
     of = " over seeds" if row.drawn is not row.run else f" of epoch {best}" if best != str(grid.epoch) else ""
     return [f"epoch {grid.epoch} · {label} {primary.score.format(value)}{of}"]
 
