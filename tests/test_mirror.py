@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     # The Python API, function by function; its time estimates with the display that shows them.
     "api/test_api.py": (
-        "checks comparisons confirmation context evaluation html listings models options plans runs samples search stores "
-        "studies training tuning",
+        "checks comparisons confirmation context evaluation html listings models options plans runs samples search "
+        "stores studies training tuning",
         "api",
     ),
     "api/test_display.py": ("eta live_line progress study_display", "api"),
