@@ -47,7 +47,7 @@ ELSEWHERE = {
         "confirm dashboard open_study plan settings study_run trial_times worker worker_pool",
         "tuning",
     ),
-    "tuning/test_trials.py": ("list_studies progress request storage", "tuning"),
+    "tuning/test_trials.py": ("list_studies progress request shared_study storage", "tuning"),
     # A run's log from the spool to the store, processes that die, servers that fail.
     "tracking/test_run_log.py": (
         "background_shipper batches event_writer item_log shipping spool system_metrics",

@@ -62,11 +62,7 @@ def write_checkpoint(log: RunLog, name: str, checkpoint: Checkpoint, *, ship: bo
 def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: int) -> pictures.Picture:
     """Log a grid of samples, of the same noise every time, and beside them the training images nearest to them.
 
-    Args:
-        scoring: finds the nearest images; without it, or where there are none, the samples are logged alone.
-
-    Returns:
-        The grid.
+    Without `scoring`, or where it finds no nearest images, the samples are logged alone. Returns the grid.
     """
     samples = training.sample(GRID)
     grid = pictures.grid(samples)

@@ -52,8 +52,12 @@ def run_batched(
     """Train several runs as one batched program. Each ends as it would alone.
 
     Args:
+        specs: the runs.
         images: what all train on.
         validation: held-out images, if any.
+        scoring: the judge of all, if any.
+        store: where they are tracked.
+        display: is shown what happens.
         on_result: called with the index of a run as soon as it has ended.
 
     Returns:

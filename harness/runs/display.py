@@ -50,17 +50,23 @@ class Display(Protocol):
 class NullDisplay:
     """A display that shows nothing."""
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        """Show nothing."""
 
-    def started(self, training: Training, name: str) -> None: ...
+    def started(self, training: Training, name: str) -> None:
+        """Show nothing."""
 
-    def epoch(self, report: Report) -> None: ...
+    def epoch(self, report: Report) -> None:
+        """Show nothing."""
 
-    def stage(self, stage: Stage | None) -> None: ...
+    def stage(self, stage: Stage | None) -> None:
+        """Show nothing."""
 
-    def grid(self, picture: pictures.Picture, epoch: int) -> None: ...
+    def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        """Show nothing."""
 
-    def ended(self) -> None: ...
+    def ended(self) -> None:
+        """Show nothing."""
 
 
 class MemberDisplay(NullDisplay):
@@ -73,12 +79,15 @@ class MemberDisplay(NullDisplay):
         self._display, self._grids = display, grids
 
     def message(self, text: str) -> None:
+        """Show one line."""
         self._display.message(text)
 
     def stage(self, stage: Stage | None) -> None:
+        """Show the stage of the run."""
         self._display.stage(stage)
 
     def grid(self, picture: pictures.Picture, epoch: int) -> None:
+        """Show a grid, if this display shows grids."""
         if self._grids:
             self._display.grid(picture, epoch)
 

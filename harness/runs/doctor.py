@@ -20,6 +20,8 @@ SPACE = 2 * 2**30  # bytes that a long run with its checkpoints may want
 
 @dataclass(frozen=True)
 class Finding:
+    """What one check has found."""
+
     subject: str
     well: bool
     text: str

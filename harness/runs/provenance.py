@@ -67,6 +67,7 @@ def keep_sources(log: RunLog, experiment: Experiment) -> None:
 
 
 def log_images(log: RunLog, training: Training) -> None:
+    """Log the training images as the MLflow dataset of the run."""
     images = training.images
     log.dataset(
         name=images.name,

@@ -46,6 +46,7 @@ class Confirmed:
 
     @property
     def verdict(self) -> str:
+        """The gain with its interval, and whether it is larger than the spread over seeds."""
         if self.stopped:
             return "stopped; the same command goes on"
         low, high = self.interval
@@ -57,6 +58,7 @@ class Confirmed:
         return f"{shown}: no larger than the spread over seeds"
 
     def as_cells(self) -> list[list[str]]:
+        """Return the rows of a text table; the first one is its header."""
         rows = [["values", "seeds", f"test {self.metric}", "deviation", "run"]]
         for which, values in self.scores.items():
             result = self.replicates[which]

@@ -32,6 +32,7 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
 
 
 def summaries(storage: BaseStorage) -> list[StudySummary]:
+    """Return Optuna's summaries of all studies."""
     with storages.storage_errors():
         return list(optuna.get_all_study_summaries(storage, include_best_trial=False))
 

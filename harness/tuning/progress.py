@@ -62,15 +62,18 @@ class StudyProgress:
 
     @property
     def ended(self) -> int:
+        """Number of trials that have ended."""
         return self.complete + self.pruned + self.failed
 
 
 class StudyDisplay(Display, Protocol):
     """What a study tells whoever watches, beside what its runs say."""
 
-    def trial(self, tried: TrialSummary, progress: StudyProgress) -> None: ...
+    def trial(self, tried: TrialSummary, progress: StudyProgress) -> None:
+        """Show a trial that has ended."""
 
-    def study_progress(self, progress: StudyProgress) -> None: ...
+    def study_progress(self, progress: StudyProgress) -> None:
+        """Show how far the study is."""
 
 
 def study_progress(trials: Trials, total: int) -> StudyProgress:

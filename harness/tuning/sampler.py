@@ -47,8 +47,10 @@ def _size(search: Search, points: int) -> int:
 
 
 class Sampler(BaseSampler):  # type: ignore[misc]
-    """The sampler of a study. What it proposes is a function of the study's seed, the trial's number and the results
-    so far: a study that was killed goes on as if it had not been, and no two workers propose the same.
+    """The sampler of a study.
+
+    Its proposals are a function of the study's seed, the trial's number and the results so far. So a study that was
+    killed continues as if it had not been, and no two workers propose the same.
 
     Quasi-random points (scrambled Sobol, Owen 1998) and grid points are taken in the order of the trials.
     """
@@ -60,6 +62,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         self._point: Mapping[str, Value] | None = None
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Seed the sampler of this trial from the study's seed and the trial's number."""
         settings = self._settings
         others = study.get_trials(deepcopy=False)
         ended = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in others)
@@ -75,16 +78,19 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the search space that the wrapped sampler proposes in."""
         return {} if self._point else self._inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """Return the wrapped sampler's proposal."""
         return {} if self._point else self._inner.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Return the wrapped sampler's value of one parameter."""
         if self._point:
             return self._point[param_name]
         return self._inner.sample_independent(study, trial, param_name, param_distribution)

@@ -48,6 +48,7 @@ class Settings:
 
     @property
     def seed(self) -> int:
+        """Seed of the sampler: that of the experiment."""
         return self.experiment.train.seed
 
     @property
@@ -74,6 +75,7 @@ class Settings:
         return changed
 
     def to_json(self) -> str:
+        """Return the settings as text for Optuna's storage; the inverse of `from_json`."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
         return json.dumps({"experiment": self.experiment.to_yaml(), **self.search.describe(), **plain})
 

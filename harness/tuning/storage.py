@@ -93,6 +93,7 @@ def lock_dir(url: str | None, root: Path) -> Path:
 
 
 def shown(url: str | None, root: Path) -> str:
+    """Return a storage as it is printed, without its password."""
     return redact(url) if url else str(root / JOURNAL)
 
 

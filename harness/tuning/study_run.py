@@ -80,6 +80,7 @@ class StudyRun:
         return self.log.finish(status)
 
     def summarise(self) -> None:
+        """Log the best trial, `best.yaml`, the counts of trials and the plots."""
         found = best(self._trials.study)
         all_trials = self._trials.all()
         counted = sum(is_counted(trial) and trial.state.is_finished() for trial in all_trials)

@@ -12,34 +12,27 @@ import math
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from harness.console import to_stderr
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
 from harness.experiment.tags import StudyAttribute, Tag, TrialAttribute
-from harness.files import safe_file_name
 from harness.tracking.process_tags import gone, this_process
-from harness.tuning.journal import waiting_for
-from harness.tuning.sampler import Sampler, distributions
+from harness.tuning.sampler import distributions
 from harness.tuning.settings import Settings, baseline_values
+from harness.tuning.shared_study import SILENCE, SharedStudy
 from harness.tuning.storage import storage_errors
 
 ATTEMPTS = 3  # a trial that fails, or takes its process with it, is tried so often
 BEAT = 30.0  # seconds between signs of life, for other hosts to see
-SILENCE = 600.0  # seconds without one after which another host's process is taken for dead
 PATIENCE = (1.0, 3.0)  # seconds between tries of a storage that fails
-CREATION = 3.0  # seconds that another process is given to create the study
 UNCLAIMED = 60.0  # seconds that a trial may run without naming its process
 
 
@@ -59,130 +52,22 @@ class Claim:
 
     @property
     def number(self) -> int:
+        """Number of the trial."""
         return int(self.trial.number)
 
 
-class Trials:
-    """The trials of one study. Made by `create` or `find`.
+class Trials(SharedStudy):
+    """The trials of one study, from `Trials.create` or `Trials.find`.
 
-    study: Optuna's own view of it, for reading. keeping: whether this process writes the study's MLflow run.
-    All methods raise HarnessError when the storage fails, or when a trial turns out to be another's by now.
+    All methods raise HarnessError when the storage fails, or when another process has taken over a trial.
     """
 
     def __init__(self, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> None:
         """folder: where processes of this host that share the storage find each other."""
-        self.name, self.settings = name, settings
-        self.keeping = False
-        self._storage = storage
-        self.study = optuna.load_study(
-            study_name=name, storage=storage, sampler=Sampler(settings), pruner=_pruner(settings)
-        )
+        super().__init__(storage, name, settings, folder)
         self._distributions = distributions(settings.search)
-        # Decisions about who does what are made one after the other; between hosts the storage alone decides.
-        self._lock = FileLock(folder / f"study-{safe_file_name(name)}.lock")
         self._held: dict[int, Claim] = {}
         self._unclaimed: dict[int, float] = {}  # when we first saw it so, on the monotonic clock
-
-    @classmethod
-    def create(
-        cls,
-        storage: BaseStorage,
-        name: str,
-        settings: Settings,
-        folder: Path,
-        identity: Mapping[str, str] | None = None,
-    ) -> Trials | None:
-        """A new study; None where another process was quicker. identity: see `Trials.identity`."""
-        with storage_errors():
-            try:
-                study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
-            except optuna.exceptions.DuplicatedStudyError:
-                return None
-            # The settings come last: a study with settings is complete.
-            study.set_user_attr(StudyAttribute.IDENTITY, dict(identity or {}))
-            study.set_user_attr(StudyAttribute.SETTINGS, settings.to_json())
-            trials = cls(storage, name, settings, folder)
-            trials.name_metric()
-            return trials
-
-    @classmethod
-    def find(cls, storage: BaseStorage, name: str, folder: Path) -> Trials | None:
-        """The study of that name, or None. One that is just being created is waited for, a few seconds.
-
-        Raises HarnessError for a study that harness has not made.
-        """
-        with storage_errors():
-            deadline = time.monotonic() + CREATION
-            while True:
-                try:
-                    study = optuna.load_study(study_name=name, storage=storage)
-                except KeyError:
-                    return None
-                if settings := study.user_attrs.get(StudyAttribute.SETTINGS):
-                    return cls(storage, name, Settings.from_json(settings, name), folder)
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.1)
-            if not study.user_attrs and not study.get_trials(deepcopy=False):  # whoever began to make it died at once
-                optuna.delete_study(study_name=name, storage=storage)
-                return None
-        raise HarnessError(f"study {name} was not made by harness; choose another name with --study")
-
-    # The run above the trials ------------------------------------------------------------------------------------
-
-    @property
-    def parent(self) -> str | None:
-        """The id of the study's MLflow run."""
-        run_id: str | None = self.study.user_attrs.get(StudyAttribute.PARENT)
-        return run_id
-
-    @parent.setter
-    def parent(self, run_id: str) -> None:
-        self.study.set_user_attr(StudyAttribute.PARENT, run_id)
-
-    @property
-    def total(self) -> int | None:
-        """How many trials the study was last asked for."""
-        total: int | None = self.study.user_attrs.get(StudyAttribute.TOTAL)
-        return total
-
-    @total.setter
-    def total(self, total: int) -> None:
-        self.study.set_user_attr(StudyAttribute.TOTAL, total)
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What its trials are trained on and scored with (`harness.results.changes`); empty for an older study."""
-        return dict(self.study.user_attrs.get(StudyAttribute.IDENTITY, {}))
-
-    @identity.setter
-    def identity(self, tags: Mapping[str, str]) -> None:
-        self.study.set_user_attr(StudyAttribute.IDENTITY, dict(tags))
-
-    @property
-    def changed(self) -> str | None:
-        """What of that has changed in mid-study, and since which trial, as the user allowed; None where nothing has."""
-        return self.identity.get(Tag.CHANGED)
-
-    def name_metric(self) -> None:
-        """Tell Optuna what the values of trials are: optuna-dashboard and Optuna's plots show that name."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if self.study.metric_names is None:
-                self.study.set_metric_names([f"validation/{self.settings.metric}"])
-
-    def kept(self, tags: Mapping[str, str]) -> bool:
-        """Whether the process that has these liveness tags still keeps the study's run."""
-        if tags.get(Tag.HOST) == socket.gethostname():
-            return not gone(tags)
-        return time.time() - float(self.study.user_attrs.get(StudyAttribute.KEPT, 0)) < SILENCE
-
-    @contextlib.contextmanager
-    def deciding(self) -> Iterator[None]:
-        """While one process of this host decides, the others wait."""
-        message = f"another process is deciding about study {self.name}: waiting for it"
-        with waiting_for(self._lock, message, to_stderr):
-            yield
 
     # Taking ------------------------------------------------------------------------------------------------------
 
@@ -225,6 +110,7 @@ class Trials:
         return sum(is_counted(trial) for trial in self.all() if trial.state.is_finished()) < total
 
     def all(self) -> list[FrozenTrial]:
+        """Return all trials of the study."""
         with storage_errors():
             return list(self.study.get_trials(deepcopy=False))
 
@@ -382,23 +268,17 @@ def best(study: optuna.Study) -> FrozenTrial | None:
 
 
 def value_of(trial: FrozenTrial) -> float:
+    """Return the value of a trial; NaN if it has none."""
     return math.nan if trial.value is None else float(trial.value)
 
 
 def experiment_of(settings: Settings, values: Mapping[str, Any]) -> Experiment:
     """What a trial trains. Raises HarnessError where its values do not go together.
 
-    Where code of the user's own is searched, its names come from the storage: see `harness.experiment.trust`.
+    Where custom classes are searched, their names come from the storage: see `harness.experiment.trust`.
     """
     return settings.search.experiment(settings.base, values)
 
 
 def _waits_again(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and TrialAttribute.AGAIN in trial.user_attrs
-
-
-def _pruner(settings: Settings) -> BasePruner:
-    """Asynchronous successive halving (Li et al. 2020): at each rung the best of those that came so far go on."""
-    if settings.pruner == "none":
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=settings.min_resource, reduction_factor=settings.reduction_factor)

@@ -44,9 +44,11 @@ class Monitor(Protocol):
 class NullMonitor:
     """A monitor for processes whose parent watches the study."""
 
-    def update(self) -> None: ...
+    def update(self) -> None:
+        """Do nothing."""
 
-    def on_progress(self) -> None: ...
+    def on_progress(self) -> None:
+        """Do nothing."""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from optuna.trial import Trial, TrialState
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.tuning import shared_study
 from harness.tuning import trials as module
 from harness.tuning.list_studies import studies
 from harness.tuning.progress import study_progress
@@ -94,7 +95,7 @@ def test_only_one_process_makes_the_study(
 def test_a_study_of_somebody_else_is_refused(
     storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CREATION", 0.2)
+    monkeypatch.setattr(shared_study, "CREATION", 0.2)
     optuna.create_study(study_name="theirs", storage=storage).set_user_attr("by", "them")
     with pytest.raises(HarnessError, match="was not made by harness"):
         Trials.find(storage, "theirs", tmp_path)
@@ -138,7 +139,7 @@ def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
     (claim,) = trials.claim(2)
     mark(claim.number, host="elsewhere", pid="1")
     assert [claim.number for claim in other().claim(1)] == []
-    mark(claim.number, beat=time.time() - module.SILENCE - 1)
+    mark(claim.number, beat=time.time() - shared_study.SILENCE - 1)
     assert [claim.number for claim in other().claim(1)] == [0]
 
 
@@ -262,7 +263,7 @@ def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch
 def test_a_study_that_was_only_half_made_is_made_anew(
     storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CREATION", 0.2)
+    monkeypatch.setattr(shared_study, "CREATION", 0.2)
     optuna.create_study(study_name="half", storage=storage)
     assert Trials.find(storage, "half", tmp_path) is None
 

@@ -56,6 +56,7 @@ class Row:
 
     @property
     def primary(self) -> PrimaryScore:
+        """Its primary score."""
         return primary_of_params(self.run.data.params)
 
     @property
