@@ -1,0 +1,40 @@
+"""The executors by name, imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+
+from harness.errors import HarnessError
+from harness.executors.base import Executor
+
+EXECUTORS: Mapping[str, str] = {
+    "local": "harness.executors.local:LocalExecutor",
+    "slurm": "harness.executors.slurm:SlurmExecutor",
+    "ray": "harness.executors.ray:RayExecutor",
+}
+
+
+def check_executor(name: str) -> None:
+    """Raise HarnessError for a name that is no executor."""
+    if name not in EXECUTORS:
+        raise HarnessError(f"--executor {name}: expected one of {', '.join(EXECUTORS)}")
+
+
+def open_executor(name: str, *, workers: int, options: Sequence[str] = (), address: str | None = None) -> Executor:
+    """Return an executor that is ready to start workers.
+
+    Args:
+        name: A key of EXECUTORS.
+        workers: Number of workers that share what this executor has, such as the cores of this machine.
+        options: Options for the scheduler, as `--slurm KEY=VALUE` takes them.
+        address: Address of the cluster, as `--address` takes it.
+
+    Raises:
+        HarnessError: The name is unknown, its extra is not installed, the options are wrong, or nothing answers there.
+    """
+    check_executor(name)
+    module, _, attribute = EXECUTORS[name].partition(":")
+    create = getattr(importlib.import_module(module), attribute)
+    executor: Executor = create(workers=workers, options=options, address=address)
+    return executor
