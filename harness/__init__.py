@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         compare,
         load_run,
         load_study,
+        push,
         resume,
         run,
+        sync,
         tune,
     )
     from harness.errors import HarnessError
@@ -47,8 +49,10 @@ __all__ = [
     "compare",
     "load_run",
     "load_study",
+    "push",
     "resume",
     "run",
+    "sync",
     "tune",
 ]
 

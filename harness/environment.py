@@ -1,4 +1,4 @@
-"""The user's name and home folder, and what replaces them in a container that has neither."""
+"""The user's name and home folder, what replaces them in a container that has neither, and HARNESS_OFFLINE."""
 
 from __future__ import annotations
 
@@ -18,6 +18,24 @@ LIBRARY_CACHES = {
     "TORCH_HOME": "torch",
     "TRITON_CACHE_DIR": "triton",
 }
+
+
+OFFLINE = "HARNESS_OFFLINE"  # environment variable
+OFFLINE_FOLDER = Path("mlruns/offline")  # where offline runs are stored by default
+
+
+def is_offline() -> bool:
+    """Whether HARNESS_OFFLINE is set: runs are stored in OFFLINE_FOLDER, and no server is asked.
+
+    Raises:
+        HarnessError: Its value is neither yes nor no.
+    """
+    value = os.environ.get(OFFLINE, "").strip().lower()
+    if value in ("1", "true", "yes", "on"):
+        return True
+    if value in ("", "0", "false", "no", "off"):
+        return False
+    raise HarnessError(f"{OFFLINE} is {value!r}: expected 1 or 0")
 
 
 def user_name() -> str:

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.environment import OFFLINE_FOLDER, is_offline
 from harness.errors import HarnessError, redact
 from harness.files import database_of, sqlite_uri
 
 STORE, STORAGE = "MLFLOW_TRACKING_URI", "HARNESS_STORAGE"  # environment variables
+LOCAL_STORE = "sqlite:///mlruns/mlflow.db"
 
 
 def harness_command(
@@ -73,7 +75,9 @@ def short_path(path: Path) -> str:
 
 def default_store() -> str:
     """Return the MLflow store that a command without --tracking-uri uses in this directory."""
-    return _absolute(os.environ.get(STORE) or "sqlite:///mlruns/mlflow.db")
+    if is_offline():
+        return sqlite_uri(OFFLINE_FOLDER.absolute() / "mlflow.db")
+    return _absolute(os.environ.get(STORE) or LOCAL_STORE)
 
 
 def check_not_redacted(uri: str, option: str, variable: str) -> None:

@@ -6,6 +6,7 @@ Importing it takes no time: the functions import PyTorch, MLflow and Optuna when
 from harness.api.checks import check
 from harness.api.comparisons import Comparison, compare
 from harness.api.confirmation import Confirmation, NothingToConfirmError
+from harness.api.deliver import push, sync
 from harness.api.evaluation import evaluate
 from harness.api.images import save_handwriting, save_history, save_samples, save_walks
 from harness.api.listings import list_experiments, list_runs, list_studies, open_dashboard
@@ -13,7 +14,6 @@ from harness.api.models import promote
 from harness.api.plans import RunPlan, plan_run, plan_study
 from harness.api.runs import Run, load_run
 from harness.api.samples import Samples
-from harness.api.stores import sync
 from harness.api.studies import Study, load_study
 from harness.api.training import resume, run
 from harness.api.tuning import tune
@@ -38,6 +38,7 @@ __all__ = [
     "plan_run",
     "plan_study",
     "promote",
+    "push",
     "resume",
     "run",
     "save_handwriting",

@@ -12,7 +12,7 @@ from harness.api.context import api_context
 from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
 from harness.api.progress import Progress, close, closing, finish, print_line, run_display
 from harness.api.runs import Run
-from harness.api.stores import check_store_answers, open_store, recover_runs
+from harness.api.stores import check_store_answers, open_store, recover_runs, store_to_write
 from harness.errors import HarnessError
 from harness.experiment.tags import Kind, Tag
 
@@ -41,6 +41,8 @@ def run(
     note: str | None = None,
     max_time: str | None = None,
     tracking_uri: str | None = None,
+    offline: bool | None = None,
+    spool: str | Path | None = None,
     system_metrics: bool = True,
     allow_changes: bool = False,
     trust: bool = False,
@@ -66,6 +68,9 @@ def run(
         max_time: Stop at the end of an epoch, before this time is over: "30m", "2h", "1h30m".
         tracking_uri: Address of the MLflow store. None: $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db, which is
             created if it does not exist.
+        offline: Store the run in a local folder, without asking any server; `harness.sync` sends it later. None: if
+            HARNESS_OFFLINE is set.
+        spool: Folder for `offline`. None: mlruns/offline.
         system_metrics: Log CPU, GPU and memory use.
         allow_changes: See `harness.resume`; a new run does not need it.
         trust: Import the classes (`package.module:Class`) that a stored run names, which runs their code. Classes that
@@ -101,6 +106,7 @@ def run(
         resolved, fit = small_data.load(source, overrides)
         if fit.line:
             print_line(display, fit.line)
+        tracking_uri = store_to_write(tracking_uri, offline, spool)
         check_store_answers(tracking_uri)
         from harness.gan.auto import resolve_device
         from harness.runs import seeds as seed_runs
@@ -134,6 +140,8 @@ def resume(
     set: Overrides | None = None,
     max_time: str | None = None,
     tracking_uri: str | None = None,
+    offline: bool | None = None,
+    spool: str | Path | None = None,
     system_metrics: bool = True,
     allow_changes: bool = False,
     trust: bool = False,
@@ -150,6 +158,8 @@ def resume(
         set: Values to change, by dotted path. Only `train.epochs` may change.
         max_time: See `harness.run`.
         tracking_uri: See `harness.run`. The store of a `Run` is known.
+        offline: See `harness.run`.
+        spool: See `harness.run`.
         system_metrics: See `harness.run`.
         allow_changes: Continue although images, judge or network source have changed. The run is tagged
             `harness.changed`.
@@ -172,6 +182,7 @@ def resume(
 
         values = parse_overrides(merge_overrides(set, epochs=epochs))
         if isinstance(run, str):
+            tracking_uri = store_to_write(tracking_uri, offline, spool)
             check_store_answers(tracking_uri)
         display.message(LOADING)
         from harness.runs import seeds as seed_runs

@@ -12,7 +12,7 @@ from harness.api.context import api_context
 from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
 from harness.api.progress import Progress, close, closing, finish, study_display
 from harness.api.search import LOADING, load_search
-from harness.api.stores import check_store_answers, open_store, recover_runs
+from harness.api.stores import check_store_answers, open_store, recover_runs, storage_to_use, store_to_write
 from harness.api.studies import Study
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def tune(
     tags: Mapping[str, str] | None = None,
     note: str | None = None,
     tracking_uri: str | None = None,
+    offline: bool | None = None,
+    spool: str | Path | None = None,
     system_metrics: bool = True,
     allow_changes: bool = False,
     trust: bool = False,
@@ -76,6 +78,8 @@ def tune(
         tags: Tags of the study's run.
         note: A note for the page of the study's run in MLflow.
         tracking_uri: See `harness.run`.
+        offline: See `harness.run`. The Optuna storage is the journal in the folder of the offline store.
+        spool: See `harness.run`.
         system_metrics: See `harness.run`.
         allow_changes: See `harness.resume`.
         trust: See `harness.run`.
@@ -94,11 +98,12 @@ def tune(
     """
     deadline = deadline_after(max_time)
     display = study_display(progress)
-    storage = storage or os.environ.get(formatting.STORAGE) or None
+    storage = storage_to_use(storage, offline)
     overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
     tags = {key: str(value) for key, value in (tags or {}).items()}
     check_labels(name, tags, note)
     with api_context(trust=trust), closing(display):
+        tracking_uri = store_to_write(tracking_uri, offline, spool)
         check_store_answers(tracking_uri)
         search = None
         if study is None or experiment is not None or overrides:

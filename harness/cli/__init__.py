@@ -106,6 +106,7 @@ for command in (
     inspect.experiments,
     maintain.schema,
     maintain.sync,
+    maintain.push,
     maintain.doctor,
 ):
     cli.add_command(DocumentedCommand(command))

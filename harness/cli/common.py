@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import console, formatting
+from harness.environment import OFFLINE_FOLDER
 from harness.errors import redact
 from harness.interrupts import on_hangup, terminate
 
@@ -57,9 +58,15 @@ def link_rows(store: Store, run_id: str, unshipped: str | None) -> list[tuple[st
 
     unshipped: why the tracking server did not take everything; then the row says how to send the rest.
     """
+    from harness.tracking import offline
+
     if unshipped:
         sync = formatting.harness_command("sync", store=store.uri)
         return [("tracking", f"{unshipped}; everything is stored here: `{sync}` sends it later")]
+    if offline.is_offline_store(store.root):
+        folder = None if store.root == OFFLINE_FOLDER.absolute() else formatting.short_path(store.root)
+        command = formatting.harness_command("sync", *([folder] if folder else []))
+        return [("look", formatting.harness_command("ui", run_id[:8], store=store.uri)), ("send it", command)]
     run = store.written(run_id)
     link = None if run is None else store.link(run)
     return [("look", link or formatting.harness_command("ui", run_id[:8], store=store.uri))]

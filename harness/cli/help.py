@@ -13,7 +13,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Pictures": ("write", "history"),
     "Models": ("promote", "serve"),
     "Experiment files": ("experiments", "schema"),
-    "Maintenance": ("doctor", "sync"),
+    "Maintenance": ("doctor", "sync", "push"),
 }
 
 # By command: what an example does, and a line that works when it is pasted into a shell.
@@ -105,8 +105,15 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("Print the schema.", "harness schema"),
     ),
     "sync": (
-        ("Send what is left in ./mlruns/spool.", "harness sync"),
-        ("Send it to the store with this address.", "harness sync --tracking-uri sqlite:///mlruns/mlflow.db"),
+        ("Send offline runs, and what is left in ./mlruns/spool.", "harness sync"),
+        (
+            "Train offline into a folder, then send its runs.",
+            "harness run --offline --spool node7 --epochs 2 --subset 6000 && harness sync node7",
+        ),
+    ),
+    "push": (
+        ("Copy the newest run to another store.", "harness push latest --to sqlite:///team.db"),
+        ("Copy a study with all its trials.", "harness push --study default --to sqlite:///team.db"),
     ),
     "doctor": (
         ("Check this machine and this folder.", "harness doctor"),

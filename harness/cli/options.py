@@ -133,6 +133,19 @@ run_options = group(
     click.option("--note", metavar="TEXT", help="Note for the run's page in MLflow."),
     tracking_uri_option,
     click.option(
+        "--offline",
+        is_flag=True,
+        default=None,
+        help="Store everything in a local folder and ask no server; `harness sync` sends it later.  "
+        "[default: $HARNESS_OFFLINE]",
+    ),
+    click.option(
+        "--spool",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Used with --offline: the folder.  [default: mlruns/offline]",
+    ),
+    click.option(
         "--no-system-metrics",
         "system_metrics",
         is_flag=True,

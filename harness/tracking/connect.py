@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from harness import formatting
-from harness.environment import prepare_environment
+from harness.environment import OFFLINE_FOLDER, is_offline, prepare_environment
 from harness.errors import HarnessError
 from harness.files import database_of, sqlite_uri
 from harness.tracking import sqlite_store
@@ -41,14 +41,19 @@ _SETTINGS = {
 _PROBE_TIMEOUT = 8  # seconds that a server has to answer when it is first asked
 _PROBES = 6  # times that it is asked: it may lose an answer, or fail for a moment
 _DATABASES = ("postgresql", "mysql", "mssql")
+_OFFLINE = "; with --offline no server is needed: the runs are stored here, and `harness sync` sends them later"
 
 
 def resolve(uri: str | None, root: Path) -> str:
-    """Return the absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in `root`.
+    """Return the absolute URI of the store that is meant.
+
+    That is `uri`, else the offline store if HARNESS_OFFLINE is set, else MLFLOW_TRACKING_URI, else mlflow.db in `root`.
 
     Raises:
         HarnessError: The URI is a plain folder, or of an unknown kind.
     """
+    if uri is None and is_offline():
+        uri = sqlite_uri(OFFLINE_FOLDER.absolute() / "mlflow.db")
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root / "mlflow.db")
     formatting.check_not_redacted(uri, "--tracking-uri", formatting.STORE)
     if uri.startswith(("http://", "https://")):
@@ -87,7 +92,7 @@ def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: b
             f"there is no tracking store {database_of(uri)}: `{start}` creates one, or give another with "
             "--tracking-uri or MLFLOW_TRACKING_URI"
         )
-    refuse_silent_server(uri)
+    refuse_silent_server(uri, offer_offline=create)
     _configure_mlflow()
     if uri.startswith("sqlite:"):
         if create:
@@ -95,9 +100,9 @@ def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: b
         sqlite_store.check(uri)
         relocate(database_of(uri), spools, message)
     elif uri.startswith("http"):
-        _probe_server(uri)
+        _probe_server(uri, offer_offline=create)
     else:
-        _probe_database(uri)
+        _probe_database(uri, offer_offline=create)
     from mlflow import MlflowClient
 
     _forget_locations()
@@ -110,10 +115,15 @@ def connect(uri: str, spools: Path, message: Callable[[str], None], *, create: b
     return client
 
 
-def refuse_silent_server(uri: str) -> None:
-    """Raise HarnessError when nothing answers at the address of a server. One request, without importing MLflow."""
+def refuse_silent_server(uri: str, *, offer_offline: bool = False) -> None:
+    """Raise HarnessError when nothing answers at the address of a server. One request, without importing MLflow.
+
+    Args:
+        uri: The address.
+        offer_offline: Whether the message proposes `--offline`: the command starts something new.
+    """
     if isinstance(_health_error(uri, _PROBE_TIMEOUT), ConnectionRefusedError | TimeoutError | socket.gaierror):
-        raise _no_answer(uri)
+        raise _no_answer(uri, offer_offline)
 
 
 def refuse_hanging_server(uri: str, timeout: float) -> None:
@@ -124,7 +134,7 @@ def refuse_hanging_server(uri: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while isinstance(_health_error(uri, max(0.1, min(_PROBE_TIMEOUT, timeout / 4))), TimeoutError):
         if time.monotonic() >= deadline:
-            raise _no_answer(uri)
+            raise _no_answer(uri, False)
 
 
 def _health_error(uri: str, timeout: float) -> BaseException | None:
@@ -144,10 +154,10 @@ def _health_error(uri: str, timeout: float) -> BaseException | None:
     return None
 
 
-def _no_answer(uri: str) -> HarnessError:
+def _no_answer(uri: str, offer_offline: bool) -> HarnessError:
     return HarnessError(
         f"the tracking server {uri} does not answer: start it, or give another one with --tracking-uri or "
-        "MLFLOW_TRACKING_URI"
+        f"MLFLOW_TRACKING_URI{_OFFLINE if offer_offline else ''}"
     )
 
 
@@ -181,7 +191,7 @@ def _create_decoded_parents() -> None:
         utils._make_parent_dirs_if_sqlite = lambda uri: create(unquote(uri))
 
 
-def _probe_server(uri: str) -> None:
+def _probe_server(uri: str, *, offer_offline: bool) -> None:
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
@@ -200,7 +210,7 @@ def _probe_server(uri: str) -> None:
             break
         except Exception as error:
             if not left or time.monotonic() > deadline:
-                raise _no_answer(uri) from error
+                raise _no_answer(uri, offer_offline) from error
     if answer.status_code in (401, 403):
         raise HarnessError(
             f"the tracking server {uri} wants a login (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
@@ -214,7 +224,7 @@ def _probe_server(uri: str) -> None:
         ) from error
 
 
-def _probe_database(uri: str) -> None:
+def _probe_database(uri: str, *, offer_offline: bool) -> None:
     """See that a database server answers: MLflow would try for 100 s."""
     import sqlalchemy
 
@@ -227,4 +237,5 @@ def _probe_database(uri: str) -> None:
     except ImportError as error:
         raise HarnessError(f"the driver for the tracking store {uri} is not installed: {error}") from error
     except Exception as error:
-        raise HarnessError(f"the tracking database {uri} does not answer: {one_line(error)}") from error
+        offer = _OFFLINE if offer_offline else ""
+        raise HarnessError(f"the tracking database {uri} does not answer: {one_line(error)}{offer}") from error

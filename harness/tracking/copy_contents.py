@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from harness.errors import redact
 from harness.experiment.tags import Tag
 from harness.files import atomic_write, sha256_of
-from harness.tracking import artifacts, run_description
+from harness.tracking import artifacts, registry, run_description
 from harness.tracking.batches import split_values
 from harness.tracking.before_resume import END_TAGS
 from harness.tracking.event_writer import EventWriter
@@ -72,6 +72,7 @@ class Contents:
         with tempfile.TemporaryDirectory(prefix="harness-copy-") as folder:
             items += self._copy_models(Path(folder))
             items += self._copy_files(Path(folder))
+        items += registry.copy_versions(self.source.client, self.target.client, self.run.info.run_id, self._ids)
         self._delivered.save()
         return items + self._copy_tags() + self._copy_status()
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _NO_CHILDREN = (Kind.TRIAL,)
 
 
+class RefusedCopyError(HarnessError):
+    """A run cannot be copied into this target. Nothing of its family was written."""
+
+
 @dataclass(frozen=True)
 class Copied:
     """What copying a run with its parents and children did.
@@ -92,8 +96,9 @@ def copy_family(source: StoreReader, target: Store, family: Sequence[Run]) -> Co
         family: Runs, as `find_families` returns them.
 
     Raises:
-        HarnessError: A run has no `harness.id`, is deleted in the target, or exists there with other params or with
-            newer metrics: then nothing is written. Or a store fails: copying again continues.
+        RefusedCopyError: A run has no `harness.id`, is deleted in the target, or exists there with other params or
+            was trained further there. Nothing is written.
+        HarnessError: A store fails. Copying again continues.
     """
     existing = plan_family(target, family)
     ids: dict[str, str] = {}
@@ -111,18 +116,18 @@ def plan_family(target: Store, family: Sequence[Run]) -> dict[str, Run]:
     """Return the runs of a family that the target has, by their id in the source. Writes nothing.
 
     Raises:
-        HarnessError: See `copy_family`.
+        RefusedCopyError: See `copy_family`.
     """
     existing = {}
     for run in family:
         name, harness_id = run.info.run_name, run.data.tags.get(Tag.ID)
         if not harness_id:
-            raise HarnessError(f"run {name} ({run.info.run_id[:8]}) was not logged by harness and cannot be copied")
+            raise RefusedCopyError(f"run {name} ({run.info.run_id[:8]}) was not logged by harness and cannot be copied")
         found = target.tagged({Tag.ID: harness_id})
         if not found:
             if deleted := target.tagged({Tag.ID: harness_id}, deleted=True):
                 how = find_runs.how_to_restore(target.client, deleted[0])
-                raise HarnessError(f"run {name} is deleted in {target.shown_uri}; {how}")
+                raise RefusedCopyError(f"run {name} is deleted in {target.shown_uri}; {how}")
             continue
         _check_same(run, found[0], target.shown_uri)
         existing[run.info.run_id] = found[0]
@@ -134,12 +139,12 @@ def _check_same(run: Run, other: Run, where: str) -> None:
     theirs = other.data.params
     for key, value in run.data.params.items():
         if theirs.get(key, value) != value:
-            raise HarnessError(
+            raise RefusedCopyError(
                 f"{name} exists in {where} as {other.info.run_id[:8]} with other params ({key} is {theirs[key]} "
                 f"there, {value} here): nothing was copied"
             )
     if _epoch(other) > _epoch(run):
-        raise HarnessError(
+        raise RefusedCopyError(
             f"{name} was trained further in {where}, to epoch {_epoch(other)}: nothing was copied; it is at epoch "
             f"{_epoch(run)} here"
         )

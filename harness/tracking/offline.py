@@ -38,7 +38,6 @@ def create(folder: Path) -> None:
     Raises:
         HarnessError: The folder cannot be written, or has another store in it.
     """
-    folder = folder.absolute()
     if is_offline_store(folder):
         return
     if (folder / "mlflow.db").exists():

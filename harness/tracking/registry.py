@@ -54,17 +54,7 @@ def promote(
     model_id = _sampler_of(client, run_id)
     try:
         _check_alias(alias)
-        _create_if_missing(client, name)
-        versions = _versions_of(client, run_id, name, model_id)
-        if versions:
-            version = versions[0].version
-        else:
-            source = client.get_logged_model(model_id).artifact_location
-            all_tags = {**tags, Tag.MODEL: model_id, Tag.RUN_ID: run_id}
-            version = create_once(
-                partial(client.create_model_version, name, source, run_id=run_id, tags=all_tags, model_id=model_id),
-                partial(_versions_of, client, run_id, name, model_id),
-            ).version
+        version, created = _register(client, run_id, name, model_id, tags)
         client.set_registered_model_alias(name, alias, version)
     except MlflowException as error:
         if error.error_code == "ENDPOINT_NOT_FOUND":
@@ -73,7 +63,51 @@ def promote(
             raise
         reason = " ".join(str(error.message).split())[:200]
         raise HarnessError(f"MLflow does not take the name {name!r} with the alias {alias!r}: {reason}") from error
-    return Promoted(name, str(version), alias, created=not versions)
+    return Promoted(name, version, alias, created=created)
+
+
+def _register(
+    client: "MlflowClient", run_id: str, name: str, model_id: str, tags: Mapping[str, str]
+) -> tuple[str, bool]:
+    """Register a run's model under `name`, unless it is registered. Returns the version, and whether it is new."""
+    _create_if_missing(client, name)
+    if versions := _versions_of(client, run_id, name, model_id):
+        return str(versions[0].version), False
+    source = client.get_logged_model(model_id).artifact_location
+    all_tags = {**tags, Tag.MODEL: model_id, Tag.RUN_ID: run_id}
+    created = create_once(
+        partial(client.create_model_version, name, source, run_id=run_id, tags=all_tags, model_id=model_id),
+        partial(_versions_of, client, run_id, name, model_id),
+    )
+    return str(created.version), True
+
+
+def copy_versions(source: "MlflowClient", target: "MlflowClient", run_id: str, ids: Mapping[str, str]) -> int:
+    """Register the models of a copied run in the target as they are registered in the source.
+
+    An alias that the target has already stays where it is: it may serve another version there.
+
+    Args:
+        source: The store of the run.
+        target: The store with the copy.
+        run_id: The run.
+        ids: The ids of runs and models in the target, by their ids in the source.
+
+    Returns:
+        How many versions were registered.
+    """
+    items = 0
+    for version in source.search_model_versions(f"run_id = '{run_id}'"):
+        model_id = ids.get(version.tags.get(Tag.MODEL, ""))
+        if model_id is None:
+            continue
+        number, created = _register(target, ids[run_id], version.name, model_id, dict(version.tags))
+        items += created
+        known = target.get_registered_model(version.name).aliases
+        for alias, theirs in source.get_registered_model(version.name).aliases.items():
+            if str(theirs) == str(version.version) and alias not in known:
+                target.set_registered_model_alias(version.name, alias, number)
+    return items
 
 
 def _sampler_of(client: "MlflowClient", run_id: str) -> str:

@@ -21,7 +21,7 @@ from harness.environment import user_name
 from harness.errors import HarnessError, redact
 from harness.experiment import scores
 from harness.experiment.tags import Tag
-from harness.tracking import experiments, find_runs, recovery, registry, run_description
+from harness.tracking import experiments, find_runs, offline, recovery, registry, run_description
 from harness.tracking.background_shipper import WaitBudget
 from harness.tracking.before_resume import END_TAGS, BeforeResume
 from harness.tracking.connect import connect, resolve
@@ -71,16 +71,16 @@ class Store(StoreReader):
         """Open a store. Imports MLflow, which takes seconds.
 
         Args:
-            uri: Its address; else MLFLOW_TRACKING_URI, else the sqlite database in `root`.
-            root: The folder of the spool; by default ./mlruns.
+            uri: Its address; else see `connect.resolve`.
+            root: The folder of the spool; by default that of an offline store, else ./mlruns.
             message: Called with one line before something slow.
             create: Create what is missing; otherwise no file or folder is made.
 
         Raises:
             HarnessError: The store cannot be used, or is missing and not to be created.
         """
-        root = (root or Path("mlruns")).absolute()
-        uri = resolve(uri, root)
+        uri = resolve(uri, (root or Path("mlruns")).absolute())
+        root = (root or offline.root_of(uri) or Path("mlruns")).absolute()
         store = cls(uri, connect(uri, root / "spool", message, create=create), root)
         try:
             if create:
@@ -285,16 +285,17 @@ class Store(StoreReader):
 
     # After a process that was killed
 
-    def sync(self, *, repeat: bool = True) -> list[str]:
+    def sync(self, folder: Path | None = None, *, repeat: bool = True) -> list[str]:
         """Ship what ended processes left in the spool.
 
         Args:
+            folder: Another folder of spools, which may be a copy from another machine.
             repeat: Report what the store refuses even where a command has reported it before.
 
         Returns:
             A line for each run: what was shipped, or why it could not be.
         """
-        return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
+        return recovery.sync(self.client, folder or self.spool, self.shown_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
         """Set the RUNNING runs of this host whose process is gone to KILLED (see `recovery`); return their ids."""

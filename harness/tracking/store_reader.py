@@ -73,11 +73,11 @@ class StoreReader:
         with self._asking():
             return find_runs.by_id(self.client, run_id)
 
-    def runs(self, *, limit: int = 20, project: str | None = None, children: bool = False) -> list["Run"]:
+    def runs(self, *, limit: int | None = 20, project: str | None = None, children: bool = False) -> list["Run"]:
         """Return the newest runs of harness, newest first.
 
         Args:
-            limit: How many at the most.
+            limit: How many at the most; None for all.
             project: The name of an MLflow experiment; None for all.
             children: Whether runs below others, such as trials, are among them.
         """
