@@ -44,13 +44,6 @@ WORDS = (
         "passes, receives, is called with",
         TEXT,
         (
-            "README.md",
-            "docs/data.md",
-            "docs/design.md",
-            "docs/gan.md",
-            "docs/networks.md",
-            "docs/pictures.md",
-            "docs/serving.md",
             "harness/api/display.py",
             "harness/quality/scorer.py",
             "harness/results/evaluate.py",
@@ -74,7 +67,6 @@ WORDS = (
         "request, option, TuneRequest",
         TEXT,
         (
-            "docs/serving.md",
             "harness/tracking/sampler_code.py",
             "harness/tuning/request.py",
         ),
@@ -84,8 +76,6 @@ WORDS = (
         "continue, resume",
         ALL,
         (
-            "README.md",
-            "docs/data.md",
             "harness/results/compare/selection.py",
             "harness/runs/seeds.py",
             "harness/runs/train.py",
@@ -104,10 +94,6 @@ WORDS = (
         "again",
         TEXT,
         (
-            "docs/data.md",
-            "docs/objectives.md",
-            "docs/performance.md",
-            "docs/pictures.md",
             "harness/api/display.py",
             "harness/results/changes.py",
             "harness/results/handwriting.py",
@@ -124,11 +110,6 @@ WORDS = (
         "field, fields",
         TEXT,
         (
-            "README.md",
-            "docs/design.md",
-            "docs/experiments.md",
-            "docs/objectives.md",
-            "docs/tuning.md",
             "harness/api/studies.py",
             "harness/cli/completion.py",
             "harness/results/changes.py",
@@ -146,8 +127,6 @@ WORDS = (
         "custom",
         TEXT,
         (
-            "docs/design.md",
-            "docs/performance.md",
             "harness/errors.py",
             "harness/results/changes.py",
             "harness/results/export.py",
