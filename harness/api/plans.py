@@ -1,4 +1,4 @@
-"""What a run or a study would do, without training: `harness run --dry-run` and `harness tune --dry-run`."""
+"""Plan a run or a study without training: `harness run --dry-run` and `harness tune --dry-run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run would train.
+    """The experiment and the size of a run that has not started.
 
     Attributes:
         experiment: The experiment with all its values. A precision that needs a timing stays `auto`.
@@ -28,7 +28,7 @@ class RunPlan:
         steps_per_epoch: Number of steps in an epoch.
         weights: Number of weights, by network.
         precision: Why `train.precision` has its value, where it was `auto`; else None.
-        adjusted: What was adjusted to a small data set, in one line; else None.
+        adjusted: Defaults that were adjusted to a small data set, in one line; else None.
     """
 
     experiment: Experiment
@@ -58,7 +58,7 @@ def plan_run(
     with api_context(), experiment_source(experiment) as source:
         from harness.runs import small_data
 
-        resolved, fit = small_data.load(
+        resolved, adjusted = small_data.load(
             source, merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
         )
         from harness.gan import resolve_untimed
@@ -75,7 +75,7 @@ def plan_run(
             training.steps_per_epoch,
             {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()},
             resolve_untimed(resolved, training.images)[1],
-            fit.line,
+            adjusted.description,
         )
 
 

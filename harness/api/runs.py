@@ -42,7 +42,7 @@ class Run:
         id: The id of the run in MLflow.
         result: How the training ended, if this process trained the run; else None.
 
-    Example:
+    Examples:
         >>> run = harness.load_run("latest")
         >>> run.samples(100).save("digits.png")
         >>> run.history()["quality/kid"].plot()
@@ -64,7 +64,7 @@ class Run:
         if self._known is None or self._known.info.status == "RUNNING":
             self._known = self.store.get_run(self.id)
         if self._known is None:
-            raise HarnessError(f"the run {self.id} is not in {self.store.shown_uri} any more")
+            raise HarnessError(f"the run {self.id} is not in {self.store.redacted_uri} any more")
         return self._known
 
     @property
@@ -195,7 +195,7 @@ class Run:
 
         from harness.results import summary
 
-        grids = {grid.epoch: grid.picture for grid in summary.grids(self.store, self._single())}
+        grids = {grid.epoch: grid.picture for grid in summary.load_grids(self.store, self._single())}
         epoch = max(grids) if epoch is None else epoch
         if epoch not in grids:
             raise HarnessError(f"epoch {epoch} has no sample grid; there are those of {', '.join(map(str, grids))}")
@@ -223,7 +223,7 @@ class Run:
     def _single(self) -> Any:
         from harness.results import summary
 
-        return summary.single(self.store, self.mlflow_run)
+        return summary.resolve_run(self.store, self.mlflow_run)
 
     def _repr_html_(self) -> str:
         import numpy as np
@@ -232,12 +232,12 @@ class Run:
         from harness.formatting import duration
         from harness.results import summary
 
-        overview = summary.summary(self.mlflow_run)
+        overview = summary.summarize_run(self.mlflow_run)
         primary = primary_of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
-            ("epochs", summary.progress(overview)),
+            ("epochs", summary.format_progress(overview)),
             ("time", "" if overview["seconds"] is None else duration(overview["seconds"])),
         ]
         for name in (f"{place}/{primary.key}" for place in PLACES):

@@ -40,7 +40,7 @@ class Study:
         storage: The address of the Optuna storage; None is mlruns/optuna.journal.
         result: How `harness.tune` ended, if this process called it; else None.
 
-    Example:
+    Examples:
         >>> study = harness.load_study("default")
         >>> study.best_params
         >>> study.confirm(seeds=3).verdict
@@ -224,7 +224,7 @@ class Study:
         """The id of the study's own run."""
         parent = self._trials.parent
         if parent is None:
-            raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
+            raise HarnessError(f"study {self.name} has no run in {self.store.redacted_uri} yet")
         return parent
 
     @property

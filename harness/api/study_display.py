@@ -1,4 +1,4 @@
-"""What the user sees while a study runs: a line per trial and, in a terminal, three live lines below."""
+"""The display of a study: a line per trial and, in a terminal, three live lines below."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.runs.display import Stage
     from harness.tuning.progress import StudyProgress, TrialSummary
 
-_TRIAL = re.compile(r".*-(\d+)( and \d+ more, together)?")  # the name of the run of a trial
+_TRIAL = re.compile(r".*-(\d+)( \(batch of \d+\))?")  # the name of the run of a trial
 
 
 class StudyTerminal(Screen):

@@ -78,7 +78,7 @@ def run(
     Raises:
         HarnessError: The experiment cannot be trained. It is raised before a run is created.
 
-    Example:
+    Examples:
         >>> run = harness.run("default", epochs=2, set={"optimizer.lr": 1e-3})
         >>> run.scores["test/kid"]
     """
@@ -98,9 +98,9 @@ def run(
         display.message(LOADING)
         from harness.runs import small_data
 
-        resolved, fit = small_data.load(source, overrides)
-        if fit.line:
-            print_line(display, fit.line)
+        resolved, adjusted = small_data.load(source, overrides)
+        if adjusted.description:
+            print_line(display, adjusted.description)
         check_store_answers(tracking_uri)
         from harness.gan.auto import resolve_device
         from harness.runs import seeds as seed_runs
@@ -162,7 +162,7 @@ def resume(
     Raises:
         HarnessError: The run cannot be resumed: it is unknown, complete, still running, or a study. It stays as it was.
 
-    Example:
+    Examples:
         >>> harness.resume("latest", epochs=40)
     """
     deadline = deadline_after(max_time)

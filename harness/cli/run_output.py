@@ -68,7 +68,7 @@ def _next_steps(store: Store, result: RunResult) -> Rows:
     rows: Rows = []
     run, trust = result.run_id[:8], bool(result.experiment.custom_classes)
     if not result.unshipped:
-        if grid := summary.newest_grid(store, result.run_id, result.scored):
+        if grid := summary.newest_grid_file(store, result.run_id, result.scored):
             rows.append(("grid", formatting.short_path(grid)))
         rows.append(("sample", formatting.harness_command("sample", run, store=store.uri, trust=trust)))
     if result.status == "KILLED":

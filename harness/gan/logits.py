@@ -1,4 +1,4 @@
-"""What the discriminator makes of images when an epoch ends: its mean logits, and how often it is right."""
+"""Evaluate the discriminator at the end of an epoch: mean logits and accuracy."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def load_custom_judge(which: str, weights: Path | None, device: str | torch.devi
     """Load the judge `package.module:Class` from Python's path or the working directory.
 
     The class is a torch module without constructor arguments. It maps uint8 [N, C, H, W] to features [N, d], or to a
-    pair of these and logits [N, classes]; without logits there is no class KL. It runs in its own precision.
+    pair of these and logits [N, classes]; without logits there is no class KL. It runs in the precision of its weights.
 
     Args:
         which: `package.module:Class`.

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from harness.data.source import writing
+from harness.data.source import write_cache_file
 from harness.errors import HarnessError
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
@@ -115,9 +115,9 @@ def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
-    with writing(path.with_suffix(".json")) as file:
+    with write_cache_file(path.with_suffix(".json")) as file:
         file.write((json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
-    with writing(path) as file:
+    with write_cache_file(path) as file:
         file.write(content)
     return sha256
 

@@ -1,4 +1,4 @@
-"""Train a judge: one fixed, seeded recipe for every data set, and the command that trained the shipped ones.
+"""Train a judge: one fixed, seeded recipe for every data set, and the command that trained the bundled ones.
 
     python -m harness.quality.train_judge --which first --out harness/quality/weights/mnist-first.safetensors
 
@@ -30,9 +30,9 @@ from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
 EPOCHS = 10
-EPOCH_IMAGES = 50_000  # of a larger data set, every epoch sees another random 50,000
+EPOCH_IMAGES = 50_000  # if there are more, each epoch uses another random 50,000
 BATCH = 128
-FEWEST_STEPS = 100  # of a tiny data set there are more epochs
+FEWEST_STEPS = 100  # a tiny data set is trained for more epochs
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP = 0.2  # share of all steps
 
@@ -63,11 +63,11 @@ def train_judge(
     if images.labels is None or images.classes < 2 or len(images) < 2:
         raise HarnessError(
             f"no judge can be trained on {images.name}: it needs labelled images of two classes or more; "
-            "name a feature network of your own as quality.judge: package.module:Class"
+            "use a custom feature network as quality.judge: package.module:Class"
         )
     device = torch.device(device)
     kind = NETWORKS[which]
-    # Weights and dropout draw from the global generators; the order and the augmentation have one of their own.
+    # Weights and dropout use the global random generators; order and augmentation use a separate one.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(kind.seed)

@@ -70,7 +70,7 @@ class ResidualGenerator(ConvGenerator):
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
         he_(self.fc, 1.0, inputs)
-        for layer in (self.deconv1, self.deconv2):  # a pixel of theirs is painted by 2 x 2 taps
+        for layer in (self.deconv1, self.deconv2):  # 2 x 2 inputs contribute to each output pixel
             he_(layer, slope, 4 * layer.in_channels)
 
     def _hidden(self, hidden: Tensor, index: int) -> Tensor:
