@@ -1,4 +1,4 @@
-"""What `harness.Study.confirm` returns."""
+"""The result of `harness.Study.confirm`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is: runs, studies and experiments. The commands `runs`, `studies` and `experiments`."""
+"""List runs, studies and experiments: the commands `runs`, `studies` and `experiments`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def open_dashboard(
         message: Receives the address of the page.
 
     Raises:
-        HarnessError: There is no such study, or none at all.
+        HarnessError: There is no such study, or no study.
     """
     with api_context():
         from harness.tuning.dashboard import serve

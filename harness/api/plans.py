@@ -103,7 +103,7 @@ def plan_study(
     Nothing is trained, timed or written. The arguments are those of `harness.tune`.
 
     Raises:
-        HarnessError: `harness.tune` would refuse these arguments, or they name a study only.
+        HarnessError: `harness.tune` would refuse these arguments, or only a study is named.
     """
     display = study_display(progress)
     overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
@@ -111,11 +111,13 @@ def plan_study(
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with api_context(), closing(display):
         search = load_search(experiment, overrides, prune_from, workers, batch_runs, display)
-        from harness.tuning import plan, request
+        from harness.tuning.plan import plan
+        from harness.tuning.request import TuneRequest
+        from harness.tuning.request import check as check_request
 
         with experiment_source(experiment or "default") as source:
             search.check_images(source, overrides)
-        requested = request.TuneRequest(
+        request = TuneRequest(
             trials=trials,
             study=study,
             sampler=sampler,
@@ -126,5 +128,5 @@ def plan_study(
             batch_runs=batch_runs,
             workers=workers,
         )
-        request.check(requested, "", search.experiment)
-        return plan.plan(search.experiment, search.search, requested, search.images)
+        check_request(request, "", search.experiment)
+        return plan(search.experiment, search.search, request, search.images)

@@ -77,7 +77,7 @@ def evaluate(
     for run in runs:
         rows = []
         changed: dict[str, Mapping[str, str]] = {}
-        for child in _leaves(store, run):
+        for child in _fields(store, run):
             described, generator, epoch, like = load.generator(store, child, "end", message=message)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
@@ -115,18 +115,18 @@ def _changes(
 ) -> Mapping[str, str]:
     """What is not as it was when the run was trained: the tags that say so, or none."""
     now = changes.image_tags(protocol.scoring.splits)
-    leaves = ["generator.kind"]
+    fields = ["generator.kind"]
     if load_custom_judge:  # another one is asked for, and named
         now[Tag.JUDGE] = protocol.scoring.identity
-        leaves.append("quality.judge")
-    return load.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
+        fields.append("quality.judge")
+    return load.recorded(store, run, described).changed_tags(described, now, "evaluated", fields)
 
 
 def _refuse_other_classes(run: Run, described: Experiment, like: data.Images, protocol: _Protocol) -> None:
     there = protocol.scoring.splits.train.classes
     if described.conditional and like.classes != there:
         raise HarnessError(
-            f"run {run.info.run_name} ({run.info.run_id[:8]}) is told one of {like.classes} classes, but "
+            f"run {run.info.run_name} ({run.info.run_id[:8]}) is asked for one of {like.classes} classes, but "
             f"{protocol.scoring.splits.train.name} has {there} now: restore the images to score it"
         )
 
@@ -198,7 +198,7 @@ def _held_out(name: str, message: Callable[[str], None]) -> int:
     return VALIDATION_IMAGES if there > 2 * VALIDATION_IMAGES else there // 10
 
 
-def _leaves(store: Store, run: Run) -> list[Run]:
+def _fields(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
         return [summary.resolve_run(store, run)]
     children = store.children(run.info.run_id)

@@ -256,7 +256,7 @@ def _show_best(
 def _some(
     plans: Mapping[int, RunSpec], known: Mapping[int, Run], seeds: int, store: Store, display: Display
 ) -> dict[int, RunResult]:
-    """Train a few seeds at once, go on with them, or take them as they ended."""
+    """Start or resume a few seeds as a batch, or return their results if they have ended."""
     outcomes = {}
     todo: dict[int, RunSpec] = {}
     for seed, plan in plans.items():
@@ -270,7 +270,7 @@ def _some(
             except UnreachableError:
                 raise
             except HarnessError as error:
-                display.message(f"seed {seed} is trained anew: {error}")
+                display.message(f"seed {seed} is trained again from the start: {error}")
         todo[seed] = plan
     if len(todo) > 1:
         display.message(f"seeds {', '.join(map(str, todo))} of {seeds}, together")

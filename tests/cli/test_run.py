@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_experiment_and_leaves_nothing(harness: Harness, wo
     said = harness("run", "tiny.yaml", "--dry-run", "--epochs", "9")
     assert said.code == 0
     assert "epochs: 9" in said.out
-    assert "3 steps an epoch" in said.out
+    assert "3 steps per epoch" in said.out
     assert sorted(workplace.rglob("*")) == before
 
 
@@ -135,7 +135,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     process.wait()
     said = harness("run", "--resume", "killed", "--no-system-metrics")
     assert said.code == 0, said.err
-    assert "left RUNNING by a process that is gone" in said.out + said.err or "set to KILLED" in said.out
+    assert "was RUNNING, but its process has ended" in said.out + said.err or "set to KILLED" in said.out
     (run,) = client().search_runs(["1"], "attributes.run_name = 'killed'")
     assert run.info.status == "FINISHED"
     for metric in METRICS:

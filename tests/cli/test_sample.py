@@ -281,7 +281,7 @@ def test_runs_without_a_history_are_one_line(harness: Harness) -> None:
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "run short has one sample grid only, of epoch 1; an animation needs two" in answer.err
     assert files() == set()
-    assert harness("history", "short", "--out", "one.png").out == "1 grids, of epochs 1 to 1, in one.png\n"
+    assert harness("history", "short", "--out", "one.png").out == "1 grid, of epoch 1, in one.png\n"
 
     bare = client().create_run("1", tags={"harness.id": "bare"}, run_name="bare").info.run_id
     answer = harness("history", "bare")

@@ -65,9 +65,9 @@ def test_tune_takes_the_budget_of_its_trials_from_the_command_line(harness: Harn
         (["run", "tiny.yaml", "--tag", "my tag!=1"], "MLflow does not take the name 'my tag!'"),
         (
             ["run", "tiny.yaml", "--tag", f"a={'x' * 8001}"],
-            "--tag a: the value has 8,001 characters; MLflow keeps 8,000",
+            "--tag a: the value has 8,001 characters; MLflow stores at most 8,000",
         ),
-        (["run", "tiny.yaml", "--note", "x" * 8001], "--note has 8,001 characters; MLflow keeps 8,000"),
+        (["run", "tiny.yaml", "--note", "x" * 8001], "--note has 8,001 characters; MLflow stores at most 8,000"),
         (["run", "tiny.yaml", "--name", ""], "--name has 0 characters; expected 1 to 250"),
         (["run", "tiny.yaml", "--name", "x" * 251], "--name has 251 characters; expected 1 to 250"),
         (
@@ -184,7 +184,7 @@ def test_a_folder_of_forty_images_trains_is_scored_and_searched(harness: Harness
     found = harness("tune", *quick, "--trials", "1")
     assert found.code == 0, found.err
     assert found.out.splitlines()[0] == "a trial: all 20 training images (experiment default), 1 epoch (command line)"
-    assert "1 of 1 trials (1 complete" in found.out
+    assert "1 of 1 trial (1 complete" in found.out
     assert harness("run", *quick, "--seeds", "2", "--batch-runs", "1").code == 0
 
 

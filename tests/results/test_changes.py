@@ -148,7 +148,9 @@ def test_a_class_more_does_not_fit_a_conditional_run_and_fails_none(harness: Har
     said = harness("run", "--resume", "one", "--epochs", "3", "--allow-changes", *TRUST)
     assert said.code == 2
     assert "the weights of run one do not fit the networks as they are now: size mismatch for" in said.err
-    assert "is told one of 3 classes, but folder-shapes/train has 4 now" in harness("evaluate", "one", "--trust").err
+    assert (
+        "is asked for one of 3 classes, but folder-shapes/train has 4 now" in harness("evaluate", "one", "--trust").err
+    )
     assert study_progress("one") == before
     assert harness("sample", "one", "--out", "a.png").code == 0, "it needs no images"
 

@@ -14,6 +14,7 @@ from typing import Any
 from harness._version import __version__
 from harness.experiment.scores import SCORES
 from harness.files import atomic_write
+from harness.formatting import format_count
 from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
@@ -88,7 +89,8 @@ def _table(store: Store, comparison: Comparison) -> str:
             f"<tr><td>{line_svg(index, '27')}{cell}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
         )
     more = len(comparison.params) - len(params)
-    rest = f" {more} more params differ: see all params below." if more else ""
+    differ = format_count(more, "more param differs", "more params differ")
+    rest = f" {differ}: see all params below." if more else ""
     return (
         f'<section><div class="wide"><table id="runs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
         f'</table></div><p class="note">{escape(table.footer(comparison))}. A click on a heading sorts.{rest}</p>'
@@ -174,7 +176,11 @@ def _curves(figures: Mapping[str, Any]) -> str:
         heading = "Params and score" if name == "params" else name
         (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{chart}")
         script = False
-    more = f"<details><summary>{len(others)} more curves</summary>{''.join(others)}</details>" if others else ""
+    more = (
+        f"<details><summary>{format_count(len(others), 'more curve')}</summary>{''.join(others)}</details>"
+        if others
+        else ""
+    )
     return f'<section id="curves"><h2>Curves</h2>{"".join(first) or "<p>No run has logged any.</p>"}{more}</section>'
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.experiment.scores import PLACES, PRIMARY_SCORES, PrimaryScore, Score, primary_of_params
 from harness.experiment.tags import Tag
+from harness.formatting import format_count
 from harness.results import summary
 from harness.tracking import Store, seconds_of
 
@@ -154,7 +155,7 @@ def compare(
     if len(runs) < 2:
         left_out = "".join(f" ({message})" for message in notices)
         raise HarnessError(
-            f"{len(runs)} run{'' if len(runs) == 1 else 's'} to compare, expected two or more: name them, or give "
+            f"{format_count(len(runs), 'run')} to compare, expected two or more: name them, or give "
             f"--study NAME or --experiment NAME{left_out}"
         )
     unsorted = [Row(run, run) for run in runs]
