@@ -28,9 +28,9 @@ class Remote:
     """A file to download.
 
     Attributes:
-        path: below the cache folder, and below `HARNESS_MIRROR`.
-        md5: of its content, as published.
-        urls: where it is published, in the order in which they are tried.
+        path: The path below the cache folder, and below `HARNESS_MIRROR`.
+        md5: The published checksum.
+        urls: The published addresses, in the order in which they are tried.
     """
 
     path: str

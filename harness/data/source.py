@@ -28,10 +28,10 @@ class Counts(NamedTuple):
     """Number of images of a data set.
 
     Attributes:
-        train: training images, including those that become the validation split.
-        test: test images.
-        labelled: whether there are labels.
-        random_test: the test split is a random part of all images, and its size can be chosen.
+        train: Training images, including those that become the validation split.
+        test: Test images.
+        labelled: The images have labels.
+        random_test: The test split is a random part of all images, and its size can be chosen.
     """
 
     train: int

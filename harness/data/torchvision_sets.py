@@ -33,9 +33,9 @@ class TorchvisionDataset(DataSource):
     NAME.sha256 beside the files holds their checksums. It is written last: if it exists, everything is there.
 
     Attributes:
-        name: in the registry.
-        kind: name of torchvision's class.
-        folder: of its files, below the cache folder.
+        name: The name in the registry.
+        kind: The name of torchvision's class.
+        folder: The folder of its files, below the cache folder.
     """
 
     name: ClassVar[str]

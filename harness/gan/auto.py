@@ -33,7 +33,7 @@ def resolve(
     Args:
         experiment: its `auto` values are replaced.
         images: the training images.
-        message: is called with one line before anything is timed.
+        message: Receives one line before anything is timed.
         compare: `timing.is_faster`, unless a test passes another function.
 
     Raises:
@@ -95,8 +95,8 @@ def resolve_batch_runs(
     Args:
         experiment: with its device and precision resolved.
         images: the training images.
-        count: how many trainings there are.
-        message: is called with one line before anything is timed.
+        count: Number of trainings.
+        message: Receives one line before anything is timed.
         compare: `timing.is_faster`, unless a test passes another function.
     """
     if experiment.train.device == "mps" or count < 2:

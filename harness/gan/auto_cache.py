@@ -27,7 +27,7 @@ def facts(question: str, experiment: Experiment, images: Images, **more: object)
     """Return what an answer depends on: machine, versions, networks, batch size and image size.
 
     Args:
-        question: what was timed.
+        question: The name of the timing.
         experiment: with its device resolved.
         images: the training images.
         **more: is added to the facts.

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepStats(NamedTuple, Generic[T]):
-    """What one step reports: tensors on the device, [] or [K] each; or the mean of many steps, as floats.
+    """The statistics of one step, as tensors [] or [K] on the device; or their means over many steps, as floats.
 
     Losses are in the units of their objective. Gradients are the global L2 norms over all weights of a network. With
     several updates of D a step, its numbers are their means.
@@ -47,7 +47,7 @@ class StepStats(NamedTuple, Generic[T]):
 
 
 class Model(Protocol):
-    """What a step trains: the networks of one training, or those of K trainings stacked."""
+    """The networks that a step trains: those of one training, or those of K trainings, stacked."""
 
     @property
     def discriminator_steps(self) -> int:
@@ -96,7 +96,7 @@ def training_step(model: Model, sample_noise: Callable[[], StepNoise]) -> StepSt
     g_loss = model.evaluate(generator_loss, real, labels, noise)
     g_norm = model.update_generator(g_loss)
 
-    # Move the average of G's weights, which samples are drawn with.
+    # Update the moving average of G's weights, which generates the samples.
     model.update_average()
     return StepStats(_mean(d_losses), g_loss.detach(), _mean(d_norms), g_norm, _mean(penalties))
 

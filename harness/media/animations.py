@@ -32,8 +32,8 @@ def save_animation(path: Path, frames: Iterable[Picture], milliseconds: int | li
 
     Args:
         path: ends in .gif or .webp, which is the format.
-        frames: at least one.
-        milliseconds: how long each frame, or every frame, is shown.
+        frames: One frame or more.
+        milliseconds: The duration of each frame, or of all frames.
 
     Raises:
         HarnessError: a frame is too large for the format; no second frame is generated then.

@@ -90,7 +90,7 @@ class Page:
         ink: float32 [H, W], 0 to 1.
         times: float32 [H, W], when each pixel is written; the first glyph takes from 0 to 1.
         boxes: left, top, right and bottom of each glyph's ink, in pixels, the last two exclusive.
-        baselines: of each line, in pixels from the top.
+        baselines: The baseline of each line, in pixels from the top.
     """
 
     ink: Floats
@@ -121,7 +121,7 @@ def typeset(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> 
     Args:
         lines: Digits, uint8 [h, w], at most 28 high; characters of MARKS; and spaces.
         scale: integer factor of magnification.
-        seed: of the variation in angle, size, height and distance.
+        seed: Seed of the variation in angle, size, height and distance.
     """
     placed: list[tuple[int, int, Glyph]] = []  # left, top
     boxes, baselines, clock = [], [], 0.0

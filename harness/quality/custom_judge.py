@@ -26,11 +26,11 @@ def load_custom_judge(which: str, weights: Path | None, device: str | torch.devi
 
     Args:
         which: `package.module:Class`.
-        weights: a state dict, as .safetensors or from torch.save, which is read without running pickled code.
-        device: of the network.
+        weights: A state dict, as .safetensors or from torch.save, which is read without running pickled code.
+        device: The device of the network.
 
     Raises:
-        HarnessError: names what is missing or does not fit.
+        HarnessError: The class or the weights cannot be used.
     """
     kind = import_class(which, "quality.judge")
     try:

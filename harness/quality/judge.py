@@ -22,12 +22,12 @@ class Judge:
     """A frozen feature network with its identity.
 
     Attributes:
-        network: maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
-        name: printed with every score.
-        sha256: of the weights file; printed with every score.
-        device: of the network.
+        network: Maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
+        name: The name, printed with every score.
+        sha256: The hash of the weights file, printed with every score.
+        device: The device of the network.
         shape: (C, H, W) of the images that it was trained on; None if it accepts other ones.
-        code: hash of a custom network's source code, so that cached features follow its changes.
+        code: The hash of the source code of a custom network. If it changes, cached features are not used.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ from harness.quality.networks import NETWORKS, JudgeNetwork
 EPOCHS = 10
 EPOCH_IMAGES = 50_000  # if there are more, each epoch uses another random 50,000
 BATCH = 128
-FEWEST_STEPS = 100  # a tiny data set is trained for more epochs
+MIN_STEPS = 100  # a tiny data set is trained for more epochs
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP = 0.2  # share of all steps
 
@@ -52,10 +52,10 @@ def train_judge(
 
     Args:
         which: `first` or `second`.
-        images: the training images.
-        epochs: more for tiny data sets (FEWEST_STEPS).
-        device: to train on.
-        progress: is called with the share of the work done, in (0, 1].
+        images: The training images.
+        epochs: Number of epochs. A tiny data set has more, for MIN_STEPS steps.
+        device: The device to train on.
+        progress: Called with the share of the work done, in (0, 1].
 
     Raises:
         HarnessError: the images have no labels, or one class only.
@@ -99,7 +99,7 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     count = min(len(pixels), EPOCH_IMAGES)
     batch = min(BATCH, count)
-    epochs = max(epochs, -(-FEWEST_STEPS // (count // batch)))
+    epochs = max(epochs, -(-MIN_STEPS // (count // batch)))
     steps = epochs * (count // batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / steps))

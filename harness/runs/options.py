@@ -30,7 +30,7 @@ class Pruner(Protocol):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is tracked, and when it ends. No option changes its numbers.
+    """Options of tracking and of the end of a run. No option changes its numbers.
 
     Attributes:
         name: Name of the MLflow run. None: the name of the experiment and four random hexadecimal digits.
@@ -62,7 +62,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
         run_id: Id of the MLflow run.

@@ -25,7 +25,7 @@ class Block(nn.Module):
         """Create the convolutions.
 
         Args:
-            channels: of the input and the output.
+            channels: Channels of the input and the output.
             slope: negative slope of the LeakyReLU.
             total: number of blocks in the network.
         """
@@ -52,7 +52,7 @@ def he_(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, slope: float, inputs:
     """Initialise a layer as He et al. 2015, eq. 15, with zero bias.
 
     Args:
-        layer: is changed in place.
+        layer: The layer, which is changed in place.
         slope: negative slope of the activation before it.
         inputs: number of values that each output sums over.
         scale: factor of the standard deviation.
