@@ -62,7 +62,7 @@ def link_rows(store: Store, run_id: str, unshipped: str | None) -> list[tuple[st
     """
     if unshipped:
         sync = formatting.harness_command("sync", store=store.uri)
-        return [("tracking", f"{unshipped}; all data is stored on this machine: `{sync}` sends it")]
+        return [("tracking", f"{unshipped}; all data is stored on this machine: `{sync}` sends it later")]
     run = store.written(run_id)
     link = None if run is None else store.link(run)
     return [("look", link or formatting.harness_command("ui", run_id[:8], store=store.uri))]
