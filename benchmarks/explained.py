@@ -132,7 +132,7 @@ def train(name: str, out: Path) -> None:
         points.append({"epoch": report.epoch, "images": training.steps * plan.train.batch_size, **report.metrics})
         due = report.epoch % (plan.track.score_every or 1) == 0 and not diverged
         if scoring and due:
-            (scores,) = scoring.between_epochs([plan], [training.generator_ema])
+            (scores,) = scoring.score_during_training([plan], [training.generator_ema])
             classes = scoring.judge.features_and_classes(training.sample(1_000))[1]
             points[-1] |= scores.metrics("quality") | {"digits": classes.bincount(minlength=10).tolist()}
         if splits.validation is not None and due:

@@ -20,7 +20,7 @@ from harness.api.stores import open_store
 from harness.data import load
 from harness.errors import HarnessError
 from harness.quality import load_judge
-from harness.results.handwriting import DIGITS, digits, writer
+from harness.results.handwriting import DIGITS, generate_digits, load_digit_generator
 
 STYLES = ("one", "each")
 JUDGES = ("first", "second")
@@ -46,14 +46,14 @@ def main() -> None:
 def read(wanted: argparse.Namespace) -> None:
     store = open_store(None)
     run = store.find(wanted.run)
-    described, drawer = writer(store, run, wanted.weights, raw=wanted.raw)
+    described, drawer = load_digit_generator(store, run, wanted.weights, raw=wanted.raw)
     asked = [index % len(DIGITS) for index in range(wanted.count)]
     rows = [asked[start : start + len(DIGITS)] for start in range(0, len(asked), len(DIGITS))]
     train = load(described.data.name, validation=10_000).train
     judges = {which: load_judge(which, train) for which in JUDGES}
     shares = {}
     for style in STYLES:
-        images = torch.cat(digits(drawer, described, rows, style=style, seed=wanted.seed)).unsqueeze(1)
+        images = torch.cat(generate_digits(drawer, described, rows, style=style, seed=wanted.seed)).unsqueeze(1)
         for which, judge in judges.items():
             _, classes = judge.features_and_classes(images)
             assert classes is not None

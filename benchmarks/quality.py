@@ -97,7 +97,7 @@ def trained(plan: Experiment, splits: Splits) -> dict[str, object]:
         if diverged:
             break
     scoring = Scoring(plan, splits, message=lambda line: print(line, file=sys.stderr))
-    scores = None if diverged else scoring.of(plan, training.generator_ema, "test").metrics("test")
+    scores = None if diverged else scoring.score(plan, training.generator_ema, "test").metrics("test")
     return {
         "scores": scores,
         "diverged": diverged,

@@ -50,7 +50,7 @@ def counted(owner, name, what):
     setattr(owner, name, timed)
 
 counted(Training, "__next__", "training")
-counted(Scoring, "between_epochs", "scoring")
+counted(Scoring, "score_during_training", "scoring")
 counted(Scoring, "of", "scoring")
 marks, trial = [], None
 from harness.api.study_display import StudyTerminal

@@ -50,8 +50,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave out what mkdocs-click prints for an option without a default."""
-    return html.replace("<code>Sentinel.UNSET</code>", "")
+    """Correct the defaults in the option tables of mkdocs-click.
+
+    An option without a default has an empty cell. A default that is a part of the help text moves to its column.
+    """
+    html = re.sub(r"<code>Sentinel\.\w+</code>", "", html)
+    return re.sub(r" *\[default: ([^\]<]*)\]</td>\n<td></td>", r"</td>\n<td>\1</td>", html)
 
 
 def site_link(link: re.Match[str], source: str, page: str) -> str:

@@ -121,6 +121,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
+def format_count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `1 epoch`, `20 epochs` or `60,000 images`. plural: of the noun, if it is not the noun with an `s`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def brief_number(value: float) -> str:
     """Return a number with three decimals, or with an exponent from 100,000 on."""
     return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"

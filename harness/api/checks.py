@@ -32,8 +32,8 @@ def check(
         HarnessError: An experiment is unknown or invalid.
     """
     with api_context():
-        from harness.runs import smoke_test
+        from harness.runs.smoke_test import check as check_experiments
 
         store = open_store(tracking_uri, create=True)
         recover_runs(store, message)
-        return smoke_test.check(experiments, store, device=device, message=message)
+        return check_experiments(experiments, store, device=device, message=message)

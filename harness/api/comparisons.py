@@ -29,7 +29,7 @@ class Comparison:
 
     Attributes:
         store: The MLflow store of the runs.
-        notices: What to know about this comparison, in sentences.
+        notices: Limits of the comparison, one line each.
         score: The metric that the runs are sorted by; None if they have none in common.
         params: Dotted paths of the params that differ.
     """
@@ -37,7 +37,7 @@ class Comparison:
     def __init__(self, store: Store, rows: Rows) -> None:
         self.store, self._rows = store, rows
         self.notices, self.score, self.params = list(rows.notices), rows.score, list(rows.params)
-        self._tiles: dict[int | None, list[SampleGrid]] = {}
+        self._grids: dict[int | None, list[SampleGrid]] = {}
 
     def __len__(self) -> int:
         return len(self._rows.rows)
@@ -83,15 +83,15 @@ class Comparison:
         """
         from PIL import Image
 
-        return Image.fromarray(self._sheet(epoch))
+        return Image.fromarray(self._combined_grids(epoch))
 
     def save(self, path: str | Path, *, epoch: int | None = None, command: str = "harness.compare(...)") -> Path:
-        """Write the comparison to a file. What the pictures and curves lack is added to `notices`.
+        """Write the comparison to a file. Missing pictures and curves are added to `notices`.
 
         Args:
             path: FILE.html, one page with table, grids and curves that works offline; or FILE.png, the grids.
             epoch: Epoch of the grids. None: the last one that all runs have.
-            command: What the last line of the page names as its origin.
+            command: The command in the last line of the page.
 
         Returns:
             The path.
@@ -100,19 +100,19 @@ class Comparison:
             HarnessError: The name has another suffix, the file cannot be written, or no run has a grid of that epoch.
         """
         from harness.media import pictures
-        from harness.results.compare import curves_of, write_report
+        from harness.results.compare import load_curves, write_report
 
         path = Path(path)
         if path.suffix not in {".html", ".png"}:
             raise HarnessError(f"{path}: the name must end in .html (a page) or .png (the grids)")
         if path.suffix == ".png":
             with pictures.report_write_errors(path, "path"):
-                pictures.save_png(path, self._sheet(epoch))
+                pictures.save_png(path, self._combined_grids(epoch))
             return path
-        tiles = self._load_tiles(epoch)
-        curves, notices = curves_of(self.store, self._rows)
+        grids = self._load_grids(epoch)
+        curves, notices = load_curves(self.store, self._rows)
         self._add_notices(notices)
-        write_report(path, self.store, self._rows, tiles, curves, notices=self.notices, command=command)
+        write_report(path, self.store, self._rows, grids, curves, notices=self.notices, command=command)
         return path
 
     def as_cells(self, params: Sequence[str] | None = None) -> list[list[str]]:
@@ -138,25 +138,25 @@ class Comparison:
 
         return footer(self._rows)
 
-    def _sheet(self, epoch: int | None) -> Picture:
-        from harness.results.compare import sheet
+    def _combined_grids(self, epoch: int | None) -> Picture:
+        from harness.results.compare import combine_grids
 
-        return sheet(self._load_tiles(epoch))
+        return combine_grids(self._load_grids(epoch))
 
-    def _load_tiles(self, epoch: int | None) -> list[SampleGrid]:
+    def _load_grids(self, epoch: int | None) -> list[SampleGrid]:
         from harness.results.compare import load_sample_grids
 
-        if epoch not in self._tiles:
-            self._tiles[epoch], notices = load_sample_grids(self.store, self._rows, step=epoch)
+        if epoch not in self._grids:
+            self._grids[epoch], notices = load_sample_grids(self.store, self._rows, step=epoch)
             self._add_notices(notices)
-        return self._tiles[epoch]
+        return self._grids[epoch]
 
     def _add_notices(self, notices: Iterable[str]) -> None:
         self.notices += [notice for notice in notices if notice not in self.notices]
 
     def _repr_html_(self) -> str:
         header, *rows = self.as_cells()
-        picture = html.picture(self._sheet(None), "sample grids")
+        picture = html.picture(self._combined_grids(None), "sample grids")
         texts = "".join(f"<p>{html.text(line)}</p>" for line in (*self.notices, self.footer))
         return f"<div>{html.table(header, rows)}{texts}{picture}</div>"
 
@@ -184,23 +184,23 @@ def compare(
     Raises:
         HarnessError: There are fewer than two runs, or they are in different stores.
 
-    Example:
+    Examples:
         >>> harness.compare(["first", "second"]).save("report.html")
     """
-    given = [runs] if isinstance(runs, str | Run | Study) else list(runs)
+    inputs = [runs] if isinstance(runs, str | Run | Study) else list(runs)
     with api_context():
         from harness.results.compare import compare as compare_runs
 
-        stores = {each.store.uri: each.store for each in given if not isinstance(each, str)}
+        stores = {each.store.uri: each.store for each in inputs if not isinstance(each, str)}
         if len(stores) > 1:
             raise HarnessError(
-                f"the runs are in {len(stores)} stores ({', '.join(s.shown_uri for s in stores.values())}); "
+                f"the runs are in {len(stores)} stores ({', '.join(s.redacted_uri for s in stores.values())}); "
                 "expected one: compare runs of the same store"
             )
         store = next(iter(stores.values()), None) or open_store(tracking_uri)
-        names = [each if isinstance(each, str) else _id(each) for each in given]
+        names = [each if isinstance(each, str) else _run_id(each) for each in inputs]
         return Comparison(store, compare_runs(store, names, study=study, experiment=experiment, best=best))
 
 
-def _id(given: Run | Study) -> str:
-    return given.run.id if isinstance(given, Study) else given.id
+def _run_id(source: Run | Study) -> str:
+    return source.run.id if isinstance(source, Study) else source.id

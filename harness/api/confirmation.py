@@ -1,4 +1,4 @@
-"""What `harness.Study.confirm` returns."""
+"""The result of `harness.Study.confirm`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NothingToConfirmError(HarnessError):
 
 
 class Confirmation:
-    """Whether the best values of a study are better than the baseline. In Jupyter it renders as a table.
+    """The comparison of the best values of a study with the baseline. In Jupyter it renders as a table.
 
     Attributes:
         gain: How much better the best values are, on average; positive is better. NaN if the confirmation was stopped.

@@ -1,4 +1,4 @@
-"""What every function of the Python API starts with: a usable environment, and what may be imported."""
+"""The context of every function of the Python API: the environment, and permission to import custom classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 
 from harness.environment import check_working_directory, prepare_environment
-from harness.experiment import trust as policies
+from harness.experiment.trust import trusting
 
 
 @contextlib.contextmanager
@@ -21,5 +21,5 @@ def api_context(*, trust: bool = False) -> Iterator[None]:
     prepare_environment()
     # tqdm, which libraries import, warns in notebooks about widgets that are not installed. Nothing here needs them.
     warnings.filterwarnings("ignore", message="IProgress not found")
-    with policies.trusting() if trust else contextlib.nullcontext():
+    with trusting() if trust else contextlib.nullcontext():
         yield

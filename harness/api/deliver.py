@@ -193,5 +193,5 @@ def _copy(source: Store, target: Store, runs: Sequence[MlflowRun], lines: _Lines
 
 def _found(runs: list[MlflowRun], what: str, source: Store) -> list[MlflowRun]:
     if not runs:
-        raise HarnessError(f"{what}: there is none in {source.shown_uri}")
+        raise HarnessError(f"{what}: there is none in {source.redacted_uri}")
     return runs

@@ -1,4 +1,4 @@
-"""What the user sees while a run trains: a live line in a terminal, plain lines elsewhere."""
+"""The display of a run: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.text import Text
 from harness import console as streams
 from harness.api.eta import TimeLeft
 from harness.api.live_line import Line, Part, Screen
-from harness.formatting import brief_number, duration
+from harness.formatting import brief_number, duration, format_count
 from harness.media import pictures
 
 if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.display import Stage
 
-_STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # others are shown as they are
+_STAGES: Mapping[str, str] = {"exporting": "saving models", "final scoring": "scoring"}  # other stages: by their names
 
 
 class Terminal(Screen):
@@ -47,8 +47,9 @@ class Terminal(Screen):
         self._report = self._scored = None
         self._timer.start(training)
         self.line(
-            f"training {name}: {len(training.images):,} images of {experiment.data.name}, "
-            f"{experiment.train.epochs - training.epoch} epochs of {training.steps_per_epoch} steps, "
+            f"training {name}: {format_count(len(training.images), 'image')} of {experiment.data.name}, "
+            f"{format_count(experiment.train.epochs - training.epoch, 'epoch')} of "
+            f"{format_count(training.steps_per_epoch, 'step')}, "
             f"{experiment.train.device} {experiment.train.precision}",
             style="dim",
         )
@@ -123,8 +124,8 @@ class Terminal(Screen):
 def crop_rows(picture: pictures.Picture, columns: int, lines: int | None) -> tuple[pictures.Picture, int]:
     """Return the part of a sample grid that fits into a terminal, and the number of columns that it takes.
 
-    Each row has ten digits. The grid is as wide as the terminal, at most one column per pixel. If it is too high, rows
-    at its end are left out.
+    Each row has ten images. The grid is as wide as the terminal, with at most one column per pixel. Rows that do not
+    fit are left out.
 
     Args:
         picture: The grid.
@@ -136,8 +137,8 @@ def crop_rows(picture: pictures.Picture, columns: int, lines: int | None) -> tup
     if lines is None:
         return picture, columns
     cell = (width - 2) // 10
-    most = int(2 * max(1, lines) * width / columns)  # pixels of the picture; a line has two
-    rows = max(1, min((height - 2) // cell, (most - 2) // cell))
+    max_height = int(2 * max(1, lines) * width / columns)  # pixels of the picture; a line has two
+    rows = max(1, min((height - 2) // cell, (max_height - 2) // cell))
     return picture[: rows * cell + 2], columns
 
 
@@ -167,5 +168,5 @@ def format_stage(stage: Stage) -> str:
 
 
 def format_time_left(seconds: float | None) -> str:
-    """Return `8 s left`; empty if nothing is known, or less than half a second."""
+    """Return `8 s left`; empty if the time is unknown or less than half a second."""
     return "" if seconds is None or seconds < 0.5 else f"{duration(seconds)} left"

@@ -1,4 +1,4 @@
-"""Estimate how long a run still takes: steps, scores and pictures between epochs, and the work at the end."""
+"""Estimate the remaining time of a run: steps, scores, sample grids, checkpoints, and the work at the end."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from harness.gan import Report, Training
     from harness.runs.display import Stage
 
-SAMPLES_PER_SECOND = 1_000  # scored, until scoring has been timed
+SAMPLES_PER_SECOND = 1_000  # speed of scoring, until it has been timed
 # Seconds of the other stages, until they have been timed.
 GUESSES: dict[Stage, float] = {"drawing": 0.5, "saving": 0.1, "exporting": 4.0, "finishing": 0.5}
 AT_THE_END: tuple[Stage, ...] = ("exporting", "final scoring", "finishing")
-FINAL_FACTOR = 1.5  # time per sample, final scores to those between epochs: distances are between all pairs
+FINAL_FACTOR = 1.5  # time per sample of final scores, relative to scores during training: they compare all pairs
 
 
 class TimeLeft:
-    """Times the stages of a run, and estimates the rest. What was timed also serves the next run of a command."""
+    """Times the stages of a run, and estimates the remaining time. Later runs of the command use the same timings."""
 
     def __init__(self) -> None:
         self._training: Training | None = None
-        self._took: dict[Stage, float] = {}
-        self._sums: dict[Stage, float] = {}  # of several runs that are trained as one
-        self._sums_at = -1
+        self._last_seconds: dict[Stage, float] = {}
+        self._sums: dict[Stage, float] = {}  # summed over the runs of a batch
+        self._sums_step = -1
         self._stage: Stage | None = None
         self._since = self._started_at = 0.0
         self._steps = 0
@@ -34,7 +34,7 @@ class TimeLeft:
         """Start the clock: a run begins to train, or is resumed."""
         self._training, self._stage, self._per_step = training, None, None
         self._started_at = self._since = time.monotonic()
-        self._steps, self._sums_at = training.steps, -1
+        self._steps, self._sums_step = training.steps, -1
         self._done = set()
 
     def epoch(self, report: Report) -> None:
@@ -47,10 +47,10 @@ class TimeLeft:
         now = time.monotonic()
         if self._stage is not None:
             steps = -1 if self._training is None else self._training.steps
-            if steps != self._sums_at:
-                self._sums, self._sums_at = {}, steps
+            if steps != self._sums_step:
+                self._sums, self._sums_step = {}, steps
             self._sums[self._stage] = self._sums.get(self._stage, 0.0) + now - self._since
-            self._took[self._stage] = self._sums[self._stage]
+            self._last_seconds[self._stage] = self._sums[self._stage]
             self._done.add(self._stage)
         if stage is None and self._training is not None:
             self._steps = self._training.steps
@@ -73,20 +73,20 @@ class TimeLeft:
             per_step = (now - self._since) / (training.steps - self._steps)
         if per_step is None and steps:
             return None
-        coming = range(training.epoch + 1, epochs + 1)
+        remaining = range(training.epoch + 1, epochs + 1)
         left = steps * (per_step or 0.0)
         if track.score_every and self._scores():
-            left += self.expected("scoring") * sum(e == epochs or e % track.score_every == 0 for e in coming)
-        left += self.expected("drawing") * sum(e == epochs or e % experiment.samples_every == 0 for e in coming)
-        left += self.expected("saving") * sum(e == epochs or e % track.checkpoint_every == 0 for e in coming)
+            left += self.expected("scoring") * sum(e == epochs or e % track.score_every == 0 for e in remaining)
+        left += self.expected("drawing") * sum(e == epochs or e % experiment.samples_every == 0 for e in remaining)
+        left += self.expected("saving") * sum(e == epochs or e % track.checkpoint_every == 0 for e in remaining)
         left += sum(self.expected(stage) for stage in AT_THE_END if stage not in self._done)
         if self._stage is not None:
             spent = now - self._since
             expected = self.expected(self._stage)
-            left += max(0.0, expected - spent) - (expected if self._counted(self._stage) else 0.0)
+            left += max(0.0, expected - spent) - (expected if self._is_pending(self._stage) else 0.0)
         return max(0.0, left)
 
-    def _counted(self, stage: Stage) -> bool:
+    def _is_pending(self, stage: Stage) -> bool:
         return stage in AT_THE_END and stage not in self._done
 
     def _scores(self) -> bool:
@@ -95,9 +95,9 @@ class TimeLeft:
         return judge is not None and (":" in judge or self._training.images.labels is not None)
 
     def expected(self, stage: Stage) -> float:
-        """Return the seconds that a stage takes: as the last time, else scaled from other scores, else a guess."""
-        if stage in self._took:
-            return self._took[stage]
+        """Estimate the seconds of a stage: as it took last time, else scaled from other scores, else a guess."""
+        if stage in self._last_seconds:
+            return self._last_seconds[stage]
         if stage not in ("scoring", "final scoring"):
             return GUESSES[stage]
         if not self._scores():
@@ -106,6 +106,6 @@ class TimeLeft:
         quality = self._training.experiment.quality
         if stage == "scoring":
             return quality.samples_while_training / SAMPLES_PER_SECOND
-        if "scoring" in self._took:
-            return FINAL_FACTOR * self._took["scoring"] * quality.samples / quality.samples_while_training
+        if "scoring" in self._last_seconds:
+            return FINAL_FACTOR * self._last_seconds["scoring"] * quality.samples / quality.samples_while_training
         return quality.samples / SAMPLES_PER_SECOND

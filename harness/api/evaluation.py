@@ -11,7 +11,7 @@ from harness.api.options import check_range
 from harness.api.stores import open_store
 from harness.console import to_stderr
 from harness.errors import HarnessError
-from harness.experiment import trust as policies
+from harness.experiment.trust import allow
 
 if TYPE_CHECKING:
     from harness.results.evaluate import Row
@@ -59,15 +59,16 @@ def evaluate(
     if images and split == "validation":
         raise HarnessError("--images are scored against the test split; leave out --split validation")
     with api_context(trust=trust):
-        policies.allow([judge])
-        from harness.results import evaluate as scoring
+        allow([judge])
+        from harness.results.evaluate import evaluate as evaluate_runs
+        from harness.results.evaluate import evaluate_images
 
         if images:
-            return scoring.evaluate_images(
+            return evaluate_images(
                 Path(images), name=data or "mnist", judge=judge or "first", samples=samples, message=message
             )
         store = open_store(tracking_uri)
-        return scoring.evaluate(
+        return evaluate_runs(
             store,
             [store.find(text) for text in runs],
             judge=judge,

@@ -1,4 +1,4 @@
-"""Pieces of HTML that results render with in Jupyter."""
+"""HTML elements that render results in Jupyter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
+def name_value_table(rows: Sequence[tuple[str, str]]) -> str:
     """Return a table of names and values without a header. Empty values are left out."""
     lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows if value)
     return f"<table><tbody>{lines}</tbody></table>"
 
 
 def picture(picture: Picture, title: str) -> str:
-    """Return a picture that is part of the page."""
+    """Return a picture as an element that contains its data."""
     return f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png(picture)).decode()}">'
 
 

@@ -71,7 +71,7 @@ def save_samples(
         from harness.results import sample
 
         path = _path(out, run, "samples.png")
-        sample.sample_to(
+        sample.write_samples(
             path,
             run.store,
             run.mlflow_run,
@@ -134,7 +134,7 @@ def save_walks(
         from harness.results import sample
 
         path = _path(out, run, "walk.webp")
-        sample.walk_to(
+        sample.write_walks(
             path,
             run.store,
             run.mlflow_run,
@@ -179,7 +179,7 @@ def save_history(
         run = _load(run, tracking_uri)
         from harness.results import sample
 
-        return sample.history_to(
+        return sample.write_history(
             None if out is None else Path(out), run.store, run.mlflow_run, fps=fps, message=message
         )
 
@@ -233,7 +233,7 @@ def save_handwriting(
         run = _load(run, tracking_uri)
         from harness.results import handwriting
 
-        handwriting.write_to(
+        handwriting.write_handwriting(
             path,
             run.store,
             run.mlflow_run,

@@ -1,4 +1,4 @@
-"""What there is: runs, studies and experiments. The commands `runs`, `studies` and `experiments`."""
+"""List runs, studies and experiments: the commands `runs`, `studies` and `experiments`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def list_runs(
     check_range("limit", limit, 1)
     with api_context():
         store = open_store(tracking_uri)
-        from harness.results.summary import summary
+        from harness.results.summary import summarize_run
 
         if project is not None and store.client.get_experiment_by_name(project) is None:
             names = [experiment.name for experiment in store.client.search_experiments()]
             near = nearest(project, names) or f"; there are {', '.join(names)}"
             raise HarnessError(f"--project {project!r}: there is no such MLflow experiment{near}")
-        return [summary(run) for run in store.runs(limit=limit, project=project, children=nested)]
+        return [summarize_run(run) for run in store.runs(limit=limit, project=project, children=nested)]
 
 
 def list_studies(storage: str | None = None) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def open_dashboard(
         message: Receives the address of the page.
 
     Raises:
-        HarnessError: There is no such study, or none at all.
+        HarnessError: There is no such study, or no study.
     """
     with api_context():
         from harness.tuning.dashboard import serve

@@ -13,7 +13,7 @@ from rich.text import Text
 from harness import console as streams
 
 _SHORTEST_BAR = 10  # characters
-_NARROW = 60  # columns of a terminal in which the bar gives way to the text
+_NARROW = 60  # columns; in a narrower terminal, text has priority over the bar
 
 
 class Screen:
@@ -29,7 +29,7 @@ class Screen:
         """Show a line that stays."""
         self._check_terminal()
         self._stop_spinner()
-        # A line with a command in it is to be copied whole.
+        # A line that contains a command is not wrapped, so that it can be copied.
         wraps = self.console.is_terminal and "`" not in text
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=not wraps)
         self.console.file.flush()
@@ -47,7 +47,7 @@ class Screen:
             self._spinner.update(Text(text, style="dim"))
 
     def start_live(self, line: Callable[[], Line], total: int, completed: int) -> None:
-        """Show `line` in a terminal until stop_live. It is called whenever it is drawn."""
+        """Show `line` in a terminal until stop_live. It is called at every refresh."""
         self._stop_spinner()
         if self.console.is_terminal:
             self._live = _LiveLine(line, self.console, total, completed)
@@ -61,7 +61,7 @@ class Screen:
             self._live = None
 
     def close(self) -> None:
-        """Leave the terminal as it was: no live line, no spinner."""
+        """Restore the terminal: no live line, no spinner."""
         self.stop_live()
 
     def is_live(self) -> bool:
@@ -75,9 +75,9 @@ class Screen:
             self._spinner = None
 
     def _check_terminal(self) -> None:
-        """When the terminal has disappeared, continue with plain lines: they go to a log."""
-        moving = self._live is not None or self._spinner is not None
-        if moving and self._on_terminal and not self.console.file.isatty():
+        """If the terminal was closed, continue with plain lines, which go to a log."""
+        is_active = self._live is not None or self._spinner is not None
+        if is_active and self._on_terminal and not self.console.file.isatty():
             self.console.quiet = True  # no control codes into the log
             self.stop_live()
             self.console = Console(file=self.console.file, force_terminal=False)
@@ -88,17 +88,17 @@ def fold(pieces: Sequence[str], separator: str, width: int | None, *, indent: in
 
     Args:
         pieces: Texts.
-        separator: What stands between two pieces of a line.
+        separator: The text between two pieces of a line.
         width: Characters of a line. None: everything in one line. A piece that is longer is cut.
         indent: Spaces at the start of each line after the first.
     """
     lines: list[str] = []
     for piece in pieces:
-        whole = f"{lines[-1]}{separator}{piece}" if lines else piece
-        if not lines or (width is not None and len(whole) > width):
-            whole = " " * indent * bool(lines) + piece
+        line = f"{lines[-1]}{separator}{piece}" if lines else piece
+        if not lines or (width is not None and len(line) > width):
+            line = " " * indent * bool(lines) + piece
             lines.append("")
-        lines[-1] = whole if width is None else whole[:width]
+        lines[-1] = line if width is None else line[:width]
     return lines
 
 
@@ -123,8 +123,8 @@ class Line:
 
     Attributes:
         completed: How much of the total is done.
-        parts: The texts around the bar; the first one stands before it.
-        separator: What stands between two parts.
+        parts: The texts around the bar; the first one is before it.
+        separator: The text between two parts.
         bar: Characters of the bar, if there is room for them.
         below: Lines below, each in pieces that are not broken.
     """
@@ -147,7 +147,7 @@ def fit(parts: Sequence[Part], separator: str, width: int) -> list[str]:
 
 
 class _LiveLine(Progress):
-    """A bar with text around it. Its text is read again and fitted to the terminal whenever it is redrawn."""
+    """A bar with text around it. Every refresh updates the text and fits it to the terminal."""
 
     def __init__(self, line: Callable[[], Line], console: Console, total: int, completed: int) -> None:
         self._line = line

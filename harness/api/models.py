@@ -30,6 +30,6 @@ def promote(run: Run | str, name: str, *, alias: str = "champion", tracking_uri:
     """
     if isinstance(run, str):
         run = load_run(run, tracking_uri=tracking_uri)
-    from harness.results import summary
+    from harness.results.summary import resolve_run
 
-    return run.store.promote(summary.single(run.store, run.mlflow_run), name, alias)
+    return run.store.promote(resolve_run(run.store, run.mlflow_run), name, alias)

@@ -1,4 +1,4 @@
-"""How the values that users give are read: experiments, overrides, tags, names, times."""
+"""Parse and check arguments: experiments, overrides, tags, names, times."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def merge_overrides(
     """
     if isinstance(values, Mapping):
         values = [f"{path}={_to_yaml(path, value)}" for path, value in values.items()]
-    short = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
-    return [*(values or ()), *(f"{path}={value}" for path, value in short.items() if value is not None)]
+    shortcuts = {"train.seed": seed, "train.device": device, "train.epochs": epochs, "data.subset": subset}
+    return [*(values or ()), *(f"{path}={value}" for path, value in shortcuts.items() if value is not None)]
 
 
 def _to_yaml(path: str, value: Any) -> str:
@@ -73,11 +73,11 @@ def parse_tags(texts: Iterable[str]) -> dict[str, str]:
 
 
 def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) -> None:
-    """Raise HarnessError if MLflow would refuse or cut the name, a tag or the note of a run."""
+    """Raise HarnessError if MLflow would reject or truncate the name, a tag or the note of a run."""
     if name is not None and not 0 < len(name.strip()) <= LONGEST_NAME:
-        raise HarnessError(f"--name has {len(name)} characters; expected 1 to {LONGEST_NAME}, not blanks alone")
+        raise HarnessError(f"--name has {len(name)} characters; expected 1 to {LONGEST_NAME}, not only spaces")
     if note is not None and len(note) > LONGEST_TAG:
-        raise HarnessError(f"--note has {len(note):,} characters; MLflow keeps {LONGEST_TAG:,}")
+        raise HarnessError(f"--note has {len(note):,} characters; MLflow stores at most {LONGEST_TAG:,}")
     for key, value in tags.items():
         tag = f"--tag {f'{key}={value}'!r}"
         if not key:
@@ -87,7 +87,9 @@ def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) ->
         if reason := invalid_key_reason(key):
             raise HarnessError(f"{tag}: {reason}")
         if len(value) > LONGEST_TAG:
-            raise HarnessError(f"--tag {key}: the value has {len(value):,} characters; MLflow keeps {LONGEST_TAG:,}")
+            raise HarnessError(
+                f"--tag {key}: the value has {len(value):,} characters; MLflow stores at most {LONGEST_TAG:,}"
+            )
 
 
 def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:
@@ -123,7 +125,7 @@ def deadline_after(max_time: str | Deadline | None) -> Deadline:
 
 @contextlib.contextmanager
 def experiment_source(experiment: str | Path | Experiment) -> Iterator[str | Path]:
-    """Yield what experiments are read from: a name, a file, or a temporary file with this `Experiment`."""
+    """Yield the name or file of an experiment. For an `Experiment`, it is a temporary file that exists in the block."""
     if isinstance(experiment, str | Path):
         yield experiment
         return

@@ -1,4 +1,4 @@
-"""What a run or a study would do, without training: `harness run --dry-run` and `harness tune --dry-run`."""
+"""Plan a run or a study without training: `harness run --dry-run` and `harness tune --dry-run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run would train.
+    """The experiment and the size of a run that has not started.
 
     Attributes:
         experiment: The experiment with all its values. A precision that needs a timing stays `auto`.
@@ -28,7 +28,7 @@ class RunPlan:
         steps_per_epoch: Number of steps in an epoch.
         weights: Number of weights, by network.
         precision: Why `train.precision` has its value, where it was `auto`; else None.
-        adjusted: What was adjusted to a small data set, in one line; else None.
+        adjusted: Defaults that were adjusted to a small data set, in one line; else None.
     """
 
     experiment: Experiment
@@ -58,7 +58,7 @@ def plan_run(
     with api_context(), experiment_source(experiment) as source:
         from harness.runs import small_data
 
-        resolved, fit = small_data.load(
+        resolved, adjusted = small_data.load(
             source, merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
         )
         from harness.gan import resolve_untimed
@@ -75,7 +75,7 @@ def plan_run(
             training.steps_per_epoch,
             {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()},
             resolve_untimed(resolved, training.images)[1],
-            fit.line,
+            adjusted.description,
         )
 
 
@@ -103,7 +103,7 @@ def plan_study(
     Nothing is trained, timed or written. The arguments are those of `harness.tune`.
 
     Raises:
-        HarnessError: `harness.tune` would refuse these arguments, or they name a study only.
+        HarnessError: `harness.tune` would refuse these arguments, or only a study is named.
     """
     display = study_display(progress)
     overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
@@ -111,11 +111,13 @@ def plan_study(
         raise HarnessError("--dry-run shows a new study; name its experiment, and leave --study out or give a new name")
     with api_context(), closing(display):
         search = load_search(experiment, overrides, prune_from, workers, batch_runs, display)
-        from harness.tuning import plan, request
+        from harness.tuning.plan import plan
+        from harness.tuning.request import TuneRequest
+        from harness.tuning.request import check as check_request
 
         with experiment_source(experiment or "default") as source:
             search.check_images(source, overrides)
-        requested = request.TuneRequest(
+        request = TuneRequest(
             trials=trials,
             study=study,
             sampler=sampler,
@@ -126,5 +128,5 @@ def plan_study(
             batch_runs=batch_runs,
             workers=workers,
         )
-        request.check(requested, "", search.experiment)
-        return plan.plan(search.experiment, search.search, requested, search.images)
+        check_request(request, "", search.experiment)
+        return plan(search.experiment, search.search, request, search.images)

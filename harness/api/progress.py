@@ -22,7 +22,7 @@ REFRESH = 0.5  # seconds between two updates of a notebook's line
 
 
 def run_display(progress: Progress) -> Display:
-    """Return the display of a run. True: the one that fits the environment. False: one that shows nothing."""
+    """Return the display of a run. True: one for this environment. False: one that shows nothing."""
     return cast("Display", _display(progress, "run"))
 
 
@@ -53,12 +53,12 @@ def print_line(display: Display, text: str) -> None:
 
 
 def replaces_messages(display: Display) -> bool:
-    """Return whether a message is replaced by what comes next, as in a notebook or a terminal."""
+    """Return whether the next output replaces a message, as in a notebook or a terminal."""
     return isinstance(display, Notebook) or bool(getattr(getattr(display, "console", None), "is_terminal", False))
 
 
 def close(display: Display) -> None:
-    """Leave the terminal as it was, if the display has changed it."""
+    """Restore the terminal, if the display has changed it."""
     getattr(display, "close", lambda: None)()
 
 
@@ -73,7 +73,7 @@ def closing(display: Display) -> Iterator[None]:
 
 
 def finish(display: Display, text: str) -> None:
-    """Show in a notebook how the call ended. The command line prints its own last lines."""
+    """Show in a notebook how the call ended. The command line prints other last lines."""
     if isinstance(display, Notebook):
         display.finished(text)
 
@@ -180,7 +180,7 @@ class Notebook:
         self._update()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self.ended()
 
     def finished(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs as Python objects: scores, curves, pictures, the generator."""
+"""Runs as Python objects: scores, curves, pictures, generator."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.tracking import Run as MlflowRun
     from harness.tracking import Store
 
-FINAL = ("test/", "validation/")  # of those that are logged once, at the end
+FINAL_PREFIXES = ("test/", "validation/")  # of metrics that are logged once, at the end
 
 
 class Run:
@@ -42,7 +42,7 @@ class Run:
         id: The id of the run in MLflow.
         result: How the training ended, if this process trained the run; else None.
 
-    Example:
+    Examples:
         >>> run = harness.load_run("latest")
         >>> run.samples(100).save("digits.png")
         >>> run.history()["quality/kid"].plot()
@@ -53,7 +53,7 @@ class Run:
     ) -> None:
         self.store, self.id, self.result = store, run_id, result
         self._trust = trust
-        self._known: MlflowRun | None = None
+        self._cached: MlflowRun | None = None
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.status}, id {self.id[:8]})"
@@ -61,11 +61,11 @@ class Run:
     @property
     def mlflow_run(self) -> MlflowRun:
         """The run as MLflow's client returns it. While it is RUNNING, each access asks the store again."""
-        if self._known is None or self._known.info.status == "RUNNING":
-            self._known = self.store.get_run(self.id)
-        if self._known is None:
-            raise HarnessError(f"the run {self.id} is not in {self.store.shown_uri} any more")
-        return self._known
+        if self._cached is None or self._cached.info.status == "RUNNING":
+            self._cached = self.store.get_run(self.id)
+        if self._cached is None:
+            raise HarnessError(f"the run {self.id} was deleted from {self.store.redacted_uri}")
+        return self._cached
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class Run:
         from harness.results import load
 
         with api_context(trust=self._trust):
-            return load.experiment(self.store, self._single())
+            return load.experiment(self.store, self._resolved())
 
     @cached_property
     def generator(self) -> nn.Module:
@@ -132,7 +132,7 @@ class Run:
         from harness.results import load
 
         with api_context(trust=self._trust):
-            return load.generator(self.store, self._single(), message=to_stderr).generator
+            return load.generator(self.store, self._resolved(), message=to_stderr).generator
 
     def samples(
         self,
@@ -161,7 +161,7 @@ class Run:
         with api_context(trust=self._trust):
             images = sample_images(
                 self.store,
-                self._single(),
+                self._resolved(),
                 count=count,
                 seed=seed,
                 digits=None if digits is None else str(digits),
@@ -178,7 +178,7 @@ class Run:
         """
         import pandas as pd
 
-        names = [name for name in sorted(self.metrics) if not name.startswith(("system/", *FINAL))]
+        names = [name for name in sorted(self.metrics) if not name.startswith(("system/", *FINAL_PREFIXES))]
         curves = {name: pd.Series(self.store.history(self.id, name), dtype=float) for name in names}
         return pd.DataFrame(curves, columns=names).sort_index().rename_axis("epoch")
 
@@ -193,12 +193,12 @@ class Run:
         """
         from PIL import Image
 
-        from harness.results import summary
+        from harness.results.summary import load_grids
 
-        grids = {grid.epoch: grid.picture for grid in summary.grids(self.store, self._single())}
+        grids = {grid.epoch: grid.picture for grid in load_grids(self.store, self._resolved())}
         epoch = max(grids) if epoch is None else epoch
         if epoch not in grids:
-            raise HarnessError(f"epoch {epoch} has no sample grid; there are those of {', '.join(map(str, grids))}")
+            raise HarnessError(f"epoch {epoch} has no sample grid; expected {', '.join(map(str, grids))}")
         return Image.fromarray(grids[epoch])
 
     @property
@@ -220,24 +220,24 @@ class Run:
 
         return resume(self, epochs=epochs, trust=self._trust, progress=progress)
 
-    def _single(self) -> Any:
-        from harness.results import summary
+    def _resolved(self) -> Any:
+        from harness.results.summary import resolve_run
 
-        return summary.single(self.store, self.mlflow_run)
+        return resolve_run(self.store, self.mlflow_run)
 
     def _repr_html_(self) -> str:
         import numpy as np
 
         from harness.experiment.scores import PLACES
         from harness.formatting import duration
-        from harness.results import summary
+        from harness.results.summary import format_progress, summarize_run
 
-        overview = summary.summary(self.mlflow_run)
+        overview = summarize_run(self.mlflow_run)
         primary = primary_of_params(self.mlflow_run.data.params)
         rows = [
             ("run", f"{self.name} ({self.id[:8]})"),
             ("status", self.status),
-            ("epochs", summary.progress(overview)),
+            ("epochs", format_progress(overview)),
             ("time", "" if overview["seconds"] is None else duration(overview["seconds"])),
         ]
         for name in (f"{place}/{primary.key}" for place in PLACES):
@@ -246,9 +246,9 @@ class Run:
                 rows.append((name, primary.score.format(value)))
         try:
             grid = html.picture(np.asarray(self.grid()), f"samples of {self.name}")
-        except HarnessError:  # nothing was drawn yet
+        except HarnessError:  # there is no grid yet
             grid = ""
-        return f"<div>{html.facts(rows)}{grid}</div>"
+        return f"<div>{html.name_value_table(rows)}{grid}</div>"
 
 
 def load_run(run: str = "latest", *, tracking_uri: str | None = None, trust: bool = False) -> Run:

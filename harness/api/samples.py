@@ -1,4 +1,4 @@
-"""Images that a generator drew."""
+"""Generated images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Images drawn by a generator. In Jupyter they render as a grid, and NumPy takes them as an array.
+    """Images drawn by a generator. In Jupyter they render as a grid, and NumPy converts them to an array.
 
     Attributes:
         images: uint8 [N, H, W], in colour [N, C, H, W]; 0 is black.

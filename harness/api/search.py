@@ -1,4 +1,4 @@
-"""The experiment of a study and its search, read with as few imports as possible: the first line is there at once."""
+"""Load the experiment of a study and its search with few imports, so that the first line is printed at once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LOADING = "loading PyTorch, MLflow and Optuna ..."
 
 @dataclass(frozen=True)
 class LoadedSearch:
-    """What a study searches.
+    """The experiment and the search of a study.
 
     Attributes:
-        experiment: The experiment, with the command line's values.
+        experiment: The experiment, with the values of the command line.
         search: Its ranges and the budget of a trial.
         images: Number of training images, if they were counted.
-        prune_from: First epoch at which trials can be pruned, if the command line says one.
+        prune_from: First epoch at which trials can be pruned, if the command line sets it.
         kind: Key of trials that take about the same time; see `harness.tuning.trial_times`.
     """
 
@@ -42,7 +42,7 @@ class LoadedSearch:
         from harness.gan.auto import resolve_device
         from harness.runs import small_data
 
-        small_data.fit(source, overrides, searched=True)
+        small_data.adjust(source, overrides, searched=True)
         resolve_device(self.experiment.train.device)
 
 
@@ -56,8 +56,8 @@ def load_search(
 ) -> LoadedSearch:
     """Load an experiment and its search, and show a line that describes a trial.
 
-    MNIST has enough images for every experiment: nothing is counted, PyTorch is not imported, and the line is there at
-    once.
+    MNIST has enough images for every experiment. So its images are not counted, PyTorch is not imported, and the line
+    is printed at once.
     """
     from harness.experiment import search_space
     from harness.tuning import trial_times
@@ -65,21 +65,21 @@ def load_search(
     with experiment_source(experiment or "default") as source:
         if _is_mnist(source, overrides):
             loaded, search = search_space.load(source, overrides)
-            images, adjusted = None, None
+            images, description = None, None
         else:
-            if replaces_messages(display):  # elsewhere the line that describes a trial comes first
+            if replaces_messages(display):  # otherwise the line that describes a trial comes first
                 display.message(LOADING)
             from harness.runs import small_data
 
-            fit = small_data.fit(source, overrides, searched=True)
-            loaded, search = search_space.load(source, overrides, fit.values, fit.images)
-            images, adjusted = fit.images, fit.line
+            adjusted = small_data.adjust(source, overrides, searched=True)
+            loaded, search = search_space.load(source, overrides, adjusted.values, adjusted.images)
+            images, description = adjusted.images, adjusted.description
     kind = trial_times.kind_of(
         loaded, search, workers=workers, batch_runs="auto" if batch_runs is None else str(batch_runs)
     )
     print_line(display, _describe_trial(search, loaded, images, trial_times.recall(kind)))
-    if adjusted:
-        print_line(display, adjusted)
+    if description:
+        print_line(display, description)
     if search.fixed:
         values = ", ".join(f"{path} is {value}" for path, value in search.fixed.items())
         print_line(display, f"not searched: {values} in every trial (command line)")
@@ -103,7 +103,7 @@ def _describe_trial(search: Search, experiment: Experiment, images: int | None, 
 
 
 def _prune_from(given: int | None, search: Search) -> int | None:
-    """Return the epoch that the command line gives, by either of its two names; the study knows the file's."""
+    """Return the epoch that the command line sets, as an option or as a field. The study reads that of the file."""
     if "search_prune_from" not in search.from_command_line:
         return given
     if given not in (None, search.prune_from):

@@ -1,4 +1,4 @@
-"""Which MLflow store a call uses, and what is done with it before a training starts."""
+"""Open the MLflow store of a call, and clean it up before a training starts."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def open_store(uri: str | None, *, create: bool = False, message: Callable[[str]
 
 
 def check_store_answers(uri: str | None) -> None:
-    """Raise HarnessError if the store is a server that does not answer. Imports nothing that takes seconds."""
+    """Raise HarnessError if the store is a server that does not answer. It needs no slow imports."""
     from harness.tracking.connect import refuse_silent_server
 
     refuse_silent_server(uri or formatting.default_store(), offer_offline=True)
@@ -111,4 +111,4 @@ def recover_runs(store: Store, message: Callable[[str], None], *, repeat: bool =
     for line in store.sync(repeat=repeat):
         message(line)
     for run_id in store.reconcile():
-        message(f"run {run_id[:8]} was left RUNNING by a process that is gone; it is KILLED now (see --resume)")
+        message(f"run {run_id[:8]} was RUNNING, but its process has ended; it is KILLED now (see --resume)")

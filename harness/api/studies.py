@@ -1,4 +1,4 @@
-"""Studies as Python objects: the best trial, all trials, and whether the best one was more than luck."""
+"""Studies as Python objects: the best trial, all trials, and the confirmation of the best values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from harness.api.progress import Progress, close, closing, run_display
 from harness.api.runs import Run
 from harness.api.stores import open_store
 from harness.errors import HarnessError
+from harness.formatting import duration, format_count
 from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Study:
         storage: The address of the Optuna storage; None is mlruns/optuna.journal.
         result: How `harness.tune` ended, if this process called it; else None.
 
-    Example:
+    Examples:
         >>> study = harness.load_study("default")
         >>> study.best_params
         >>> study.confirm(seeds=3).verdict
@@ -63,11 +64,11 @@ class Study:
     def __repr__(self) -> str:
         now = self._progress
         best = "" if now.best is None else f", best {now.metric} {now.best.score:.4f}"
-        return f"Study({self.name!r}, {now.ended} of {now.asked} trials{best})"
+        return f"Study({self.name!r}, {now.ended} of {format_count(now.asked, 'trial')}{best})"
 
     @property
     def run(self) -> Run:
-        """The study's own run in MLflow, the parent of its trials."""
+        """The run of the study in MLflow, the parent of its trials."""
         return Run(self.store, self._parent, trust=self._trust)
 
     @property
@@ -169,7 +170,7 @@ class Study:
         baseline = self._progress.own
         if baseline is not None and self.best.number == baseline.number:
             raise NothingToConfirmError(
-                "the experiment's own values are the best of the study: there is nothing to confirm"
+                "the baseline values of the experiment are the best of the study: there is nothing to confirm"
             )
         deadline = deadline_after(max_time)
         display = run_display(progress)
@@ -207,11 +208,11 @@ class Study:
     @property
     def _trials(self) -> Trials:
         if self._loaded is None:
-            from harness.tuning import storage as storages
+            from harness.tuning.storage import lock_dir, open_existing
             from harness.tuning.trials import Trials
 
-            storage = storages.open_existing(self.storage, self.store.root)
-            folder = storages.lock_dir(self.storage, self.store.root)
+            storage = open_existing(self.storage, self.store.root)
+            folder = lock_dir(self.storage, self.store.root)
             self._loaded = None if storage is None else Trials.find(storage, self.name, folder)
             if self._loaded is None:
                 raise HarnessError(
@@ -221,10 +222,10 @@ class Study:
 
     @property
     def _parent(self) -> str:
-        """The id of the study's own run."""
+        """The id of the run of the study."""
         parent = self._trials.parent
         if parent is None:
-            raise HarnessError(f"study {self.name} has no run in {self.store.shown_uri} yet")
+            raise HarnessError(f"study {self.name} has no run in {self.store.redacted_uri} yet")
         return parent
 
     @property
@@ -242,8 +243,6 @@ class Study:
         ]
 
     def _repr_html_(self) -> str:
-        from harness.formatting import duration
-
         minimized = self._trials.settings.direction == "minimize"
 
         def rank(trial: TrialSummary) -> tuple[bool, float]:
@@ -262,7 +261,7 @@ class Study:
             for trial in sorted(self._ended(), key=rank)
         ]
         now = self._progress
-        title = f"study {self.name}: {now.ended} of {now.asked} trials, {now.pruned} pruned"
+        title = f"study {self.name}: {now.ended} of {format_count(now.asked, 'trial')}, {now.pruned} pruned"
         header = ["trial", "state", self.metric, *searched, "time"]
         return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"
 

@@ -1,4 +1,4 @@
-"""What the user sees while a study runs: a line per trial and, in a terminal, three live lines below."""
+"""The display of a study: a line per trial and, in a terminal, three live lines below."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from harness.runs.display import Stage
     from harness.tuning.progress import StudyProgress, TrialSummary
 
-_TRIAL = re.compile(r".*-(\d+)( and \d+ more, together)?")  # the name of the run of a trial
+_TRIAL = re.compile(r".*-(\d+)( \(batch of \d+\))?")  # the name of the run of a trial
 
 
 class StudyTerminal(Screen):
     """The display of `harness tune`: a line per trial that has ended.
 
-    In a terminal, three live lines stand below: how far the study is, the trial that trains, and the best values.
+    In a terminal, three live lines are below: the progress of the study, the trial in training, and the best values.
     """
 
     def __init__(self, console: Console) -> None:
@@ -110,7 +110,7 @@ class StudyTerminal(Screen):
         return Line(progress.ended, parts, " · ", bar=20, below=[each for each in below if each])
 
     def _running(self, progress: StudyProgress) -> list[str]:
-        """Return what is trained now: its epoch, its last score and its speed."""
+        """Return the trials in training: epoch, last score and speed."""
         training, report = self._training, self._report
         if training is None:
             return [
@@ -145,7 +145,7 @@ class StudyTerminal(Screen):
         return parts
 
     def _seconds_left(self, progress: StudyProgress) -> float | None:
-        """Estimate the rest of the study: the trials that train now, and the others at the average pace so far."""
+        """Estimate the remaining time: the trials in training, and the others at the average speed so far."""
         done, left = progress.ended - self._ended_before, progress.total - progress.ended
         if left <= 0:
             return None

@@ -83,7 +83,7 @@ def run(
     Raises:
         HarnessError: The experiment cannot be trained. It is raised before a run is created.
 
-    Example:
+    Examples:
         >>> run = harness.run("default", epochs=2, set={"optimizer.lr": 1e-3})
         >>> run.scores["test/kid"]
     """
@@ -103,9 +103,9 @@ def run(
         display.message(LOADING)
         from harness.runs import small_data
 
-        resolved, fit = small_data.load(source, overrides)
-        if fit.line:
-            print_line(display, fit.line)
+        resolved, adjusted = small_data.load(source, overrides)
+        if adjusted.description:
+            print_line(display, adjusted.description)
         tracking_uri = store_to_write(tracking_uri, offline, spool)
         check_store_answers(tracking_uri)
         from harness.gan.auto import resolve_device
@@ -172,7 +172,7 @@ def resume(
     Raises:
         HarnessError: The run cannot be resumed: it is unknown, complete, still running, or a study. It stays as it was.
 
-    Example:
+    Examples:
         >>> harness.resume("latest", epochs=40)
     """
     deadline = deadline_after(max_time)

@@ -92,7 +92,7 @@ def tune(
         HarnessError: The search is not possible, or a study of this name searches something else. It is raised before
             anything is trained.
 
-    Example:
+    Examples:
         >>> study = harness.tune("default", trials=20, max_time="2h")
         >>> best = harness.run("default", set=study.best_params)
     """

@@ -26,7 +26,7 @@ def main() -> NoReturn:
     debug = "--debug" in sys.argv or bool(os.environ.get("HARNESS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        # Not cli.main(): it ends silently at every BrokenPipeError, also where that is not one of our output.
+        # Not cli.main(): it exits silently at every BrokenPipeError, even at one that is not about the output.
         with cli.make_context("harness", arguments) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as ended:
@@ -50,11 +50,11 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     if isinstance(code, int):
         sys.exit(code)
-    sys.exit(EXIT_FAILED if console.output_failed() else 0)  # without its output, a command that only prints has failed
+    sys.exit(EXIT_FAILED if console.output_failed() else 0)  # a command that cannot print has failed
 
 
 def _complete() -> NoReturn:
-    """Answer the shell while the user types: in bytes, and without a word about errors."""
+    """Print the suggestions that the shell asks for. Errors print nothing."""
     try:
         cli.main(prog_name="harness")
     except HarnessError:
@@ -84,9 +84,9 @@ def cli(context: click.Context) -> None:
         return
     check_working_directory()
     prepare_environment()
-    before = trust.get_policy()
+    previous = trust.get_policy()
     trust.set_policy(trust.Policy(strict=True))
-    context.call_on_close(lambda: trust.set_policy(before))
+    context.call_on_close(lambda: trust.set_policy(previous))
 
 
 for command in (

@@ -1,4 +1,4 @@
-"""What commands share: exit codes, hangups, and the rows below a result."""
+"""Helpers of several commands: exit codes, closed terminals, and the rows below a result."""
 
 from __future__ import annotations
 
@@ -37,32 +37,35 @@ def survive_hangup() -> None:
 
 
 def command_line() -> str:
-    """The command as it was typed. It may hold a password; see `redact`."""
+    """Return the command as it was typed. It may contain a password; see `redact`."""
     return shlex.join(["harness", *sys.argv[1:]])
 
 
-def seconds_so_far() -> float:
-    """How long this command has run, imports included."""
+def elapsed_seconds() -> float:
+    """Return how long this command has run, imports included."""
     return time.monotonic() - _STARTED
 
 
 def exit_code(stopped: str | None, *, failed: bool = False) -> int:
-    """The exit code of a command that trained. stopped: by what, if it was."""
+    """Return the exit code of a command that trained. stopped: what stopped it; None if nothing did."""
     if stopped:
         return EXIT_OF_SIGNAL.get(stopped, EXIT_OUT_OF_TIME)
     return EXIT_FAILED if failed else 0
 
 
 def link_rows(store: Store, run_id: str, unshipped: str | None) -> list[tuple[str, str]]:
-    """How to look at a run in MLflow's UI. It does not ask the store, which may be away by now.
+    """Return the row that links to a run in MLflow's UI. It sends no request to the store.
 
-    unshipped: why the tracking server did not take everything; then the row says how to send the rest.
+    Args:
+        store: The MLflow store.
+        run_id: The run.
+        unshipped: Why the tracking server has not received everything. The row then shows how to send the rest.
     """
     from harness.tracking import offline
 
     if unshipped:
         sync = formatting.harness_command("sync", store=store.uri)
-        return [("tracking", f"{unshipped}; everything is stored here: `{sync}` sends it later")]
+        return [("tracking", f"{unshipped}; all data is stored on this machine: `{sync}` sends it later")]
     if offline.is_offline_store(store.root):
         folder = None if store.root == OFFLINE_FOLDER.absolute() else formatting.short_path(store.root)
         command = formatting.harness_command("sync", *([folder] if folder else []))

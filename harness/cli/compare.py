@@ -13,12 +13,12 @@ from harness.cli.common import command_line
 from harness.cli.options import OutputFile, json_option, tracking_uri_option
 from harness.errors import HarnessError, redact
 from harness.experiment.scores import KID, MODE_KL
-from harness.formatting import join_words
+from harness.formatting import format_count, join_words
 
 if TYPE_CHECKING:
     from harness.api import Comparison
 
-LONGEST_LINK = 2000  # characters
+MAX_LINK_LENGTH = 2000  # characters
 
 
 BEST_HELP = f"Keep the N best by {KID.label} ({join_words(MODE_KL.datasets, 'and')}: {MODE_KL.label})."
@@ -64,11 +64,11 @@ def compare(
     for path in files:
         click.echo(f"written   {path}")
     link = comparison.link
-    click.echo(f"look      {link if len(link) < LONGEST_LINK else 'too many runs for one page: --best 20'}")
+    click.echo(f"look      {link if len(link) < MAX_LINK_LENGTH else 'too many runs for one page: --best 20'}")
 
 
 def _print_table(comparison: Comparison) -> None:
-    """Print the notices and the table. Params that would only make further tables are named below it."""
+    """Print the notices and the table. Params whose columns do not fit are named below it."""
     from harness.cli.tables import print_table, wrapped
 
     for notice in comparison.notices:
@@ -81,7 +81,9 @@ def _print_table(comparison: Comparison) -> None:
     print_table(header, rows)
     click.echo(wrapped(comparison.footer))
     if others := comparison.params[len(columns) :]:
-        click.echo(wrapped(f"{len(others)} more params differ: {', '.join(others)}"))
+        click.echo(
+            wrapped(f"{format_count(len(others), 'more param differs', 'more params differ')}: {', '.join(others)}")
+        )
 
 
 def _table_count(comparison: Comparison, params: list[str]) -> int:

@@ -29,7 +29,7 @@ DATA_SETS = (  # those of harness.data, which needs PyTorch
     *("mnist", "digits", "fashion-mnist", "kmnist", "emnist-balanced", "emnist-letters", "emnist-digits"),
     *("emnist-mnist", "emnist-bymerge", "emnist-byclass", "qmnist", "usps", "stacked-mnist", "folder"),
 )
-_MOST = 200  # runs that are suggested
+_MAX_RUNS = 200  # number of suggested runs
 
 
 class Suggested(click.types.StringParamType):
@@ -56,7 +56,7 @@ def attach(group: click.Group) -> None:
                 param.type = Suggested(suggest)
 
 
-# What there is to suggest ---------------------------------------------------------------------------------------------
+# Suggestions ----------------------------------------------------------------------------------------------------------
 
 
 def _matching(values: Mapping[str, str | None] | Iterable[str], incomplete: str) -> Iterator[CompletionItem[str]]:
@@ -69,16 +69,16 @@ def _words(*words: str) -> Suggest:
 
 
 def _experiment_names(_ctx: click.Context, incomplete: str) -> Items:
-    from harness import experiment as experiments
+    from harness.experiment import available
 
-    for name, path in experiments.available().items():
+    for name, path in available().items():
         if name.startswith(incomplete):
             described = re.search(r"^description: *(.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
             yield CompletionItem(name, help=described[1].strip("\"' ") if described else None)
 
 
 def _experiments(ctx: click.Context, incomplete: str) -> Items:
-    """Names, and YAML files below the typed folder."""
+    """Suggest names, and YAML files in the typed folder."""
     yield from _experiment_names(ctx, incomplete)
     folder = Path(incomplete[: incomplete.rfind("/") + 1]).expanduser()
     typed = incomplete[: incomplete.rfind("/") + 1]
@@ -95,7 +95,7 @@ def _experiments(ctx: click.Context, incomplete: str) -> Items:
 
 
 def _rows(ctx: click.Context, query: str, *values: str) -> list[tuple[Any, ...]]:
-    """Rows of the store of this command line; none if it is not an SQLite file that exists."""
+    """Query the store of the command line. Returns nothing if it is not an existing SQLite file."""
     uri = ctx.params.get("tracking_uri") or os.environ.get(STORE) or "sqlite:///mlruns/mlflow.db"
     if not uri.startswith("sqlite:///") or not database_of(uri).is_file():
         return []
@@ -109,11 +109,11 @@ _RUNS = f"""
     WHERE runs.lifecycle_stage = 'active'
 """
 _NESTED = "SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND tags.key = 'mlflow.parentRunId'"
-_NEWEST = f" ORDER BY runs.start_time DESC LIMIT {_MOST}"
+_NEWEST = f" ORDER BY runs.start_time DESC LIMIT {_MAX_RUNS}"
 
 
 def _runs(ctx: click.Context, incomplete: str) -> Items:
-    """`latest`, then names of a single run, and ids of the others, newest first.
+    """Suggest `latest`, then names of a single run and ids of the others, newest first.
 
     Nested runs and ids of named runs are suggested only if the typed text is the beginning of one.
     """
@@ -150,20 +150,20 @@ def _projects(ctx: click.Context, incomplete: str) -> Items:
 
 
 def _paths(ctx: click.Context, incomplete: str) -> Items:
-    """Dotted paths of the experiment; after the `=` the values of a choice."""
+    """Suggest dotted paths of the experiment, and after `=` the values of a choice."""
     path, sign, _ = incomplete.partition("=")
     inner = next((path[len(part) :] for part in _SEARCHED if path.startswith(part)), path)
     outer = path[: len(path) - len(inner)]
-    declared = _declared()
+    schemas = _field_schemas()
     if sign:
-        choices = DATA_SETS if inner == "data.name" else _choices(declared.get(inner, {}))
+        choices = DATA_SETS if inner == "data.name" else _choices(schemas.get(inner, {}))
         yield from _matching([f"{path}={choice}" for choice in choices], incomplete)
         return
     values = _values(ctx)
     if values is None:
-        values = dict.fromkeys(declared)
+        values = dict.fromkeys(schemas)
     for field, now in values.items():
-        about = declared.get(field, {}).get("description", "")
+        about = schemas.get(field, {}).get("description", "")
         help_text = f"now {'null' if now is None else now}; {about}" if about else None
         yield from _matching({f"{outer}{field}=": help_text}, incomplete)
     if ctx.info_name == "tune" and not outer:
@@ -174,29 +174,30 @@ _SEARCHED = ("search.", "search_budget.")
 
 
 def _values(ctx: click.Context) -> dict[str, Any] | None:
-    """The values of the experiment on this command line by dotted path; None if it cannot be read."""
-    from harness import experiment as experiments
+    """Return the values of the experiment of the command line by dotted path; None if it cannot be read."""
     from harness.errors import HarnessError
+    from harness.experiment import load
 
     # click leaves arguments unparsed before an option without a value
     name = ctx.params.get("experiment") or next(iter(ctx.args), "default")
     overrides = [text for text in ctx.params.get("set") or () if not text.startswith(_SEARCHED)]
     try:
-        return experiments.load(name, overrides).flatten()
+        return load(name, overrides).flatten()
     except HarnessError:
         return None
 
 
-def _declared() -> dict[str, Any]:
-    """The schema of every field by its dotted path, of all kinds of networks."""
-    from harness import experiment as experiments
+def _field_schemas() -> dict[str, Any]:
+    """Return the schema of every field by dotted path, for all kinds of networks."""
+    from harness.experiment import SEARCH_KEYS
+    from harness.experiment import schema as experiment_schema
 
-    schema = experiments.schema()
+    schema = experiment_schema()
     found: dict[str, Any] = {}
     for name, node in schema["properties"].items():
         sections = [part for part in _alternatives(schema, node) if "properties" in part]
         if not sections:
-            if name not in experiments.SEARCH_KEYS:
+            if name not in SEARCH_KEYS:
                 found[name] = node
             continue
         for section in sections:
@@ -216,7 +217,7 @@ def _alternatives(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Iterato
 
 
 def _choices(node: Mapping[str, Any]) -> list[str]:
-    """The values of a field that has few: those of a choice or a switch, and null where it is allowed."""
+    """Return the values of a choice or a switch, and null if it is allowed."""
     found: dict[str, None] = {}
     for part in _alternatives({}, node):
         values = list(part.get("enum", ())) + ([part["const"]] if "const" in part else [])
@@ -228,7 +229,7 @@ def _choices(node: Mapping[str, Any]) -> list[str]:
     return list(found)
 
 
-# By option, or by the name of an argument.
+# Functions by option, or by name of an argument.
 _SUGGEST: Mapping[str, Suggest] = {
     "run": _runs,
     "runs": _runs,

@@ -1,4 +1,4 @@
-"""What `--help` shows in addition to the options: the commands by subject, and examples of each command."""
+"""Additions to `--help`: commands grouped by subject, and examples of each command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Maintenance": ("doctor", "sync", "push"),
 }
 
-# By command: what an example does, and a line that works when it is pasted into a shell.
+# By command: a description of the example, and a line that can be pasted into a shell.
 EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "run": (
         ("Train for two epochs on 6,000 images.", "harness run --epochs 2 --subset 6000"),

@@ -40,14 +40,14 @@ def runs(as_json: bool, **options: Any) -> None:
     else:
         store = open_store(options["tracking_uri"])
         start = formatting.harness_command("run", store=store.uri)
-        click.echo(f"there are no runs in {store.shown_uri} yet: start one with `{start}`")
+        click.echo(f"there are no runs in {store.redacted_uri} yet: start one with `{start}`")
 
 
 def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
     from harness.cli.tables import print_table
     from harness.experiment.scores import primaries_in
     from harness.formatting import duration
-    from harness.results.summary import progress
+    from harness.results.summary import format_progress
 
     scores = [
         score for primary in primaries_in(name for run in runs for name in run["metrics"]) for score in primary.shown
@@ -62,7 +62,7 @@ def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
                 run["run_id"][:8],
                 run["kind"],
                 run["status"],
-                progress(run),
+                format_progress(run),
                 *("" if number is None else f"{number:.{count}f}" for number, count in numbers),
                 run["started"].replace("T", " ")[:16],
                 "" if run["seconds"] is None else duration(run["seconds"]),

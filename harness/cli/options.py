@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ storage_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-# What stored runs may import ------------------------------------------------------------------------------------------
+# Custom classes of stored runs ----------------------------------------------------------------------------------------
 
 
 def _set_trust(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
@@ -116,8 +116,8 @@ experiment_options = group(
 
 def pop_overrides(options: dict[str, Any]) -> list[str]:
     """Take the values of `experiment_options` out of a command's options, and return them as --set takes them."""
-    short = {name: options.pop(name) for name in ("seed", "device", "epochs", "subset")}
-    return merge_overrides(options.pop("set"), **short)
+    shortcuts = {name: options.pop(name) for name in ("seed", "device", "epochs", "subset")}
+    return merge_overrides(options.pop("set"), **shortcuts)
 
 
 run_options = group(

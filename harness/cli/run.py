@@ -18,7 +18,7 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError
 
-# Parameters of a new run: --resume has none of them. By name, as they are typed.
+# Parameters of a new run, which cannot be used with --resume: by name, as they are typed.
 _NEW_RUN = {
     "experiment": "EXPERIMENT",
     "seeds": "--seeds",

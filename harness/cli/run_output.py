@@ -1,4 +1,4 @@
-"""What `harness run` prints at its end."""
+"""The output of `harness run` at its end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from harness import formatting
-from harness.cli.common import exit_code, link_rows, print_rows, seconds_so_far
-from harness.formatting import brief_number, duration
+from harness.cli.common import elapsed_seconds, exit_code, link_rows, print_rows
+from harness.formatting import brief_number, duration, format_count
 from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
@@ -21,12 +21,14 @@ Rows = list[tuple[str, str]]
 
 
 def print_run_plan(plan: RunPlan) -> None:
-    """Print an experiment as YAML, with what it takes as comments. Standard output is itself an experiment file."""
+    """Print an experiment as YAML, with its size in comments. The output is a valid experiment file."""
     if plan.adjusted:
         click.echo(plan.adjusted, err=True)
     click.echo(plan.experiment.to_yaml().rstrip())
     weights = ", ".join(f"{name} {count:,} weights" for name, count in plan.weights.items())
-    click.echo(f"# {plan.images:,} images, {plan.steps_per_epoch} steps an epoch; {weights}")
+    click.echo(
+        f"# {format_count(plan.images, 'image')}, {format_count(plan.steps_per_epoch, 'step')} per epoch; {weights}"
+    )
     if plan.precision:
         click.echo(f"# train.precision {plan.experiment.train.precision}: {plan.precision}")
 
@@ -48,7 +50,7 @@ def print_result(run: Run) -> int:
 def _print_run(store: Store, result: RunResult) -> None:
     epochs = result.experiment.train.epochs
     now = f", {result.epoch - result.first} of them now" if result.first else ""
-    click.echo(f"\n{_status(result)}  {result.name}  {result.epoch} of {epochs} epochs{now}")
+    click.echo(f"\n{_status(result)}  {result.name}  {result.epoch} of {format_count(epochs, 'epoch')}{now}")
     rows = [_time_row(result.seconds), ("run", f"{result.run_id}  (MLflow experiment {result.experiment.project})")]
     if result.reason:
         rows.append(("why", result.reason))
@@ -63,12 +65,12 @@ def _print_run(store: Store, result: RunResult) -> None:
 
 
 def _next_steps(store: Store, result: RunResult) -> Rows:
-    from harness.results import summary
+    from harness.results.summary import newest_grid_file
 
     rows: Rows = []
     run, trust = result.run_id[:8], bool(result.experiment.custom_classes)
     if not result.unshipped:
-        if grid := summary.newest_grid(store, result.run_id, result.scored):
+        if grid := newest_grid_file(store, result.run_id, result.scored):
             rows.append(("grid", formatting.short_path(grid)))
         rows.append(("sample", formatting.harness_command("sample", run, store=store.uri, trust=trust)))
     if result.status == "KILLED":
@@ -77,7 +79,8 @@ def _next_steps(store: Store, result: RunResult) -> Rows:
 
 
 def _print_seeds(store: Store, result: Replicates) -> None:
-    click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {len(result.outcomes)} seeds")
+    seeds = format_count(len(result.outcomes), "seed")
+    click.echo(f"\n{'STOPPED' if result.stopped else result.status}  {result.name}  {seeds}")
     for seed, one in result.outcomes.items():
         scores = one.experiment.primary.format(one.scores, "test", error=False) if one.scores else ""
         click.echo(f"  seed {seed:<5}{one.run_id[:8]}  {_status(one):9} {scores} {one.reason or ''}".rstrip())
@@ -88,7 +91,7 @@ def _print_seeds(store: Store, result: Replicates) -> None:
                 click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [_time_row(result.seconds), ("run", result.run_id)]
     if result.stopped:
-        rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
+        rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have started")))
         trust = any(one.experiment.custom_classes for one in result.outcomes.values())
         resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trust)
         rows.append(("continue", resume))
@@ -104,4 +107,4 @@ def _status(result: RunResult) -> str:
 
 
 def _time_row(seconds: float) -> tuple[str, str]:
-    return "time", f"{duration(seconds)} of training and scoring, {duration(seconds_so_far())} in all"
+    return "time", f"{duration(seconds)} of training and scoring, {duration(elapsed_seconds())} in all"

@@ -1,4 +1,4 @@
-"""Commands that draw: `sample`, `write` and `history`."""
+"""Commands that generate images: `sample`, `write` and `history`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from harness.api.images import FPS, MAX_IMAGES, MAX_SCALE
 from harness.cli.options import code_options, tracking_uri_option, weights_options
 from harness.errors import HarnessError
+from harness.formatting import format_count
 
 
 @click.command(short_help="Draw images with a run's generator.")
@@ -62,12 +63,12 @@ def sample(
         if digits is not None:
             raise HarnessError(f"--digits {digits}: --interpolate draws all classes; leave one of the two out")
         path, frames = api.save_walks(run, out, count=count or 10, frames=frames, **options)
-        click.echo(f"{count or 10:,} walks of {frames:,} images each in {path}")
+        click.echo(f"{format_count(count or 10, 'walk')} of {frames:,} images each in {path}")
         return
     if frames is not None:
         raise HarnessError(f"--frames {frames}: use it with --interpolate; --count is the number of images")
     path = api.save_samples(run, out, count=count or 100, digits=digits, **options)
-    click.echo(f"{count or 100:,} images in {path}")
+    click.echo(f"{format_count(count or 100, 'image')} in {path}")
 
 
 @click.command(short_help="Write numbers in generated handwriting.")
@@ -147,4 +148,5 @@ def history(run: str, **options: Any) -> None:
     from harness import api
 
     path, grids = api.save_history(run, **options)
-    click.echo(f"{len(grids)} grids, of epochs {grids[0].epoch} to {grids[-1].epoch}, in {path}")
+    epochs = f"epochs {grids[0].epoch} to {grids[-1].epoch}" if len(grids) > 1 else f"epoch {grids[0].epoch}"
+    click.echo(f"{format_count(len(grids), 'grid')}, of {epochs}, in {path}")

@@ -25,7 +25,7 @@ def serve(run: str, port: int | None, tracking_uri: str | None) -> int:
     """Serve the best generator of RUN, or of models:/NAME@ALIAS, on this machine until Ctrl-C.
 
     A request is a table with the columns `count`, `seed` and, for a conditional generator, `digits`. The answer holds
-    the images as numbers, or as PNG with the param format=png. The printed commands show how to ask.
+    the images as numbers, or as PNG with the param format=png. The printed commands are example requests.
     """
     store = open_store(tracking_uri)
     from harness.servers.model_server import serve as serve_run
@@ -64,7 +64,7 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> None:
 
 
 def _python_lines(store: str) -> list[str]:
-    """Return the lines of Python that tell MLflow which store to use; none if an environment variable does."""
+    """Return the lines of Python that set the store of MLflow; none if an environment variable sets it."""
     if os.environ.get(formatting.STORE) and redact(store) != store:
         return []
     other_registry = os.environ.get("MLFLOW_REGISTRY_URI")

@@ -25,12 +25,12 @@ def install() -> None:
 
 
 def _option_part(incomplete: str) -> str:
-    """`--set=` of `--set=train.ep`: what click cuts off before it asks for suggestions."""
+    """Return `--set=` of `--set=train.ep`, which click removes before it asks for suggestions."""
     return incomplete[: incomplete.find("=") + 1] if incomplete.startswith("-") else ""
 
 
 class _Bash(BashComplete):
-    """bash splits words at `=` and `:`, and replaces only what stands behind the last of these."""
+    """bash splits words at `=` and `:`, and replaces only the text after the last of these."""
 
     source_template = """\
 %(complete_func)s() {
@@ -93,7 +93,7 @@ def _is_quoted(text: str) -> bool:
 
 
 class _WholeOption(ShellComplete):
-    """Puts the option of `--set=train.ep`, which click cuts off, back before each suggestion."""
+    """Adds the option of `--set=train.ep`, which click removes, to each suggestion."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         args, incomplete = super().get_completion_args()

@@ -1,4 +1,4 @@
-"""What `harness tune` and `harness studies` print."""
+"""The output of `harness tune` and `harness studies`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import formatting
-from harness.cli.common import link_rows, print_rows, seconds_so_far
+from harness.cli.common import elapsed_seconds, link_rows, print_rows
 from harness.cli.tables import print_table, wrapped
-from harness.formatting import duration, format_values
+from harness.formatting import duration, format_count, format_values
 from harness.interrupts import stopped_by
 
 if TYPE_CHECKING:
@@ -24,9 +24,15 @@ Rows = list[tuple[str, str]]
 
 
 def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]) -> str | None:
-    """Print how a search ended, and return what stopped it.
+    """Print how a search ended.
 
-    experiment, options: as they were typed; they are part of the commands that are printed.
+    Args:
+        study: The study.
+        experiment: The experiment as it was typed, for the printed commands.
+        options: The options as they were typed, likewise.
+
+    Returns:
+        What stopped the search; None if all trials have ended.
     """
     store, result = study.store, study.result
     assert result is not None
@@ -34,7 +40,7 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
     rows = [_time_row(result)]
     if result.stopped:
         left = result.progress.total - result.progress.ended
-        rows.append(("why", stopped_by(result.stopped, f"{left} trial{' is' if left == 1 else 's are'} left")))
+        rows.append(("why", stopped_by(result.stopped, format_count(left, "trial is left", "trials are left"))))
     rows += _best_rows(result)
     if result.edges:
         rows += [("edge", edge.said) for edge in result.edges]
@@ -61,16 +67,17 @@ def _counts(result: Result) -> str:
     now = result.progress
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
     if now.ended > now.asked:
-        text = f"{now.ended} trials ({now.asked} {'was' if now.asked == 1 else 'were'} requested; {counts})"
+        requested = format_count(now.asked, "was requested", "were requested")
+        text = f"{now.ended} trials ({requested}; {counts})"
     else:
-        text = f"{now.ended} of {now.asked} trials ({counts})"
+        text = f"{now.ended} of {format_count(now.asked, 'trial')} ({counts})"
     return f"{text}, {now.ended - result.before} of them now" if result.before else text
 
 
 def _time_row(result: Result) -> tuple[str, str]:
     seconds = result.trial_seconds
     each = "" if seconds is None else f"; {duration(seconds)} for a complete trial (median)"
-    return "time", f"{duration(seconds_so_far())} in all{each}"
+    return "time", f"{duration(elapsed_seconds())} in all{each}"
 
 
 def _best_rows(result: Result) -> Rows:
@@ -79,7 +86,7 @@ def _best_rows(result: Result) -> Rows:
         return []
     rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", format_values(best.values))]
     if baseline is not None and best.number == baseline.number:
-        rows.append(("baseline", "the experiment's own values are the best"))
+        rows.append(("baseline", "the baseline values are the best"))
     elif baseline is not None:
         rows.append(("baseline", f"{metric} {baseline.score:.4f}  {format_values(baseline.values)}"))
     return rows
@@ -115,7 +122,7 @@ _STUDY_COLUMNS = (
 
 
 def print_studies(studies: Sequence[Mapping[str, Any]], storage: str | None) -> None:
-    """Print a table of studies, or where they would be."""
+    """Print a table of studies, or that there are none."""
     if not studies:
         from harness.tuning.storage import no_studies
 

@@ -1,4 +1,4 @@
-"""Tables and lines of text that fit the terminal."""
+"""Print tables and lines of text that fit the terminal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _COLOURS = {"passed": "green", "FINISHED": "green", "failed": "red", "FAILED": "
 _GAP = 2  # characters between two columns
 _EDGES = 2  # characters to the left and right of a table
 _MIN_WIDTH = 12  # characters of a column that is folded
-_MAX_TABLES = 3  # in place of one; more become paragraphs
+_MAX_TABLES = 3  # tables that one table is split into; with more, rows are printed as paragraphs
 _UNBROKEN = "\N{NO-BREAK SPACE}"
 _ASCII_HEAD = Box(str(SIMPLE_HEAD).translate(str.maketrans("─╶╴", "---")), ascii=True)
-_COPIED = {
+_COPYABLE = {
     "compare",
     "continue",
     "grid",
@@ -84,7 +84,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, folds: 
 
 
 def _print_paragraph(header: Sequence[str], row: Sequence[str], folds: int | None) -> None:
-    """Print the first cell, and below it the others with their titles."""
+    """Print the first cell, and the others with their titles below it."""
     click.echo(row[0])
     pairs = [
         f"{title} {cell}" if column == folds else f"{title} {cell}".replace(" ", _UNBROKEN)
@@ -125,7 +125,7 @@ def _blocks(widths: Sequence[int], room: int | None, folds: int | None) -> list[
 def print_row(label: str, text: str) -> None:
     """Print one of the rows below a result. It is wrapped at words, unless it holds a command or a path to copy."""
     start = f"  {label:9}"
-    click.echo(start + text if label in _COPIED else wrapped(text, indent=len(start), start=start))
+    click.echo(start + text if label in _COPYABLE else wrapped(text, indent=len(start), start=start))
 
 
 def wrapped(text: str, *, indent: int = 0, start: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Images on the device: what a data set is, and how an experiment's `data` section becomes tensors."""
+"""Data sets, and how the `data` section of an experiment becomes tensors of images."""
 
 from harness.data.download import mirror
 from harness.data.images import Images, Splits, class_balanced, create_source, load, load_split, train_validation_split

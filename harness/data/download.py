@@ -16,8 +16,8 @@ from harness.data.progress import progress_messages
 from harness.data.source import Message, cache_write_error
 from harness.errors import HarnessError
 
-TIMEOUT = 30.0  # seconds that a host may be discard_message
-ATTEMPTS = 3  # connections to a host that sends something, then breaks off
+TIMEOUT = 30.0  # seconds without an answer of the host
+ATTEMPTS = 3  # connections to a host whose transfers are interrupted
 RETRY_DELAY = 1.0  # seconds between them
 CHUNK = 2**16  # bytes
 REPORTED_SIZE = 1_000_000  # bytes; the progress of larger files is reported
@@ -28,9 +28,9 @@ class Remote:
     """A file to download.
 
     Attributes:
-        path: below the cache folder, and below `HARNESS_MIRROR`.
-        md5: of its content, as published.
-        urls: where it is published, in the order in which they are tried.
+        path: The path below the cache folder, and below `HARNESS_MIRROR`.
+        md5: The published checksum.
+        urls: The published addresses, in the order in which they are tried.
     """
 
     path: str
@@ -44,13 +44,13 @@ class Remote:
 
 
 class _DownloadError(Exception):
-    """Why a host did not give the file; the text follows the name of the host."""
+    """A host did not send the file. The text follows the name of the host in the message."""
 
 
 def mirror() -> str | None:
     """Return the address that is tried before all others: the environment variable `HARNESS_MIRROR`, or None.
 
-    It serves the files of a cache folder under the same paths, so any machine that has them can be a mirror.
+    It serves the files of a cache folder under the same paths, so any machine with such a folder can be a mirror.
 
     Raises:
         HarnessError: it is not an HTTP address.
@@ -67,7 +67,7 @@ def fetch(remote: Remote, cache: Path, message: Message) -> Path:
     Only one process at a time may call it. An interrupted download is kept as `.part` and resumed the next time.
 
     Raises:
-        HarnessError: says in one line how each host failed, and where to put the file by hand.
+        HarnessError: The file is damaged, or all hosts failed. The message says where to put it by hand.
     """
     target = cache / remote.path
     if target.exists():
@@ -99,7 +99,7 @@ def fetch(remote: Remote, cache: Path, message: Message) -> Path:
 
 
 def _download(url: str, part: Path, md5: str, message: Message) -> None:
-    """Fill `part` from one host, after what it holds already; a file with a wrong checksum is deleted.
+    """Download a file from one host, after the bytes that `part` has. A file with a wrong checksum is deleted.
 
     Raises:
         _DownloadError: the host failed.
@@ -121,7 +121,7 @@ def _download(url: str, part: Path, md5: str, message: Message) -> None:
         part.unlink()
         if not start:
             raise _DownloadError(f"sent another file (MD5 {found[:12]}, expected {md5[:12]})")
-        # The first part may be of another file, or from another host: start again.
+        # The first bytes may come from another file or host: start again.
 
 
 def _transfer(url: str, part: Path, start: int, message: Message) -> None:
@@ -134,7 +134,7 @@ def _transfer(url: str, part: Path, start: int, message: Message) -> None:
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
-            return  # nothing follows: the file is complete, and its checksum is tested next
+            return  # the file is complete; its checksum is tested next
         raise _DownloadError(f"answers {error.code} {error.reason}") from error
     except (URLError, OSError, HTTPException, ValueError) as error:
         raise _DownloadError(f"cannot be reached ({getattr(error, 'reason', error)})") from error

@@ -27,7 +27,7 @@ from harness.data.source import (
     discard_message,
     preparation_lock,
     random_test_split,
-    writing,
+    write_cache_file,
 )
 from harness.errors import HarnessError
 
@@ -188,7 +188,7 @@ class Folder(DataSource):
                     report_progress((row + 1) / len(files))
             array.flush()
             del array
-            with writing(self._file.with_suffix(".json")) as file:
+            with write_cache_file(self._file.with_suffix(".json")) as file:
                 report = {"folder": str(self.path), "skipped": skipped, "resized": resized, "converted": converted}
                 file.write(json.dumps(report).encode())
             scratch.replace(self._file)  # last: where it is, the report are too

@@ -1,4 +1,4 @@
-"""Sets of images as one uint8 tensor, and the splits that an experiment is trained and scored on."""
+"""Sets of images as uint8 tensors, and the splits of an experiment."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class Images:
         return digest.hexdigest()[:16]
 
     def empty_like(self) -> Images:
-        """Return no images, with the same name, shape and classes: what building a network needs."""
+        """Return an empty set with the same name, shape and classes, which is enough to build networks."""
         return self.index_select(torch.arange(0))
 
     def index_select(self, indices: Tensor, name: str | None = None) -> Images:
-        """Return the images of these indices, in that order; `name`: of the result, if it is another."""
+        """Return the images with these indices, in this order. name: the name of the result. None: the same."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, name=name or self.name, pixels=self.pixels[indices], labels=labels)
 
     def to(self, device: str | torch.device) -> Images:
-        """Return the images on that device; itself if they are there already."""
+        """Return the images on a device; the same object if they are there already."""
         pixels = self.pixels.to(device)
         if pixels is self.pixels:
             return self
@@ -84,9 +84,9 @@ class Splits:
 
 
 def class_balanced(images: Images, count: int, seed: int) -> Images:
-    """Return a random subset of `count` images with equal numbers of every class, as far as the rarer classes last.
+    """Return a random subset of `count` images, with equal numbers of all classes if there are enough images.
 
-    Images are ranked at random within their class, then taken rank by rank; unlabelled images form one class.
+    Images are ranked at random within their class, then selected by rank. Unlabelled images count as one class.
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(images), generator=generator)
@@ -105,10 +105,10 @@ def train_validation_split(
     """Split training images into those to train on and the validation images.
 
     Args:
-        images: all training images.
-        validation: number of validation images: the same ones for every seed and experiment.
-        subset: train on so many images only, class-balanced; None for all.
-        seed: of the subset.
+        images: All training images.
+        validation: Number of validation images. They are the same for all seeds and experiments.
+        subset: Number of images to train on, class-balanced. None: all.
+        seed: Seed of the subset.
 
     Returns:
         The images to train on, and the validation images; None if `validation` is 0.
@@ -129,7 +129,7 @@ def train_validation_split(
     if subset is not None:
         if subset > len(images):
             raise HarnessError(
-                f"data.subset is {subset:,}, but only {len(images):,} training images are there: ask for fewer"
+                f"data.subset is {subset:,}, but there are {len(images):,} training images: use a smaller subset"
             )
         images = class_balanced(images, subset, seed)
     return images, held_out
@@ -139,13 +139,13 @@ def load_split(name: str, split: str, *, message: Message = discard_message, **o
     """Return the whole `train` or `test` split of a data set of the registry.
 
     Args:
-        name: of the data set.
+        name: Name of the data set.
         split: `train` or `test`.
-        message: is called with a line about anything that takes a while.
-        **options: arguments of the data set; None for its default.
+        message: Receives one line before anything that takes a while.
+        **options: Arguments of the data set. None: the default.
 
     Raises:
-        HarnessError: as for `load`.
+        HarnessError: As `load`.
     """
     return _read(prepare_source(name, message, options), name, split)
 
@@ -162,16 +162,15 @@ def load(
     """Load the splits of a data set onto the CPU; the arguments are the fields of an experiment's `data` section.
 
     Args:
-        name: of the data set.
-        validation: number of validation images.
-        subset: train on so many images only; None for all.
-        seed: of the subset.
-        message: is called with a line about anything that takes a while, such as a download, and about images that were
-            converted.
-        **options: arguments of the data set; None for its default.
+        name: Name of the data set.
+        validation: Number of validation images.
+        subset: Number of images to train on. None: all.
+        seed: Seed of the subset.
+        message: Receives one line before anything that takes a while, such as a download, and about converted images.
+        **options: Arguments of the data set. None: the default.
 
     Raises:
-        HarnessError: the data is missing or damaged, or there are not enough images.
+        HarnessError: The data is missing or damaged, or there are not enough images.
     """
     source = prepare_source(name, message, options)
     train, held_out = train_validation_split(
@@ -184,7 +183,7 @@ def create_source(name: str, **options: Any) -> DataSource:
     """Create a data set of the registry, with those options that are not None.
 
     Raises:
-        HarnessError: the name is unknown, or the data set has no such option.
+        HarnessError: The name is unknown, or the data set has no such option.
     """
     if name not in DATASETS:
         raise HarnessError(f"data.name is {name!r}; known data sets: {', '.join(DATASETS)}")
@@ -201,7 +200,7 @@ def create_source(name: str, **options: Any) -> DataSource:
 
 
 def prepare_source(name: str, message: Message, options: dict[str, Any]) -> DataSource:
-    """Create a data set of the registry and download, unpack or decode what it reads."""
+    """Create a data set of the registry, and download, unpack or decode its files."""
     source = create_source(name, **options)
     source.prepare(message)
     return source

@@ -61,7 +61,7 @@ def _idx(name: str) -> Tensor:
     """Read an IDX file as uint8. The format: 0, 0, the type (8: uint8), the number of axes, their sizes, the data."""
     path = _raw() / name
     try:
-        content = bytearray(path.read_bytes())  # tensors need memory that can be written to
+        content = bytearray(path.read_bytes())  # a tensor needs writable memory
     except OSError as error:
         raise HarnessError(f"cannot read {path} ({error.strerror}); {_repair_hint(path.parent)}") from error
     actual, expected = hashlib.sha256(content).hexdigest(), _sums()[name]
@@ -79,7 +79,7 @@ def _repair_hint(folder: Path) -> str:
 
 
 def _unpack(packed: Traversable, sums: dict[str, str], target: Path) -> None:
-    """Unpack beside `target`, then rename: processes that start at the same time never see a part of the folder."""
+    """Unpack next to `target`, then rename: processes that start at the same time never see an incomplete folder."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))
@@ -95,11 +95,11 @@ def _unpack(packed: Traversable, sums: dict[str, str], target: Path) -> None:
                 (scratch / name).open("wb") as copy,
             ):
                 shutil.copyfileobj(source, copy)
-        scratch.chmod(0o755)  # mkdtemp makes it private; a shared cache is for everyone to read
+        scratch.chmod(0o755)  # mkdtemp makes it private, but a shared cache must be readable
         try:
             scratch.rename(target)
         except OSError:
-            if not target.is_dir():  # another process got there first otherwise, with the same files
+            if not target.is_dir():  # otherwise another process has unpacked the same files
                 raise
     except OSError as error:
         raise HarnessError(f"cannot unpack MNIST into {target} ({error.strerror or error})") from error

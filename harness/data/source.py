@@ -28,10 +28,10 @@ class Counts(NamedTuple):
     """Number of images of a data set.
 
     Attributes:
-        train: training images, including those that become the validation split.
-        test: test images.
-        labelled: whether there are labels.
-        random_test: the test split is a random part of all images, and its size can be chosen.
+        train: Training images, including those that become the validation split.
+        test: Test images.
+        labelled: The images have labels.
+        random_test: The test split is a random part of all images, and its size can be chosen.
     """
 
     train: int
@@ -44,9 +44,9 @@ class DataSource:
     """A data set of the registry.
 
     Attributes:
-        classes: number of classes; 0 without labels.
-        options: the fields of the experiment's `data` section, besides the name, that are its arguments.
-        title: name of its images, if the registry's name does not say enough.
+        classes: Number of classes; 0 without labels.
+        options: Fields of the `data` section of an experiment that are arguments of the class, besides the name.
+        title: Name of the images; None: that of the registry.
     """
 
     classes: int
@@ -57,10 +57,10 @@ class DataSource:
         """Download, unpack and decode everything that `read` needs; does nothing if that is done already.
 
         Args:
-            message: is called with a line about anything that takes a while.
+            message: Receives one line before anything that takes a while.
 
         Raises:
-            HarnessError: it cannot be done; the message says why and what to do.
+            HarnessError: The data cannot be prepared.
         """
 
     def read(self, split: str) -> tuple[Tensor, Tensor | None]:
@@ -91,8 +91,8 @@ def random_test_split(
     Args:
         images: number of images.
         fraction: one image in `fraction` is for the test.
-        limit: at most so many test images.
-        count: number of test images, instead of these two.
+        limit: Maximum number of test images.
+        count: Number of test images, instead of `fraction` and `limit`.
 
     Returns:
         int64 indices of `train` and of `test`, sorted.
@@ -127,7 +127,7 @@ def preparation_lock(folder: Path, name: str, message: Message) -> Iterator[None
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def write_cache_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file of the cache that replaces `path` at the end (see `atomic_write`), and that everyone may read.
 
     Raises:

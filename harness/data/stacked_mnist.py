@@ -15,8 +15,8 @@ SEEDS = {"train": 40_000, "test": 40_001}  # of the digits that are stacked
 class StackedMNIST(DataSource):
     """128,000 to train and 26,000 to test, 28x28 in colour (Metz et al. 2017).
 
-    Every channel is a digit of the same split of MNIST, sampled with replacement. Images have no labels: a generator
-    has to find the 1,000 modes by itself.
+    Every channel is a digit of the same split of MNIST, sampled with replacement. Images have no labels: a
+    generator has to find the 1,000 modes without them.
     """
 
     classes = 0

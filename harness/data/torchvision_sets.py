@@ -21,7 +21,7 @@ from harness.data.source import (
     cache_write_error,
     discard_message,
     preparation_lock,
-    writing,
+    write_cache_file,
 )
 from harness.errors import HarnessError
 from harness.files import sha256_of
@@ -33,9 +33,9 @@ class TorchvisionDataset(DataSource):
     NAME.sha256 beside the files holds their checksums. It is written last: if it exists, everything is there.
 
     Attributes:
-        name: in the registry.
-        kind: name of torchvision's class.
-        folder: of its files, below the cache folder.
+        name: The name in the registry.
+        kind: The name of torchvision's class.
+        folder: The folder of its files, below the cache folder.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class TorchvisionDataset(DataSource):
                 for name in [*self._files("train"), *self._files("test")]:
                     self._unpack(folder, name)
                     lines.append(f"{sha256_of(folder / name)}  {name}\n")
-                with writing(self._checksums) as file:
+                with write_cache_file(self._checksums) as file:
                     file.write("".join(lines).encode())
             except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
                 raise HarnessError(
@@ -80,7 +80,7 @@ class TorchvisionDataset(DataSource):
         folder = self._checksums.parent
         try:
             checksums = {name: digest for digest, name in map(str.split, self._checksums.read_text().splitlines())}
-            for name in checksums:  # torchvision checks that those of the other split exist too
+            for name in checksums:  # torchvision needs the files of the other split too
                 (folder / name).stat()
             damaged = [name for name in self._files(split) if sha256_of(folder / name) != checksums.get(name)]
         except (OSError, ValueError) as error:
@@ -110,11 +110,11 @@ class TorchvisionDataset(DataSource):
         raise NotImplementedError
 
     def _unpack(self, folder: Path, name: str) -> None:
-        """Write one of these from the downloaded files."""
+        """Unpack one of them from the downloaded files."""
         raise NotImplementedError
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        """uint8 [N, 1, H, W] and int64 [N], as torchvision reads them."""
+        """Return uint8 [N, 1, H, W] and int64 [N], as torchvision reads them."""
         raise NotImplementedError
 
 
@@ -136,12 +136,12 @@ class Idx(TorchvisionDataset):
         return f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte"
 
     def _unpack(self, folder: Path, name: str) -> None:
-        with gzip.open(folder / f"{name}.gz") as packed, writing(folder / name) as file:
+        with gzip.open(folder / f"{name}.gz") as packed, write_cache_file(folder / name) as file:
             shutil.copyfileobj(packed, file)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        read = self._torchvision()(str(cache_folder()), train=split == "train", download=False)
-        return read.data.unsqueeze(1), read.targets.to(torch.int64)
+        dataset = self._torchvision()(str(cache_folder()), train=split == "train", download=False)
+        return dataset.data.unsqueeze(1), dataset.targets.to(torch.int64)
 
 
 class FashionMNIST(Idx):
@@ -199,15 +199,15 @@ class EMNIST(TorchvisionDataset):
             zipfile.ZipFile(folder / "gzip.zip") as archive,
             archive.open(f"gzip/{name}.gz") as member,
             gzip.open(member) as packed,
-            writing(folder / name) as file,
+            write_cache_file(folder / name) as file,
         ):
             shutil.copyfileobj(packed, file)
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
         cut = self.name.removeprefix("emnist-")
-        read = self._torchvision()(str(cache_folder()), split=cut, train=split == "train", download=False)
-        upright = read.data.transpose(1, 2).contiguous()  # the files hold columns where MNIST's hold rows
-        return upright.unsqueeze(1), read.targets.to(torch.int64) - self.first_label
+        dataset = self._torchvision()(str(cache_folder()), split=cut, train=split == "train", download=False)
+        upright = dataset.data.transpose(1, 2).contiguous()  # the files are stored by columns, those of MNIST by rows
+        return upright.unsqueeze(1), dataset.targets.to(torch.int64) - self.first_label
 
 
 class EMNISTBalanced(EMNIST):
@@ -264,11 +264,11 @@ class USPS(TorchvisionDataset):
         return ("usps.bz2" if split == "train" else "usps.t.bz2",)
 
     def _unpack(self, folder: Path, name: str) -> None:
-        """Nothing: torchvision reads it as it comes."""
+        """Do nothing: torchvision reads the downloaded file."""
 
     def _tensors(self, split: str) -> tuple[Tensor, Tensor]:
-        read = self._torchvision()(str(cache_folder() / self.folder), train=split == "train", download=False)
-        return torch.from_numpy(read.data).unsqueeze(1), torch.tensor(read.targets, dtype=torch.int64)
+        dataset = self._torchvision()(str(cache_folder() / self.folder), train=split == "train", download=False)
+        return torch.from_numpy(dataset.data).unsqueeze(1), torch.tensor(dataset.targets, dtype=torch.int64)
 
 
 TORCHVISION_DATASETS: dict[str, type[TorchvisionDataset]] = {

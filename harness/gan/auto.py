@@ -19,7 +19,7 @@ from harness.gan.training import Training
 
 MAX_TIMED_MEMBERS = 4  # on a CPU: the gain of a few members shows the gain of many
 _PRECISIONS = ("fp32", "bf16")
-_BATCHED, _SEQUENTIAL = "together", "one after the other"  # answers, as they are stored
+_BATCHED, _SEQUENTIAL = "together", "one after the other"  # answers in the file of cached timings
 
 Compare = Callable[[Timer, Timer], bool]
 """Return whether the first way to train is so much faster than the second that it should replace it."""
@@ -33,7 +33,7 @@ def resolve(
     Args:
         experiment: its `auto` values are replaced.
         images: the training images.
-        message: is called with one line before anything is timed.
+        message: Receives one line before anything is timed.
         compare: `timing.is_faster`, unless a test passes another function.
 
     Raises:
@@ -78,7 +78,7 @@ def resolve_device(device: str) -> str:
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[device]:
         usable = ", ".join(name for name, usable in available.items() if usable)
-        raise HarnessError(f"device {device} was asked for, but torch finds none here; usable: {usable} (or auto)")
+        raise HarnessError(f"device is {device}, but torch does not find it on this machine; expected {usable} or auto")
     return device
 
 
@@ -95,8 +95,8 @@ def resolve_batch_runs(
     Args:
         experiment: with its device and precision resolved.
         images: the training images.
-        count: how many trainings there are.
-        message: is called with one line before anything is timed.
+        count: Number of trainings.
+        message: Receives one line before anything is timed.
         compare: `timing.is_faster`, unless a test passes another function.
     """
     if experiment.train.device == "mps" or count < 2:
@@ -108,10 +108,10 @@ def resolve_batch_runs(
         message(f"timing {size} trainings at once against one after the other ...")
         try:
             faster = _is_batching_faster(experiment, images, size, compare or is_faster)
-        except (torch.OutOfMemoryError, HarnessError):  # too many, or networks that vmap cannot vectorize
+        except (torch.OutOfMemoryError, HarnessError):  # too many members, or networks that vmap cannot map
             return 1
         finally:
-            gc.collect()  # recorded steps and their trainings refer to each other
+            gc.collect()  # CUDA graphs and their trainings refer to each other
         answer = _BATCHED if faster else _SEQUENTIAL
         auto_cache.save_answer(facts, answer)
     return count if answer == _BATCHED else 1
@@ -122,11 +122,11 @@ def _with_device(experiment: Experiment) -> Experiment:
 
 
 def _known_precision(experiment: Experiment, images: Images) -> tuple[str, str] | None:
-    """The precision and how it is known without timing; None if it is not known."""
+    """Return the precision, and why; None if it must be timed."""
     if not has_bf16(experiment.train.device):
         return "fp32", f"this {experiment.train.device} has no bf16 instructions"
-    remembered = auto_cache.load_answer(_precision_facts(experiment, images), _PRECISIONS)
-    return (remembered, f"remembered from a timing, in {auto_cache.cache_file()}") if remembered else None
+    cached = auto_cache.load_answer(_precision_facts(experiment, images), _PRECISIONS)
+    return (cached, f"from an earlier timing, in {auto_cache.cache_file()}") if cached else None
 
 
 def _precision_facts(experiment: Experiment, images: Images) -> auto_cache.Facts | None:
@@ -134,7 +134,7 @@ def _precision_facts(experiment: Experiment, images: Images) -> auto_cache.Facts
 
 
 def _time_precision(experiment: Experiment, images: Images, message: Message, compare: Compare) -> str:
-    """Time both on this machine: a CPU that lists bf16 instructions may still be slower with them."""
+    """Time both precisions: a CPU with bf16 instructions may still be slower with them."""
     message("timing fp32 against bf16 ...")
     sample = _timing_images(experiment, images)
     fp32, bf16 = (Training(_timing_experiment(experiment, precision), sample) for precision in _PRECISIONS)
@@ -156,12 +156,12 @@ def _is_batching_faster(experiment: Experiment, images: Images, size: int, compa
 
 
 def _timing_experiment(experiment: Experiment, precision: str) -> Experiment:
-    """Enough epochs that a decaying learning rate stays above 0."""
+    """Return an experiment with enough epochs that a decaying learning rate stays above 0."""
     return experiment.with_values({"train.precision": precision, "train.epochs": 2 + 2 * MAX_ROUNDS})
 
 
 def _timing_images(experiment: Experiment, images: Images) -> Images:
-    """As many images as the timed steps need; repeated if there are fewer."""
+    """Return as many images as the timed steps need. They are repeated if there are fewer."""
     steps = STEPS[experiment.train.device]
     needed = steps * experiment.train.batch_size * experiment.train.discriminator_steps
     return images.index_select(torch.arange(needed) % len(images))

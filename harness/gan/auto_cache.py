@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from harness.data import Images, cache_folder
-from harness.data.source import writing
+from harness.data.source import write_cache_file
 from harness.experiment import Experiment
 from harness.gan.hardware import device_name
 
@@ -27,7 +27,7 @@ def facts(question: str, experiment: Experiment, images: Images, **more: object)
     """Return what an answer depends on: machine, versions, networks, batch size and image size.
 
     Args:
-        question: what was timed.
+        question: The name of the timing.
         experiment: with its device resolved.
         images: the training images.
         **more: is added to the facts.
@@ -69,7 +69,7 @@ def save_answer(facts: Facts | None, answer: str) -> None:
         return
     entries = [entry for entry in _entries() if entry["facts"] != facts]
     entries.append({"answer": answer, "busy": is_busy(), "facts": facts})
-    with contextlib.suppress(OSError), writing(cache_file()) as target:
+    with contextlib.suppress(OSError), write_cache_file(cache_file()) as target:
         target.write((json.dumps(entries[-MAX_ANSWERS:], indent=1) + "\n").encode())
 
 

@@ -1,10 +1,10 @@
-"""Batched training: several experiments, too small to fill the machine one by one, as one program.
+"""Batched training: train several small experiments at once, as one program.
 
     for reports in BatchedTraining([Training(first, images), Training(second, images)]):
         for training, report in reports:
             ...
 
-The members stay trainings of their own: sampled, saved, resumed and scored one by one. Only the step is common.
+Each member remains a `Training` that is sampled, saved, resumed and scored alone. Only the training step is shared.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from harness.gan.stacked_network import StackedNetwork, Weights, pad_and_stack, 
 from harness.gan.step import StepStats, discriminator_loss, generator_loss, training_step
 from harness.gan.training import Training
 
-# What members may differ in. All else shapes the program that they share.
-PER_MEMBER = (
+# Fields that may differ between members. All other fields must be equal.
+MEMBER_FIELDS = (
     "name",
     "description",
     "generator.latent",
@@ -34,38 +34,38 @@ PER_MEMBER = (
     "train.epochs",
     "train.seed",
     "train.ema_half_life",
-    *(f"objective.{name}" for name in PENALTIES),  # their weights; which are on is common to all
+    *(f"objective.{name}" for name in PENALTIES),  # the weights; the same penalties must be enabled in all members
 )
-PER_MEMBER_SECTIONS = ("optimizer.", "track.")
+MEMBER_SECTIONS = ("optimizer.", "track.")
 
 
 class BatchedTraining:
-    """Trainings whose networks have the same shape, in step. Each ends as it would alone, within rounding.
+    """Trains K experiments with networks of the same shape at once. Each ends as it would alone, up to rounding.
 
-    Weights get a leading member axis [K, ...] and the networks, plain modules, run under `torch.func.vmap`. Learning
-    rate, betas, dropout rate, latent size, seed and length differ between members as they like.
+    Weights get a leading member axis [K, ...], and the networks run under `torch.func.vmap`. Members may differ in
+    learning rate, betas, dropout rate, latent size, seed and number of epochs.
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        """Raises HarnessError for trainings that cannot share one program."""
-        check(trainings)
+        """Stack the weights of the members. Raises HarnessError if they cannot be batched."""
+        check_batchable(trainings)
         self.members = list(trainings)
         self.stack_weights()
         kinds = [section.kind for section in (trainings[0].experiment.generator, trainings[0].experiment.discriminator)]
-        own = [kind for kind in kinds if ":" in kind]
-        if own and len(trainings) > 1:
-            self.check_vmap(" and ".join(own))
+        custom = [kind for kind in kinds if ":" in kind]
+        if custom and len(trainings) > 1:
+            self.check_vmap(" and ".join(custom))
 
     def __iter__(self) -> Iterator[list[tuple[Training, Report]]]:
-        """Epoch after epoch, the reports of all members; those that have had their last one leave by themselves."""
+        """Train epoch by epoch, and yield the reports of all members. Members leave after their last epoch."""
         while True:
-            self.keep([member for member in self.members if member.epoch < member.experiment.train.epochs])
+            self.keep_only([member for member in self.members if member.epoch < member.experiment.train.epochs])
             if not self.members:
                 return
             yield self.train_epoch()
 
-    def keep(self, members: Sequence[Training]) -> None:
-        """Go on with these members alone, between epochs; the others keep their state and free their share."""
+    def keep_only(self, members: Sequence[Training]) -> None:
+        """Continue with these members only, from the next epoch on. The others keep their state and release memory."""
         if list(members) == self.members:
             return
         for member in self.members:
@@ -74,9 +74,9 @@ class BatchedTraining:
         self.stack_weights()
 
     def stack_weights(self) -> None:
-        """Gather the members' weights as they are now: call it after those of one were loaded."""
+        """Stack the present weights of the members. Call it after the weights of a member were loaded."""
         self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
-        members = self.members if len(self.members) > 1 else []  # one alone takes the plain path
+        members = self.members if len(self.members) > 1 else []  # a single member trains without batching
         self._generator = StackedNetwork([member.generator for member in members])
         self._discriminator = StackedNetwork([member.discriminator for member in members])
         if not members:
@@ -85,14 +85,14 @@ class BatchedTraining:
         for member in members:
             member.forget_recording()
         shapes = [member.randomness.shape for member in members]
-        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no more
+        exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPU has no float64
         self._latents = torch.tensor([shape.latent for shape in shapes], device=device)
         self._rates = torch.tensor([shape.dropout for shape in shapes], device=device, dtype=exact)
         self.penalty_weights = torch.stack([member.penalty_weights for member in members])
         self._totals = torch.zeros(len(StepStats._fields), len(members), device=device, dtype=dtype)
 
     def train_epoch(self) -> list[tuple[Training, Report]]:
-        """One epoch of every member."""
+        """Train one epoch of every member."""
         if len(self.members) == 1:
             return [(self.members[0], self.members[0].train_epoch())]
         started = time.perf_counter()
@@ -114,13 +114,13 @@ class BatchedTraining:
         return self.members[0].steps_per_epoch
 
     def begin_epoch(self) -> None:
-        """Of two members or more."""
+        """Prepare the next epoch of two or more members."""
         self._totals.zero_()
         for member in self.members:
             member.begin_epoch()
 
     def train_step(self) -> None:
-        """The next step of all members, two or more, in an epoch that has begun."""
+        """Train one step of two or more members, after `begin_epoch`."""
         if self._step is None:
             self._step = CudaGraphStep(self._add_step, self) if self.members[0].capture else self._add_step
         for member in self.members:
@@ -140,11 +140,11 @@ class BatchedTraining:
         return self.members[0].discriminator_steps
 
     def real_images(self, noise: StepNoise) -> tuple[Tensor, Tensor | None]:
-        """Real images [K, B, C, H, W] in [-1, 1], and labels [K, B]; all members share the training images."""
+        """Return real images [K, B, C, H, W] in [-1, 1], and labels [K, B]. All members share the training images."""
         return self.members[0].real_images(noise)
 
     def evaluate(self, loss: Callable[..., Any], *inputs: object) -> Any:
-        """A loss of every member's networks, [K]: the loss of one, mapped over the member axis of all tensors."""
+        """Return the loss of every member, [K]: the loss of one, mapped over the member axis of all tensors."""
         first = self.members[0]
 
         def of_member(g: Weights, d: Weights, *inputs: object) -> Any:
@@ -154,23 +154,23 @@ class BatchedTraining:
             return vmap_members(of_member, self._generator.weights(), self._discriminator.weights(), *inputs)
 
     def update_discriminator(self, loss: Tensor) -> Tensor:
-        """Take one step of every member's own optimizer on its loss [K]. Returns the gradients' norms [K]."""
+        """Take one optimizer step of every D on its loss [K]. Returns the norms of the gradients [K]."""
         norms = self._discriminator.optimizer_step(loss, [member.discriminator_optimizer for member in self.members])
         for member in self.members:
             member.spectral_norms.power_iteration()
         return norms
 
     def update_generator(self, loss: Tensor) -> Tensor:
-        """Do the same for G."""
+        """Take one optimizer step of every G on its loss [K]. Returns the norms of the gradients [K]."""
         return self._generator.optimizer_step(loss, [member.generator_optimizer for member in self.members])
 
     def update_average(self) -> None:
-        """Move the average of every member's generator."""
+        """Update the moving average of every generator."""
         for member in self.members:
             member.update_average()
 
     def step_noise(self) -> StepNoise:
-        """The noise [K, ...] of the next update, each member's from its own streams."""
+        """Return the noise [K, ...] of the next update. Each member uses its random streams."""
         raws = [member.randomness.raw() for member in self.members]
         words = max((raw.bits.numel() for raw in raws if raw.bits is not None), default=0)
         stacked = RandomNumbers(
@@ -186,12 +186,12 @@ class BatchedTraining:
         )
         return build_step_noise(stacked, self.members[0].randomness.shape, self._latents, self._rates)
 
-    def check_vmap(self, own: str) -> None:
-        """Raise HarnessError for custom networks that cannot be vectorised; nothing is trained."""
-        known = self.tensors()
-        before = [tensor.detach().clone() for tensor in known]
+    def check_vmap(self, kinds: str) -> None:
+        """Raise HarnessError if `torch.func.vmap` cannot map the custom networks `kinds`. Nothing is trained."""
+        tensors = self.tensors()
+        before = [tensor.detach().clone() for tensor in tensors]
         for member in self.members:
-            member.randomness.begin(1)  # training starts each epoch like this, too
+            member.randomness.begin(1)  # as at the start of an epoch
         try:
             noise = self.step_noise()
             real, labels = self.real_images(noise)
@@ -202,18 +202,18 @@ class BatchedTraining:
             raise
         except Exception as error:  # the user's code may raise anything
             raise HarnessError(
-                f"batched training is one program, which torch.func.vmap cannot make of {own}: {brief(error)}; "
+                f"torch.func.vmap, which batched training needs, cannot map {kinds}: {brief(error)}; "
                 "train these one after the other"
             ) from error
         finally:
             with torch.no_grad():
-                for tensor, value in zip(known, before, strict=True):
+                for tensor, value in zip(tensors, before, strict=True):
                     tensor.copy_(value)
 
-    # Where the weights lie ---------------------------------------------------------------------------------------
+    # Memory of the weights ---------------------------------------------------------------------------------------
 
     def tensors(self) -> list[Tensor]:
-        """What a step changes, for a recording of it."""
+        """Return the tensors that a step changes, for a CUDA graph of it."""
         stacked = [*self._generator.shared.values(), *self._discriminator.shared.values()]
         return [self._totals, *stacked, *(tensor for member in self.members for tensor in member.tensors())]
 
@@ -223,40 +223,42 @@ class BatchedTraining:
 
 
 def unshare_memory(member: Training) -> None:
-    """A member that leaves takes its weights with it."""
+    """Give a member that leaves copies of its weights."""
     member.forget_recording()
     for network in (member.generator, member.discriminator):
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
 
 
-def shape(experiment: Experiment) -> tuple[tuple[str, str], ...]:
-    """What experiments have in common that can share one program."""
-    return tuple((path, str(value)) for path, value in _shaping(experiment).items())
+def batch_key(experiment: Experiment) -> tuple[tuple[str, str], ...]:
+    """Return a key that is equal for experiments that can be batched."""
+    return tuple((path, str(value)) for path, value in _shared_fields(experiment).items())
 
 
-def _shaping(experiment: Experiment) -> dict[str, Any]:
+def _shared_fields(experiment: Experiment) -> dict[str, Any]:
     fields = experiment.flatten()
-    shaping = {
+    shared = {
         path: value
         for path, value in fields.items()
-        if path not in PER_MEMBER and not path.startswith(PER_MEMBER_SECTIONS)
+        if path not in MEMBER_FIELDS and not path.startswith(MEMBER_SECTIONS)
     }
     if ":" in experiment.generator.kind:  # a custom network may not map padded noise to the same images
-        shaping["generator.latent"] = experiment.generator.latent
-    return {**shaping, "penalties": ", ".join(experiment.objective.penalties) or "none"}
+        shared["generator.latent"] = experiment.generator.latent
+    return {**shared, "penalties": ", ".join(experiment.objective.penalties) or "none"}
 
 
-def check(trainings: Sequence[Training]) -> None:
-    """Raise HarnessError where trainings cannot share one program, naming what they differ in."""
-    first = _shaping(trainings[0].experiment)
+def check_batchable(trainings: Sequence[Training]) -> None:
+    """Raise HarnessError if trainings cannot be batched. The message names the field that differs."""
+    first = _shared_fields(trainings[0].experiment)
     for other in trainings[1:]:
-        its = _shaping(other.experiment)
-        for path in dict.fromkeys([*first, *its]):
-            if first.get(path) != its.get(path):
+        fields = _shared_fields(other.experiment)
+        for path in dict.fromkeys([*first, *fields]):
+            if first.get(path) != fields.get(path):
                 raise HarnessError(
-                    f"batched training shares one program, but {path} is {first.get(path)} in one member and "
-                    f"{its.get(path)} in another: train these one after the other"
+                    f"batched training needs the same {path} in all members, but it is {first.get(path)} in one and "
+                    f"{fields.get(path)} in another: train these one after the other"
                 )
         if other.images.fingerprint != trainings[0].images.fingerprint:
-            raise HarnessError("batched training shares its training images, but two members have different ones")
+            raise HarnessError(
+                "batched training needs the same training images in all members, but two have different ones"
+            )

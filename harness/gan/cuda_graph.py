@@ -16,7 +16,7 @@ Step = Callable[[], None]
 
 
 class Recordable(Protocol):
-    """What a recorded function works on."""
+    """The owner of the tensors and random generators of a recorded function."""
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that the function changes. From its first call on, none of them moves in memory."""

@@ -1,4 +1,4 @@
-"""What the discriminator makes of images when an epoch ends: its mean logits, and how often it is right."""
+"""Evaluate the discriminator at the end of an epoch: mean logits and accuracy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.gan.step import discriminator_logits
 if TYPE_CHECKING:
     from harness.gan.training import Training
 
-LOGIT_IMAGES = 1_000  # images of each sort
+LOGIT_IMAGES = 1_000  # images of each kind
 
 
 @torch.no_grad()
 def evaluate_logits(training: Training) -> dict[str, float]:
-    """Evaluate D, without dropout, on 1,000 images of each sort: real, generated, and held-out ones if there are any.
+    """Evaluate D, without dropout, on 1,000 images of each kind: real, generated, and held-out ones if there are any.
 
     Returns:
-        `logit/SORT`, the mean logits, and `accuracy/SORT`, the share of images on the right side of the decision
+        `logit/KIND`, the mean logits, and `accuracy/KIND`, the share of images on the right side of the decision
         threshold. The host waits for the device once.
     """
     experiment, images, validation = training.experiment, training.images, training.validation
@@ -52,6 +52,6 @@ def _logits(training: Training, images: Images) -> Tensor:
 
 
 def _count(training: Training, images: Images) -> int:
-    """How many of these images D sees: whole packs."""
+    """Return the number of images to evaluate, which is a multiple of the pack size."""
     count = min(LOGIT_IMAGES, len(images))
     return count - count % training.experiment.discriminator.pack

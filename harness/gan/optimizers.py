@@ -26,7 +26,7 @@ def build_adam(
 
     `capturable` says whether a CUDA graph may record its steps.
     """
-    on_device = can_capture(device)  # then the rate is read on the device, where a recorded step can see it
+    on_device = can_capture(device)  # the rate is a tensor on the device: a recorded step reads its present value
     return torch.optim.Adam(
         [weight for weight in network.parameters() if weight.requires_grad],
         lr=torch.tensor(lr, device=device) if on_device else lr,
@@ -38,7 +38,7 @@ def build_adam(
 
 
 def backward(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Compute the gradients of the optimizer's own weights, and no others. Returns their global L2 norm, []."""
+    """Compute the gradients of the optimizer's weights only. Returns their global L2 norm, []."""
     gradients = torch.autograd.grad(loss, _parameters(optimizer))
     set_gradients(optimizer, gradients)
     return torch.nn.utils.get_total_norm(gradients)
@@ -47,9 +47,9 @@ def backward(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
 def set_gradients(optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor]) -> None:
     """Set the gradients of the optimizer's weights; `gradients` in their order."""
     for weight, gradient in zip(_parameters(optimizer), gradients, strict=True):
-        # Fused Adam walks through memory, so a gradient must lie there as its weight does.
-        alike = gradient.stride() == weight.stride()
-        weight.grad = gradient if alike else torch.empty_like(weight).copy_(gradient)
+        # Fused Adam works on memory in order, so a gradient must have the strides of its weight.
+        same_strides = gradient.stride() == weight.stride()
+        weight.grad = gradient if same_strides else torch.empty_like(weight).copy_(gradient)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

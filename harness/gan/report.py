@@ -1,4 +1,4 @@
-"""What training reports of an epoch."""
+"""The report of an epoch, and the detection of divergence."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch's numbers.
+    """The metrics of one epoch.
 
     Attributes:
-        epoch: counted from 1.
-        metrics: by the names of MLflow's charts; losses as their objective has them, means over the epoch.
-        seconds: of training alone.
-        diverged: what became NaN or infinite, or that no gradient is left to train with; None while all is well.
+        epoch: The number of the epoch, from 1.
+        metrics: Metrics by their names in MLflow, as means over the epoch. Losses are in the units of the objective.
+        seconds: Time of the training steps.
+        diverged: Why further training is useless: NaN, infinity, or gradients of 0. None: training can continue.
     """
 
     epoch: int
@@ -28,15 +28,15 @@ class Report:
 
 
 def find_divergence(metrics: Mapping[str, float], networks: Mapping[str, nn.Module]) -> str | None:
-    """Return what makes further training useless, in words; None while all is well.
+    """Return why further training is useless, in words; None if it can continue.
 
-    The metrics must have the global norms of both gradients. The host waits for the device.
+    The metrics must include the global norms of both gradients. The host waits for the device.
     """
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         return f"{broken[0]} is {metrics[broken[0]]}"
     if metrics["gradient/discriminator"] == metrics["gradient/generator"] == 0:
-        return "every gradient of both networks is exactly 0, so nothing trains any more"
+        return "every gradient of both networks is exactly 0, so training has stopped"
     for name, network in networks.items():
         if not all(bool(torch.isfinite(weights).all()) for weights in network.parameters()):
             return f"the {name} has weights that are not finite"

@@ -1,4 +1,4 @@
-"""Images from generators: the noise of samples, drawing in batches, and the range of pixels."""
+"""Generate images: the noise of samples, generation in batches, and the conversion of pixels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ SAMPLE_BATCH = 1_000  # images that are generated at once
 def sample_inputs(
     experiment: Experiment, images: Images, count: int, *, seed: int | None = None, part: int = 0, columns: bool = True
 ) -> Tensor:
-    """Inputs [count, latent (+ classes)] of the experiment's generator, for samples; `seed`: its own, or another.
+    """Return inputs of a generator for samples, [count, latent (+ classes)].
 
-    columns: a conditional generator is asked for the classes in turn, so that a grid shows one a column; else for
-    classes drawn as often as they occur among `images`. part: see `sample_noise`.
+    Args:
+        experiment: The experiment of the generator.
+        images: The training images, for their classes.
+        count: Number of samples.
+        seed: Seed of the noise. None: that of the experiment.
+        part: See `sample_noise`.
+        columns: Classes of a conditional generator. True: in turn, so that a grid has one column per class. False: at
+            random, with the frequencies of `images`.
     """
     seed = experiment.train.seed if seed is None else seed
     noise = sample_noise(seed, count, experiment.generator.latent, part)
@@ -33,7 +39,7 @@ def sample_inputs(
 
 @torch.no_grad()
 def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
-    """Images uint8 [N, C, H, W], on the CPU, for inputs [N, ...] from anywhere; in fp32, a thousand at a time."""
+    """Return images uint8 [N, C, H, W], on the CPU, for inputs [N, ...] on any device. Computes in fp32."""
     weight = next(generator.parameters())
     was_training = generator.training
     generator.eval()
@@ -44,10 +50,10 @@ def generate(generator: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bytes as the networks see them: in [-1, 1]."""
+    """Convert uint8 pixels to [-1, 1], the input range of the networks."""
     return pixels.to(dtype) / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1] as bytes, rounded and clamped; NaN becomes mid-grey."""
+    """Convert images in [-1, 1] to uint8, rounded and clamped. NaN becomes mid-grey."""
     return ((images.float() + 1) * 127.5).nan_to_num(nan=127.5).round().clamp(0, 255).to(torch.uint8)

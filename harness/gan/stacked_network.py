@@ -1,4 +1,4 @@
-"""One network of K trainings: weights with a leading axis [K, ...], forward passes under `torch.func.vmap`."""
+"""K networks as one: weights with a leading axis [K, ...], forward passes under `torch.func.vmap`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Weights = Mapping[str, Tensor]
 
 
 class StackedNetwork:
-    """One network of all members, its weights and buffers with a leading member axis.
+    """The networks of all members, with weights and buffers that have a leading member axis.
 
-    What has the same shape in all members lies in one piece of memory, which each member's own module looks into. A
-    weight that depends on the latent size stays with its member, and is padded with zeros and stacked at every step:
-    the noise beside it is zero too, so the padding changes nothing.
+    A tensor with the same shape in all members is stored once, [K, ...], and the tensor of each member is a view of it.
+    A weight that depends on the latent size is stored by its member, and is padded with zeros and stacked at every
+    step. The noise is padded with zeros too, so the padding changes no result.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -31,11 +31,11 @@ class StackedNetwork:
         self.shared: dict[str, Tensor] = {}
         self._ragged: dict[str, list[Tensor]] = {}
         parameters = networks[0].named_parameters() if networks else ()
-        self._trained = [name for name, weight in parameters if weight.requires_grad]
+        self._trainable = [name for name, weight in parameters if weight.requires_grad]
         members = [{**dict(network.named_parameters()), **dict(network.named_buffers())} for network in networks]
         with torch.no_grad():
             for name in members[0] if members else ():
-                self._add_tensor(name, [of[name] for of in members])
+                self._add_tensor(name, [member[name] for member in members])
 
     def _add_tensor(self, name: str, tensors: list[Tensor]) -> None:
         if len({tensor.shape for tensor in tensors}) > 1:
@@ -49,11 +49,11 @@ class StackedNetwork:
         self.shared[name] = stacked.requires_grad_(tensors[0].requires_grad)
 
     def weights(self) -> dict[str, Tensor]:
-        """Everything by name, [K, ...]."""
+        """Return all weights and buffers by name, [K, ...]."""
         return {**self.shared, **{name: pad_and_stack(tensors) for name, tensors in self._ragged.items()}}
 
     def network(self, weights: Weights) -> Network:
-        """The network as a function, of one member's weights."""
+        """Return the network of one member as a function of its inputs."""
 
         def run(*inputs: object) -> Tensor:
             result: Tensor = functional_call(self._networks[0], dict(weights), inputs)
@@ -62,9 +62,9 @@ class StackedNetwork:
         return run
 
     def gradients(self, losses: Tensor) -> dict[str, Sequence[Tensor]]:
-        """Each member's gradients of its own loss [K], by the name of the weight."""
-        weights = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trained}
-        # Nothing joins the members, so the gradient of the sum holds each member's own.
+        """Return the gradients of each member's loss [K], by the name of the weight."""
+        weights = {name: self._ragged.get(name) or [self.shared[name]] for name in self._trainable}
+        # No loss depends on the weights of another member, so the gradient of the sum has the gradients of all.
         found = iter(torch.autograd.grad(losses.sum(), [weight for several in weights.values() for weight in several]))
         return {
             name: [next(found) for _ in several] if name in self._ragged else next(found).unbind()
@@ -72,38 +72,38 @@ class StackedNetwork:
         }
 
     def optimizer_step(self, losses: Tensor, optimizers: Sequence[torch.optim.Optimizer]) -> Tensor:
-        """One step of every member's own optimiser on its own loss [K]; returns the gradients' global L2 norms [K]."""
+        """Take one optimizer step of every member on its loss [K]. Returns the global L2 norms of the gradients [K]."""
         gradients = self.gradients(losses)
         for index, optimizer in enumerate(optimizers):
-            set_gradients(optimizer, [of[index] for of in gradients.values()])
+            set_gradients(optimizer, [tensors[index] for tensors in gradients.values()])
             optimizer.step()
-        norms = [torch.stack(torch._foreach_norm(list(of))) for of in gradients.values()]
+        norms = [torch.stack(torch._foreach_norm(list(tensors))) for tensors in gradients.values()]
         total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         return total
 
 
 def pad_and_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Stacked to [K, ...], with zeros after the last input of those that have fewer. Gradients find their way back."""
+    """Stack tensors to [K, ...], padded with zeros to the largest last dimension. It is differentiable."""
     widest = max(tensor.shape[-1] for tensor in tensors)
     return torch.stack([F.pad(tensor, (0, widest - tensor.shape[-1])) for tensor in tensors])
 
 
 def stack_present(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """[K, ...], or None where no member has any."""
-    there = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(there) if there else None
+    """Stack tensors to [K, ...], without those that are None. Returns None if all are."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if present else None
 
 
 def vmap_members(function: Callable[..., Any], *arguments: object) -> Any:
-    """The function of every member's own arguments: what is None is nobody's own."""
+    """Map a function over the member axis of all tensors among its arguments."""
     axes = torch.utils._pytree.tree_map(lambda each: 0 if isinstance(each, Tensor) else None, arguments)
     return vmap(function, in_dims=axes)(*arguments)
 
 
 def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """`generate` for several generators of the same kind: images uint8 [N, C, H, W] of each, on the CPU.
+    """Run `generate` for several generators of the same kind. Returns images uint8 [N, C, H, W] of each, on the CPU.
 
-    Where a GPU has several to draw with, as one program.
+    On a GPU, they are generated as a batch.
     """
     device = next(generators[0].parameters()).device
     if device.type != "cuda" or len(generators) == 1 or len({len(each) for each in inputs}) > 1:
@@ -113,11 +113,11 @@ def generate_all(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> l
 
 @torch.no_grad()
 def generate_batched(generators: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """`generate_all` as one program, for as many inputs [N, ...] of each."""
+    """Run `generate_all` as a batch, for inputs [N, ...] of the same N for each generator."""
     stack = StackedNetwork([copy.deepcopy(generator).eval() for generator in generators])
     weights = stack.weights()
-    some = next(iter(weights.values()))
-    stacked = pad_and_stack(inputs).to(some.device, some.dtype)
+    first = next(iter(weights.values()))
+    stacked = pad_and_stack(inputs).to(first.device, first.dtype)
 
     def images(weights: Weights, inputs: Tensor) -> Tensor:
         return to_uint8(stack.network(weights)(inputs))

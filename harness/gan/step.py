@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepStats(NamedTuple, Generic[T]):
-    """What one step reports: tensors on the device, [] or [K] each; or the mean of many steps, as floats.
+    """The statistics of one step, as tensors [] or [K] on the device; or their means over many steps, as floats.
 
     Losses are in the units of their objective. Gradients are the global L2 norms over all weights of a network. With
     several updates of D a step, its numbers are their means.
@@ -47,7 +47,7 @@ class StepStats(NamedTuple, Generic[T]):
 
 
 class Model(Protocol):
-    """What a step trains: the networks of one training, or those of K trainings stacked."""
+    """The networks that a step trains: those of one training, or those of K trainings, stacked."""
 
     @property
     def discriminator_steps(self) -> int:
@@ -92,11 +92,11 @@ def training_step(model: Model, sample_noise: Callable[[], StepNoise]) -> StepSt
         d_losses.append(d_loss.detach())
         penalties.append(penalty.detach())
 
-    # Update G through the D just updated, beside the last real images.
+    # Update G through the updated D, with the last real images.
     g_loss = model.evaluate(generator_loss, real, labels, noise)
     g_norm = model.update_generator(g_loss)
 
-    # Move the average of G's weights, which samples are drawn with.
+    # Update the moving average of G's weights, which generates the samples.
     model.update_average()
     return StepStats(_mean(d_losses), g_loss.detach(), _mean(d_norms), g_norm, _mean(penalties))
 
@@ -110,7 +110,7 @@ def discriminator_loss(
     noise: StepNoise,
     penalty_weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """D's adversarial loss and its penalty, [] each; the optimizer minimises their sum."""
+    """Return the adversarial loss of D and its penalty, [] each. The optimizer minimises their sum."""
     # Generate as many images as there are real ones. No gradient reaches G.
     with torch.no_grad():
         fake = generator(noise.discriminator_noise).to(real.dtype)  # [B, C, H, W]
@@ -135,7 +135,7 @@ def discriminator_loss(
     # For example -log D(real) - log(1 - D(fake)).
     adversarial = config.objective.discriminator(real_logits, fake_logits)
 
-    # Penalties that evaluate D at points of their own take labels and distortions of the real images, and no dropout.
+    # Penalties at other points use the labels and distortions of the real images, and no dropout.
     d_as_real = partial(
         discriminator_logits,
         config,
@@ -156,9 +156,16 @@ def gradient_penalties(
     input_gradients: Tensor | None,
     d: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """The weighted sum of the enabled penalties, []. weights: [4], in the order of PENALTIES.
+    """Return the weighted sum of the enabled penalties, [].
 
-    input_gradients: [2B, C*H*W] of D at the real images and then at the generated ones; R1 and R2 need them.
+    Args:
+        enabled: Names of the penalties.
+        weights: [4], in the order of PENALTIES.
+        real: Real images [B, C, H, W].
+        fake: Generated images [B, C, H, W].
+        noise: The noise of the step.
+        input_gradients: [2B, C*H*W] of D at the real images and then at the generated ones. R1 and R2 need them.
+        d: Maps images to logits.
     """
     weight = dict(zip(PENALTIES, weights.unbind(), strict=True))
     total = torch.zeros_like(weights[0])
@@ -183,7 +190,7 @@ def generator_loss(
     labels: Tensor | None,
     noise: StepNoise,
 ) -> Tensor:
-    """G's loss, [], on noise of its own: for example -log D(G(z))."""
+    """Return the loss of G, [], for example -log D(G(z)). Its noise is not that of the update of D."""
     fake = generator(noise.generator_noise)  # [B, C, H, W]
     d = partial(
         discriminator_logits,
@@ -209,7 +216,7 @@ def discriminator_logits(
     labels: Tensor | None = None,
     distortions: Tensor | None = None,
 ) -> Tensor:
-    """D's logits [N / pack] of images [N, C, H, W]: augmented (DiffAugment), and packed side by side (PacGAN)."""
+    """Return logits [N / pack] of images [N, C, H, W], which are augmented (DiffAugment) and packed (PacGAN)."""
     images = augment(images, distortions, config.augment)
     if config.pack > 1:
         images = images.reshape(-1, config.pack * images.shape[1], *images.shape[2:])
@@ -217,10 +224,15 @@ def discriminator_logits(
 
 
 class LossConfig:
-    """What the losses of an experiment are made of.
+    """The configuration of the losses of an experiment.
 
-    dtype: of the logits when they are compared. paired: whether a generated image gets the class of the real image that
-    it is compared with.
+    Attributes:
+        objective: The adversarial losses.
+        penalties: Names of the enabled penalties.
+        paired: A generated image gets the class of the real image that it is compared with.
+        pack: Images per pack (PacGAN).
+        augment: Strength of the augmentations.
+        dtype: Type of the logits in the losses.
     """
 
     def __init__(self, experiment: Experiment, dtype: torch.dtype) -> None:
@@ -231,7 +243,7 @@ class LossConfig:
         self.pack, self.augment, self.dtype = experiment.discriminator.pack, experiment.augment, dtype
 
     def penalty_weights(self, experiment: Experiment) -> Tensor:
-        """Weights [4] of the penalties of an experiment like this one, in the order of PENALTIES."""
+        """Return the weights [4] of the penalties of an experiment, in the order of PENALTIES."""
         return torch.tensor([getattr(experiment.objective, name) for name in PENALTIES], dtype=self.dtype)
 
 

@@ -18,7 +18,7 @@ Timer = Callable[[], float]
 
 
 class Steps(Protocol):
-    """What can be trained step by step: `Training` and `BatchedTraining`."""
+    """A training with steps: `Training` or `BatchedTraining`."""
 
     @property
     def device(self) -> torch.device:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".gif", ".webp")
 MAX_FPS = 20  # frames a second; browsers slow down faster animations
-LAST_FRAME_SECONDS = 2.0  # how much longer the last frame of a history is shown
-MIN_SECONDS, MAX_SECONDS = 5.0, 12.0  # of a history
+LAST_FRAME_SECONDS = 2.0  # additional time of the last frame of a history
+MIN_SECONDS, MAX_SECONDS = 5.0, 12.0  # duration of a history
 MIN_SIDE = 600  # pixels of a magnified picture's longer side, at least
 _MAX_SIDE = {".gif": 65_535, ".webp": 16_383}  # pixels: limits of the formats
 
@@ -32,8 +32,8 @@ def save_animation(path: Path, frames: Iterable[Picture], milliseconds: int | li
 
     Args:
         path: ends in .gif or .webp, which is the format.
-        frames: at least one.
-        milliseconds: how long each frame, or every frame, is shown.
+        frames: One frame or more.
+        milliseconds: The duration of each frame, or of all frames.
 
     Raises:
         HarnessError: a frame is too large for the format; no second frame is generated then.
@@ -80,8 +80,9 @@ def magnify(pictures: Iterable[Picture]) -> Iterator[Picture]:
 def frame_durations(count: int, fps: float | None = None) -> list[int]:
     """Return how long each of `count` frames of a history is shown, in milliseconds.
 
-    The last frame is shown `LAST_FRAME_SECONDS` longer. Without `fps`, there are five frames a second if the whole then
-    takes 5 to 12 s, else as many as make it so, up to 20 a second; more than 200 frames take longer.
+    The last frame is shown `LAST_FRAME_SECONDS` longer. Without `fps`, there are five frames per second if that takes 5
+    to 12 s in all. Otherwise the rate is changed to reach these limits, up to 20 per second, so that more than 200
+    frames take longer.
     """
     shortest, longest = MIN_SECONDS - LAST_FRAME_SECONDS, MAX_SECONDS - LAST_FRAME_SECONDS
     each = 1 / fps if fps else min(max(0.2, shortest / count), longest / count)

@@ -23,7 +23,7 @@ SHEET_GAP = 20  # pixels between the pictures of a contact sheet
 
 
 def grid(images: Tensor, columns: int = 10, gap: int = 2) -> Picture:
-    """Arrange images uint8 [N, C, H, W] in rows of `columns`, `gap` black pixels apart."""
+    """Arrange images uint8 [N, C, H, W] in rows of `columns`, with `gap` black pixels between them."""
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -75,7 +75,7 @@ def contact_sheet(
 ) -> Picture:
     """Arrange pictures with their captions in rows of `columns`; in colour if one of them is.
 
-    Pictures of several sizes are at the upper left of cells that hold the largest. `white`: see `add_caption`.
+    Cells have the size of the largest picture; smaller ones are at the upper left. `white`: see `add_caption`.
     """
     cells = [add_caption(picture, caption, white=white) for picture, caption in entries]
     colour = max(cells, key=lambda cell: cell.ndim)
@@ -92,7 +92,7 @@ def contact_sheet(
 
 
 def _match_channels(picture: Picture, other: Picture) -> Picture:
-    """The picture in colour, [H, W, 3], if the other is."""
+    """Return the picture in colour, [H, W, 3], if the other one is in colour."""
     return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim < other.ndim else picture
 
 
@@ -144,7 +144,7 @@ _MAGIC = {
 
 
 def _why_not_npz(start: bytes) -> str | None:
-    """Why a file that starts with these bytes is not an NPZ file, which is a ZIP archive; None if it may be one."""
+    """Return why a file that starts with these bytes is not an NPZ file (a ZIP archive); None if it may be one."""
     if start.startswith(b"PK"):
         return None
     if not start:

@@ -1,4 +1,4 @@
-"""Strokes: how wide those of digits are, and the signs between digits, drawn with the same width."""
+"""Measure the stroke width of digits, and draw punctuation marks with the same width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.media.pictures import Picture
 Floats = npt.NDArray[np.float32]
 Rng = np.random.Generator
 
-# Lengths are in pixels of the digits' own size.
+# Lengths are in pixels of the digits before magnification.
 STROKE_WIDTH, DIGIT_HEIGHT = 2.3, 20.0  # defaults without digits: medians of MNIST
 INK = 0.5  # values from here on count as ink
 PAD = 4  # around a glyph, so that it can be rotated and measured

@@ -1,4 +1,4 @@
-"""Typesetting of generated digits, and of signs with the same stroke width, in lines that look handwritten."""
+"""Typeset generated digits, and punctuation marks with the same stroke width, in lines that look handwritten."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARGIN = 10  # to the left and right of the text
 GAP = 3.0  # between the ink of neighbouring glyphs
 SPACE = 9.0  # added to the gap by a space
 EDGE, SOFT = 0.35, 0.5  # ink value at the edge of a stroke; sigma of the smoothing along it
-DUST = 0.15  # ink value from which on pixels are connected
+SPECK_INK = 0.15  # pixels with at least this ink value are connected
 PAUSE = 0.2  # between glyphs, as a share of the time of one glyph
 FRONT = 12.0  # steepness with which ink appears, in 1 / time of a glyph
 
@@ -35,7 +35,7 @@ ADVANCE = 17  # width of a digit and the gap after it, about
 
 
 def check_text(out: Path, text: str, rows: int, scale: int) -> list[str]:
-    """Return the lines of a text that is to be written `rows` times into the file `out`.
+    """Return the lines of a text that is written `rows` times to the file `out`.
 
     Raises:
         HarnessError: the text has unsupported characters, or its picture would be too large.
@@ -44,10 +44,10 @@ def check_text(out: Path, text: str, rows: int, scale: int) -> list[str]:
         raise HarnessError("the text is empty: expected digits, for example 2026-11-22")
     lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     known = {*DIGITS, *MARKS, " "}
-    for sign in "".join(lines):
-        if sign not in known:
+    for character in "".join(lines):
+        if character not in known:
             raise HarnessError(
-                f"{sign!r} is not supported: expected digits, spaces, {' '.join(MARKS)} and new lines; remove it"
+                f"{character!r} is not supported: expected digits, spaces, {' '.join(MARKS)} and new lines; remove it"
             )
     longest = max(map(len, lines))
     if longest > MAX_LINE_LENGTH:
@@ -90,7 +90,7 @@ class Page:
         ink: float32 [H, W], 0 to 1.
         times: float32 [H, W], when each pixel is written; the first glyph takes from 0 to 1.
         boxes: left, top, right and bottom of each glyph's ink, in pixels, the last two exclusive.
-        baselines: of each line, in pixels from the top.
+        baselines: The baseline of each line, in pixels from the top.
     """
 
     ink: Floats
@@ -113,15 +113,15 @@ class Page:
 
 
 def typeset(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> Page:
-    """Typeset lines of digits and signs.
+    """Typeset lines of digits and punctuation marks.
 
-    Digits stand on their lowest ink. In every row of pixels the ink of a glyph is to the right of that of the one
-    before.
+    The lowest ink of a digit is on the baseline. In every row of pixels, the ink of a glyph is to the right of that of
+    the previous one.
 
     Args:
-        lines: digits, uint8 [h, w], at most 28 high, and signs: those of MARKS, and a space.
+        lines: Digits, uint8 [h, w], at most 28 high; characters of MARKS; and spaces.
         scale: integer factor of magnification.
-        seed: of the variation in angle, size, height and distance.
+        seed: Seed of the variation in angle, size, height and distance.
     """
     placed: list[tuple[int, int, Glyph]] = []  # left, top
     boxes, baselines, clock = [], [], 0.0
@@ -144,22 +144,24 @@ def typeset(lines: Sequence[Sequence[Picture | str]], scale: int, seed: int) -> 
 
 
 def _place_glyphs(line: Sequence[Picture | str], scale: int, rng: Rng) -> Iterator[tuple[int, Glyph]]:
-    """The glyphs of a line, magnified, and the left edge of each.
+    """Yield the magnified glyphs of a line, with the left edge of each.
 
-    Each is placed halfway between two ways to keep GAP from the one before: box beside box, which leaves holes after a
-    slanted 7, and ink beside ink, which lets it hang over the next glyph.
+    The position is the mean of two that keep GAP from the previous glyph: by bounding boxes, which leaves holes after
+    a slanted 7, and by ink, which lets the 7 overlap the next glyph.
     """
-    digits = [sign for sign in line if not isinstance(sign, str)]
+    digits = [character for character in line if not isinstance(character, str)]
     width, height = stroke_width(digits), _height(digits)
     edge = scale * (MARGIN - GAP)  # right edge of the previous box
     profile = np.full(scale * (ASCENT + DESCENT), edge)  # right end of the ink in each row of pixels
-    for sign in line:
-        if isinstance(sign, str) and sign == " ":
+    for character in line:
+        if isinstance(character, str) and character == " ":
             edge += scale * SPACE
             profile += scale * SPACE
             continue
         glyph = _magnify(
-            MARKS[sign](width, height, rng) if isinstance(sign, str) else _remove_specks(sign, width), scale, rng
+            MARKS[character](width, height, rng) if isinstance(character, str) else _remove_specks(character, width),
+            scale,
+            rng,
         )
         found = glyph.ink >= INK
         if not found.any():  # an empty picture
@@ -191,11 +193,11 @@ def _extent(ink: Floats, axis: int) -> tuple[int, int]:
 
 
 def _remove_specks(digit: Picture, width: float) -> Stroke:
-    """A digit without specks: parts that touch nothing else and have less ink than a dot of this stroke width."""
+    """Remove specks from a digit: isolated parts with less ink than a dot of this stroke width."""
     from scipy import ndimage
 
     ink = np.pad(to_ink(digit), PAD)
-    parts, _ = ndimage.label(ink >= DUST, np.ones((3, 3)))
+    parts, _ = ndimage.label(ink >= SPECK_INK, np.ones((3, 3)))
     amounts = np.bincount(parts.ravel(), ink.ravel())
     ink[np.isin(parts, np.flatnonzero((amounts < width**2) & (amounts < amounts[1:].max(initial=0))))] = 0
     return Stroke(ink, _extent(ink, axis=1)[1] if (ink >= INK).any() else len(ink) - PAD)
@@ -204,8 +206,8 @@ def _remove_specks(digit: Picture, width: float) -> Stroke:
 def _magnify(glyph: Stroke, scale: int, rng: Rng) -> Glyph:
     """Magnify a glyph onto a body of ASCENT + DESCENT, cut to PAD around its ink; rotate, resize and lift it at random.
 
-    Digits of MNIST are black and white shapes that were shrunk: a grey is the covered share of a pixel. So the
-    magnified glyph is smoothed along its edges and made steeper across them, the more the larger the factor is.
+    MNIST digits are black and white shapes at a lower resolution: a grey value is the covered share of a pixel. So the
+    magnified glyph is smoothed along its edges and sharpened across them, more strongly for larger factors.
     """
     from PIL import Image
     from scipy import ndimage
@@ -236,7 +238,7 @@ def _magnify(glyph: Stroke, scale: int, rng: Rng) -> Glyph:
 
 
 def _write_times(ink: Floats) -> Floats:
-    """When each pixel is written by a stroke that starts at the upper left and follows the ink: from 0 to 1 at the end.
+    """Return when each pixel is written, from 0 to 1, by a stroke that starts at the upper left and follows the ink.
 
     The order is that of the distance along the ink; the time is the share of all ink that is nearer. If the ink returns
     to its start, as in a zero, the stroke goes anticlockwise.

@@ -11,14 +11,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from harness.data import cache_folder
-from harness.data.source import writing
+from harness.data.source import write_cache_file
 
 
 def load_or_compute(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors of `key` from the cache folder, or compute and store them.
 
-    A damaged file (its first 32 bytes are the SHA-256 of the rest) is computed again; without a writable folder nothing
-    is stored.
+    The first 32 bytes of a file are the SHA-256 of the rest. Tensors of a damaged file are computed again. Nothing is
+    stored if the folder is not writable.
     """
     path = cache_folder() / "features" / key
     try:
@@ -30,6 +30,6 @@ def load_or_compute(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[
         pass
     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute().items()}
     content = save(tensors)
-    with contextlib.suppress(OSError), writing(path) as file:
+    with contextlib.suppress(OSError), write_cache_file(path) as file:
         file.write(hashlib.sha256(content).digest() + content)
     return tensors

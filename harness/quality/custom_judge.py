@@ -22,15 +22,15 @@ def load_custom_judge(which: str, weights: Path | None, device: str | torch.devi
     """Load the judge `package.module:Class` from Python's path or the working directory.
 
     The class is a torch module without constructor arguments. It maps uint8 [N, C, H, W] to features [N, d], or to a
-    pair of these and logits [N, classes]; without logits there is no class KL. It runs in its own precision.
+    pair of these and logits [N, classes]; without logits there is no class KL. It runs in the precision of its weights.
 
     Args:
         which: `package.module:Class`.
-        weights: a state dict, as .safetensors or from torch.save, which is read without running pickled code.
-        device: of the network.
+        weights: A state dict, as .safetensors or from torch.save, which is read without running pickled code.
+        device: The device of the network.
 
     Raises:
-        HarnessError: names what is missing or does not fit.
+        HarnessError: The class or the weights cannot be used.
     """
     kind = import_class(which, "quality.judge")
     try:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from harness.data.source import writing
+from harness.data.source import write_cache_file
 from harness.errors import HarnessError
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
@@ -22,12 +22,12 @@ class Judge:
     """A frozen feature network with its identity.
 
     Attributes:
-        network: maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
-        name: printed with every score.
-        sha256: of the weights file; printed with every score.
-        device: of the network.
+        network: Maps uint8 [N, C, H, W] to features [N, d], or to a pair of these and logits [N, classes].
+        name: The name, printed with every score.
+        sha256: The hash of the weights file, printed with every score.
+        device: The device of the network.
         shape: (C, H, W) of the images that it was trained on; None if it accepts other ones.
-        code: hash of a custom network's source code, so that cached features follow its changes.
+        code: The hash of the source code of a custom network. If it changes, cached features are not used.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ def save_judge(network: JudgeNetwork, path: Path, facts: dict[str, Any]) -> str:
     """
     content = save({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()})
     sha256 = hashlib.sha256(content).hexdigest()
-    with writing(path.with_suffix(".json")) as file:
+    with write_cache_file(path.with_suffix(".json")) as file:
         file.write((json.dumps({"sha256": sha256, **facts}, indent=2) + "\n").encode())
-    with writing(path) as file:
+    with write_cache_file(path) as file:
         file.write(content)
     return sha256
 

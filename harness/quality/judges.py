@@ -1,4 +1,4 @@
-"""Which judge scores an experiment: a shipped one, one trained on the data set, or a network of the user's."""
+"""Load the judge of an experiment: a bundled one, one trained on the data set, or a custom network."""
 
 from __future__ import annotations
 
@@ -25,27 +25,34 @@ def load_judge(
     progress: Callable[[float], None] | None = None,
     weights: Path | None = None,
 ) -> Judge:
-    """The judge `first`, `second`, or `package.module:Class` (a custom feature network, with its `weights`).
+    """Load a judge. For a data set without a bundled judge, one is trained once and stored in the cache folder.
 
-    images: the training split, without the validation images. The shipped judges go by its name's part before the
-    slash. For another data set a judge is trained on it once (`message` says so, `progress` gets the share done) and
-    kept in the cache folder under the images' fingerprint. Raises HarnessError for an unknown judge, for weights with a
-    wrong hash, and where there are no labels to train on.
+    Args:
+        which: `first`, `second`, or `package.module:Class`, a custom feature network.
+        images: The training split, without the validation images. The part of its name before the slash selects the
+            bundled judge, and its fingerprint the trained one.
+        device: Where the judge runs.
+        message: Receives one line before a judge is trained, and one after it.
+        progress: Called with the share of the training done, in (0, 1].
+        weights: Weights of a custom network. None: those of its constructor.
+
+    Raises:
+        HarnessError: The judge is unknown, its weights are damaged, or there are no labels to train one.
     """
     if ":" in which:
         return load_custom_judge(which, weights, device)
     if which not in NETWORKS:
         raise HarnessError(f"quality.judge is {which!r}; expected {', '.join(NETWORKS)}, or package.module:Class")
-    name, shipped = _name(which, images), _shipped(which, images)
-    if shipped.is_file():
+    name, bundled = _name(which, images), _bundled(which, images)
+    if bundled.is_file():
         facts = resources.files("harness.quality") / "weights" / f"{name}.json"
-        return read_judge(which, name, shipped, facts, device, "install gan-harness again")
+        return read_judge(which, name, bundled, facts, device, "install gan-harness again")
 
     path = cache_folder() / "judges" / f"{images.fingerprint}-{which}.safetensors"
     try:
         if not path.exists():  # a shared cache folder may be read-only once it is filled
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):  # of several processes that start together, one trains
+            with FileLock(path.with_suffix(".lock")):  # if several processes start at the same time, one trains
                 if not path.exists():
                     _train_once(which, images, device, path, name, message, progress)
     except OSError as error:
@@ -56,11 +63,11 @@ def load_judge(
 
 
 def has_judge(which: str, images: Images) -> bool:
-    """Whether this judge exists for such images: a custom or a shipped one, or one trained on their labels."""
-    return ":" in which or _shipped(which, images).is_file() or (images.labels is not None and images.classes > 1)
+    """Return whether there is such a judge for these images: custom, bundled, or trained on their labels."""
+    return ":" in which or _bundled(which, images).is_file() or (images.labels is not None and images.classes > 1)
 
 
-def _shipped(which: str, images: Images) -> Traversable:
+def _bundled(which: str, images: Images) -> Traversable:
     return resources.files("harness.quality") / "weights" / f"{_name(which, images)}.safetensors"
 
 
@@ -77,11 +84,11 @@ def _train_once(
     message: Callable[[str], None],
     progress: Callable[[float], None] | None,
 ) -> None:
-    from harness.quality.train_judge import accuracy, train_judge  # here, because it is also run as `python -m`
+    from harness.quality.train_judge import accuracy, train_judge  # not at the top: the module also runs as `python -m`
 
-    message(f"training the judge {name} on {len(images):,} images (once; it is kept in {path.parent})")
+    message(f"training the judge {name} on {len(images):,} images (once; it is stored in {path.parent})")
     network = train_judge(which, images, device=device, progress=progress)
     right = accuracy(network, images)
-    message(f"the judge {name} is right on {right:.1%} of the images that it was trained on")
+    message(f"the judge {name} classifies {right:.1%} of its training images correctly")
     facts = {"shape": list(images.pixels.shape[1:]), "classes": images.classes, "training_accuracy": right}
     save_judge(network, path, facts)

@@ -9,17 +9,17 @@ from typing import TypeVar
 from harness.experiment.scores import PrimaryScore, Score
 
 Inputs = TypeVar("Inputs")
-# What the function of a score returns: its value, or that and its standard error; None where it is not known.
+# Result of the function of a score: the value, or the value and its standard error; None if it is not known.
 Value = float | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores of one set of images; `scores["kid"]` is one that is known.
+    """The scores of one set of images. `scores["kid"]` returns a known score.
 
     Attributes:
-        primary: Which of them ranks the images.
-        values: The scores by key, with standard errors as `KEY_se`. None where a score is not known.
+        primary: The score that sets of images are ranked by.
+        values: The scores by key, with standard errors as `KEY_se`. None: the score is not known.
     """
 
     primary: PrimaryScore
@@ -33,21 +33,21 @@ class ScoreSet:
 
     @property
     def primary_score(self) -> float:
-        """The number that the best epoch, the best trial and the best run are chosen by; the lowest is best."""
+        """The value that epochs, trials and runs are ranked by; the lowest is the best."""
         return self[self.primary.key]
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """`{prefix}/kid` and so on, of the scores that are known."""
+        """Return the known scores by metric name: `{prefix}/kid` and so on."""
         return {f"{prefix}/{key}": value for key, value in self.values.items() if value is not None}
 
 
-def compute(
+def compute_scores(
     primary: PrimaryScore,
     functions: Mapping[str, Callable[[Inputs], Value]],
     inputs: Inputs,
     scores: Iterable[Score],
 ) -> ScoreSet:
-    """The set of these scores, each from its function in `functions`, by key."""
+    """Compute scores, each with the function in `functions` that has its key."""
     values: dict[str, float | None] = {}
     for score in scores:
         value = functions[score.key](inputs)

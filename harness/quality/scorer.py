@@ -1,4 +1,4 @@
-"""Scoring sets of images against one split: everything about the real images is worked out once, and kept on disk."""
+"""Score sets of images against a split. Features and statistics of the real images are computed once and cached."""
 
 from __future__ import annotations
 
@@ -15,26 +15,19 @@ from harness.experiment.scores import KID
 from harness.quality import scores
 from harness.quality.cache import load_or_compute
 from harness.quality.judge import Judge, format_shape
-from harness.quality.score_set import ScoreSet, compute
+from harness.quality.score_set import ScoreSet, compute_scores
 from harness.quality.scores import FUNCTIONS, ScoreInputs
 
-FEWEST = 10  # images: the k-th neighbours and the leave-one-out errors need some
-MANY = 20_000  # images to look at: more than these take long enough for a word about it
+MIN_IMAGES = 10  # for k-th neighbours and leave-one-out errors
+LARGE_SET = 20_000  # images: computing the features of so many takes a while, and is reported
 REFERENCE = "real against real"
-VERSION = 1  # of what is kept on disk: raised when networks or statistics change
+CACHE_VERSION = 1  # increased when networks or statistics change
 
 
 class Scorer:
-    """Scores sets of images against `real` as the judge sees it.
+    """Scores sets of images against real images, in the feature space of the judge.
 
-    real: the split that is scored against; `samples` of it, chosen by `seed` where it has more.
-    training: what generators were trained on: all of it for neighbours; `samples` of it, likewise, for memorisation and
-    the reference.
-    device: where the sums are made (float64, so never MPS); the judge's where it is None.
-    notice: told when so many images must be looked at that it takes a while.
-
-    Keep seed and samples the same over everything that is to be compared: then the reference images are the same.
-    Raises HarnessError where `real` has fewer than `samples` images, or samples is below 10.
+    Scores can be compared if they have the same number of samples and the same seed: then the real images are the same.
     """
 
     def __init__(
@@ -48,8 +41,22 @@ class Scorer:
         device: str | torch.device | None = None,
         message: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if samples < FEWEST:
-            raise HarnessError(f"quality.samples is {samples}; expected at least {FEWEST}")
+        """Select the images; features are computed when they are needed.
+
+        Args:
+            judge: The judge.
+            real: The split to score against. `samples` images of it are used, selected by the seed.
+            training: The training images. All are used for neighbours, `samples` for memorisation and the reference.
+            samples: Number of images of a set that are scored.
+            seed: Seed of the selections.
+            device: Where scores are computed in float64 (the CPU instead of MPS). None: the device of the judge.
+            message: Receives one line before the features of many images are computed.
+
+        Raises:
+            HarnessError: `real` has fewer than `samples` images, or `samples` is less than 10.
+        """
+        if samples < MIN_IMAGES:
+            raise HarnessError(f"quality.samples is {samples}; expected at least {MIN_IMAGES}")
         if len(real) < samples:
             raise HarnessError(
                 f"quality.samples is {samples:,}, but {real.name} has {len(real):,} images: set it to that or fewer"
@@ -59,38 +66,42 @@ class Scorer:
         self.samples = samples
         self._seed = seed
         self._device = torch.device("cpu") if device.type == "mps" else device
-        self._notice = message
-        self._real = self._some(real)
+        self._message = message
+        self._real = self._select(real)
         self._all_training = training
-        self._training = None if training is None else self._some(training)
-        self._fresh = None if training is None else self._some(training, skip=samples)
+        self._training = None if training is None else self._select(training)
+        self._unused = None if training is None else self._select(training, skip=samples)
 
     def score(self, pixels: Tensor, *, full: bool = True) -> ScoreSet:
-        """The scores of generated images, uint8 [N, C, H, W]; N >= samples, of which the seed chooses where it is more.
+        """Return the scores of generated images.
 
-        full: all scores; else the primary and the secondary ones, KID and Frechet distance. Raises HarnessError for too
-        few images, or other ones.
+        Args:
+            pixels: uint8 [N, C, H, W], N >= samples. If N is larger, the seed selects `samples` images.
+            full: Compute all scores, not only KID and the Frechet distance.
+
+        Raises:
+            HarnessError: There are too few images, or they have another shape.
         """
         return self.score_all([pixels], full=full)[0]
 
     def score_all(self, sets: Sequence[Tensor], *, full: bool = True) -> list[ScoreSet]:
-        """The scores of several sets of images, all of which the judge looks at in one go."""
+        """Return the scores of several sets of images. The judge computes the features of all in one call."""
         chosen = [self._choose(pixels) for pixels in sets]
-        features, classes = self._see(torch.cat(chosen))
+        features, classes = self._features_and_classes(torch.cat(chosen))
         parts = torch.split(features, self.samples)
-        of = [None] * len(sets) if classes is None else torch.split(classes, self.samples)
-        return [self._scores(part, known, full) for part, known in zip(parts, of, strict=True)]
+        labels = [None] * len(sets) if classes is None else torch.split(classes, self.samples)
+        return [self._scores(part, predicted, full) for part, predicted in zip(parts, labels, strict=True)]
 
     def reference(self) -> ScoreSet:
-        """Real against real, the row that every table needs: what a perfect generator would get.
+        """Return the scores of real images: those of a perfect generator.
 
-        Fresh training images, none of which memorisation compares with, are scored as though they were generated. Where
-        there are not enough, one half of the real images is scored against the other: half as many, so that its Frechet
-        distance is higher than it would be, and without memorisation.
+        Training images that memorisation does not compare with are scored like generated ones. If there are too few of
+        them, one half of the real images is scored against the other. There is no memorisation score then, and the
+        Frechet distance is higher, because it is computed from half the samples.
         """
-        if self._fresh is not None and len(self._fresh) == self.samples:
-            seen = self._remembered_features(self._fresh)
-            return self._scores(seen["features"].to(self._device).double(), seen.get("classes"), full=True)
+        if self._unused is not None and len(self._unused) == self.samples:
+            cached = self._cached_features(self._unused)
+            return self._scores(cached["features"].to(self._device).double(), cached.get("classes"), full=True)
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(self._seed))
         halves = [self._real.index_select(half.to(self._real.pixels.device)) for half in order.chunk(2)]
         return Scorer(
@@ -98,21 +109,21 @@ class Scorer:
         ).score(halves[0].pixels)
 
     def references(self) -> dict[str, tuple[ScoreSet, None]]:
-        """The rows that a table needs, by name; none where there are too few images for one."""
-        fresh = 0 if self._fresh is None else len(self._fresh)
-        if fresh < self.samples and self.samples // 2 < FEWEST:
-            self._notice(
-                f"no row {REFERENCE!r}: it takes {self.samples} more training images, or {2 * FEWEST} to compare"
+        """Return the reference rows of a table, by name; none if there are too few images."""
+        unused = 0 if self._unused is None else len(self._unused)
+        if unused < self.samples and self.samples // 2 < MIN_IMAGES:
+            self._message(
+                f"no row {REFERENCE!r}: it needs {self.samples} more training images, or {2 * MIN_IMAGES} samples"
             )
             return {}
         return {REFERENCE: (self.reference(), None)}
 
     def neighbours(self, pixels: Tensor) -> Tensor:
-        """For each image, uint8 [N, C, H, W], the nearest of all training images in the judge's features, likewise."""
+        """Return the nearest training image of each image, in the feature space; both are uint8 [N, C, H, W]."""
         training = self._all_training
         if training is None:
-            raise HarnessError("there are no training images to find neighbours among; give the Scorer some")
-        closest = scores.nearest(self._see(pixels)[0], self._all_training_features)[1]
+            raise HarnessError("there are no training images to search for neighbours; pass some to the Scorer")
+        closest = scores.nearest(self._features_and_classes(pixels)[0], self._all_training_features)[1]
         return training.pixels[closest.to(training.pixels.device)]
 
     def _scores(self, features: Tensor, classes: Tensor | None, full: bool) -> ScoreSet:
@@ -123,13 +134,13 @@ class Scorer:
             kernel_sums=statistics["kernel_sums"],
             radii=statistics["radii"],
             classes=None if classes is None else classes.cpu(),
-            real_classes=self._real_seen.get("classes"),
+            real_classes=self._real_outputs.get("classes"),
             training=None if self._training is None else self._training_features,
         )
-        return compute(KID, FUNCTIONS, inputs, KID.scores if full else KID.shown)
+        return compute_scores(KID, FUNCTIONS, inputs, KID.scores if full else KID.shown)
 
-    def _some(self, images: Images, skip: int = 0) -> Images:
-        """`samples` of the images, chosen by the seed, after skipping as many; fewer where there are not enough."""
+    def _select(self, images: Images, skip: int = 0) -> Images:
+        """Return `samples` images selected by the seed, after the first `skip`. There may be fewer."""
         if len(images) == self.samples and not skip:
             return images
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self._seed))
@@ -141,18 +152,20 @@ class Scorer:
             raise HarnessError(
                 f"images to score are {format_shape(pixels.shape[1:])}; {self._real.name} is {format_shape(expected)}"
             )
-        return some_of(pixels, self.samples, self._seed)
+        return random_subset(pixels, self.samples, self._seed)
 
-    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _features_and_classes(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         features, classes = self.judge.features_and_classes(pixels)
         return features.to(self._device).double(), classes
 
-    def _remembered_features(self, images: Images) -> dict[str, Tensor]:
-        """`features` float32 [N, d] and, where the judge classifies, `classes` int64 [N]; on the CPU."""
+    def _cached_features(self, images: Images) -> dict[str, Tensor]:
+        """Return `features` float32 [N, d] and, if the judge classifies, `classes` int64 [N]; on the CPU."""
 
         def compute() -> dict[str, Tensor]:
-            if len(images) >= MANY:
-                self._notice(f"looking at {len(images):,} images of {images.name} once (their features are kept)")
+            if len(images) >= LARGE_SET:
+                self._message(
+                    f"computing the features of {len(images):,} images of {images.name} (once; they are stored)"
+                )
             features, classes = self.judge.features_and_classes(images.pixels)
             return {"features": features} if classes is None else {"features": features, "classes": classes}
 
@@ -160,15 +173,15 @@ class Scorer:
 
     def _key(self, images: Images, what: str) -> str:
         judge = hashlib.sha256(f"{self.judge.sha256} {self.judge.code} {self.judge.device.type}".encode()).hexdigest()
-        return f"{images.fingerprint}-{judge[:16]}-{what}.{VERSION}"
+        return f"{images.fingerprint}-{judge[:16]}-{what}.{CACHE_VERSION}"
 
     @cached_property
-    def _real_seen(self) -> dict[str, Tensor]:
-        return self._remembered_features(self._real)
+    def _real_outputs(self) -> dict[str, Tensor]:
+        return self._cached_features(self._real)
 
     @cached_property
     def _real_features(self) -> Tensor:
-        return self._real_seen["features"].to(self._device).double()
+        return self._real_outputs["features"].to(self._device).double()
 
     @cached_property
     def _real_statistics(self) -> dict[str, Tensor]:
@@ -177,26 +190,26 @@ class Scorer:
         def compute() -> dict[str, Tensor]:
             return {"kernel_sums": scores.kernel_sums(real), "radii": scores.radii(real)}
 
-        kept = load_or_compute(self._key(self._real, "statistics"), compute)
-        return {name: value.to(self._device) for name, value in kept.items()}
+        stored = load_or_compute(self._key(self._real, "statistics"), compute)
+        return {name: value.to(self._device) for name, value in stored.items()}
 
     @cached_property
     def _training_features(self) -> Tensor:
         assert self._training is not None
-        return self._remembered_features(self._training)["features"].to(self._device).double()
+        return self._cached_features(self._training)["features"].to(self._device).double()
 
     @cached_property
     def _all_training_features(self) -> Tensor:
         assert self._all_training is not None
-        return self._remembered_features(self._all_training)["features"].to(self._device).double()
+        return self._cached_features(self._all_training)["features"].to(self._device).double()
 
 
-def some_of(pixels: Tensor, samples: int, seed: int) -> Tensor:
-    """`samples` of the images [N, C, H, W], chosen by the seed where there are more. Raises HarnessError for fewer."""
+def random_subset(pixels: Tensor, samples: int, seed: int) -> Tensor:
+    """Return `samples` of the images [N, C, H, W], selected by the seed. Raises HarnessError if there are fewer."""
     if len(pixels) < samples:
         raise HarnessError(
             f"got {len(pixels):,} images to score, but quality.samples is {samples:,}: "
-            "generate that many, or set it lower for everything that is to be compared"
+            "generate that many, or use a lower number for all images to compare"
         )
     if len(pixels) == samples:
         return pixels

@@ -1,8 +1,8 @@
-"""The scores: how far a set of generated images is from a set of real ones, in a judge's features.
+"""The scores that compare generated with real images in the feature space of a judge.
 
 Plain functions over float64 tensors: `generated` [N, d] and `real` [M, d] are features on one device. All N x M
-matrices are walked in strips of rows, so that 10,000 against 10,000 takes well under 1 GB. `FUNCTIONS` says how each
-score of the table (`harness/experiment/scores.py`) is computed.
+matrices are computed in strips of rows, so that 10,000 against 10,000 takes well under 1 GB. `FUNCTIONS` computes each
+score of the table in `harness/experiment/scores.py`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Pairwise = Callable[[Tensor, Tensor, Tensor], Tensor]  # [n, d], [M, d], and the
 
 
 def strips(pairwise: Pairwise, x: Tensor, y: Tensor) -> Iterator[Tensor]:
-    """The matrix pairwise(x, y) [N, M], a few rows at a time, all in the same memory: a strip lasts until the next."""
+    """Yield pairwise(x, y) [N, M] a few rows at a time, in the same memory: a strip is valid until the next one."""
     rows = max(1, CHUNK_VALUES // len(y))
-    space = x.new_empty(min(rows, len(x)), len(y))
+    buffer = x.new_empty(min(rows, len(x)), len(y))
     for start in range(0, len(x), rows):
         part = x[start : start + rows]
-        yield pairwise(part, y, space[: len(part)])
+        yield pairwise(part, y, buffer[: len(part)])
 
 
 def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """Squared Euclidean distances, [n, M]; between equal rows, rounding may leave a tiny number of either sign."""
+    """Return squared Euclidean distances, [n, M]. Equal rows may have a tiny distance of either sign, by rounding."""
     torch.addmm(y.square().sum(1).expand_as(out), x, y.T, alpha=-2, out=out)
     return out.add_(x.square().sum(1, keepdim=True))
 
 
 def cubic_kernel(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """(x . y / d + 1)^3, the polynomial kernel of KID, [n, M]."""
+    """Return (x . y / d + 1)^3, the polynomial kernel of KID, [n, M]."""
     return torch.addmm(x.new_ones(1), x, y.T, alpha=1 / x.shape[1], out=out).pow_(3)
 
 
@@ -46,18 +46,18 @@ def cubic_kernel(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
 
 
 def kernel_sums(x: Tensor) -> Tensor:
-    """For every row of x the sum of its kernel with all other rows, [N]."""
+    """Return, for every row of x, the sum of its kernel with all other rows, [N]."""
     sums = torch.cat([strip.sum(1) for strip in strips(cubic_kernel, x, x)])
-    return sums - (x.square().mean(1) + 1) ** 3  # less the kernel with itself
+    return sums - (x.square().mean(1) + 1) ** 3  # minus the kernel with itself
 
 
 def kid(generated: Tensor, real: Tensor, real_sums: Tensor) -> tuple[float, float]:
-    """Kernel distance and its standard error: the unbiased squared MMD (Binkowski et al. 2018, eq. 4; 0 is best).
+    """Return KID, the unbiased squared MMD (Binkowski et al. 2018, eq. 4; 0 is best), and its standard error.
 
     real_sums: kernel_sums(real). N and M must be 3 or more.
 
     All pairs are used, instead of random subsets of 1,000 as in the paper. Both have the same expectation, but the
-    average over every pair has the least variance of all unbiased estimates, and no seed. The standard error is the
+    average over every pair has the lowest variance of all unbiased estimates, and no seed. The standard error is the
     jackknife's, leaving out one image of either set at a time; that of overlapping subsets is not a standard error.
     """
     n, m = len(generated), len(real)
@@ -78,7 +78,7 @@ def kid(generated: Tensor, real: Tensor, real_sums: Tensor) -> tuple[float, floa
 
 
 def frechet(generated: Tensor, real: Tensor) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the Gaussians fitted to both (Heusel et al. 2017; 0 is best).
+    """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the fitted Gaussians (Heusel et al. 2017; 0 is best).
 
     The trace of (C1 C2)^(1/2) is the sum of the singular values of C1^(1/2) C2^(1/2), which exist, and are not
     negative, for covariances of any rank: a collapsed generator needs no special case.
@@ -92,7 +92,7 @@ def frechet(generated: Tensor, real: Tensor) -> float:
 
 
 def _square_root(covariance: Tensor) -> Tensor:
-    """Of a symmetric matrix without negative eigenvalues, other than those that rounding made."""
+    """Return the square root of a symmetric matrix. Negative eigenvalues, from rounding, count as 0."""
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
     return root
@@ -102,16 +102,21 @@ def _square_root(covariance: Tensor) -> Tensor:
 
 
 def radii(real: Tensor) -> Tensor:
-    """Squared distance of every real image to its k-th nearest other one, [M]."""
+    """Return the squared distance of every real image to its k-th nearest neighbour, [M]."""
     return torch.cat([strip.kthvalue(NEIGHBOURS + 1, dim=1).values for strip in strips(squared_distances, real, real)])
 
 
 def density_coverage(generated: Tensor, real: Tensor, real_radii: Tensor) -> tuple[float, float]:
-    """Density and coverage (Naeem et al. 2020, eqs. 3 and 4).
+    """Return density and coverage (Naeem et al. 2020, eqs. 3 and 4).
 
-    Around every real image lies a ball that reaches to its k-th nearest real neighbour. Density: how many balls hold a
-    generated image, on average, over k; not bounded by 1. Coverage: the share of balls that hold any at all.
-    real_radii: radii(real). The border belongs to the ball, so that a set covers itself.
+    Every real image has a ball whose radius is the distance to its k-th nearest real neighbour. Density is the mean
+    number of balls that contain a generated image, divided by k; it may exceed 1. Coverage is the share of balls that
+    contain a generated image. The border belongs to the ball, so that a set covers itself.
+
+    Args:
+        generated: Features [N, d].
+        real: Features [M, d].
+        real_radii: radii(real).
     """
     reach = real_radii + 1e-10 * real.square().sum(1).mean()  # the border stays inside under rounding
     inside = generated.new_zeros(())
@@ -124,16 +129,16 @@ def density_coverage(generated: Tensor, real: Tensor, real_radii: Tensor) -> tup
 
 
 def nearest(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of every row of x to its nearest row of y, and that row's number: [N] and int64 [N]."""
+    """Return the distance of every row of x to its nearest row of y, [N], and the index of that row, int64 [N]."""
     found = [strip.min(1) for strip in strips(squared_distances, x, y)]
     return torch.cat([near.values for near in found]).clamp(min=0).sqrt(), torch.cat([near.indices for near in found])
 
 
 def memorisation(generated: Tensor, training: Tensor, held_out: Tensor) -> float:
-    """Mean distance to the nearest training image, over that to the nearest held-out image.
+    """Return the mean distance to the nearest training image, divided by that to the nearest held-out image.
 
-    Copies of training images give near 0, fresh real images about 1. Of the larger set only the first rows count: more
-    neighbours to choose from would bring the nearest closer for any generator.
+    It is near 0 for copies of training images, and about 1 for unseen real images. Only the first rows of the larger
+    set are used: with more images, the nearest one would be closer for any generator.
     """
     count = min(len(training), len(held_out))
     to_training = nearest(generated, training[:count])[0].mean().item()
@@ -147,16 +152,16 @@ def memorisation(generated: Tensor, training: Tensor, held_out: Tensor) -> float
 
 
 def class_kl(generated: Tensor, real: Tensor) -> float:
-    """KL(generated || real) between the histograms of judged classes, int64 [N] and [M], in nats; 0 is best.
+    """Return KL(generated || real) of the histograms of predicted classes, int64 [N] and [M], in nats; 0 is best.
 
-    In this direction classes that are never generated add nothing of their own, so no smoothing is needed; one class
-    alone out of ten gives log 10. A class that is generated but that none of the M real images was judged as counts as
-    if one had been, which keeps the sum finite.
+    In this direction, classes that are never generated add nothing, so no smoothing is needed. A generator of one class
+    out of ten gets log 10. A generated class that no real image has counts as if one had it, which keeps the sum
+    finite.
     """
     classes = int(torch.cat([generated, real]).max()) + 1
-    drawn = generated.bincount(minlength=classes).double() / len(generated)
+    share = generated.bincount(minlength=classes).double() / len(generated)
     prior = real.bincount(minlength=classes).clamp(min=1).double() / len(real)
-    return torch.xlogy(drawn, drawn / prior).sum().item()
+    return torch.xlogy(share, share / prior).sum().item()
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
@@ -164,13 +169,13 @@ def class_kl(generated: Tensor, real: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ScoreInputs:
-    """What scores are computed from: generated and real images as the judge sees them.
+    """The inputs of the scores: features and classes of generated and real images.
 
     Attributes:
         generated, real: Features, float64 [N, d] and [M, d], on one device.
         kernel_sums, radii: `kernel_sums(real)` and `radii(real)`, [M] each.
-        classes, real_classes: Judged classes, int64 [N] and [M], on the CPU; None where the judge does not classify.
-        training: Features of as many training images, float64 [M, d]; fewer where there are not as many, None for none.
+        classes, real_classes: Predicted classes, int64 [N] and [M], on the CPU; None if the judge does not classify.
+        training: Features of training images, float64, [M, d] or fewer rows; None if there are none.
     """
 
     generated: Tensor
@@ -183,7 +188,7 @@ class ScoreInputs:
 
     @cached_property
     def density_coverage(self) -> tuple[float, float]:
-        """Both, which share their distances."""
+        """Density and coverage, which use the same distances."""
         return density_coverage(self.generated, self.real, self.radii)
 
 

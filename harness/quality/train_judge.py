@@ -1,4 +1,4 @@
-"""Train a judge: one fixed, seeded recipe for every data set, and the command that trained the shipped ones.
+"""Train a judge: one fixed, seeded recipe for every data set, and the command that trained the bundled ones.
 
     python -m harness.quality.train_judge --which first --out harness/quality/weights/mnist-first.safetensors
 
@@ -30,9 +30,9 @@ from harness.quality.judge import Judge, save_judge
 from harness.quality.networks import NETWORKS, JudgeNetwork
 
 EPOCHS = 10
-EPOCH_IMAGES = 50_000  # of a larger data set, every epoch sees another random 50,000
+EPOCH_IMAGES = 50_000  # if there are more, each epoch uses another random 50,000
 BATCH = 128
-FEWEST_STEPS = 100  # of a tiny data set there are more epochs
+MIN_STEPS = 100  # a tiny data set is trained for more epochs
 PEAK_LEARNING_RATE = 3e-3
 WARM_UP = 0.2  # share of all steps
 
@@ -52,10 +52,10 @@ def train_judge(
 
     Args:
         which: `first` or `second`.
-        images: the training images.
-        epochs: more for tiny data sets (FEWEST_STEPS).
-        device: to train on.
-        progress: is called with the share of the work done, in (0, 1].
+        images: The training images.
+        epochs: Number of epochs. A tiny data set has more, for MIN_STEPS steps.
+        device: The device to train on.
+        progress: Called with the share of the work done, in (0, 1].
 
     Raises:
         HarnessError: the images have no labels, or one class only.
@@ -63,11 +63,11 @@ def train_judge(
     if images.labels is None or images.classes < 2 or len(images) < 2:
         raise HarnessError(
             f"no judge can be trained on {images.name}: it needs labelled images of two classes or more; "
-            "name a feature network of your own as quality.judge: package.module:Class"
+            "use a custom feature network as quality.judge: package.module:Class"
         )
     device = torch.device(device)
     kind = NETWORKS[which]
-    # Weights and dropout draw from the global generators; the order and the augmentation have one of their own.
+    # Weights and dropout use the global random generators; order and augmentation use a separate one.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(kind.seed)
@@ -99,7 +99,7 @@ def _train(
     generator = torch.Generator().manual_seed(seed)
     count = min(len(pixels), EPOCH_IMAGES)
     batch = min(BATCH, count)
-    epochs = max(epochs, -(-FEWEST_STEPS // (count // batch)))
+    epochs = max(epochs, -(-MIN_STEPS // (count // batch)))
     steps = epochs * (count // batch)
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / steps))

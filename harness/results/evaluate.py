@@ -77,11 +77,11 @@ def evaluate(
     for run in runs:
         rows = []
         changed: dict[str, Mapping[str, str]] = {}
-        for child in _leaves(store, run):
+        for child in _fields(store, run):
             described, generator, epoch, like = load.generator(store, child, "end", message=message)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
-            with load.code_of(store, child, described):
+            with load.use_stored_code(store, child, described):
                 if key not in protocols:
                     protocols[key] = _Protocol(key, judge, split, message)
                 tags = _changes(store, child, described, protocols[key], judge in {None, own})
@@ -95,7 +95,7 @@ def evaluate(
                 )
             _refuse_other_classes(child, described, like, protocols[key])
             message(f"scoring {child.info.run_name}, epoch {epoch} ...")
-            scores = protocols[key].scoring.of(described, generator, split)
+            scores = protocols[key].scoring.score(described, generator, split)
             row = protocols[key].row(str(child.info.run_name), scores)
             rows.append(replace(row, run_id=child.info.run_id, epoch=epoch))
         if len(rows) > 1:
@@ -114,19 +114,19 @@ def _changes(
     store: Store, run: Run, described: Experiment, protocol: _Protocol, load_custom_judge: bool
 ) -> Mapping[str, str]:
     """What is not as it was when the run was trained: the tags that say so, or none."""
-    now = changes.of_images(protocol.scoring.splits)
-    leaves = ["generator.kind"]
+    now = changes.image_tags(protocol.scoring.splits)
+    fields = ["generator.kind"]
     if load_custom_judge:  # another one is asked for, and named
         now[Tag.JUDGE] = protocol.scoring.identity
-        leaves.append("quality.judge")
-    return load.recorded(store, run, described).changed_tags(described, now, "evaluated", leaves)
+        fields.append("quality.judge")
+    return load.recorded(store, run, described).changed_tags(described, now, "evaluated", fields)
 
 
 def _refuse_other_classes(run: Run, described: Experiment, like: data.Images, protocol: _Protocol) -> None:
     there = protocol.scoring.splits.train.classes
     if described.conditional and like.classes != there:
         raise HarnessError(
-            f"run {run.info.run_name} ({run.info.run_id[:8]}) is told one of {like.classes} classes, but "
+            f"run {run.info.run_name} ({run.info.run_id[:8]}) is asked for one of {like.classes} classes, but "
             f"{protocol.scoring.splits.train.name} has {there} now: restore the images to score it"
         )
 
@@ -198,9 +198,9 @@ def _held_out(name: str, message: Callable[[str], None]) -> int:
     return VALIDATION_IMAGES if there > 2 * VALIDATION_IMAGES else there // 10
 
 
-def _leaves(store: Store, run: Run) -> list[Run]:
+def _fields(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
-        return [summary.single(store, run)]
+        return [summary.resolve_run(store, run)]
     children = store.children(run.info.run_id)
     if not children:
         raise HarnessError(f"{run.info.run_name} has no runs below it yet")

@@ -16,23 +16,23 @@ from harness.tracking import save_generator, save_sampler
 
 
 class NoModelError(HarnessError):
-    """A generator that trains and generates, but cannot be exported as a model that loads without its code."""
+    """torch.export cannot export this custom generator as a model that loads without its source code."""
 
 
 def save_models(experiment: Experiment, images: data.Images, generator: torch.nn.Module, folder: Path) -> None:
     """Save a generator as the models `generator` and `sampler`.
 
     Args:
-        experiment: The generator's experiment.
-        images: Images like those that it was trained on; for their shape and classes.
+        experiment: The experiment of the generator.
+        images: Images with the shape and classes of the training images.
         generator: The network.
-        folder: Where the models go, each in a folder of its own.
+        folder: Each model is saved to a subfolder.
 
     Raises:
-        NoModelError: It is a custom generator that torch.export cannot take.
+        NoModelError: torch.export cannot export the custom generator.
     """
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where torch.export tells programs that it cannot take
+        with contextlib.redirect_stderr(io.StringIO()):  # torch.export prints the programs that it cannot export
             save_generator(generator, sample_inputs(experiment, images, 2).numpy(), folder / "generator")
     except (HarnessError, OSError):
         raise
@@ -40,7 +40,7 @@ def save_models(experiment: Experiment, images: data.Images, generator: torch.nn
         if ":" not in experiment.generator.kind:
             raise
         raise NoModelError(
-            f"torch.export cannot take generator.kind {experiment.generator.kind}: {brief(error)}"
+            f"torch.export cannot export generator.kind {experiment.generator.kind}: {brief(error)}"
         ) from error
     classes = images.classes if experiment.conditional else 0
     save_sampler(folder / "sampler", folder / "generator", experiment.generator.latent, classes)

@@ -1,4 +1,4 @@
-"""Text in generated handwriting: its digits from the class-conditional generator of a run, set into lines."""
+"""Text in generated handwriting: digits from the class-conditional generator of a run, typeset in lines."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Style = Literal["one", "each"]
 
-OF_DIGITS = {"mnist", "qmnist", "emnist-mnist", "emnist-digits"}  # the data sets whose classes are the digits 0 to 9
-GLYPH_FRAMES = 6  # frames of an animation per sign: 0.3 s
+DIGIT_DATASETS = {"mnist", "qmnist", "emnist-mnist", "emnist-digits"}  # their classes are the digits 0 to 9
+GLYPH_FRAMES = 6  # frames of an animation per character: 0.3 s
 
 
-def digits(
+def generate_digits(
     generator: nn.Module, experiment: Experiment, lines: Sequence[Sequence[int]], *, style: Style = "one", seed: int = 0
 ) -> list[Tensor]:
     """Generate the digits of each line with a class-conditional generator.
@@ -36,9 +36,9 @@ def digits(
         generator: The network.
         experiment: Its experiment.
         lines: The digits.
-        style: `one`: all digits of a line from one noise vector, which makes them of one hand. `each`: from a noise
-            vector of its own.
-        seed: Of the noise.
+        style: `one`: one noise vector for all digits of a line, which gives them one handwriting. `each`: one noise
+            vector for each digit.
+        seed: Seed of the noise.
 
     Returns:
         A tensor for each line, uint8 [n, 28, 28].
@@ -56,7 +56,7 @@ def digits(
     return list(torch.split(images.squeeze(1), lengths))
 
 
-def writer(
+def load_digit_generator(
     store: Store,
     run: Run,
     weights: str = "best",
@@ -64,20 +64,20 @@ def writer(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> tuple[Experiment, nn.Module]:
-    """Load a run's experiment and generator. Raises HarnessError for one that cannot be asked for a digit."""
+    """Load the experiment and the generator of a run. Raises HarnessError if it does not generate digits by class."""
     experiment, generator, *_ = load.generator(store, run, weights, raw=raw, message=message)
     name = f"run {run.info.run_name} ({run.info.run_id[:8]})"
-    if experiment.data.name not in OF_DIGITS:
-        raise HarnessError(f"{name} generates {experiment.data.name}, not the digits 0 to 9: write with a run on mnist")
+    if experiment.data.name not in DIGIT_DATASETS:
+        raise HarnessError(f"{name} generates {experiment.data.name}, not the digits 0 to 9: use a run on mnist")
     if not experiment.conditional:
         raise HarnessError(
-            f"{name} is unconditional, so it cannot be asked for a digit: train one with conditional: true, "
+            f"{name} is unconditional, so the class of its digits cannot be chosen: train one with conditional: true, "
             "as `harness run` does"
         )
     return experiment, generator
 
 
-def write_to(
+def write_handwriting(
     out: Path,
     store: Store,
     run: Run,
@@ -91,16 +91,16 @@ def write_to(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write lines of digits and signs, one below the other.
+    """Write lines of digits and punctuation marks to a file.
 
     Args:
-        out: A PNG file, or a GIF or WebP in which they appear one by one: 0.3 s a sign, ten seconds at the most, and
-            then the whole for two.
+        out: A PNG file, or a GIF or WebP in which the text is written at 0.3 s per character, in ten seconds or less.
+            The complete text is then shown for two seconds.
         store: The store.
-        run: The run whose generator makes the digits.
+        run: The run whose generator is used.
         lines: The text.
-        seed: Of the noise; see also `harness.media.typesetting`.
-        style: See `digits`.
+        seed: Seed of the noise and of the typesetting.
+        style: See `generate_digits`.
         paper: See `harness.media.typesetting`.
         scale: See `harness.media.typesetting`.
         weights: See `load.generator`.
@@ -108,18 +108,19 @@ def write_to(
         message: See `load.generator`.
 
     Raises:
-        HarnessError: The run cannot be asked for a digit, or the file cannot be written.
+        HarnessError: The run does not generate digits by class, or the file cannot be written.
     """
-    experiment, generator = writer(store, run, weights, raw=raw, message=message)
-    numbers = [[int(sign) for sign in line if sign in DIGITS] for line in lines]
-    lines_of_images = digits(generator, experiment, numbers, style=style, seed=seed)
-    drawn = (image for images in lines_of_images for image in images.numpy())
-    written = typeset([[next(drawn) if sign in DIGITS else sign for sign in line] for line in lines], scale, seed)
+    experiment, generator = load_digit_generator(store, run, weights, raw=raw, message=message)
+    numbers = [[int(character) for character in line if character in DIGITS] for line in lines]
+    lines_of_images = generate_digits(generator, experiment, numbers, style=style, seed=seed)
+    images = (image for line in lines_of_images for image in line.numpy())
+    glyphs = [[next(images) if character in DIGITS else character for character in line] for line in lines]
+    page = typeset(glyphs, scale, seed)
     with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
-            pictures.save_png(out, written.picture(paper=paper))
+            pictures.save_png(out, page.picture(paper=paper))
             return
         longest = round((animations.MAX_SECONDS - animations.LAST_FRAME_SECONDS) * animations.MAX_FPS)
-        count = min(max(2, GLYPH_FRAMES * len(written.boxes)), longest)
+        count = min(max(2, GLYPH_FRAMES * len(page.boxes)), longest)
         times = animations.frame_durations(count, animations.MAX_FPS)
-        animations.save_animation(out, written.frames(count, paper=paper), times)
+        animations.save_animation(out, page.frames(count, paper=paper), times)

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 
 from harness import data
-from harness import experiment as experiments
 from harness.data import Images
 from harness.errors import HarnessError, UnreachableError
-from harness.experiment import Experiment, trust
+from harness.experiment import Experiment, from_store, trust
 from harness.experiment.custom import SourceCode, use_source_code
 from harness.experiment.tags import Tag
 from harness.gan import checkpoints
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, readable_load_errors
 from harness.results import changes
-from harness.results.changes import Recorded
-from harness.results.summary import scratch, single
+from harness.results.changes import RecordedInputs
+from harness.results.summary import resolve_run, temporary_folder
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
-    """Load a checkpoint of a run: from the spool where the run was trained on this host, else from its artifacts.
+    """Load a checkpoint of a run: from the spool if the run was trained on this host, else from its artifacts.
 
     Args:
         store: The store.
@@ -39,7 +38,7 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
         which: `last`, `best` or `diverged`.
 
     Raises:
-        HarnessError: There is none, or it is damaged.
+        HarnessError: The run has no such checkpoint, or it is damaged.
         UnreachableError: The store does not answer.
     """
     tags = run.data.tags
@@ -47,7 +46,7 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
     local = store.spool / tags.get(Tag.ID, "-") / "checkpoints" / f"{which}.pt"
     if tags.get(Tag.HOST) == socket.gethostname() and local.is_file():
         return checkpoints.load(local, origin)
-    with scratch() as folder:
+    with temporary_folder() as folder:
         try:
             path = store.download(run.info.run_id, f"checkpoints/{which}.pt", folder)
         except UnreachableError:
@@ -59,62 +58,64 @@ def checkpoint(store: Store, run: Run, which: str = "last") -> Checkpoint:
 
 def experiment(store: Store, run: Run) -> Experiment:
     """Load the resolved experiment that was stored with a run. Downloads one artifact."""
-    with scratch() as folder:
+    with temporary_folder() as folder:
         path = store.download(run.info.run_id, "experiment.yaml", folder)
-        return experiments.from_store(
+        return from_store(
             path.read_text(encoding="utf-8"), f"the experiment of run {run.info.run_name} ({run.info.run_id[:8]})"
         )
 
 
-def recorded(store: Store, run: Run, experiment: Experiment, *, allowed: bool = False) -> Recorded:
-    """Return what the run was trained on and with, as its tags say. allowed: see `Recorded`."""
+def recorded(store: Store, run: Run, experiment: Experiment, *, allow_changes: bool = False) -> RecordedInputs:
+    """Return the images, judge and code that the tags of the run name. allow_changes: see `RecordedInputs`."""
     what = f"run {run.info.run_name} ({run.info.run_id[:8]})"
-    return Recorded(what, dict(run.data.tags), cache(lambda: kept_sources(store, run, experiment)), allowed)
+    return RecordedInputs(
+        what, dict(run.data.tags), cache(lambda: stored_sources(store, run, experiment)), allow_changes
+    )
 
 
-def kept_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, SourceCode]:
-    """Load the source code that the run has stored of its custom classes, by the field that names each class."""
+def stored_sources(store: Store, run: Run, experiment: Experiment) -> dict[str, SourceCode]:
+    """Load the source code of custom classes that is stored with the run, by the field that names each class."""
     found: dict[str, SourceCode] = {}
     if not experiment.custom_classes:
         return found
-    with scratch() as folder:
+    with temporary_folder() as folder:
         try:
-            kept = store.download(run.info.run_id, "networks", folder)
+            folder = store.download(run.info.run_id, "networks", folder)
         except UnreachableError:
             raise
         except HarnessError:
             return found
-        for leaf, name in experiment.custom_classes.items():
-            tag = run.data.tags.get(changes.key(leaf), "").rpartition(" ")[0]
+        for field, name in experiment.custom_classes.items():
+            tag = run.data.tags.get(changes.code_tag(field), "").rpartition(" ")[0]
             module = name.partition(":")[0].replace(".", "/")
-            # Older versions kept each file by its name alone.
+            # Older versions stored each file by its name alone.
             for place in (tag, f"{module}.py", f"{module}/__init__.py", f"{Path(module).name}.py"):
-                if place and ".." not in Path(place).parts and (kept / place).is_file():
-                    found[leaf] = SourceCode(place, (kept / place).read_text(encoding="utf-8", errors="replace"))
+                if place and ".." not in Path(place).parts and (folder / place).is_file():
+                    found[field] = SourceCode(place, (folder / place).read_text(encoding="utf-8", errors="replace"))
                     break
     return found
 
 
 @contextmanager
-def code_of(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
-    """With `--stored-code`, import custom classes from the source code stored with the run while the block lasts.
+def use_stored_code(store: Store, run: Run, experiment: Experiment) -> Iterator[None]:
+    """With `--stored-code`, import custom classes from the source code stored with the run, inside the block.
 
-    Nothing is run here; `trust.check` is asked before any of it is.
+    This function runs none of that code. `trust.check` decides before an import does.
 
     Raises:
-        HarnessError: The run has stored no source code of a class.
+        HarnessError: The source code of a class is not stored with the run.
     """
     if not trust.get_policy().stored_code or not experiment.custom_classes:
         yield
         return
-    kept = kept_sources(store, run, experiment)
-    for leaf, name in experiment.custom_classes.items():
-        if leaf not in kept:
+    sources = stored_sources(store, run, experiment)
+    for field, name in experiment.custom_classes.items():
+        if field not in sources:
             raise HarnessError(
-                f"run {run.info.run_name} ({run.info.run_id[:8]}) has kept no source of {leaf} {name}: "
-                "leave --stored-code out, and the module found here is used"
+                f"run {run.info.run_name} ({run.info.run_id[:8]}) has no stored source of {field} {name}: "
+                "leave --stored-code out to use the local module"
             )
-    with use_source_code({experiment.custom_classes[leaf]: source for leaf, source in kept.items()}):
+    with use_source_code({experiment.custom_classes[field]: source for field, source in sources.items()}):
         yield
 
 
@@ -122,16 +123,16 @@ class LoadedGenerator(NamedTuple):
     """A generator on the CPU, in evaluation mode.
 
     Attributes:
-        experiment: The run's experiment.
+        experiment: The experiment of the run.
         generator: The network.
         epoch: The epoch of its weights.
-        like: `Images.like` of the images that it was trained on.
+        empty_images: `Images.empty_like` of the training images.
     """
 
     experiment: Experiment
     generator: nn.Module
     epoch: int
-    like: Images
+    empty_images: Images
 
 
 def generator(
@@ -142,22 +143,22 @@ def generator(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> LoadedGenerator:
-    """Load a run's generator; that of the best run below a study or replicates.
+    """Load the generator of a run; for a study or a run with `seeds`, that of the best run below it.
 
-    The data set is needed only for checkpoints of versions that did not store `like`.
+    The data set is needed only for checkpoints of older versions, which did not store `empty_images`.
 
     Args:
         store: The store.
         run: The run.
-        weights: `best`: of the best scored epoch, or the last where nothing was scored. `last`: of the last epoch.
-            `end`: what the run is scored as, which is `best`, or the last weights of a run that diverged.
-        raw: Take the trained weights also where the experiment keeps their average.
-        message: Called with one line when the source code of a custom generator has changed since.
+        weights: `best`: those of the best scored epoch, or of the last one if nothing was scored. `last`: those of the
+            last epoch. `end`: those that the run is scored with, which are `best`, or the last ones if it diverged.
+        raw: Use the trained weights instead of their moving average.
+        message: Receives one line if the source code of a custom generator has changed.
 
     Raises:
         HarnessError: There is no such checkpoint, or its weights do not fit the network.
     """
-    run = single(store, run)
+    run = resolve_run(store, run)
     if weights == "end" and Tag.DIVERGED in run.data.tags:
         found = checkpoint(store, run, "diverged")
     else:
@@ -165,19 +166,19 @@ def generator(
         if weights != "last" and found.score is not None:
             found = checkpoint(store, run, "best")
     described = found.experiment
-    like = found.empty_images
-    if like is None:
-        like = data.load_split(split="test", **described.data.source_options()).empty_like()
+    images = found.empty_images
+    if images is None:
+        images = data.load_split(split="test", **described.data.source_options()).empty_like()
     averaged = None if raw else found.training["average"]
-    with code_of(store, run, described):
+    with use_stored_code(store, run, described):
         line = recorded(store, run, described).code_line(described, ("generator.kind",))
         try:
-            loaded = network(described, like, averaged or found.training["generator"])
+            loaded = network(described, images, averaged or found.training["generator"])
         except HarnessError as error:
             raise HarnessError(f"{line}: {error}" if line else str(error)) from error
     if line:
-        message(f"{line}; sampled with the source found here")
-    return LoadedGenerator(described, loaded, found.epoch, like)
+        message(f"{line}; sampled with the local source")
+    return LoadedGenerator(described, loaded, found.epoch, images)
 
 
 def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -185,7 +186,7 @@ def network(described: Experiment, images: Images, weights: Mapping[str, Tensor]
 
     Args:
         described: The experiment.
-        images: What it generates images like; for their shape and classes.
+        images: Images with the shape and classes of those that it generates.
         weights: A state dict.
 
     Raises:

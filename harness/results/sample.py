@@ -1,4 +1,4 @@
-"""Images of a run's generator, written to files: samples, walks through latent space, the history of its grids."""
+"""Write images of a run to files: samples, walks through latent space, and the history of its sample grids."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from harness.gan import generate, latent_walk, sample_inputs
 from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
 from harness.results import load
-from harness.results.summary import Grid, grids, single
+from harness.results.summary import Grid, load_grids, resolve_run
 from harness.tracking import Store
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-SHEET, SHEET_COLUMNS = 24, 6  # the most pictures in the sheet of a history, and in one of its rows
+SHEET_GRIDS, SHEET_COLUMNS = 24, 6  # maximum number of grids in the sheet of a history, and in one of its rows
 
 
 def sample_images(
@@ -43,9 +43,9 @@ def sample_images(
     Args:
         store: The store.
         run: The run.
-        count: How many images.
-        seed: Of the noise.
-        digits: The classes, in turn; None for all of them.
+        count: Number of images.
+        seed: Seed of the noise.
+        digits: The classes to draw in turn. None: all classes.
         weights: See `load.generator`.
         raw: See `load.generator`.
         message: See `load.generator`.
@@ -56,15 +56,15 @@ def sample_images(
     Raises:
         HarnessError: The generator has no such class, or is not conditional.
     """
-    experiment, generator, _, like = load.generator(store, run, weights, raw=raw, message=message)
+    experiment, generator, _, shape = load.generator(store, run, weights, raw=raw, message=message)
     if digits is None:
-        inputs = sample_inputs(experiment, like, count, seed=seed)
+        inputs = sample_inputs(experiment, shape, count, seed=seed)
     else:
-        inputs = _inputs_of(digits, experiment, like, count, seed, run)
+        inputs = _digit_inputs(digits, experiment, shape, count, seed, run)
     return generate(generator, inputs)
 
 
-def sample_to(
+def write_samples(
     out: Path,
     store: Store,
     run: Run,
@@ -76,21 +76,21 @@ def sample_to(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write what `sample_images` generates.
+    """Write images of a run's generator to a file.
 
     Args:
-        out: A PNG file gets a grid; an NPZ file `images`, uint8 [N, H, W] (grey) or [N, C, H, W].
+        out: A PNG file with a grid, or an NPZ file with `images`, uint8 [N, H, W] (grey) or [N, C, H, W].
         store: The store.
         run: The run.
-        count: How many images.
-        seed: Of the noise.
-        digits: The classes, in turn; None for all of them.
+        count: Number of images.
+        seed: Seed of the noise.
+        digits: The classes to draw in turn. None: all classes.
         weights: See `load.generator`.
         raw: See `load.generator`.
         message: See `load.generator`.
 
     Raises:
-        HarnessError: See `sample_images`; or the file cannot be written.
+        HarnessError: As `sample_images`, or the file cannot be written.
     """
     images = sample_images(store, run, count=count, seed=seed, digits=digits, weights=weights, raw=raw, message=message)
     with pictures.report_write_errors(out, "--out"):
@@ -100,23 +100,23 @@ def sample_to(
             pictures.save_npz(out, images.squeeze(1) if images.shape[1] == 1 else images)
 
 
-def _inputs_of(digits: str, experiment: Experiment, like: Images, count: int, seed: int, run: Run) -> Tensor:
-    """Inputs [count, latent + classes] of a generator, for these digits in turn."""
-    if not experiment.conditional or not like.classes:
+def _digit_inputs(digits: str, experiment: Experiment, images: Images, count: int, seed: int, run: Run) -> Tensor:
+    """Return inputs [count, latent + classes] of a generator, for these digits in turn."""
+    if not experiment.conditional or not images.classes:
         raise HarnessError(
             f"--digits {digits}: the generator of run {run.info.run_name} is unconditional; leave --digits out"
         )
-    allowed = "".join(str(number) for number in range(min(like.classes, 10)))
+    allowed = "".join(str(number) for number in range(min(images.classes, 10)))
     if not digits or not set(digits) <= set(allowed):
         raise HarnessError(f"--digits {digits!r}: expected some of {allowed}")
     cycle = torch.tensor([int(digit) for digit in digits])
     latent = experiment.generator.latent
     return concat_onehot(
-        sample_noise(seed, count, latent), cycle[torch.arange(count) % len(cycle)], like.classes, latent
+        sample_noise(seed, count, latent), cycle[torch.arange(count) % len(cycle)], images.classes, latent
     )
 
 
-def walk_to(
+def write_walks(
     out: Path,
     store: Store,
     run: Run,
@@ -128,25 +128,26 @@ def walk_to(
     raw: bool = False,
     message: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write closed walks through latent space, which start at the images of `sample_to` with the same count and seed.
+    """Write closed walks through latent space. They start at the images of `write_samples` of the same count and seed.
 
     Args:
-        out: A PNG file gets a row for each walk and a column for each frame; a GIF or WebP all walks side by side, 20
-            frames per second; an NPZ file `images`, uint8 [count, frames, H, W] (grey) or [count, frames, C, H, W].
+        out: A PNG file with a row for each walk and a column for each frame; a GIF or WebP with all walks side by side,
+            at 20 frames per second; or an NPZ file with `images`, uint8 [count, frames, H, W] (grey) or
+            [count, frames, C, H, W].
         store: The store.
         run: The run.
-        count: How many walks.
-        frames: Images per walk.
-        seed: Of the noise.
+        count: Number of walks.
+        frames: Number of images per walk.
+        seed: Seed of the noise.
         weights: See `load.generator`.
         raw: See `load.generator`.
         message: See `load.generator`.
 
     Raises:
-        HarnessError: See `load.generator`; or the file cannot be written.
+        HarnessError: As `load.generator`, or the file cannot be written.
     """
-    experiment, generator, _, like = load.generator(store, run, weights, raw=raw, message=message)
-    steps = latent_walk(generator, experiment, like, count, frames, seed=seed)
+    experiment, generator, _, shape = load.generator(store, run, weights, raw=raw, message=message)
+    steps = latent_walk(generator, experiment, shape, count, frames, seed=seed)
     with pictures.report_write_errors(out, "--out"):
         if out.suffix in animations.SUFFIXES:
             moving = animations.magnify(pictures.grid(step) for step in steps)
@@ -159,39 +160,39 @@ def walk_to(
             pictures.save_npz(out, images.squeeze(2) if images.shape[2] == 1 else images)
 
 
-def history_to(
+def write_history(
     out: Path | None, store: Store, run: Run, *, fps: float | None = None, message: Callable[[str], None]
 ) -> tuple[Path, list[Grid]]:
-    """Write a run's sample grids, captioned with epoch and score.
+    """Write the sample grids of a run, each with its epoch and score.
 
     Args:
-        out: A GIF or WebP gets all grids, a PNG file a sheet of at most 24; None for NAME-history.webp in the working
+        out: A GIF or WebP with all grids, or a PNG file, a sheet of at most 24. None: NAME-history.webp in the working
             directory.
         store: The store.
         run: The run.
         fps: See `animations.frame_durations`.
-        message: Called with one line when the run is RUNNING.
+        message: Receives one line if the run is RUNNING.
 
     Returns:
-        The file, and the grids in it.
+        The path of the file, and the grids in it.
 
     Raises:
-        HarnessError: The run has no grids, or only one for an animation; or the file cannot be written.
+        HarnessError: The run has too few grids, or the file cannot be written.
     """
-    run = single(store, run)
+    run = resolve_run(store, run)
     name = run.info.run_name
     out = out or Path(f"{safe_file_name(name, unique=False)}-history.webp")
-    history = grids(store, run)
+    history = load_grids(store, run)
     if out.suffix == ".png":
-        history = [history[index] for index in animations.evenly_spaced(len(history), SHEET)]
+        history = [history[index] for index in animations.evenly_spaced(len(history), SHEET_GRIDS)]
     elif len(history) < 2:
         longer = formatting.harness_command("run", resume=run.info.run_id[:8], epochs="N", store=store.uri)
         raise HarnessError(
-            f"run {name} has one sample grid only, of epoch {history[0].epoch}, and an animation needs two: draw it "
-            f"with --out FILE.png, or train on with `{longer}`"
+            f"run {name} has one sample grid only, of epoch {history[0].epoch}; an animation needs two: use --out "
+            f"FILE.png, or train more epochs with `{longer}`"
         )
     if run.info.status == "RUNNING":
-        message(f"run {name} is RUNNING: this is its history up to epoch {history[-1].epoch}")
+        message(f"run {name} is RUNNING: the file shows its history up to epoch {history[-1].epoch}")
     with pictures.report_write_errors(out, "--out"):
         if out.suffix == ".png":
             columns = -(-len(history) // -(-len(history) // SHEET_COLUMNS))  # rows of about the same length

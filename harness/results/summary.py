@@ -1,4 +1,4 @@
-"""What the store says of a run, for people: which run is meant, its summary, its sample grids. Needs no torch."""
+"""Read runs from the store: the run that is meant, its summary, its sample grids. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from harness.tracking import Store, seconds_of
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-_STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "running"}  # else stopped on the way
+_STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "running"}  # others: stopped
 _GRID = re.compile(r"epoch-(\d+)\.png")
 
 
-def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
-    """Return the one run that is meant: the best trial of a study, the best run of replicates, else the run itself.
+def resolve_run(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
+    """Return the best trial of a study, the best seed of a run with `seeds`, and any other run itself.
 
-    The best run of replicates is the one with the best primary score while training, or the first that finished where
-    nothing was scored on the validation split.
+    The best seed is the one with the best primary score during training. If nothing was scored on the validation split,
+    it is the first one that finished.
 
     Args:
         store: The store.
-        run: The run, study or replicates.
-        message: Called with one line where a study's best trial is deleted, and the next best is taken.
+        run: A run, a study, or the parent of `seeds`.
+        message: Receives one line if the best trial of a study is deleted, and the next best one is used.
 
     Raises:
         HarnessError: No run below it has finished.
@@ -54,7 +54,7 @@ def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -
 
 
 def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run:
-    """The study's best trial, or the best of those whose runs are still there."""
+    """Return the best trial of a study; if its run is deleted, the best one of the others."""
     name, run_id = study.info.run_name, study.info.run_id
     best = study.data.tags.get(Tag.BEST_TRIAL)
     if best is not None and (found := store.children(run_id, {Tag.TRIAL: best})):
@@ -69,7 +69,7 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
     restore = ""
     if deleted:
         line = formatting.mlflow_command("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
-        restore = f"; `{line}` brings it back"
+        restore = f"; `{line}` restores it"
     if not complete:
         if best is not None:
             raise HarnessError(f"trial {best}, the best of study {name}, is deleted, and no other is complete{restore}")
@@ -77,14 +77,14 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
     chosen = min(complete, key=lambda run: (sign * scores[run.info.run_id], int(run.data.tags[Tag.TRIAL])))
     number = chosen.data.tags[Tag.TRIAL]
     if best is not None:
-        message(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is taken{restore}")
+        message(f"trial {best}, the best of study {name}, is deleted: trial {number}, the next best, is used{restore}")
     else:
-        message(f"study {name} has not ended: trial {number}, the best so far, is taken")
+        message(f"study {name} has not ended: trial {number}, the best so far, is used")
     return chosen
 
 
 def _states(trials: Sequence[Run]) -> str:
-    """How many trials ended in which way, in words."""
+    """Return the number of trials in each state, in words."""
     states = Counter(
         "pruned" if Tag.PRUNED in trial.data.tags else _STATES.get(trial.info.status, "stopped") for trial in trials
     )
@@ -92,7 +92,7 @@ def _states(trials: Sequence[Run]) -> str:
 
 
 class Grid(NamedTuple):
-    """What a run drew from its fixed noise after an epoch, and the primary score of that epoch, where it has one."""
+    """A sample grid of a run, always drawn from the same noise, and the primary score of its epoch, if there is one."""
 
     epoch: int
     picture: pictures.Picture
@@ -101,20 +101,20 @@ class Grid(NamedTuple):
 
     @property
     def caption(self) -> list[str]:
-        """The line below the picture: epoch and score."""
-        # Scored against held-out images, while tables have the scores of the test split.
+        """The line below the picture, with epoch and score."""
+        # Tables show the scores on the test split; this one is on the validation split.
         split = "validation " if self.primary.against_real else ""
         score = "" if self.score is None else f" · {split}{self.primary.label} {self.primary.score.format(self.score)}"
         return [f"epoch {self.epoch}{score}"]
 
 
-def grids(store: Store, run: Run) -> list[Grid]:
-    """Load all sample grids that a run has logged, in order of epoch. Raises HarnessError where there is none."""
+def load_grids(store: Store, run: Run) -> list[Grid]:
+    """Load all sample grids of a run, in the order of their epochs. Raises HarnessError if there is none."""
     missing = HarnessError(
         f"run {run.info.run_name} ({run.info.run_id[:8]}) has no sample grids"
-        f"{' yet' if run.info.status == 'RUNNING' else ''}; a run has them from its first track.samples_every epochs on"
+        f"{' yet' if run.info.status == 'RUNNING' else ''}; the first one is logged after track.samples_every epochs"
     )
-    with scratch() as folder:
+    with temporary_folder() as folder:
         try:
             samples = store.download(run.info.run_id, "samples", folder)
         except HarnessError as error:
@@ -123,7 +123,9 @@ def grids(store: Store, run: Run) -> list[Grid]:
         try:
             found = {int(match[1]): pictures.load_image(path) for match, path in named if match}
         except HarnessError as error:
-            raise HarnessError(f"run {run.info.run_name}: {error}; take it out of its artifacts, samples/") from error
+            raise HarnessError(
+                f"run {run.info.run_name}: {error}; delete it from the artifacts of the run, samples/"
+            ) from error
     if not found:
         raise missing
     primary = primary_of_params(run.data.params)
@@ -132,13 +134,15 @@ def grids(store: Store, run: Run) -> list[Grid]:
     return [Grid(epoch, found[epoch], scores.get(epoch), primary) for epoch in sorted(found)]
 
 
-def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | None:
-    """Return the file of a sample grid on this machine; None where the artifacts are elsewhere. Asks no store.
+def newest_grid_file(store: Store, run_id: str, epoch: int | None = None) -> Path | None:
+    """Return the file of a sample grid on this machine; None if the artifacts are elsewhere.
+
+    It sends no request to the store.
 
     Args:
         store: The store.
         run_id: A run that was started or resumed in this process.
-        epoch: Of which epoch, where the run has that grid; else the newest.
+        epoch: Epoch of the grid. The newest one is returned if the run has no such grid.
     """
     run = store.written(run_id)
     if run is None:
@@ -151,12 +155,12 @@ def newest_grid(store: Store, run_id: str, epoch: int | None = None) -> Path | N
     return found.get(epoch or 0, found[max(found)]) if found else None
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """Return what `harness runs` says of a run, as plain data.
+def summarize_run(run: Run) -> dict[str, Any]:
+    """Return what `harness runs` shows of a run, as plain data.
 
-    `epoch` is how many were trained, None while it runs; `epochs` how many were planned. Replicates have instead
-    `seeds_ended` and `seeds`. `seconds` is how long it was worked on, None while it runs; `started` is local ISO time.
-    Numbers that are not finite are None.
+    `epoch` is the number of trained epochs, None while the run is RUNNING; `epochs` is the planned number. A run with
+    `seeds` has `seeds_ended` and `seeds` instead. `seconds` is the time of all commands that trained it, None while it
+    is RUNNING; `started` is local ISO time. Numbers that are not finite are None.
     """
     info, tags = run.info, run.data.tags
     kind = tags.get(Tag.KIND, "")
@@ -182,8 +186,8 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def progress(summary: Mapping[str, Any]) -> str:
-    """Return `2/3`, the epochs trained of those planned, or `2/3 seeds`. summary: see `summary`."""
+def format_progress(summary: Mapping[str, Any]) -> str:
+    """Return `2/3`, the trained and the planned epochs, or `2/3 seeds`. summary: from `summarize_run`."""
     for done, planned, unit in (("epoch", "epochs", ""), ("seeds_ended", "seeds", " seeds")):
         if summary[planned] is not None:
             return f"{'?' if summary[done] is None else summary[done]}/{summary[planned]}{unit}"
@@ -195,7 +199,7 @@ def _number(text: str | int | None) -> int | None:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """Provide a temporary folder while the block lasts."""
+def temporary_folder() -> Iterator[Path]:
+    """Create a temporary folder that exists inside the block."""
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         yield Path(folder)

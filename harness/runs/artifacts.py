@@ -22,9 +22,9 @@ MODELS = ("generator", "sampler")
 
 @dataclass
 class BestEpoch:
-    """The best scored epoch so far: the score that ranks it, lower is better, and its generator's weights.
+    """The best scored epoch so far, its primary score (lower is better) and the weights of its generator.
 
-    All but `epoch` are None where nothing was scored.
+    `score` and `weights` are None if nothing was scored.
     """
 
     score: float | None = None
@@ -32,7 +32,7 @@ class BestEpoch:
     weights: Mapping[str, torch.Tensor] | None = None
 
     def update(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
-        """Take this epoch if it is better; a score of NaN never is. Returns whether it was taken."""
+        """Replace the best epoch if this score is better. NaN is never better. Returns whether it was replaced."""
         if math.isnan(score) or (self.score is not None and score >= self.score):
             return False
         weights = {name: value.detach().cpu().clone() for name, value in generator.state_dict().items()}
@@ -41,16 +41,16 @@ class BestEpoch:
 
 
 def save_checkpoint(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
-    """Write the state of a training as a checkpoint of its run, and log it."""
-    threads, like = torch.get_num_threads(), training.images.empty_like()
-    checkpoint = Checkpoint(training.experiment, training.state_dict(), threads, best.score, like)
+    """Save the state of a training as a checkpoint of its run, and log it."""
+    threads, empty = torch.get_num_threads(), training.images.empty_like()
+    checkpoint = Checkpoint(training.experiment, training.state_dict(), threads, best.score, empty)
     write_checkpoint(log, name, checkpoint, ship=ship)
 
 
 def write_checkpoint(log: RunLog, name: str, checkpoint: Checkpoint, *, ship: bool = True) -> None:
     """Write a checkpoint of the run, and log it unless `ship` is False.
 
-    A resumed run starts from it and does not repeat what came before: so that has to be on the disk first.
+    A resumed run starts from it and does not log earlier epochs again, so those are written to the disk first.
     """
     path = log.folder / "checkpoints" / f"{name}.pt"
     log.sync_to_disk()
@@ -60,9 +60,9 @@ def write_checkpoint(log: RunLog, name: str, checkpoint: Checkpoint, *, ship: bo
 
 
 def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: int) -> pictures.Picture:
-    """Log a grid of samples, of the same noise every time, and beside them the training images nearest to them.
+    """Log a sample grid, always from the same noise, and a grid of samples with their nearest training images.
 
-    Without `scoring`, or where it finds no nearest images, the samples are logged alone. Returns the grid.
+    The second grid is left out without `scoring`, or if it does not compare images. Returns the sample grid.
     """
     samples = training.sample(GRID)
     grid = pictures.grid(samples)
@@ -75,7 +75,7 @@ def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: i
 
 
 def _log_picture(log: RunLog, key: str, epoch: int, picture: pictures.Picture) -> None:
-    """Log a picture once: as an image with a step, for MLflow's charts, and as a file with a plain name, for people."""
+    """Log a picture once: as an image with a step, for MLflow's charts, and as a file with a readable name."""
     log.image(key, epoch, picture)
     name = _picture_path(key, epoch)
     if not log.has_file(name):
@@ -88,9 +88,9 @@ def _picture_path(key: str, epoch: int) -> str:
 
 
 def log_models(log: RunLog, training: Training, generator: torch.nn.Module, epoch: int, display: Display) -> None:
-    """Log the generator as the MLflow models `generator` and `sampler`, once for each length of the run.
+    """Log the generator as the MLflow models `generator` and `sampler`.
 
-    A run that is extended logs new models when it ends again; one that is killed at its end logs none twice.
+    They are logged once for each number of epochs: again when an extended run ends, but not twice after a kill.
     """
     keys = {name: f"{log.harness_id}/{name}/{training.experiment.train.epochs}" for name in MODELS}
     if all(map(log.has_model, keys.values())):
@@ -99,7 +99,7 @@ def log_models(log: RunLog, training: Training, generator: torch.nn.Module, epoc
     try:
         save_models(training.experiment, training.images, generator, folder)
     except NoModelError as error:
-        display.message(f"no models are logged, the checkpoints hold what was trained: {error}")
+        display.message(f"no models are logged, only checkpoints: {error}")
         return
     for name, key in keys.items():
         log.model(name, folder / name, epoch, key)

@@ -1,4 +1,4 @@
-"""Several runs trained at once as one batched program, each with its own MLflow run, checkpoints and status."""
+"""Batched training of several runs. Each has its own MLflow run, checkpoints and status."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.gan import BatchedTraining, Report, Training
 from harness.interrupts import handle_signals
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
-from harness.results.changes import Recorded
+from harness.results.changes import RecordedInputs
 from harness.runs import provenance
-from harness.runs.display import Display, MemberDisplay, show_training, staged
+from harness.runs.display import Display, MemberDisplay, show_stage, show_training
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import ResumableRun, restore_threads
 from harness.runs.session import RunSession
@@ -28,12 +28,12 @@ Sessions = Mapping[Training, RunSession]
 
 
 class NotBatchableError(HarnessError):
-    """Experiments that cannot share one program; no run was created."""
+    """The experiments cannot be trained as a batch. No run was created."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run of several: what to train, its options, and the run that it continues, if any."""
+    """One run of a batch: its experiment, its options, and the run to resume, if any."""
 
     experiment: Experiment
     options: RunOptions
@@ -49,24 +49,24 @@ def run_batched(
     display: Display,
     on_result: Callable[[int, RunResult], None] = lambda index, result: None,
 ) -> list[RunResult]:
-    """Train several runs as one batched program. Each ends as it would alone.
+    """Train several runs as a batch. Each ends as it would alone.
 
     Args:
-        specs: the runs.
-        images: what all train on.
-        validation: held-out images, if any.
-        scoring: the judge of all, if any.
-        store: where they are tracked.
-        display: is shown what happens.
-        on_result: called with the index of a run as soon as it has ended.
+        specs: The runs.
+        images: The training images, the same for all runs.
+        validation: The validation images, if any.
+        scoring: The scoring, the same for all runs; None if nothing is scored.
+        store: The MLflow store.
+        display: Shows the progress.
+        on_result: Called with the index and the result of a run as soon as it has ended.
 
     Returns:
         The results, in the order of `specs`.
 
     Raises:
-        NotBatchableError: if they cannot share one program, before any run is created.
+        NotBatchableError: The runs cannot be trained as a batch. No run is created then.
     """
-    images = images.to(specs[0].experiment.train.device)  # once, for all to share
+    images = images.to(specs[0].experiment.train.device)  # once: all runs share them
     try:
         trainings = [Training(spec.experiment, images, validation) for spec in specs]
         batched = BatchedTraining(trainings)
@@ -79,10 +79,10 @@ def run_batched(
         on_result(trainings.index(training), results[training])
 
     with restore_threads(), handle_signals(), _sessions(specs, trainings, scoring, store, display) as sessions:
-        batched.stack_weights()  # weights that were restored have to be where the program looks
-        # The display and the system metrics belong to a run that still has epochs to train, if any has.
+        batched.stack_weights()  # again, because restored runs have other weights
+        # The display shows a run that still has epochs to train, if there is one; it also gets the system metrics.
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
-        name = f"{sessions[leader].result.name} and {len(specs) - 1} more, together"
+        name = f"{sessions[leader].result.name} (batch of {len(specs)})"
         with show_training(display, leader, name):
             with sessions[leader].system_metrics():
                 for ended in _train(batched, sessions, scoring, display):
@@ -98,33 +98,39 @@ def run_batched(
 def _sessions(
     specs: Sequence[RunSpec], trainings: Sequence[Training], scoring: Scoring | None, store: Store, display: Display
 ) -> Iterator[Sessions]:
-    """Start or resume all runs. What can be refused is refused before the first of them is opened."""
+    """Start or resume all runs. Errors are raised before the first one is opened."""
     recorded = [
         _restore(spec, training, scoring, store, display) for spec, training in zip(specs, trainings, strict=True)
     ]
     with contextlib.ExitStack() as runs:
         sessions = {}
         for spec, training, known in zip(specs, trainings, recorded, strict=True):
-            shown = MemberDisplay(display, grids=training is trainings[0])
+            member_display = MemberDisplay(display, grids=training is trainings[0])
             if spec.resumable and known:
-                opened = RunSession.resume(spec.resumable, known, training, scoring, store, spec.options, shown)
+                opened = RunSession.resume(
+                    spec.resumable, known, training, scoring, store, spec.options, member_display
+                )
             else:
-                opened = RunSession.start(training, scoring, store, spec.options, shown)
+                opened = RunSession.start(training, scoring, store, spec.options, member_display)
             sessions[training] = runs.enter_context(opened)
         yield sessions
 
 
 def _restore(
     spec: RunSpec, training: Training, scoring: Scoring | None, store: Store, display: Display
-) -> Recorded | None:
-    """Put a training where the run that it continues was stopped. Returns what that run was trained on and with.
+) -> RecordedInputs | None:
+    """Load the checkpoint of the run to resume into a training.
 
-    Raises HarnessError where something has changed since, or does not fit. Returns None for a new run.
+    Returns:
+        The images, judge and code that the run started with; None for a new run.
+
+    Raises:
+        HarnessError: Something has changed since, or the checkpoint does not fit.
     """
     if spec.resumable is None:
         return None
     recorded = spec.resumable.recorded(store, spec.options)
-    recorded.check_data(provenance.identity(training, scoring), display.message)
+    recorded.check_data(provenance.identity_tags(training, scoring), display.message)
     recorded.check_code(spec.experiment, display.message)
     spec.resumable.restore(training, display)
     return recorded
@@ -133,11 +139,11 @@ def _restore(
 def _train(
     batched: BatchedTraining, sessions: Sessions, scoring: Scoring | None, display: Display
 ) -> Iterator[list[Training]]:
-    """Train epoch after epoch. Yields, while others go on, those that have ended and may be finished."""
+    """Train epoch by epoch. Yields those that have ended, while others continue."""
     deadline = next(iter(sessions.values())).options.deadline
     with handle_signals() as stop:
         _stop_late([session for session in sessions.values() if not session.ended])
-        batched.keep([training for training, session in sessions.items() if not session.ended])
+        batched.keep_only([training for training, session in sessions.items() if not session.ended])
         deadline.start_lap()
         for reports in batched:
             scores = _score(scoring, sessions, reports, display)
@@ -149,16 +155,16 @@ def _train(
                 session.draw()
             deadline.end_lap()
             _stop_late([sessions[training] for training, _ in reports if not sessions[training].ended], stop.signal)
-            # All are saved before one is scored for its end, which takes its time.
+            # All are saved before the final scores of one, which take time.
             ended = [training for training, _ in reports if sessions[training].ended]
-            batched.keep([training for training, _ in reports if training not in ended])
+            batched.keep_only([training for training, _ in reports if training not in ended])
             if batched.members:
                 yield ended
             deadline.start_lap()
 
 
 def _stop_late(sessions: Sequence[RunSession], signal: str | None = None) -> None:
-    """Stop all of these runs at a signal, or where one of them has no time for another epoch."""
+    """Stop all these runs at a signal, or if one of them has no time for another epoch."""
     late = any(session.out_of_time(len(sessions)) for session in sessions)
     if reason := signal or ("max-time" if late else None):
         for session in sessions:
@@ -168,17 +174,17 @@ def _stop_late(sessions: Sequence[RunSession], signal: str | None = None) -> Non
 def _score(
     scoring: Scoring | None, sessions: Sessions, reports: Sequence[tuple[Training, Report]], display: Display
 ) -> dict[Training, ScoreSet]:
-    """Score, in one go, all generators for which it is due after this epoch."""
+    """Score all generators that are due after this epoch, as a batch."""
     due = [training for training, report in reports if sessions[training].score_is_due(report)]
     if scoring is None or not due:
         return {}
     experiments, generators = [training.experiment for training in due], [training.generator_ema for training in due]
-    with staged(display, "scoring"):
-        return dict(zip(due, scoring.between_epochs(experiments, generators), strict=True))
+    with show_stage(display, "scoring"):
+        return dict(zip(due, scoring.score_during_training(experiments, generators), strict=True))
 
 
 def _mean(reports: Sequence[tuple[Training, Report]], scores: Mapping[Training, ScoreSet]) -> Report:
-    """What to show of an epoch: mean losses and scores, and the images a second of all runs."""
+    """Return the report of an epoch of a batch: mean losses and scores, and the images per second of all runs."""
     metrics = [report.metrics for _, report in reports]
     mean = {name: float(np.mean([each[name] for each in metrics])) for name in metrics[0]}
     scored = [each.metrics("quality") for each in scores.values()]

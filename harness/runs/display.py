@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: the interface, and displays that show less."""
+"""The interface of a progress display, and displays that show less."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Literal, Protocol
 from harness.gan import Report, Training
 from harness.media import pictures
 
-# Work beside training: after an epoch, or (the last two) at the end of a run.
+# Work other than training: after an epoch, or at the end of a run (the last three).
 Stage = Literal["scoring", "drawing", "saving", "exporting", "final scoring", "finishing"]
 
 
 @dataclass(frozen=True)
 class EpochReport(Report):
-    """A report with the scores of the epoch among its metrics, where it was scored.
+    """A report whose metrics include the scores of the epoch, if it was scored.
 
     Attributes:
-        best: whether it is the best of all scored epochs so far.
+        best: It is the best of all scored epochs so far.
     """
 
     best: bool = False
 
 
 class Display(Protocol):
-    """What a run tells whoever watches."""
+    """Receives the progress of a run."""
 
     def message(self, text: str) -> None:
-        """Show one line. A text that ends in `...` says what starts now; the next call says that it has ended."""
+        """Show one line. A text that ends in `...` describes work that starts; it has ended at the next call."""
 
     def started(self, training: Training, name: str) -> None:
-        """Training starts."""
+        """Show that training starts."""
 
     def epoch(self, report: Report) -> None:
-        """Show an epoch: an `EpochReport` of one run, or the mean of several runs that are trained at once."""
+        """Show an epoch: the `EpochReport` of one run, or the mean of several runs in a batch."""
 
     def stage(self, stage: Stage | None) -> None:
-        """Show what the run does from now on beside training; None: it trains again."""
+        """Show work other than training, which starts now. None: training continues."""
 
     def grid(self, picture: pictures.Picture, epoch: int) -> None:
         """Show a sample grid."""
 
     def ended(self) -> None:
-        """Training has ended; scores and models may follow."""
+        """Show that training has ended. Scores and models may follow."""
 
 
 class NullDisplay:
@@ -70,9 +70,9 @@ class NullDisplay:
 
 
 class MemberDisplay(NullDisplay):
-    """The display of one run of several that are trained at once, whose epochs are shown as their mean.
+    """The display of one run of a batch. The epochs of the batch are shown as their mean.
 
-    It passes messages and stages on, and grids where `grids` says so.
+    It forwards messages and stages, and grids if `grids` is True.
     """
 
     def __init__(self, display: Display, *, grids: bool) -> None:
@@ -93,8 +93,8 @@ class MemberDisplay(NullDisplay):
 
 
 @contextmanager
-def staged(display: Display, stage: Stage) -> Iterator[None]:
-    """Show that the run is in this stage while the block lasts."""
+def show_stage(display: Display, stage: Stage) -> Iterator[None]:
+    """Show a stage while the block runs."""
     display.stage(stage)
     try:
         yield
@@ -104,7 +104,7 @@ def staged(display: Display, stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def show_training(display: Display, training: Training, name: str) -> Iterator[None]:
-    """Show that a training is running while the block lasts."""
+    """Show a training while the block runs."""
     display.started(training, name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`doctor`: is everything there that a run needs?"""
+"""Check what a run needs: the command `doctor`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from pathlib import Path
 from harness import formatting
 from harness._version import __version__
 from harness.errors import HarnessError, redact
+from harness.formatting import format_count
 
 PACKAGES = ("torch", "torchvision", "mlflow", "optuna")
-SPACE = 2 * 2**30  # bytes that a long run with its checkpoints may want
+MIN_FREE = 2 * 2**30  # bytes that a long run with its checkpoints may need
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found."""
+    """The result of one check."""
 
     subject: str
-    well: bool
+    ok: bool
     text: str
 
 
 def run_checks(tracking_uri: str | None = None) -> list[Finding]:
-    """Every finding, good or bad. Only the data cache is written to, and the locations in a store that was moved."""
+    """Run all checks. They write to the data cache only, and update the locations in a store that was moved."""
     sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -37,9 +38,9 @@ def run_checks(tracking_uri: str | None = None) -> list[Finding]:
         ("disk", _disk),
     ]
     findings: list[Finding] = []
-    for subject, look in sections:
+    for subject, check in sections:
         try:
-            findings.extend(look())
+            findings.extend(check())
         except Exception as error:
             findings.append(Finding(subject, False, redact(f"{error}")))
     return findings
@@ -53,7 +54,8 @@ def _versions() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    cores = f"cpu: {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    threads = format_count(torch.get_num_threads(), "thread")
+    cores = f"cpu: {threads} on {format_count(os.cpu_count() or 1, 'core')}"
     gpus = [
         f"cuda:{index} {torch.cuda.get_device_name(index)}, "
         f"{torch.cuda.get_device_properties(index).total_memory / 2**30:.0f} GiB"
@@ -68,7 +70,7 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not Path("mlruns/mlflow.db").is_file():
-        yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
+        yield Finding("tracking", True, "./mlruns/mlflow.db does not exist yet; the first run creates it")
         return
     notices: list[str] = []
     store = Store.open(uri, create=False, message=notices.append)
@@ -76,32 +78,38 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"
-    yield Finding("tracking", True, f"{store.shown_uri} answers; {newest}")
+    yield Finding("tracking", True, f"{store.redacted_uri} is available; {newest}")
     if waiting:
         sync = formatting.harness_command("sync", store=store.uri)
-        yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `{sync}` ships what has ended")
+        yield Finding(
+            "tracking", True, f"{format_count(len(waiting), 'run')} in the spool; `{sync}` sends those that have ended"
+        )
 
 
 def _data() -> Iterator[Finding]:
     from harness import data
 
-    absent = []
+    missing = []
     for name, kind in data.DATASETS.items():
         if kind.options:
-            continue  # it is what an experiment says it is
+            continue  # its content depends on the experiment
         if kind().missing():
-            absent.append(name)
+            missing.append(name)
             continue
         try:
             train, test = data.load_split(name, "train"), data.load_split(name, "test")
-            yield Finding("data", True, f"{name}: {len(train):,} + {len(test):,} images intact, {data.cache_folder()}")
+            yield Finding(
+                "data", True, f"{name}: {len(train):,} + {len(test):,} images, checked, {data.cache_folder()}"
+            )
         except HarnessError as error:
             yield Finding("data", False, str(error))
-    if absent:
-        yield Finding("data", True, f"downloaded at first use: {', '.join(absent)}")
+    if missing:
+        yield Finding("data", True, f"downloaded at first use: {', '.join(missing)}")
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / 2**30:.1f} GiB free here"
-    yield Finding("disk", free >= SPACE, text if free >= SPACE else f"{text}; runs may want {SPACE / 2**30:.0f} GiB")
+    text = f"{free / 2**30:.1f} GiB free in this folder"
+    yield Finding(
+        "disk", free >= MIN_FREE, text if free >= MIN_FREE else f"{text}; runs may need {MIN_FREE / 2**30:.0f} GiB"
+    )

@@ -1,4 +1,4 @@
-"""What a run is asked to do, and how it ended."""
+"""The options and the result of a run."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Pruner(Protocol):
     """Decides whether a run ends before its last epoch, as Optuna's `Trial.report` and `Trial.should_prune` do."""
 
     def attach(self, run_id: str, epoch: int) -> None:
-        """Take note of the MLflow run that is started or resumed, and of the epochs that it was trained so far."""
+        """Set the MLflow run that starts or resumes, and the number of epochs it has trained."""
 
     def report(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Take the metrics of a scored epoch, by the names of MLflow's charts."""
+        """Report the metrics of a scored epoch, by their names in MLflow."""
 
     def should_prune(self) -> bool:
-        """Return whether the run ends with the epoch that was attached or reported last."""
+        """Return whether the run ends after the last epoch that was attached or reported."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is tracked and when it ends; nothing here changes its numbers.
+    """Options of tracking and of the end of a run. No option changes its numbers.
 
     Attributes:
-        name: MLflow run name; by default the experiment's name and four random hexadecimal digits.
-        kind: value of the tag `harness.kind`.
-        parent: id of the MLflow run to nest below.
-        tags: further MLflow tags.
-        note: description of the MLflow run.
-        deadline: when the command must have ended; the run ends at an epoch boundary before it.
-        system_metrics: whether the machine's load is logged.
-        pruner: asked after every scored epoch whether the run ends there.
-        final: the split that the best generator is scored on at the end. A run that others are chosen by stays off
-            `test`.
-        allow_changes: resume although images, judge or source of the networks have changed.
-        on_progress: called once, after the first epoch that this command has trained.
+        name: Name of the MLflow run. None: the name of the experiment and four random hexadecimal digits.
+        kind: Value of the tag `harness.kind`.
+        parent: Id of the parent run in MLflow.
+        tags: Additional MLflow tags.
+        note: Description of the MLflow run.
+        deadline: End of the time limit. The run stops at the end of an epoch before it.
+        system_metrics: Log CPU, GPU and memory use.
+        pruner: Decides after every scored epoch whether the run ends.
+        final: The split that the best generator is scored on at the end. For a run that is compared to select values,
+            it must not be `test`.
+        allow_changes: Resume although images, judge or source of the networks have changed.
+        on_progress: Called once, after the first epoch that this command has trained.
     """
 
     name: str | None = None
@@ -62,26 +62,26 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        run_id: id of the MLflow run.
-        name: MLflow run name.
-        experiment: the experiment with all its values.
+        run_id: Id of the MLflow run.
+        name: Name of the MLflow run.
+        experiment: The experiment with all its values.
         status: MLflow's status.
-        epoch: the last epoch that was trained.
-        metrics: of that epoch.
-        scores: of the best generator at the end, prefixed by the split that `RunOptions.final` names; empty where it
-            was not scored.
-        judge: the judge that it was scored with.
-        grid: the last sample grid.
-        reason: why the run did not reach its last epoch, for people.
-        stopped: SIGINT, SIGTERM or max-time, where one of these ended it.
-        pruned: whether the pruner ended it.
-        unshipped: what keeps a part of its tracking on this machine, until `harness sync`.
-        first: epochs that earlier commands have trained.
-        scored: the epoch of the generator that was scored at the end.
-        seconds: that this command has trained, scored, drawn and saved the run.
+        epoch: The last epoch that was trained.
+        metrics: Metrics of that epoch.
+        scores: Final scores of the best generator, prefixed by the split of `RunOptions.final`; empty if it was not
+            scored.
+        judge: The judge of the final scores.
+        grid: The last sample grid.
+        reason: Why the run did not reach its last epoch, in words.
+        stopped: SIGINT, SIGTERM or max-time, if one of these stopped the run.
+        pruned: The pruner ended the run.
+        unshipped: Why tracking data is still stored on this machine, to be sent by `harness sync`; else None.
+        first: Number of epochs that earlier commands have trained.
+        scored: The epoch of the generator that was scored at the end.
+        seconds: Time that this command has spent on the run: training, scores, sample grids and checkpoints.
     """
 
     run_id: str

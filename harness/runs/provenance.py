@@ -1,4 +1,4 @@
-"""What it takes to repeat a run, kept with it: the experiment, the environment, the images, the uncommitted source."""
+"""Log what is needed to repeat a run: experiment, environment, images, custom code, uncommitted changes."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ from harness.tracking import RunLog, run_description
 from harness.tracking.git import source_diff
 
 
-def describe(log: RunLog, training: Training) -> None:
-    """Log it all as artifacts, and the training images as the run's dataset."""
+def log_provenance(log: RunLog, training: Training) -> None:
+    """Log all of it as artifacts, and the training images as the dataset of the run."""
     log.describe(training.experiment.description)
     log.text(training.experiment.to_yaml(), "experiment.yaml")
     log.text(environment(), "environment.txt")
     if difference := source_diff():
         log.text(difference, "source.diff")
-    keep_sources(log, training.experiment)
+    log_sources(log, training.experiment)
     log_images(log, training)
 
 
-def description(experiment: Experiment, *said: str | None, picture: str | None = None) -> str:
-    """What a run's description says: how it ended, what the experiment is, and a picture. All is Markdown.
+def format_description(experiment: Experiment, *sentences: str | None, picture: str | None = None) -> str:
+    """Return the description of a run in Markdown: how it ended, the description of the experiment, and a picture.
 
-    said: sentences, those that are missing left out. picture: as `run_description.picture` makes it.
+    Args:
+        experiment: The experiment.
+        sentences: How the run ended. None is left out.
+        picture: A picture from `run_description.picture`.
     """
-    first = "; ".join(text for text in said if text)
+    first = "; ".join(text for text in sentences if text)
     text = " ".join(
         part for part in (f"**{first[0].upper()}{first[1:]}.**" if first else "", experiment.description) if part
     )
     return "\n\n".join(part for part in (text, picture) if part)
 
 
-def described(experiment: Experiment, scores: Mapping[str, float]) -> str | None:
-    """`test KID 0.0163 ± 0.0023  Frechet 0.53`, of the scores of a run's end; None where it has none."""
+def format_scores(experiment: Experiment, scores: Mapping[str, float]) -> str | None:
+    """Return final scores as `test KID 0.0163 ± 0.0023  Frechet 0.53`; None if there are none."""
     primary = experiment.primary
     split = next(iter(scores), "").partition("/")[0]
     if f"{split}/{primary.key}" not in scores:
@@ -52,17 +55,17 @@ def described(experiment: Experiment, scores: Mapping[str, float]) -> str | None
     return f"{split} {primary.format(scores, split)}"
 
 
-def newest_picture(log: RunLog, *epochs: int) -> str | None:
-    """The sample grid of the first of these epochs that the run has one of, as Markdown; None where it has none."""
+def grid_markdown(log: RunLog, *epochs: int) -> str | None:
+    """Return a sample grid as Markdown: that of the first of these epochs that has one. None: none of them has one."""
     for epoch in epochs:
         if log.has_file(path := f"samples/epoch-{epoch:04d}.png"):
             return run_description.picture(log.run_id, path, f"samples of epoch {epoch}")
     return None
 
 
-def keep_sources(log: RunLog, experiment: Experiment) -> None:
-    """Log the files that classes of the user's own stand in: git may not know them."""
-    for place, text in set(changes.sources(experiment).values()):
+def log_sources(log: RunLog, experiment: Experiment) -> None:
+    """Log the source files of custom classes, which may not be in git."""
+    for place, text in set(changes.custom_sources(experiment).values()):
         log.text(text, f"networks/{place}")
 
 
@@ -78,28 +81,28 @@ def log_images(log: RunLog, training: Training) -> None:
     )
 
 
-def tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
-    """On what, with what, and judged by whom."""
+def run_tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
+    """Return the tags of a new run: experiment, device, threads, images, judge, custom code."""
     experiment = training.experiment
     device = experiment.train.device
     return {
         Tag.EXPERIMENT: experiment.name,
         Tag.DEVICE: torch.cuda.get_device_name() if device == "cuda" else device,
         Tag.THREADS: str(torch.get_num_threads()),
-        **identity(training, scoring),
-        **changes.of_code(experiment),
+        **identity_tags(training, scoring),
+        **changes.code_tags(experiment),
     }
 
 
-def identity(training: Training, scoring: Scoring | None) -> dict[str, str]:
-    """The tags of its images and of its judge."""
-    judged = {**changes.of_images(scoring.splits), Tag.JUDGE: scoring.identity} if scoring else {}
-    return {**changes.of_training_images(training.images), **judged}
+def identity_tags(training: Training, scoring: Scoring | None) -> dict[str, str]:
+    """Return the tags of the images and of the judge."""
+    judged = {**changes.image_tags(scoring.splits), Tag.JUDGE: scoring.identity} if scoring else {}
+    return {**changes.training_image_tags(training.images), **judged}
 
 
-@cache  # half a second to find out, and the same for every run of a process
+@cache  # takes half a second, and is the same for all runs of a process
 def environment() -> str:
-    """Versions, one a line, in the form of a requirements file."""
+    """Return the versions of all packages, in the format of a requirements file."""
     found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions() if dist.metadata]
     packages = sorted({f"{name.lower()}=={version}" for name, version in found if name})
     header = [

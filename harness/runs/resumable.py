@@ -1,4 +1,4 @@
-"""A run that can be resumed: how it stands in the store, and the checkpoint to resume it from."""
+"""A run that can be resumed: its state in the store, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import torch
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.tags import Tag
+from harness.formatting import format_count
 from harness.gan import Training
 from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import readable_load_errors
 from harness.media import pictures
 from harness.quality.scoring import Scoring
 from harness.results import load, summary
-from harness.results.changes import Recorded
+from harness.results.changes import RecordedInputs
 from harness.runs import provenance
 from harness.runs.artifacts import GRID, BestEpoch, write_checkpoint
 from harness.runs.display import Display
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """A run as it stands in the store, and the checkpoint to resume it from.
+    """The state of a run in the store, and the checkpoint to resume it from.
 
     Attributes:
-        run: the MLflow run.
-        checkpoint: its last one.
-        best: its best scored epoch.
-        planned: the epochs that it was started with.
-        best_checkpoint: that of its best epoch, if one was scored.
-        claimed: whether it is certain that no other process writes the run, whatever its status says.
+        run: The MLflow run.
+        checkpoint: The last checkpoint.
+        best: The best scored epoch.
+        planned: The number of epochs that it was started with.
+        best_checkpoint: The checkpoint of the best epoch; None if no epoch was scored.
+        claimed: No other process writes the run, whatever its status says.
     """
 
     run: Run
@@ -52,12 +53,12 @@ class ResumableRun:
 
     @property
     def run_id(self) -> str:
-        """Id of the MLflow run."""
+        """The id of the MLflow run."""
         return str(self.run.info.run_id)
 
     @property
     def name(self) -> str:
-        """MLflow run name."""
+        """The name of the MLflow run."""
         return str(self.run.info.run_name)
 
     @property
@@ -65,15 +66,15 @@ class ResumableRun:
         """MLflow's status."""
         return str(self.run.info.status)
 
-    def recorded(self, store: Store, options: RunOptions) -> Recorded:
-        """Return what it was trained on and with, to be compared with what is here now."""
-        return load.recorded(store, self.run, self.checkpoint.experiment, allowed=options.allow_changes)
+    def recorded(self, store: Store, options: RunOptions) -> RecordedInputs:
+        """Return the images, judge and code that it started with, to compare with the present ones."""
+        return load.recorded(store, self.run, self.checkpoint.experiment, allow_changes=options.allow_changes)
 
     def extended(self, values: Mapping[str, Any]) -> Experiment:
-        """Return its experiment with these values, by dotted path.
+        """Return the experiment with new values, by dotted path.
 
         Raises:
-            HarnessError: for anything but more epochs, or if the run is complete.
+            HarnessError: Something other than the number of epochs changes, or the run is complete.
         """
         stored = self.checkpoint.experiment
         requested = stored.with_values(values)
@@ -82,7 +83,7 @@ class ResumableRun:
             changes = ", ".join(f"{path} {before} -> {after}" for path, (before, after) in others.items())
             raise HarnessError(
                 f"a run is resumed as it was started; only train.epochs may change, not {changes}: start a new run for "
-                "that"
+                "other values"
             )
         before, after, trained = stored.train.epochs, requested.train.epochs, self.checkpoint.epoch
         if after != before and stored.optimizer.schedule != "constant":
@@ -91,25 +92,26 @@ class ResumableRun:
                 f"{before} from the start: start a new run with --epochs {after}"
             )
         if after < trained:
-            raise HarnessError(f"train.epochs {after} is less than the {trained} epochs already trained")
+            done = format_count(trained, "trained epoch")
+            raise HarnessError(f"train.epochs is {after}, but the run has {done}: expected {trained} or more")
         if trained >= after and self.status == "FINISHED":
             raise HarnessError(
-                f"run {self.name} is complete: {trained} of {after} epochs; give more with --epochs to extend it"
+                f"run {self.name} is complete: {trained} of {format_count(after, 'epoch')}; extend it with --epochs"
             )
         return requested
 
     def restore(self, training: Training, display: Display) -> None:
-        """Put a training where the checkpoint left it.
+        """Load the checkpoint into a training.
 
         Raises:
-            HarnessError: if the checkpoint does not fit its networks.
+            HarnessError: The checkpoint does not fit the networks.
         """
         _use_threads(self.checkpoint.threads, display)
         with readable_load_errors(f"the weights of run {self.name}"):
             training.load_state_dict(self.checkpoint.training)
 
     def result(self, training: Training) -> RunResult:
-        """Return how it stands, its training restored: all that there is to report where only the end is missing."""
+        """Return the result so far, for a run that has trained all its epochs. `training` is restored."""
         epoch, metrics = self.checkpoint.epoch, dict(self.run.data.metrics)
         grid = pictures.grid(training.sample(GRID))
         return RunResult(
@@ -117,35 +119,37 @@ class ResumableRun:
         )
 
     def announce(self, experiment: Experiment, display: Display) -> None:
-        """Show where the run is resumed, and whether it is extended."""
+        """Show the epoch that the run is resumed after, and whether it is extended."""
         before, after = self.checkpoint.experiment.train.epochs, experiment.train.epochs
         if after != before:
-            display.message(f"extending from {before} to {after} epochs (tag {Tag.EPOCHS}; the param stays)")
+            display.message(
+                f"extending from {before} to {format_count(after, 'epoch')} (tag {Tag.EPOCHS}; the param stays)"
+            )
         display.message(f"resuming {self.name} after epoch {self.checkpoint.epoch}")
 
-    def log_changes(self, log: RunLog, training: Training, scoring: Scoring | None, recorded: Recorded) -> None:
-        """Log what the resumed run has other than before: more epochs, other images, other source."""
+    def log_changes(self, log: RunLog, training: Training, scoring: Scoring | None, recorded: RecordedInputs) -> None:
+        """Log what has changed since the run started: number of epochs, images, source code."""
         checkpoint, experiment = self.checkpoint, training.experiment
         if experiment != checkpoint.experiment:
-            # Before the extension is logged: a run that is killed in between is still resumed to its new end.
+            # Written first: a run that is killed before the next lines still resumes to the new number of epochs.
             write_checkpoint(log, "last", replace(checkpoint, experiment=experiment))
         if experiment.train.epochs != self.planned:
             log.tags({Tag.EPOCHS: str(experiment.train.epochs)})
             log.text(experiment.to_yaml(), "experiment.yaml")
         when = f"from epoch {checkpoint.epoch + 1} on"
-        if tags := recorded.changed_tags(experiment, provenance.identity(training, scoring), when):
+        if tags := recorded.changed_tags(experiment, provenance.identity_tags(training, scoring), when):
             log.tags(tags)
             provenance.log_images(log, training)
-            provenance.keep_sources(log, experiment)
+            provenance.log_sources(log, experiment)
 
 
 def find_resumable(store: Store, run: str) -> ResumableRun:
     """Find a run by id, prefix, name or `latest`, with its checkpoints.
 
     Raises:
-        HarnessError: for an unknown run, or one without a checkpoint.
+        HarnessError: The run is unknown, or has no checkpoint.
     """
-    found = summary.single(store, store.find(run))
+    found = summary.resolve_run(store, store.find(run))
     checkpoint = load.checkpoint(store, found)
     best, best_checkpoint = BestEpoch(), None
     if checkpoint.score is not None:
@@ -158,7 +162,7 @@ def find_resumable(store: Store, run: str) -> ResumableRun:
 
 @contextmanager
 def restore_threads() -> Iterator[None]:
-    """Set torch's number of threads back at the end: a resumed run may need another one, what follows does not."""
+    """Restore torch's number of threads at the end. A resumed run may change it."""
     before = torch.get_num_threads()
     try:
         yield
@@ -168,15 +172,15 @@ def restore_threads() -> Iterator[None]:
 
 
 def _use_threads(threads: int, display: Display) -> None:
-    """Train with as many threads as before: sums are ordered by them, so the same bits follow only then."""
+    """Use the number of threads of the checkpoint. It sets the order of sums, so other numbers give other bits."""
     if threads == torch.get_num_threads():
         return
-    allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # "4,2" is for threads within threads
-    share = int(allowed) if allowed.isdecimal() else torch.multiprocessing.cpu_count()  # other cores are not ours
+    allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # "4,2" is for nested threads
+    share = int(allowed) if allowed.isdecimal() else torch.multiprocessing.cpu_count()  # more threads are not allowed
     if threads <= share:
         torch.set_num_threads(threads)
     else:
         display.message(
-            f"the run was started with {threads} threads, this machine has {torch.get_num_threads()}: "
-            "it is resumed, but not to the same bits"
+            f"the run was started with {format_count(threads, 'thread')}, but this process has "
+            f"{torch.get_num_threads()}: the results differ by rounding from those of an uninterrupted run"
         )

@@ -19,7 +19,7 @@ from harness.gan import generate, resolve_batch_runs, sample_inputs
 from harness.interrupts import handle_signals
 from harness.media import pictures
 from harness.results import changes, load, summary
-from harness.results.changes import Recorded
+from harness.results.changes import RecordedInputs
 from harness.results.evaluate import mean_and_deviation
 from harness.runs import provenance
 from harness.runs.artifacts import GRID
@@ -75,11 +75,11 @@ def replicate(
     if seeds < 2:
         raise HarnessError(f"--seeds is {seeds}; expected 2 or more (a single seed is a plain run, --seed N)")
     training, scoring = prepare(experiment, display)
-    identity = provenance.identity(training, scoring)
+    identity = provenance.identity_tags(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
     if batch_runs is None:
         batch_runs = resolve_batch_runs(experiment, training.images, seeds, display.message)
-    tags = provenance.tags(training, scoring)  # what they share: data, judge, device
+    tags = provenance.run_tags(training, scoring)  # what they share: data, judge, device
     del training, scoring  # their memory is for the seeds
     name = options.name or f"{experiment.name}-x{seeds}-{secrets.token_hex(2)}"
     with handle_signals():
@@ -93,14 +93,14 @@ def replicate(
                 Tag.SEEDS: str(seeds),
                 Tag.BATCH_RUNS: str(batch_runs),
                 **identity,
-                **changes.of_code(experiment),
+                **changes.code_tags(experiment),
                 **options.tags,
             },
             parent=options.parent,
             note=options.note,
         )
         with ensure_final_status(log):
-            provenance.keep_sources(log, experiment)
+            provenance.log_sources(log, experiment)
             return _replicate(experiment, seeds, batch_runs, name, {}, store, log, options, display)
 
 
@@ -116,8 +116,8 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
         for child in reversed(store.children(parent.info.run_id))
         if "train.seed" in child.data.params
     }
-    with handle_signals(), load.code_of(store, next(iter(children.values()), parent), experiment):
-        recorded = load.recorded(store, parent, experiment, allowed=options.allow_changes)
+    with handle_signals(), load.use_stored_code(store, next(iter(children.values()), parent), experiment):
+        recorded = load.recorded(store, parent, experiment, allow_changes=options.allow_changes)
         tags = _recheck(experiment, recorded, [*children.values()], store, options, display)
         log = store.resume_run(parent.info.run_id)
 
@@ -134,13 +134,18 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
 
 
 def _recheck(
-    experiment: Experiment, parent: Recorded, children: list[Run], store: Store, options: RunOptions, display: Display
+    experiment: Experiment,
+    parent: RecordedInputs,
+    children: list[Run],
+    store: Store,
+    options: RunOptions,
+    display: Display,
 ) -> dict[str, str]:
     """Compare what parent and seeds were trained on and with to what is here; the tags that mark what has changed."""
     training, scoring = prepare(experiment, display, recorded=parent)
-    now = provenance.identity(training, scoring)
+    now = provenance.identity_tags(training, scoring)
     for child in children:
-        known = load.recorded(store, child, experiment, allowed=options.allow_changes)
+        known = load.recorded(store, child, experiment, allow_changes=options.allow_changes)
         if not options.allow_changes:
             known.check_data(now, display.message)
             known.check_code(experiment, display.message)
@@ -234,8 +239,8 @@ def _show_best(
     """Give the parent the grids of its best seed, at the epochs that all runs have, and its description."""
     picture = None
     try:
-        best = summary.single(store, store.client.get_run(log.run_id), display.message)
-        for grid in summary.grids(store, best):
+        best = summary.resolve_run(store, store.client.get_run(log.run_id), display.message)
+        for grid in summary.load_grids(store, best):
             log.image("samples", grid.epoch, grid.picture)
             path = f"samples/epoch-{grid.epoch:04d}.png"
             picture = run_description.picture(
@@ -245,13 +250,13 @@ def _show_best(
         display.message(f"no pictures of the best seed: {redact(str(error))[:200]}")
     name = f"test/{experiment.primary.key}"
     said = f"mean test {experiment.primary.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
-    log.describe(provenance.description(experiment, said, picture=picture))
+    log.describe(provenance.format_description(experiment, said, picture=picture))
 
 
 def _some(
     plans: Mapping[int, RunSpec], known: Mapping[int, Run], seeds: int, store: Store, display: Display
 ) -> dict[int, RunResult]:
-    """Train a few seeds at once, go on with them, or take them as they ended."""
+    """Start or resume a few seeds as a batch, or return their results if they have ended."""
     outcomes = {}
     todo: dict[int, RunSpec] = {}
     for seed, plan in plans.items():
@@ -265,7 +270,7 @@ def _some(
             except UnreachableError:
                 raise
             except HarnessError as error:
-                display.message(f"seed {seed} is trained anew: {error}")
+                display.message(f"seed {seed} is trained again from the start: {error}")
         todo[seed] = plan
     if len(todo) > 1:
         display.message(f"seeds {', '.join(map(str, todo))} of {seeds}, together")

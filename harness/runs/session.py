@@ -29,10 +29,10 @@ from harness.gan import Report, Training
 from harness.interrupts import stopped_by
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
-from harness.results.changes import Recorded
+from harness.results.changes import RecordedInputs
 from harness.runs import provenance
 from harness.runs.artifacts import BestEpoch, log_grids, save_checkpoint, write_checkpoint
-from harness.runs.display import Display, EpochReport, staged
+from harness.runs.display import Display, EpochReport, show_stage
 from harness.runs.final import evaluate_best, final_description
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import ResumableRun
@@ -84,12 +84,12 @@ class RunSession:
             name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
             kind=options.kind,
             params=experiment.flatten(),
-            tags={**provenance.tags(training, scoring), **options.tags},
+            tags={**provenance.run_tags(training, scoring), **options.tags},
             parent=options.parent,
             note=options.note,
         )
         with ensure_final_status(run_log):
-            provenance.describe(run_log, training)
+            provenance.log_provenance(run_log, training)
             save_checkpoint(run_log, training, BestEpoch(), ship=False)  # a run killed in epoch 1 can be resumed too
             if options.pruner:
                 options.pruner.attach(run_log.run_id, 0)
@@ -100,7 +100,7 @@ class RunSession:
     def resume(
         cls,
         resumable: ResumableRun,
-        recorded: Recorded,
+        recorded: RecordedInputs,
         training: Training,
         scoring: Scoring | None,
         store: Store,
@@ -157,8 +157,8 @@ class RunSession:
         """Score this epoch's generator on the validation split; None where no score is due."""
         if self.scoring is None or not self.score_is_due(report):
             return None
-        with staged(self.display, "scoring"):
-            (scores,) = self.scoring.between_epochs([self.training.experiment], [self.training.generator_ema])
+        with show_stage(self.display, "scoring"):
+            (scores,) = self.scoring.score_during_training([self.training.experiment], [self.training.generator_ema])
         return scores
 
     def log(self, report: Report, scores: ScoreSet | None) -> None:
@@ -273,7 +273,7 @@ class RunSession:
             self.options.on_progress()
 
     def _save(self, name: str) -> None:
-        with self.options.deadline.timed("save"), staged(self.display, "saving"):
+        with self.options.deadline.timed("save"), show_stage(self.display, "saving"):
             save_checkpoint(self.run_log, self.training, self._best, name=name)
 
     def _save_last(self) -> None:
@@ -285,7 +285,7 @@ class RunSession:
         return epoch % self.training.experiment.samples_every == 0
 
     def _draw(self, *, neighbours: bool = True) -> None:
-        with self.options.deadline.timed("draw" if neighbours else "grid"), staged(self.display, "drawing"):
+        with self.options.deadline.timed("draw" if neighbours else "grid"), show_stage(self.display, "drawing"):
             epoch, scoring = self.result.epoch, self.scoring if neighbours else None
             grid = log_grids(self.run_log, self.training, scoring, epoch)
             self.result = replace(self.result, grid=grid)
@@ -304,7 +304,7 @@ class RunSession:
                 )
         self._note_progress()
         self.run_log.describe(final_description(self.run_log, self._best, self.result))
-        with deadline.timed("finish"), staged(self.display, "finishing"):
+        with deadline.timed("finish"), show_stage(self.display, "finishing"):
             shipped = self.run_log.finish(self.result.status)
         unshipped = None if shipped else self.run_log.lost or "the tracking server did not take everything"
         return replace(self.result, unshipped=unshipped, seconds=time.monotonic() - self._started)

@@ -1,4 +1,4 @@
-"""`check`: a tiny run of each experiment, nested below one parent, and everything about it read back."""
+"""Test experiments end to end: train a tiny run of each, and read back all that was logged. The command `check`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Literal
 import numpy as np
 
 from harness import data
-from harness import experiment as experiments
 from harness.errors import HarnessError, redact
-from harness.experiment import Experiment
+from harness.experiment import Experiment, available
 from harness.experiment.tags import Kind
 from harness.gan.auto import resolve_device
 from harness.interrupts import handle_signals
@@ -28,13 +27,13 @@ from harness.runs.session import RunSession
 from harness.runs.train import train
 from harness.tracking import Store, ensure_final_status
 
-IMAGES = 500  # trained on, or two steps' batches where those are more
-SCORED = 100
+TRAINING_IMAGES = 500  # or the batches of two steps, if they are larger
+SCORED_IMAGES = 100
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one experiment; reason: why it failed or was skipped."""
+    """The result of one experiment. reason: why it failed or was skipped."""
 
     name: str
     result: Literal["passed", "failed", "skipped"]
@@ -50,12 +49,19 @@ def check(
     device: str | None = None,
     message: Callable[[str], None] = lambda text: None,
 ) -> list[Result]:
-    """Check these experiments, or all known ones, on their own device or on this one.
+    """Check experiments.
 
-    Raises HarnessError for an unknown or a faulty experiment.
+    Args:
+        names: Names or files. Empty: all known experiments.
+        store: The MLflow store. The runs are nested below one parent.
+        device: The device. None: that of each experiment.
+        message: Receives the progress, one line a call.
+
+    Raises:
+        HarnessError: An experiment is unknown or invalid.
     """
-    chosen = [_tiny(small_data.load(name)[0], device) for name in names or experiments.available()]
-    for experiment in chosen:  # whatever would stop them all is found before anything is tracked
+    chosen = [_tiny(small_data.load(name)[0], device) for name in names or available()]
+    for experiment in chosen:  # errors that would stop all of them are raised before anything is tracked
         data.create_source(**experiment.data.source_options())
         resolve_device(experiment.train.device)
     parent = store.start_run(project="gan", name="check", kind=Kind.CHECK, params={"experiments": len(chosen)})
@@ -75,54 +81,54 @@ def check(
 
 def _tiny(experiment: Experiment, device: str | None) -> Experiment:
     tiny = {
-        "data.subset": max(IMAGES, 2 * experiment.train.batch_size * experiment.train.discriminator_steps),
+        "data.subset": max(TRAINING_IMAGES, 2 * experiment.train.batch_size * experiment.train.discriminator_steps),
         "train.epochs": 1,
         "train.device": device or experiment.train.device,
-        "quality.samples": min(SCORED, experiment.quality.samples),
-        "quality.samples_while_training": min(SCORED, experiment.quality.samples_while_training),
+        "quality.samples": min(SCORED_IMAGES, experiment.quality.samples),
+        "quality.samples_while_training": min(SCORED_IMAGES, experiment.quality.samples_while_training),
     }
     return experiment.with_values(tiny)
 
 
-def _fitting(experiment: Experiment, message: Callable[[str], None]) -> Experiment:
-    """With a subset that a small data set has too; downloaded first where it has to be, of which `message` is told."""
+def _limit_subset(experiment: Experiment, message: Callable[[str], None]) -> Experiment:
+    """Return the experiment with a subset that a small data set has. Downloads the data set if necessary."""
     images = data.load_split(split="train", message=message, **experiment.data.source_options())
-    there = len(images) - experiment.data.validation
+    available_images = len(images) - experiment.data.validation
     subset = experiment.data.subset
-    fewer = subset is not None and experiment.train.batch_size <= there < subset
-    return experiment.with_values({"data.subset": there}) if fewer else experiment
+    fewer = subset is not None and experiment.train.batch_size <= available_images < subset
+    return experiment.with_values({"data.subset": available_images}) if fewer else experiment
 
 
 def _check_one(experiment: Experiment, store: Store, parent: str, message: Callable[[str], None]) -> Result:
-    began = time.monotonic()
+    started = time.monotonic()
     missing = data.create_source(**experiment.data.source_options()).missing()
-    if missing and not data.mirror():  # a mirror is there to be asked
+    if missing and not data.mirror():  # a configured mirror may have it
         return Result(experiment.name, "skipped", 0.0, reason=missing)
     run_id = None
     try:
         options = RunOptions(name=experiment.name, kind=Kind.CHECK, parent=parent, system_metrics=False)
-        training, scoring = prepare(_fitting(experiment, message), NullDisplay())
+        training, scoring = prepare(_limit_subset(experiment, message), NullDisplay())
         with RunSession.start(training, scoring, store, options, NullDisplay()) as session:
             outcome = train(session)
         run_id = outcome.run_id
-        fault = _fault(outcome, store, scored=scoring is not None)
+        failure = _find_error(outcome, store, scored=scoring is not None)
     except HarnessError as error:
-        fault = str(error)
-    except Exception as error:  # one experiment's failure is a result, the others are still checked
-        fault = redact(f"{type(error).__name__}: {error}")
-    seconds = time.monotonic() - began
-    return Result(experiment.name, "failed" if fault else "passed", seconds, run_id, fault)
+        failure = str(error)
+    except Exception as error:  # a failure is a result: the other experiments are still checked
+        failure = redact(f"{type(error).__name__}: {error}")
+    seconds = time.monotonic() - started
+    return Result(experiment.name, "failed" if failure else "passed", seconds, run_id, failure)
 
 
-def _fault(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
-    """The first thing about a finished run that is not as it should be, or None."""
+def _find_error(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
+    """Return the first error of a finished run; None if there is none."""
     if outcome.status != "FINISHED":
         return outcome.reason or f"the run ended {outcome.status}"
     if outcome.unshipped:
-        return f"not everything reached MLflow: {outcome.unshipped}"
+        return f"not all data reached MLflow: {outcome.unshipped}"
     run = store.client.get_run(outcome.run_id)
     if run.info.status != "FINISHED":
-        return f"MLflow says the run is {run.info.status}"
+        return f"the status of the run in MLflow is {run.info.status}"
     if scored and not outcome.scores:
         return "the best generator was not scored"
     for name, value in {**outcome.metrics, **outcome.scores}.items():
@@ -135,20 +141,20 @@ def _fault(outcome: RunResult, store: Store, *, scored: bool) -> str | None:
         if run.data.params.get(path) != str(value):
             return f"param {path} was logged as {value} and read back as {run.data.params.get(path)}"
     images = [item.path for item in store.client.list_artifacts(outcome.run_id, "images")]
-    compared = outcome.scores and outcome.experiment.primary.against_real
-    for key in ("samples", "neighbours") if compared else ("samples",):
+    compares_images = outcome.scores and outcome.experiment.primary.against_real
+    for key in ("samples", "neighbours") if compares_images else ("samples",):
         if not any(path.startswith(f"images/{key}") and path.endswith(".png") for path in images):
             return f"no image `{key}` among {images}"
-    return _reloaded(outcome, store)
+    return _check_reload(outcome, store)
 
 
-def _reloaded(outcome: RunResult, store: Store) -> str | None:
-    """Fresh objects, filled from what MLflow holds, must draw the very same grid."""
+def _check_reload(outcome: RunResult, store: Store) -> str | None:
+    """Check that new objects, loaded from MLflow, draw the same grid. Returns the error, or None."""
     run = store.client.get_run(outcome.run_id)
     if load.experiment(store, run) != outcome.experiment:
-        return "experiment.yaml read back is another experiment"
+        return "experiment.yaml, read back, is a different experiment"
     training, _ = prepare(outcome.experiment, NullDisplay())
     training.load_state_dict(load.checkpoint(store, run).training)
     if outcome.grid is None or not np.array_equal(pictures.grid(training.sample(GRID)), outcome.grid):
-        return "the checkpoint, loaded into fresh objects, draws other samples"
+        return "the checkpoint, loaded into new objects, draws different samples"
     return None

@@ -24,22 +24,22 @@ from harness.tracking import Store
 
 @contextmanager
 def start_session(
-    experiment: Experiment, store: Store, options: RunOptions, display: Display, ready: Scoring | None = None
+    experiment: Experiment, store: Store, options: RunOptions, display: Display, reuse: Scoring | None = None
 ) -> Iterator[RunSession]:
     """Prepare an experiment and create its MLflow run.
 
     Args:
-        experiment: what to train.
-        store: where it is tracked.
-        options: how it is tracked, and when it ends.
-        display: is shown what happens.
-        ready: images and judge of an earlier run, used again where they are the same.
+        experiment: The experiment.
+        store: The MLflow store.
+        options: How the run is tracked, and when it ends.
+        display: Shows the progress.
+        reuse: Images and judge of an earlier run. They are used if they match the experiment.
 
     Raises:
-        HarnessError: before the run is created, if data, device, values or store are not as they should be.
+        HarnessError: Data, device, values or store cannot be used. No run is created then.
     """
     with options.deadline.timed("prepare"):
-        training, scoring = prepare(experiment, display, ready)
+        training, scoring = prepare(experiment, display, reuse)
     with handle_signals(), RunSession.start(training, scoring, store, options, display) as session:
         yield session
 
@@ -51,26 +51,30 @@ def resume_session(
     values: Mapping[str, Any],
     options: RunOptions,
     display: Display,
-    ready: Scoring | None = None,
+    reuse: Scoring | None = None,
 ) -> Iterator[RunSession]:
-    """Prepare a run to be continued from its last checkpoint, and reopen its MLflow run.
+    """Prepare a run to resume from its last checkpoint, and reopen its MLflow run.
 
     Args:
-        resumable: the run.
-        store: where it is tracked.
-        values: by dotted path; only `train.epochs` may differ, to extend the run.
-        options: how it is tracked, and when it ends.
-        display: is shown what happens.
-        ready: as for `start_session`.
+        resumable: The run.
+        store: The MLflow store.
+        values: New values by dotted path. Only `train.epochs` may change, to extend the run.
+        options: How the run is tracked, and when it ends.
+        display: Shows the progress.
+        reuse: See `start_session`.
 
     Raises:
-        HarnessError: if the run still runs, is complete, or if anything but its number of epochs has changed. The run
-            then stands as before, as it does after any failure before the first new epoch.
+        HarnessError: The run is still running, is complete, or something other than its number of epochs has changed.
+            The run is unchanged then, as it is after any failure before the first new epoch.
     """
-    experiment = resumable.extended(values)
-    with handle_signals(), restore_threads(), load.code_of(store, resumable.run, resumable.checkpoint.experiment):
+    stored, experiment = resumable.checkpoint.experiment, resumable.extended(values)
+    with (
+        handle_signals(),
+        restore_threads(),
+        load.use_stored_code(store, resumable.run, stored),
+    ):
         recorded = resumable.recorded(store, options)
-        training, scoring = prepare(experiment, display, ready, recorded)
+        training, scoring = prepare(experiment, display, reuse, recorded)
         resumable.restore(training, display)
         with RunSession.resume(resumable, recorded, training, scoring, store, options, display) as session:
             yield session
@@ -81,7 +85,7 @@ def train(session: RunSession) -> RunResult:
     training = session.training
     with show_training(session.display, training, session.result.name):
         with handle_signals() as stop, session.system_metrics():
-            if not session.should_stop():  # nothing may be left to train, or no time for it
+            if not session.should_stop():  # all epochs may be trained already, or no time may be left
                 for report in training:
                     scores = session.score(report)
                     session.log(report, scores)
@@ -89,5 +93,5 @@ def train(session: RunSession) -> RunResult:
                     session.draw()
                     if session.should_stop(stop.signal):
                         break
-        training.forget_recording()  # a CUDA graph holds on to the training, and with it to the GPU's memory
+        training.forget_recording()  # a CUDA graph refers to the training, and keeps its GPU memory
         return session.finish()

@@ -106,7 +106,7 @@ def copy_family(source: StoreReader, target: Store, family: Sequence[Run]) -> Co
         ids[run.info.run_id] = (existing.get(run.info.run_id) or _create(source, target, run, ids)).info.run_id
     items = 0
     for run in reversed(family):  # a parent ends after its children
-        with store_errors(f"{source.shown_uri} or {target.shown_uri}"):
+        with store_errors(f"{source.redacted_uri} or {target.redacted_uri}"):
             items += Contents(source, target, run, ids, existing.get(run.info.run_id)).copy()
     top = family[0]
     return Copied(str(top.info.run_name), ids[top.info.run_id], len(family), len(family) - len(existing), items)
@@ -127,9 +127,9 @@ def plan_family(target: Store, family: Sequence[Run]) -> dict[str, Run]:
         if not found:
             if deleted := target.tagged({Tag.ID: harness_id}, deleted=True):
                 how = find_runs.how_to_restore(target.client, deleted[0])
-                raise RefusedCopyError(f"run {name} is deleted in {target.shown_uri}; {how}")
+                raise RefusedCopyError(f"run {name} is deleted in {target.redacted_uri}; {how}")
             continue
-        _check_same(run, found[0], target.shown_uri)
+        _check_same(run, found[0], target.redacted_uri)
         existing[run.info.run_id] = found[0]
     return existing
 
@@ -158,13 +158,13 @@ def _epoch(run: Run) -> int:
 
 def _create(source: StoreReader, target: Store, run: Run, ids: Mapping[str, str]) -> Run:
     """Create a run in the target, with the tags that say what it is. Its contents follow."""
-    with store_errors(source.shown_uri):
+    with store_errors(source.redacted_uri):
         experiment = target.experiment_id(source.client.get_experiment(run.info.experiment_id).name)
     tags = {key: value for key, value in run.data.tags.items() if key.startswith(("mlflow.user", "mlflow.source"))}
     tags |= {key: run.data.tags[key] for key in (Tag.ID, Tag.KIND) if key in run.data.tags}
     if (parent := run.data.tags.get(PARENT)) in ids:
         tags[PARENT] = ids[str(parent)]
-    with store_errors(target.shown_uri):
+    with store_errors(target.redacted_uri):
         create = partial(
             target.client.create_run,
             experiment,

@@ -227,7 +227,7 @@ class Store(StoreReader):
     ) -> RunLog:
         run_id, experiment_id, name = run.info.run_id, run.info.experiment_id, str(run.info.run_name)
         self._written[run_id] = run
-        meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.shown_uri}
+        meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.redacted_uri}
         try:
             spool.write_meta({**meta, **this_process(), **(before.as_meta() if before else {})})
         except OSError as error:
@@ -281,7 +281,7 @@ class Store(StoreReader):
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"{Tag.TEST_}{score}"] = str(value)
         with self._asking():
-            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
+            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.redacted_uri)
 
     # After a process that was killed
 
@@ -295,7 +295,7 @@ class Store(StoreReader):
         Returns:
             A line for each run: what was shipped, or why it could not be.
         """
-        return recovery.sync(self.client, folder or self.spool, self.shown_uri, repeat=repeat)
+        return recovery.sync(self.client, folder or self.spool, self.redacted_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
         """Set the RUNNING runs of this host whose process is gone to KILLED (see `recovery`); return their ids."""

@@ -205,7 +205,7 @@ def save_study_view(store: "Store", study: "Run", trials: Sequence["Run"]) -> st
 def _save(store: "Store", experiment_id: str, page: Mapping[str, Any], key: str, name: str) -> str:
     """Save a page's state in an experiment as a shared view, unless it is there already: one or two requests."""
     tag, state = f"{_PREFIX}{key}", json.dumps(page)
-    with store_errors(store.shown_uri):
+    with store_errors(store.redacted_uri):
         saved = store.client.get_experiment(experiment_id).tags.get(tag)
         if saved is None or json.loads(saved).get("state") != state:
             view: Mapping[str, object] = {"name": name, "createdAt": int(time.time() * 1000), "state": state}

@@ -19,7 +19,7 @@ from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.results import changes
 from harness.results import load as recall
-from harness.results.changes import Recorded
+from harness.results.changes import RecordedInputs
 from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
@@ -75,7 +75,7 @@ def open_or_create_study(
 
 def identity_of(base: Experiment, scoring: Scoring) -> dict[str, str]:
     """What trials are trained on and scored with: the tags of images, judge, and code of the user's own."""
-    return {**changes.of_images(scoring.splits), Tag.JUDGE: scoring.identity, **changes.of_code(base)}
+    return {**changes.image_tags(scoring.splits), Tag.JUDGE: scoring.identity, **changes.code_tags(base)}
 
 
 def _resolve_settings(
@@ -152,7 +152,7 @@ def scoring_of(trials: Trials, store: Store, display: Display, *, allowed: bool 
     allowed: then the study, and its trials from now on, are marked. A study of an older version is not checked.
     """
     base, before = trials.settings.base, trials.identity
-    recorded = Recorded(f"study {trials.name}", before, cache(lambda: _kept(trials, store)), allowed)
+    recorded = RecordedInputs(f"study {trials.name}", before, cache(lambda: _kept(trials, store)), allowed)
     scoring = _needed(prepare(base, display, recorded=recorded if before else None)[1], base)
     if before:
         now = identity_of(base, scoring)
@@ -165,7 +165,7 @@ def _kept(trials: Trials, store: Store) -> dict[str, SourceCode]:
     """The sources that the study's run has kept."""
     if trials.parent is None:
         return {}
-    return recall.kept_sources(store, store.find(trials.parent), trials.settings.base)
+    return recall.stored_sources(store, store.find(trials.parent), trials.settings.base)
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def code_of(trials: Trials, store: Store) -> Iterator[None]:
     if trials.parent is None or not trust.get_policy().stored_code:
         yield
         return
-    with recall.code_of(store, store.find(trials.parent), trials.settings.base):
+    with recall.use_stored_code(store, store.find(trials.parent), trials.settings.base):
         yield
 
 
@@ -253,7 +253,7 @@ def parent_of(trials: Trials, request: TuneRequest, store: Store, display: Displ
             )
             log.text(settings.experiment.to_yaml(), "experiment.yaml")
             log.describe(settings.experiment.description)
-            provenance.keep_sources(log, settings.base)
+            provenance.log_sources(log, settings.base)
             trials.parent = log.run_id
             return StudyRun(log, trials, store, display)
         kept = reopened(trials, store)
@@ -269,7 +269,7 @@ def reopened(trials: Trials, store: Store) -> RunLog | None:
     run = store.get_run(trials.parent)
     if run is None:
         raise HarnessError(
-            f"study {trials.name} belongs to the run {trials.parent}, which is not in {store.shown_uri}: "
+            f"study {trials.name} belongs to the run {trials.parent}, which is not in {store.redacted_uri}: "
             "give its store with --tracking-uri, or search anew with --study NEW"
         )
     if run.info.status == "RUNNING" and trials.kept(run.data.tags):

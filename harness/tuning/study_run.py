@@ -140,7 +140,7 @@ class StudyRun:
             return
         try:
             run = self._store.get_run(run_id)
-            grids = {grid.epoch: grid.picture for grid in summary.grids(self._store, run)} if run else {}
+            grids = {grid.epoch: grid.picture for grid in summary.load_grids(self._store, run)} if run else {}
             last = max(grids, default=0)
             for epoch in (
                 *grids,
@@ -165,7 +165,7 @@ class StudyRun:
                     self.log.metrics(step, scores, replace=True)
                     self.log.tags({Tag.SCORED_TRIAL: str(trial.number)})
                     self._scored = str(trial.number)
-                newest = summary.grids(self._store, run)[-1]
+                newest = summary.load_grids(self._store, run)[-1]
                 path = f"samples/epoch-{newest.epoch:04d}.png"
                 picture = run_description.picture(
                     run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}"
@@ -174,7 +174,7 @@ class StudyRun:
             self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
         said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"
         values = ", ".join(f"{path} {_short(value)}" for path, value in trial.params.items())
-        text = provenance.description(settings.experiment, said, values, picture=picture)
+        text = provenance.format_description(settings.experiment, said, values, picture=picture)
         self.log.describe("\n\n".join(part for part in (text, self._verdict) if part))
 
 

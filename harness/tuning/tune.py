@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.data.source import writing
+from harness.data.source import write_cache_file
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search_space import Search
@@ -179,7 +179,7 @@ def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
         return None
     path = store.root / "studies" / safe_file_name(trials.name) / "best.yaml"
     try:
-        with writing(path) as file:  # several commands may end one study together
+        with write_cache_file(path) as file:  # several commands may end one study together
             file.write(text.encode())
     except OSError as error:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error

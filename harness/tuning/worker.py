@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness.errors import HarnessError, UnreachableError, redact
 from harness.experiment import Experiment
 from harness.experiment.tags import Kind, Tag
-from harness.gan.batched import shape
+from harness.gan.batched import batch_key
 from harness.interrupts import StopRequest, handle_signals
 from harness.quality.scoring import Scoring
 from harness.runs.batched import NotBatchableError, RunSpec, run_batched
@@ -269,7 +269,7 @@ class Worker:
             key: object = claim.number
             with contextlib.suppress(HarnessError):  # values that cannot be fail when their turn comes
                 experiment = experiment_of(self.trials.settings, claim.values)
-                if claim.attempt == 1 and claim.pruned is None and self.scoring.serves(experiment):
-                    key = shape(experiment)
+                if claim.attempt == 1 and claim.pruned is None and self.scoring.matches(experiment):
+                    key = batch_key(experiment)
             groups.setdefault(key, []).append(claim)
         return list(groups.values())

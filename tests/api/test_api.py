@@ -51,7 +51,7 @@ def test_overrides_are_those_of_the_command_line() -> None:
 
 def test_run_does_what_the_command_does(harness_command: Harness) -> None:
     assert harness_command("run", "tiny.yaml", "--seed", "3", "--name", "typed", "--no-system-metrics").code == 0
-    run = harness.run("tiny.yaml", seed=3, name="called", tags={"course": "gan"}, note="from a notebook", **QUIET)
+    run = harness.run("tiny.yaml", seed=3, name="called", tags={"lesson": "gan"}, note="from a notebook", **QUIET)
     typed, called = run_named("typed"), run_named("called")
     assert (run.id, run.name, run.status, run.kind) == (called.info.run_id, "called", "FINISHED", "run")
     assert called.data.params == typed.data.params == run.params
@@ -62,7 +62,7 @@ def test_run_does_what_the_command_does(harness_command: Harness) -> None:
     }
     assert run.scores["test/kid"] == typed.data.metrics["test/kid"]
     assert set(run.scores) == {name for name in run.metrics if name.startswith(("test/", "quality/"))}
-    assert (run.tags["course"], run.tags["mlflow.note.content"].splitlines()[0]) == ("gan", "from a notebook")
+    assert (run.tags["lesson"], run.tags["mlflow.note.content"].splitlines()[0]) == ("gan", "from a notebook")
     assert run.url is None
     assert "called" in repr(run)
 
@@ -112,7 +112,7 @@ def assert_history_and_grids(run: harness.Run) -> None:
 
     assert run.grid().size == (302, 302)
     assert np.asarray(run.grid(1)).any()
-    with pytest.raises(HarnessError, match="epoch 9 has no sample grid; there are those of 1, 2, 3"):
+    with pytest.raises(HarnessError, match="epoch 9 has no sample grid; expected 1, 2, 3"):
         run.grid(9)
 
 

@@ -24,6 +24,20 @@ QUIET = ("--no-system-metrics",)
 Paste = Callable[[str], Said]
 
 
+@pytest.mark.parametrize(
+    ("number", "words", "text"),
+    [
+        (1, ("epoch",), "1 epoch"),
+        (0, ("run",), "0 runs"),
+        (60_000, ("image",), "60,000 images"),
+        (1, ("trial is left", "trials are left"), "1 trial is left"),
+        (2, ("trial is left", "trials are left"), "2 trials are left"),
+    ],
+)
+def test_a_count_has_the_plural_of_its_noun(number: int, words: tuple[str, ...], text: str) -> None:
+    assert formatting.format_count(number, *words) == text
+
+
 def programs() -> dict[str, str]:
     """How the two programs are called from the working directory."""
     return {name: shlex.join(formatting.program(name)) for name in ("harness", "mlflow")}

@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_experiment_and_leaves_nothing(harness: Harness, wo
     said = harness("run", "tiny.yaml", "--dry-run", "--epochs", "9")
     assert said.code == 0
     assert "epochs: 9" in said.out
-    assert "3 steps an epoch" in said.out
+    assert "3 steps per epoch" in said.out
     assert sorted(workplace.rglob("*")) == before
 
 
@@ -135,7 +135,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     process.wait()
     said = harness("run", "--resume", "killed", "--no-system-metrics")
     assert said.code == 0, said.err
-    assert "left RUNNING by a process that is gone" in said.out + said.err or "set to KILLED" in said.out
+    assert "was RUNNING, but its process has ended" in said.out + said.err or "set to KILLED" in said.out
     (run,) = client().search_runs(["1"], "attributes.run_name = 'killed'")
     assert run.info.status == "FINISHED"
     for metric in METRICS:
@@ -186,12 +186,12 @@ def test_a_run_stopped_in_its_final_scoring_is_finished_by_resuming(
 ) -> None:
     from harness.quality.scoring import Scoring
 
-    of = Scoring.of
-    monkeypatch.setattr(Scoring, "of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    score = Scoring.score
+    monkeypatch.setattr(Scoring, "score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert harness("run", "tiny.yaml", "--name", "unscored").code == 130
     assert only_run().info.status == "KILLED"
     assert "test/kid" not in only_run().data.metrics
-    monkeypatch.setattr(Scoring, "of", of)
+    monkeypatch.setattr(Scoring, "score", score)
     said = harness("run", "--resume", "unscored")
     assert said.code == 0, said.err
     run = only_run()
@@ -322,7 +322,10 @@ def test_a_finished_run_can_be_extended_and_nothing_else_changed(
     refused = harness("run", "--resume", "parts", "--epochs", "4", "--set", "optimizer.lr=1")
     assert refused.code == 2
     assert "only train.epochs may change, not optimizer.lr 0.001 -> 1.0" in refused.err
-    assert "already trained" in harness("run", "--resume", "parts", "--epochs", "1").err
+    assert (
+        "train.epochs is 1, but the run has 2 trained epochs"
+        in harness("run", "--resume", "parts", "--epochs", "1").err
+    )
     assert harness("run", "--resume", "parts", "--epochs", "4").code == 0
     (run,) = client().search_runs(["1"], "attributes.run_name = 'parts'")
     assert run.data.params["train.epochs"] == "2"
@@ -562,7 +565,7 @@ def test_bad_input_is_one_line_and_exit_code_2(harness: Harness, arguments: list
 def test_cuda_asked_for_and_absent_is_bad_input(harness: Harness) -> None:
     answer = harness("run", "tiny.yaml", "--device", "cuda")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "device cuda was asked for, but torch finds none here" in answer.err
+    assert "device is cuda, but torch does not find it on this machine" in answer.err
 
 
 def test_malformed_yaml_is_named_by_line_and_column(harness: Harness) -> None:

@@ -249,7 +249,7 @@ def test_a_run_that_goes_on_shows_what_it_has(harness: Harness) -> None:
     client().update_run(only_run().info.run_id, status="RUNNING")
     said = harness("history", "going", "--out", "h.gif")
     assert said.code == 0
-    assert said.err == "run going is RUNNING: this is its history up to epoch 3\n"
+    assert said.err == "run going is RUNNING: the file shows its history up to epoch 3\n"
 
 
 def test_replicates_show_their_best_run(harness: Harness, tmp_path: Path) -> None:
@@ -279,9 +279,9 @@ def test_runs_without_a_history_are_one_line(harness: Harness) -> None:
     run_id = only_run().info.run_id
     answer = harness("history", "short")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "run short has one sample grid only, of epoch 1, and an animation needs two" in answer.err
+    assert "run short has one sample grid only, of epoch 1; an animation needs two" in answer.err
     assert files() == set()
-    assert harness("history", "short", "--out", "one.png").out == "1 grids, of epochs 1 to 1, in one.png\n"
+    assert harness("history", "short", "--out", "one.png").out == "1 grid, of epoch 1, in one.png\n"
 
     bare = client().create_run("1", tags={"harness.id": "bare"}, run_name="bare").info.run_id
     answer = harness("history", "bare")

@@ -65,9 +65,9 @@ def test_tune_takes_the_budget_of_its_trials_from_the_command_line(harness: Harn
         (["run", "tiny.yaml", "--tag", "my tag!=1"], "MLflow does not take the name 'my tag!'"),
         (
             ["run", "tiny.yaml", "--tag", f"a={'x' * 8001}"],
-            "--tag a: the value has 8,001 characters; MLflow keeps 8,000",
+            "--tag a: the value has 8,001 characters; MLflow stores at most 8,000",
         ),
-        (["run", "tiny.yaml", "--note", "x" * 8001], "--note has 8,001 characters; MLflow keeps 8,000"),
+        (["run", "tiny.yaml", "--note", "x" * 8001], "--note has 8,001 characters; MLflow stores at most 8,000"),
         (["run", "tiny.yaml", "--name", ""], "--name has 0 characters; expected 1 to 250"),
         (["run", "tiny.yaml", "--name", "x" * 251], "--name has 251 characters; expected 1 to 250"),
         (
@@ -171,7 +171,7 @@ def test_a_folder_of_forty_images_trains_is_scored_and_searched(harness: Harness
     assert said.code == 0, said.err
     assert said.out.splitlines()[:2] == [
         "loading PyTorch and MLflow ...",
-        "folder-shapes has 40 images; fitted to so few: data.test 10, data.validation 10, quality.samples 10, "
+        "folder-shapes has 40 images; defaults adjusted: data.test 10, data.validation 10, quality.samples 10, "
         "quality.samples_while_training 10, train.batch_size 5 (docs/data.md)",
     ]
     params = run_named("one").data.params
@@ -184,13 +184,11 @@ def test_a_folder_of_forty_images_trains_is_scored_and_searched(harness: Harness
     found = harness("tune", *quick, "--trials", "1")
     assert found.code == 0, found.err
     assert found.out.splitlines()[0] == "a trial: all 20 training images (experiment default), 1 epoch (command line)"
-    assert "1 of 1 trials (1 complete" in found.out
+    assert "1 of 1 trial (1 complete" in found.out
     assert harness("run", *quick, "--seeds", "2", "--batch-runs", "1").code == 0
 
 
-def test_what_nobody_chose_is_fitted_and_the_plan_is_all_that_a_dry_run_prints(
-    harness: Harness, workplace: Path
-) -> None:
+def test_defaults_are_adjusted_and_the_plan_is_all_that_a_dry_run_prints(harness: Harness, workplace: Path) -> None:
     changes = [word for change in of(folder(workplace / "few", 12, 2)) for word in ("--set", change)]
     said = harness("run", *changes, "--dry-run")
     assert said.code == 0, said.err
@@ -201,7 +199,7 @@ def test_what_nobody_chose_is_fitted_and_the_plan_is_all_that_a_dry_run_prints(
         1,
         2,
     )
-    assert "folder-few has 12 images; fitted to so few" in said.err
+    assert "folder-few has 12 images; defaults adjusted" in said.err
 
 
 @pytest.mark.parametrize(
@@ -231,29 +229,34 @@ def test_what_nobody_chose_is_fitted_and_the_plan_is_all_that_a_dry_run_prints(
         ),
     ],
 )
-def test_values_are_fitted_to_the_images_that_there_are(
+def test_defaults_are_adjusted_to_the_number_of_images(
     tmp_path: Path, images: int, classes: int, changes: list[str], values: dict[str, object]
 ) -> None:
     overrides = of(folder(tmp_path / "some", images, classes), *changes)
-    plan, fit = small_data.load("default", overrides)
+    plan, adjusted = small_data.load("default", overrides)
     expected = {path: value for path, value in values.items() if value is not None or path not in FORTY}
-    assert fit.values == expected
+    assert adjusted.values == expected
     assert plan.flatten().items() >= expected.items()
     again = tmp_path / "again.yaml"
     again.write_text(plan.to_yaml())
-    assert small_data.load(again) == (plan, small_data.Fit({}, fit.images)), "what is stored fits"
+    assert small_data.load(again) == (plan, small_data.Adjustments({}, adjusted.images)), "what is stored fits"
 
 
 @pytest.mark.parametrize(
     ("images", "classes", "changes", "said"),
     [
         (40, 3, ["data.validation=30"], "data.validation is 30, but there are 30 to train on"),
-        (40, 3, ["quality.samples=4"], "quality.samples is 4, but scores take 10 images or more"),
-        (40, 3, ["quality.samples=20"], "quality.samples is 20, but 10 are to test on"),
-        (40, 3, ["quality.samples_while_training=20"], "quality.samples_while_training is 20, but 10 are held out"),
-        (40, 3, ["train.batch_size=48"], "train.batch_size is 48, but 20 images are trained on"),
-        (40, 3, ["data.subset=30"], "data.subset is 30, but 20 are left to train on"),
-        (40, 3, ["track.score_every=1", "data.validation=5"], "track.score_every is 1, but scores take 10 test images"),
+        (40, 3, ["quality.samples=4"], "quality.samples is 4, but scores need 10 images or more"),
+        (40, 3, ["quality.samples=20"], "quality.samples is 20, but the test split has 10 images"),
+        (
+            40,
+            3,
+            ["quality.samples_while_training=20"],
+            "quality.samples_while_training is 20, but the validation split has 10 images",
+        ),
+        (40, 3, ["train.batch_size=48"], "train.batch_size is 48, but there are 20 training images"),
+        (40, 3, ["data.subset=30"], "data.subset is 30, but 20 training images are left"),
+        (40, 3, ["track.score_every=1", "data.validation=5"], "track.score_every is 1, but scores need 10 test images"),
     ],
 )
 def test_what_was_chosen_is_refused_with_all_values_that_work(
@@ -267,17 +270,16 @@ def test_what_was_chosen_is_refused_with_all_values_that_work(
     advice = str(refused.value).partition("; these work together: ")[2].split()
     advised = dict(map(experiments.parse_override, advice))
     assert {path: advised[path] for path in FORTY} == FORTY
-    plan, fit = small_data.load("default", [*overrides, *advice])
-    assert (fit.line, plan.flatten().items() >= FORTY.items()) == (None, True), "the advice is not refused in its turn"
+    plan, adjusted = small_data.load("default", [*overrides, *advice])
+    found = (adjusted.description, plan.flatten().items() >= FORTY.items())
+    assert found == (None, True), "the advice is not refused in its turn"
 
 
 def test_too_few_images_are_refused_once(tmp_path: Path) -> None:
-    with pytest.raises(
-        HarnessError, match="folder-few holds 11 images, which are too few to train on; give 12 or more"
-    ):
+    with pytest.raises(HarnessError, match="folder-few has 11 images, too few to train on; expected 12 or more"):
         small_data.load("default", of(folder(tmp_path / "few", 11, 2)))
-    with pytest.raises(HarnessError, match="a search goes by scores; give 40 images or more"):
-        small_data.fit("default", of(folder(tmp_path / "more", 39, 2)), searched=True)
+    with pytest.raises(HarnessError, match="a search compares scores; expected 40 images or more"):
+        small_data.adjust("default", of(folder(tmp_path / "more", 39, 2)), searched=True)
 
 
 def test_a_file_has_chosen_for_its_own_data_set_and_not_for_another(tmp_path: Path) -> None:
@@ -286,27 +288,27 @@ def test_a_file_has_chosen_for_its_own_data_set_and_not_for_another(tmp_path: Pa
     file.write_text(f"data: {{name: folder, path: {path}, validation: 35}}\ntrain: {{batch_size: 10}}\n")
     with pytest.raises(HarnessError, match=r"data\.validation is 35, but there are 30 to train on"):
         small_data.load(file)
-    plan, fit = small_data.load(file, [f"data.path={other}"])
+    plan, adjusted = small_data.load(file, [f"data.path={other}"])
     assert (plan.data.validation, plan.train.batch_size) == (10, 10)
-    assert "train.batch_size" not in fit.values, "what fits stays"
+    assert "train.batch_size" not in adjusted.values, "what fits stays"
 
 
 def test_the_budget_of_another_data_set_gives_way(tmp_path: Path) -> None:
     overrides = of(folder(tmp_path / "some", 40, 3))
-    fit = small_data.fit("default", overrides, searched=True)
-    experiment, found = search_space.load("default", overrides, fit.values, fit.images)
+    adjusted = small_data.adjust("default", overrides, searched=True)
+    experiment, found = search_space.load("default", overrides, adjusted.values, adjusted.images)
     assert found.budget == {"train.epochs": 3}
-    assert found.describe_trial(experiment, fit.images).startswith("all 20 training images")
+    assert found.describe_trial(experiment, adjusted.images).startswith("all 20 training images")
     with pytest.raises(HarnessError, match=r"data\.subset of a trial is 500, but 20 are left to train on"):
-        search_space.load("default", [*overrides, "search_budget.data.subset=500"], fit.values, fit.images)
-    with pytest.raises(HarnessError, match=r"data\.subset is 500, but 20 are left to train on"):
-        small_data.fit("default", [*overrides, "data.subset=500"], searched=True)
+        search_space.load("default", [*overrides, "search_budget.data.subset=500"], adjusted.values, adjusted.images)
+    with pytest.raises(HarnessError, match=r"data\.subset is 500, but 20 training images are left"):
+        small_data.adjust("default", [*overrides, "data.subset=500"], searched=True)
 
 
 def test_large_sets_are_left_as_they_are() -> None:
     for name in experiments.available():
-        assert small_data.fit(name) == small_data.Fit({}), name
-    assert small_data.fit("default", ["data.name=digits"]).values == {
+        assert small_data.adjust(name) == small_data.Adjustments({}), name
+    assert small_data.adjust("default", ["data.name=digits"]).values == {
         "data.validation": 143,
         "quality.samples": 359,
         "quality.samples_while_training": 143,

@@ -176,7 +176,7 @@ def test_a_set_that_is_not_here_is_skipped_by_check_unless_a_mirror_has_it(
         assert said.code == 0, said.out + said.err
         assert "passed" in said.out
     said = harness("doctor")
-    assert "fashion-mnist: 12 + 6 images intact" in said.out
+    assert "fashion-mnist: 12 + 6 images, checked" in said.out
     assert (
         f"downloaded at first use: {', '.join(name for name in TORCHVISION_DATASETS if name != 'fashion-mnist')}"
         in said.out

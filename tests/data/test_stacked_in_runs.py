@@ -52,7 +52,7 @@ def test_counts_are_the_published_ones_unless_told() -> None:
 def test_a_run_is_scored_by_modes_and_keeps_the_epoch_of_the_lowest_kl(harness: Harness, tmp_path: Path) -> None:
     said = harness(*RUN, "--name", "one", "--set", "optimizer.lr=1e-2")
     assert said.code == 0, said.err
-    assert "no picture of neighbours" in said.out
+    assert "no neighbour grids" in said.out
     assert "no validation images" not in said.out
     run = run_named("one")
     curve = [point.value for point in client().get_metric_history(run.info.run_id, "quality/mode_kl")]
@@ -171,7 +171,7 @@ def test_runs_of_both_kinds_are_compared_as_far_as_they_can_be(harness: Harness,
     assert said.code == 0, said.err
     told = [line for line in said.err.splitlines() if "different scores" in line]
     assert len(told) == 1
-    assert told[0].startswith("the runs have different scores, which do not compare (KID: digits; mode KL: ")
+    assert told[0].startswith("the runs have different scores, which cannot be compared (KID: digits; mode KL: ")
     heads = next(line for line in said.out.splitlines() if "name" in line)
     assert all(label in heads for label in ("KID", "Frechet", "mode KL", "modes"))
     kid = f"{run_named('digits').data.metrics['test/kid']:.4f}"
@@ -236,6 +236,6 @@ def test_an_own_judge_without_classes_is_refused_before_anything_is_tracked(harn
     )
     said = harness(*RUN, "--set", "quality.judge=flat:Flat")
     assert said.code == 2
-    assert said.err.startswith("harness: judge flat:Flat returns features alone, and modes are counted by classes")
+    assert said.err.startswith("harness: judge flat:Flat returns features only, but modes are counted by class")
     assert said.err.count("\n") == 1
     assert client().search_runs([e.experiment_id for e in client().search_experiments()]) == []

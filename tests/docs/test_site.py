@@ -48,6 +48,13 @@ def test_every_command_and_option_has_its_entry(site: Path) -> None:
     assert "Sentinel" not in page
 
 
+def test_defaults_are_in_their_column(site: Path) -> None:
+    page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
+    _, _, section = page.partition('<h3 id="harness-tune">')
+    assert "<td>Pruner: halving or none.</td>\n<td>halving</td>" in section
+    assert "[default: " not in "".join(re.findall(r"<td>.*?</td>", page))
+
+
 def test_every_key_of_an_experiment_file_has_its_row(site: Path) -> None:
     page = (site / "reference" / "experiment-file" / "index.html").read_text(encoding="utf-8")
     parts = re.split(r'<h2 id="', page)

@@ -25,7 +25,7 @@ from harness.experiment.scores import (
 )
 from harness.quality import modes, scores
 from harness.results.compare import Comparison, Row, curves
-from harness.results.compare.report import _lines
+from harness.results.compare.report import _line_chart
 from harness.tracking import views
 
 from ..commands import Harness, run_named
@@ -115,7 +115,7 @@ def test_charts_have_the_scale_of_the_score() -> None:
     for metric, drawn in curve.items():
         (run,) = drawn
         row = Row(_Run(run), _Run(run))
-        scales[metric] = _lines(Comparison([row], {MODE_KL: None}, []), metric, drawn).layout.yaxis.type
+        scales[metric] = _line_chart(Comparison([row], {MODE_KL: None}, []), metric, drawn).layout.yaxis.type
     assert scales == {"quality/modes": "linear", "quality/mode_kl": "log"}
     charts = {chart.get("metricKey"): chart for chart in views.experiment_state([], [])["compareRunCharts"]}
     assert {charts[f"{place}/kid"]["scaleType"] for place in ("quality", "best", "trial")} == {"log"}

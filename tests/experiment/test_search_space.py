@@ -10,7 +10,7 @@ from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import search_space
 from harness.experiment.dimensions import Choices, Dimension, Range
-from harness.gan.batched import shape
+from harness.gan.batched import batch_key
 
 
 def load(path: Path, *overrides: str) -> search_space.Search:
@@ -89,7 +89,9 @@ def test_a_penalty_may_be_searched_off_among_its_weights(tiny_file: Path) -> Non
     assert found.baseline(experiment) == {"objective.r1": 0}
     tried = [found.experiment(experiment, {"objective.r1": value}) for value in (0, 0.1, 1)]
     assert [each.objective.penalties for each in tried] == [(), ("r1",), ("r1",)]
-    assert shape(tried[0]) != shape(tried[1]) == shape(tried[2]), "what is on shapes the program, its weight does not"
+    assert batch_key(tried[0]) != batch_key(tried[1]) == batch_key(tried[2]), (
+        "what is on shapes the program, its weight does not"
+    )
 
 
 def test_kinds_may_be_searched_each_with_its_own_options(tiny_file: Path) -> None:

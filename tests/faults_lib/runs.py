@@ -24,7 +24,7 @@ def undisturbed(harness: Harness) -> dict[str, Any]:
 
 
 def save_small_models(experiment: Any, images: Any, generator: Any, folder: Path) -> None:
-    """In place of `course.save_models`: what MLflow takes for models, in no time."""
+    """In place of `artifacts.save_models`: what MLflow takes for models, in no time."""
     for name in ("generator", "sampler"):
         (folder / name).mkdir(parents=True)
         Model().save(str(folder / name / "MLmodel"))

@@ -222,7 +222,7 @@ def test_a_device_is_settled_too(plan: Experiment, images: Images) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused(tiny: Experiment, images: Images) -> None:
-    with pytest.raises(HarnessError, match="device cuda was asked for, but torch finds none here; usable: cpu"):
+    with pytest.raises(HarnessError, match="device is cuda, but torch does not find it on this machine; expected cpu"):
         resolve(tiny.with_values({"train.device": "cuda"}), images)
 
 
@@ -266,7 +266,7 @@ def test_an_answer_is_remembered(plan: Experiment, images: Images, memory: Path,
     again = resolve(other_seed, images.index_select(torch.arange(40)), told.append, compare=never)
     assert again.train.precision == first.train.precision
     assert len(told) == 1
-    assert resolve_untimed(plan, images) == (first, f"remembered from a timing, in {memory}")
+    assert resolve_untimed(plan, images) == (first, f"from an earlier timing, in {memory}")
     assert [path.name for path in memory.parent.iterdir()] == ["auto.json"], "nothing half-written beside it"
 
 
@@ -396,5 +396,5 @@ def test_a_run_times_once_and_says_so_and_a_dry_run_never(harness: Harness, time
     assert "cpu bf16" in again.out
     dry = harness(*run, "--dry-run")
     assert "  precision: bf16\n" in dry.out
-    assert "# train.precision bf16: remembered from a timing, in " in dry.out
+    assert "# train.precision bf16: from an earlier timing, in " in dry.out
     assert len(timed) == 2

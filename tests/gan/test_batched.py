@@ -145,7 +145,7 @@ def test_members_leave_between_epochs_and_the_others_do_not_notice(tiny: Experim
     epochs = iter(population)
     next(epochs)
     left = [value.clone() for value in weights(trainings[1])]
-    population.keep([trainings[0], trainings[2]])
+    population.keep_only([trainings[0], trainings[2]])
     for _ in epochs:
         pass
     assert [training.epoch for training in trainings] == [10, 1, 8]

@@ -231,9 +231,9 @@ def test_members_leave_a_recorded_population(plan: Experiment, images: Images) -
     members = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(3)]
     population = BatchedTraining(members)
     population.train_epoch()
-    population.keep(members[:2])
+    population.keep_only(members[:2])
     population.train_epoch()
-    population.keep(members[:1])
+    population.keep_only(members[:1])
     population.train_epoch()
     assert [member.epoch for member in members] == [3, 2, 1]
     assert all(value.isfinite().all() for member in members for value in weights(member) if value.is_floating_point())

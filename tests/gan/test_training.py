@@ -219,7 +219,7 @@ def test_a_run_without_any_gradient_left_says_so(tiny: Experiment, images: Image
     """Its totals are those of docs/gan.md, section 5, B: losses of G in the millions, of D 0, and gradients of 0."""
     training = Training(tiny, images)
     assert training.end_epoch([0.0, 5e6, 0.0, 0.0, 0.0], 1.0).diverged == (
-        "every gradient of both networks is exactly 0, so nothing trains any more"
+        "every gradient of both networks is exactly 0, so training has stopped"
     )
     assert training.end_epoch([0.0, 5e6, 0.0, 1e-9, 0.0], 1.0).diverged is None, "G still learns"
     assert training.end_epoch([0.7, 0.7, 1e-9, 0.0, 0.0], 1.0).diverged is None, "D still learns"

@@ -12,7 +12,7 @@ from harness import data
 from harness.data import Splits
 from harness.errors import HarnessError
 from harness.quality import Judge, ModeScorer, load_judge
-from harness.quality.modes import MODES, mode_counts, scores_of, simulated
+from harness.quality.modes import MODES, mode_counts, score_counts, simulate_scores
 
 UNIFORM = torch.full((10,), 0.1, dtype=torch.float64)
 
@@ -28,7 +28,7 @@ def stacked() -> Tensor:
 
 
 def test_one_mode_only() -> None:
-    found = scores_of(mode_counts(torch.tensor([[4, 0, 7]]).expand(26_000, 3)))
+    found = score_counts(mode_counts(torch.tensor([[4, 0, 7]]).expand(26_000, 3)))
     assert found["modes"] == 1
     assert found["mode_kl"] == pytest.approx(math.log(1000))
 
@@ -36,7 +36,7 @@ def test_one_mode_only() -> None:
 def test_all_modes_equally_often() -> None:
     digits = torch.cartesian_prod(*[torch.arange(10)] * 3).repeat(26, 1)
     assert mode_counts(digits).tolist() == [26] * MODES
-    found = scores_of(mode_counts(digits))
+    found = score_counts(mode_counts(digits))
     assert found["modes"] == 1000
     assert found["mode_kl"] == pytest.approx(0, abs=1e-12)
     assert found["mode_kl"] >= 0
@@ -45,10 +45,10 @@ def test_all_modes_equally_often() -> None:
 def test_half_of_the_modes_one_of_them_more_often() -> None:
     counts = torch.zeros(MODES, dtype=torch.int64)
     counts[:500] = 2
-    assert scores_of(counts)["mode_kl"] == pytest.approx(math.log(2))
+    assert score_counts(counts)["mode_kl"] == pytest.approx(math.log(2))
     counts[0] = 1002  # 1,000 of 2,000 more: half of the mass, and 1/1000 in each of the others
     expected = 0.501 * math.log(501) + 499 * 0.001 * math.log(1)
-    found = scores_of(counts)
+    found = score_counts(counts)
     assert found["modes"] == 500
     assert found["mode_kl"] == pytest.approx(expected)
 
@@ -67,11 +67,11 @@ def test_references_at_26_000_samples_are_the_published_ones(judge: Judge) -> No
 
 
 def test_references_are_those_of_as_many_samples_and_seeded() -> None:
-    mean, deviation = simulated(2_000, UNIFORM)
+    mean, deviation = simulate_scores(2_000, UNIFORM)
     assert mean["modes"] == pytest.approx(1000 * (1 - (1 - 1 / 1000) ** 2000), abs=1)  # each is missed 2,000 times
     assert mean["mode_kl"] > 0.25, "the bias of so few samples, 999 / 4000 in the first order"
-    assert simulated(2_000, UNIFORM) == (mean, deviation)
-    assert simulated(2_000, UNIFORM, seed=1)[0] != mean
+    assert simulate_scores(2_000, UNIFORM) == (mean, deviation)
+    assert simulate_scores(2_000, UNIFORM, seed=1)[0] != mean
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
@@ -103,7 +103,7 @@ def test_several_sets_at_once_are_scored_as_each_alone(judge: Judge, stacked: Te
 
 
 def test_scores_rank_and_are_named() -> None:
-    found = scores_of(torch.ones(MODES))
+    found = score_counts(torch.ones(MODES))
     assert found.primary_score == found["mode_kl"]
     assert set(found.metrics("test")) == {"test/modes", "test/mode_kl"}
 
@@ -120,7 +120,7 @@ class Featured(nn.Module):
         return (features, torch.eye(self.classes)[-1].expand(len(pixels), -1)) if self.classes else features
 
 
-@pytest.mark.parametrize(("classes", "said"), [(0, "returns features alone"), (12, "sees class 11")])
+@pytest.mark.parametrize(("classes", "said"), [(0, "returns features only"), (12, "predicts class 11")])
 def test_a_judge_that_does_not_tell_digits_is_refused_at_once(classes: int, said: str) -> None:
     with pytest.raises(HarnessError, match=said):
         ModeScorer(Judge(Featured(classes), name="own", sha256=""), samples=20)

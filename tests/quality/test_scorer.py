@@ -136,14 +136,14 @@ def test_neighbours_are_sought_among_all_training_images_which_are_looked_at_onc
 ) -> None:
     training = mnist.train.index_select(torch.arange(2_000))
     wanted = training.pixels[::100]
-    monkeypatch.setattr("harness.quality.scorer.MANY", 2_000)
+    monkeypatch.setattr("harness.quality.scorer.LARGE_SET", 2_000)
     said: list[str] = []
     for _ in range(2):
         scorer = Scorer(judge, held_out(mnist), training, samples=100, message=said.append)
         for _ in range(2):
             assert torch.equal(scorer.neighbours(wanted), wanted)
     assert sorted(seen) == [20, 20, 20, 20, 2_000]
-    assert said == ["looking at 2,000 images of mnist/train once (their features are kept)"]
+    assert said == ["computing the features of 2,000 images of mnist/train (once; they are stored)"]
 
 
 def test_memorisation_compares_with_as_many_training_images_as_held_out_ones(

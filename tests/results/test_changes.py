@@ -136,7 +136,7 @@ def test_a_folder_that_has_grown_is_refused_until_that_is_allowed(harness: Harne
     assert harness("run", "--resume", "one", "--epochs", "4", *TRUST).code == 0, "nothing has changed since then"
     assert harness("run", "folder.yaml", "--name", "two", "--epochs", "1", "--no-system-metrics").code == 0
     said = harness("compare", "one", "two").err
-    assert "one goes on with other images, judge or code from epoch 3 on" in " ".join(said.split())
+    assert "one continues with other images, judge or code from epoch 3 on" in " ".join(said.split())
 
 
 def test_a_class_more_does_not_fit_a_conditional_run_and_fails_none(harness: Harness, place: Path) -> None:
@@ -148,7 +148,9 @@ def test_a_class_more_does_not_fit_a_conditional_run_and_fails_none(harness: Har
     said = harness("run", "--resume", "one", "--epochs", "3", "--allow-changes", *TRUST)
     assert said.code == 2
     assert "the weights of run one do not fit the networks as they are now: size mismatch for" in said.err
-    assert "is told one of 3 classes, but folder-shapes/train has 4 now" in harness("evaluate", "one", "--trust").err
+    assert (
+        "is asked for one of 3 classes, but folder-shapes/train has 4 now" in harness("evaluate", "one", "--trust").err
+    )
     assert study_progress("one") == before
     assert harness("sample", "one", "--out", "a.png").code == 0, "it needs no images"
 
@@ -256,7 +258,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     said = harness(*draw_, "a.npz")
     assert (said.code, said.err.count("\n")) == (0, 1)
     assert "the source of networks:Generator differs from that of run one" in said.err
-    assert "sampled with the source found here" in said.err
+    assert "sampled with the local source" in said.err
     assert not np.array_equal(np.load("a.npz")["images"], images)
     said = harness("evaluate", "one", "--trust")
     assert (said.code, "its scores are shown, not written back" in said.err) == (0, True)
@@ -265,7 +267,7 @@ def test_networks_that_have_changed_are_said_and_the_kept_source_is_offered(harn
     rewrite(place / "networks.py", "WIDTH = 8", "WIDTH = 16")  # other shapes
     extend = ("run", "--resume", "one", "--epochs", "2", *TRUST)
     assert "differs from that of run one" in refused(harness, *draw_, "a.npz")
-    assert "--stored-code uses the source that was kept with it; --allow-changes" in refused(harness, *extend)
+    assert "--stored-code uses the source stored with it; --allow-changes" in refused(harness, *extend)
     said = harness(*extend, "--allow-changes")
     assert (said.code, "do not fit the networks as they are now: size mismatch" in said.err) == (2, True)
     assert study_progress("one") == before
@@ -322,7 +324,7 @@ def test_what_a_run_has_not_kept_cannot_be_used(harness: Harness, place: Path) -
     kept = Path(client().get_run(run_named("one").info.run_id).info.artifact_uri.removeprefix("file://"))
     shutil.rmtree(kept / "networks")
     said = refused(harness, "sample", "one", "--out", "a.png", "--trust", "--stored-code")
-    assert "has kept no source of generator.kind networks:Generator: leave --stored-code out" in said
+    assert "has no stored source of generator.kind networks:Generator: leave --stored-code out" in said
 
 
 def test_differences_in_words() -> None:
@@ -333,7 +335,7 @@ def test_differences_in_words() -> None:
     }
     now = {"harness.data.train": "5 images, 2 classes, bb", "harness.judge": "first 1", "harness.data.test": "1"}
     found = changes.differences(before, now)
-    assert changes.in_words(found) == "train: 4 images, 2 classes, aa -> 5 images, 2 classes, bb"
+    assert changes.format_differences(found) == "train: 4 images, 2 classes, aa -> 5 images, 2 classes, bb"
     older = {"harness.dataset": "mnist/train aa"}
     assert changes.differences(older, {"harness.data.train": "4 images, 2 classes, aa"}) == {}
     assert changes.differences({}, now) == {}

@@ -48,13 +48,13 @@ def test_a_run_scores_every_epoch_and_the_best_one_once_on_the_test_split(harnes
 
 
 def test_the_best_epoch_has_a_grid_which_is_named_at_the_end(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    between = Scoring.between_epochs
+    between = Scoring.score_during_training
     kids = iter((0.5, 0.2, 0.1, 0.4))
 
     def scored(self: Scoring, *arguments: object) -> object:
         return [replace(scores, values={**scores.values, "kid": next(kids)}) for scores in between(self, *arguments)]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Scoring, "between_epochs", scored)
+    monkeypatch.setattr(Scoring, "score_during_training", scored)
     said = harness(
         "run", "tiny.yaml", *SCORED, "--epochs", "4", "--set", "track.samples_every=4", "--no-system-metrics"
     )

@@ -15,7 +15,7 @@ from harness.experiment import Experiment
 from harness.gan.randomness import sample_noise
 from harness.media.pictures import Picture
 from harness.media.typesetting import ASCENT, DESCENT, PITCH
-from harness.results.handwriting import digits
+from harness.results.handwriting import generate_digits
 
 from ..commands import Harness, frames_of, size_of
 
@@ -50,18 +50,18 @@ def files() -> set[str]:
 
 def test_the_digits_asked_for_are_drawn_line_by_line(tiny: Experiment) -> None:
     for style in ("one", "each"):
-        drawn = digits(Stub(), tiny, [[2, 0, 2], [], [9]], style=style)
+        drawn = generate_digits(Stub(), tiny, [[2, 0, 2], [], [9]], style=style)
         assert [image.shape for image in drawn] == [(3, 28, 28), (0, 28, 28), (1, 28, 28)]
         assert all(image.dtype == torch.uint8 for image in drawn)
         assert [[int(image.float().mean()) for image in line] for line in drawn] == [[40, 0, 40], [], [180]]
-    assert [len(line) for line in digits(Stub(), tiny, [[], []])] == [0, 0]
+    assert [len(line) for line in generate_digits(Stub(), tiny, [[], []])] == [0, 0]
 
 
 def test_one_hand_is_one_draw_of_noise_a_line_and_else_each_digit_has_its_own(tiny: Experiment) -> None:
     lines = [[1, 2, 3], [1, 2, 3]]
     one, each = Stub(), Stub()
-    digits(one, tiny, lines, style="one", seed=5)
-    digits(each, tiny, lines, style="each", seed=5)
+    generate_digits(one, tiny, lines, style="one", seed=5)
+    generate_digits(each, tiny, lines, style="each", seed=5)
     (inputs,) = one.asked
     expected = sample_noise(5, 2, 8)
     assert torch.equal(inputs[:, :8], expected[[0, 0, 0, 1, 1, 1]])
@@ -140,10 +140,10 @@ def test_runs_that_cannot_be_asked_for_a_digit_say_so(harness: Harness, monkeypa
     said = harness("write", "untold", "1", "--out", "a.png")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "run untold" in said.err
-    assert "is unconditional, so it cannot be asked for a digit: train one with conditional: true" in said.err
+    assert "is unconditional, so the class of its digits cannot be chosen: train one with conditional: true" in said.err
 
     assert harness(*TRAINED, "--name", "clothes").code == 0
-    monkeypatch.setattr("harness.results.handwriting.OF_DIGITS", {"letters"})
+    monkeypatch.setattr("harness.results.handwriting.DIGIT_DATASETS", {"letters"})
     said = harness("write", "clothes", "1", "--out", "a.png")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "generates mnist, not the digits 0 to 9" in said.err

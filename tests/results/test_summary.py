@@ -36,7 +36,7 @@ def test_without_the_best_trial_a_study_means_the_next_best(gallery: Harness, co
 
     best, second = (trial.data.tags["harness.trial"] for trial in ranked[:2])
     store.client.delete_run(ranked[0].info.run_id)
-    line = f"trial {best}, the best of study small, is deleted: trial {second}, the next best, is taken"
+    line = f"trial {best}, the best of study small, is deleted: trial {second}, the next best, is used"
     said = gallery("sample", "small", "--out", str(picture), "--count", "4", *there)
     assert said.code == 0
     assert said.err.startswith(line)
@@ -83,7 +83,7 @@ def test_a_study_without_a_complete_trial_says_what_it_has(workplace: Path) -> N
     store = Store.open(create=False)
     failed = ("FAILED", {"quality/kid": 0.2}, {"harness.error": "no luck"})
     with pytest.raises(HarnessError, match="no trial of study s is complete: 2 pruned, 1 failed"):
-        summary.single(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
+        summary.resolve_run(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
 
 
 def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -> None:
@@ -98,5 +98,5 @@ def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -
         PRUNED,
     ]
     found = study(store, trials, metric="coverage", direction="maximize")
-    assert summary.single(store, found, said.append).info.run_name == "s-2"
-    assert said == ["study s has not ended: trial 2, the best so far, is taken"]
+    assert summary.resolve_run(store, found, said.append).info.run_name == "s-2"
+    assert said == ["study s has not ended: trial 2, the best so far, is used"]

@@ -54,7 +54,7 @@ def failing_epoch(error: BaseException) -> Callable[[pytest.MonkeyPatch], None]:
 
 def no_device(patch: pytest.MonkeyPatch) -> None:
     def resolve(*_: object) -> None:
-        raise HarnessError("device cuda was asked for, but torch finds none here")
+        raise HarnessError("device is cuda, but torch does not find it on this machine")
 
     patch.setattr(prepare, "resolve", resolve)
 
@@ -114,7 +114,7 @@ def test_what_is_refused_leaves_the_run_as_it_stood(harness: Harness, workplace:
         ((*resume, *EXTEND), "cannot import 'vanishing'"),
         ((*resume, "--epochs", "2", "--set", "generator.nonsense=1"), "unknown key generator.nonsense"),
         ((*resume, "--epochs", "2", "--device", "cuda"), "only train.epochs may change, not train.device"),
-        ((*resume,), "is complete: 1 of 1 epochs"),
+        ((*resume,), "is complete: 1 of 1 epoch"),
     ):
         said = harness(*arguments)
         assert (said.code, said.err.count("\n"), text in said.err) == (2, 1, True), said.err

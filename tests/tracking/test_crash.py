@@ -1,4 +1,4 @@
-"""Processes that die: what they logged is shipped, their runs do not stay RUNNING, and they can be gone on with."""
+"""Processes that die: what they logged is shipped, their runs do not stay RUNNING, and they can be resumed."""
 
 import json
 import os

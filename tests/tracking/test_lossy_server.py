@@ -70,7 +70,7 @@ def test_a_server_that_hangs_for_good_ends_nothing_and_loses_nothing(
         proxy.choose = hang
         said = harness(*RUN, "--name", "orphan", "--tracking-uri", proxy.uri)
         assert said.code == 0, said.err
-        assert "does not answer; everything is stored here: `" in said.out
+        assert "does not answer; all data is stored on this machine: `" in said.out
         assert f"harness sync --tracking-uri {proxy.uri}` sends it later" in said.out
         (run,) = runs(uri)
         assert run.info.status == "RUNNING"

@@ -27,13 +27,13 @@ def test_resuming_replaces_the_description_and_keeps_what_a_user_has_written(har
     run = run_named("short")
     before = run.data.tags[run_description.TAG]
     assert before.startswith(f"My *first*.\n\n{run_description.MARK}\n\n**")
-    assert "1 of 1 epochs" in before
+    assert "1 of 1 epoch" in before
     client().set_tag(run.info.run_id, run_description.TAG, before.replace("*first*", "*second*"))
     assert harness("run", "--resume", "short", "--epochs", "2", "--no-system-metrics").code == 0
     after = run_named("short").data.tags[run_description.TAG]
     assert after.startswith(f"My *second*.\n\n{run_description.MARK}\n\n**")
     assert "2 of 2 epochs" in after
-    assert "1 of 1 epochs" not in after
+    assert "1 of 1 epoch" not in after
     assert after.count("![") == after.count(run_description.MARK) == 1
 
 

@@ -729,7 +729,7 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
 
 def test_the_experiments_own_values_need_no_confirming(harness: Harness, small: Path) -> None:
     said = tune(harness, "--trials", "1", "--confirm", "2")
-    assert "the experiment's own values are the best of the study: there is nothing to confirm" in said
+    assert "the baseline values of the experiment are the best of the study: there is nothing to confirm" in said
     assert not runs("confirm")
 
 

@@ -85,7 +85,7 @@ def readable_load_errors(what: str) -> Iterator[None]:
     """Turn the error of a state dict that does not fit its module into a HarnessError of one line.
 
     Args:
-        what: what is loaded, for the message; plural.
+        what: The loaded values in the message, in the plural.
     """
     try:
         yield

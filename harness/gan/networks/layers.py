@@ -31,7 +31,7 @@ def upsample_conv(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation by PyTorch's own kernel: `torch.func.vmap` cannot map over cuDNN's (PyTorch 2.11)."""
+    """Batch normalisation by PyTorch's native kernel: `torch.func.vmap` cannot map over cuDNN's (PyTorch 2.11)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C, H, W] over all but the channels."""

@@ -25,7 +25,7 @@ class Block(nn.Module):
         """Create the convolutions.
 
         Args:
-            channels: of the input and the output.
+            channels: Channels of the input and the output.
             slope: negative slope of the LeakyReLU.
             total: number of blocks in the network.
         """
@@ -52,7 +52,7 @@ def he_(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, slope: float, inputs:
     """Initialise a layer as He et al. 2015, eq. 15, with zero bias.
 
     Args:
-        layer: is changed in place.
+        layer: The layer, which is changed in place.
         slope: negative slope of the activation before it.
         inputs: number of values that each output sums over.
         scale: factor of the standard deviation.
@@ -70,7 +70,7 @@ class ResidualGenerator(ConvGenerator):
         self.at_quarter = nn.Sequential(*[Block(4 * width, slope, 2 * blocks) for _ in range(blocks)])
         self.at_half = nn.Sequential(*[Block(2 * width, slope, 2 * blocks) for _ in range(blocks)])
         he_(self.fc, 1.0, inputs)
-        for layer in (self.deconv1, self.deconv2):  # a pixel of theirs is painted by 2 x 2 taps
+        for layer in (self.deconv1, self.deconv2):  # 2 x 2 inputs contribute to each output pixel
             he_(layer, slope, 4 * layer.in_channels)
 
     def _hidden(self, hidden: Tensor, index: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""`compare`: runs side by side, in the terminal, as one picture, as one page to be mailed."""
+"""Compare runs: a table for the terminal, a picture of the sample grids, a self-contained HTML page."""
 
-from harness.results.compare.curves import curves_of
+from harness.results.compare.curves import load_curves
 from harness.results.compare.report import write as write_report
-from harness.results.compare.sample_grids import SampleGrid, load_sample_grids, sheet
+from harness.results.compare.sample_grids import SampleGrid, combine_grids, load_sample_grids
 from harness.results.compare.selection import Comparison, Row, compare
 from harness.results.compare.table import as_cells, as_json, footer
 
@@ -12,10 +12,10 @@ __all__ = [
     "SampleGrid",
     "as_cells",
     "as_json",
+    "combine_grids",
     "compare",
-    "curves_of",
     "footer",
+    "load_curves",
     "load_sample_grids",
-    "sheet",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""A comparison as one page of HTML that opens anywhere: no network, light and dark, colours for everybody's eyes."""
+"""A comparison as one HTML page that needs no network, in light and dark, with colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from typing import Any
 from harness._version import __version__
 from harness.experiment.scores import SCORES
 from harness.files import atomic_write
+from harness.formatting import format_count
 from harness.media import pictures
 from harness.results.compare import table
 from harness.results.compare.coordinates import coordinates
 from harness.results.compare.curves import Curve, first_metrics
 from harness.results.compare.sample_grids import SampleGrid
 from harness.results.compare.selection import Comparison
-from harness.results.compare.style import colour, dash, is_wide, mark
+from harness.results.compare.style import colour, dash, line_svg, needs_log_axis
 from harness.tracking import Store
 
-PARAMS = 12  # columns of the table, at most; a list below it has all
-TICKS = 12  # epochs that each have a tick, at most
+MAX_PARAMS = 12  # columns of the table; a list below it has all params
+MAX_TICKS = 12  # number of epochs that have a tick each
 
 
 def write(
@@ -37,16 +38,16 @@ def write(
     notices: Sequence[str],
     command: str,
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page, completely or not at all.
 
     Args:
         path: The HTML file.
         store: The store.
         comparison: The runs.
         grids: Their sample grids.
-        curves: Values by epoch, by run id, by metric.
+        curves: For each metric and run id, the values by epoch.
         notices: Lines at the top of the page.
-        command: The command that writes it, for the last line of the page.
+        command: The command in the last line of the page.
 
     Raises:
         HarnessError: The file cannot be written.
@@ -60,54 +61,55 @@ def write(
         _samples(comparison, grids),
         _curves(figures),
         _all_params(comparison),
-        _end(store, comparison, command),
+        _footer(store, comparison, command),
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
-        f"<style>{_beside('page.css')}</style></head><body>{''.join(body)}<script>{_beside('page.js')}</script></body></html>"
+        f"<style>{_read_asset('page.css')}</style></head><body>{''.join(body)}<script>{_read_asset('page.js')}</script></body></html>"
     )
     with pictures.report_write_errors(path, "--html"), atomic_write(path, parents=True) as fresh:
         fresh.write_text(page, encoding="utf-8")
 
 
-def _beside(name: str) -> str:
+def _read_asset(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _table(store: Store, comparison: Comparison) -> str:
-    params = comparison.params[:PARAMS]
+    params = comparison.params[:MAX_PARAMS]
     header, *lines = table.as_cells(comparison, params)
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     rows = []
     for index, (row, cells) in enumerate(zip(comparison.rows, lines, strict=True)):
         name, *others = cells
         link = store.link(row.run)
-        shown = f'<a href="{escape(link)}">{escape(name)}</a>' if link else escape(name)
+        cell = f'<a href="{escape(link)}">{escape(name)}</a>' if link else escape(name)
         rows.append(
-            f"<tr><td>{mark(index, '27')}{shown}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
+            f"<tr><td>{line_svg(index, '27')}{cell}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
         )
     more = len(comparison.params) - len(params)
-    rest = f" {more} more params differ: see all params below." if more else ""
+    differ = format_count(more, "more param differs", "more params differ")
+    rest = f" {differ}: see all params below." if more else ""
     return (
         f'<section><div class="wide"><table id="runs"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f'</table></div><p class="said">{escape(table.footer(comparison))}. A click on a heading sorts.{rest}</p>'
+        f'</table></div><p class="note">{escape(table.footer(comparison))}. A click on a heading sorts.{rest}</p>'
         "</section>"
     )
 
 
 def _samples(comparison: Comparison, grids: Sequence[SampleGrid]) -> str:
     order = {row.run.info.run_id: index for index, row in enumerate(comparison.rows)}
-    shown = []
+    tiles = []
     for grid in grids:
         name, *lines = grid.caption
-        line = mark(order[grid.row.run.info.run_id], "100%")
+        line = line_svg(order[grid.row.run.info.run_id], "100%")
         picture = '<div class="none"></div>'
         if grid.picture is not None:
             picture = f'<img src="{_data_uri(grid.picture)}" alt="samples of {escape(name)}">'
         caption = "".join(f"<br>{escape(each)}" for each in lines)
-        shown.append(f'<div class="tile">{line}{picture}<p><b>{escape(name)}</b>{caption}</p></div>')
-    return f'<section id="samples"><h2>Samples</h2><div class="tiles">{"".join(shown)}</div></section>'
+        tiles.append(f'<div class="tile">{line}{picture}<p><b>{escape(name)}</b>{caption}</p></div>')
+    return f'<section id="samples"><h2>Samples</h2><div class="tiles">{"".join(tiles)}</div></section>'
 
 
 def _data_uri(picture: pictures.Picture) -> str:
@@ -119,14 +121,16 @@ def _data_uri(picture: pictures.Picture) -> str:
 
 
 def _figures(comparison: Comparison, curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, Any]:
-    """Plotly figures by what they show, in the order of the page."""
-    figures = {metric: _lines(comparison, metric, drawn) for metric, drawn in curves.items() if any(drawn.values())}
+    """Return the Plotly figures by metric, in the order of the page; `params` are the parallel coordinates."""
+    figures = {
+        metric: _line_chart(comparison, metric, by_run) for metric, by_run in curves.items() if any(by_run.values())
+    }
     if found := coordinates(comparison):
         figures = {"params": found, **figures}
     return figures
 
 
-def _lines(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> Any:
+def _line_chart(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> Any:
     from plotly import graph_objects
 
     figure = graph_objects.Figure()
@@ -146,23 +150,23 @@ def _lines(comparison: Comparison, metric: str, curves: Mapping[str, Curve]) -> 
         height=380, hovermode="x unified", margin={"t": 20, "r": 20, "b": 50, "l": 70}, showlegend=True
     )
     epochs = [epoch for curve in curves.values() for epoch in curve]
-    few = bool(epochs) and max(epochs) - min(epochs) <= TICKS
+    few = bool(epochs) and max(epochs) - min(epochs) <= MAX_TICKS
     figure.update_xaxes(title="epoch", **({"tick0": 0, "dtick": 1} if few else {}))  # there is no epoch 1.5
     score = SCORES.get(metric.rpartition("/")[2])
-    wide = is_wide(values) and (score is None or score.scale == "log")
-    figure.update_yaxes(title=metric, type="log" if wide else "linear")
+    log = needs_log_axis(values) and (score is None or score.scale == "log")
+    figure.update_yaxes(title=metric, type="log" if log else "linear")
     return figure
 
 
 def _curves(figures: Mapping[str, Any]) -> str:
     import plotly.io
 
-    script: bool = True  # the library itself, once: nobody is asked to be online
+    script: bool = True  # the first figure contains the library, so that the page works offline
     first: list[str] = []
     others: list[str] = []
     for name, figure in figures.items():
         identity = "figure-" + name.replace("/", "-")
-        drawn = plotly.io.to_html(
+        chart = plotly.io.to_html(
             figure,
             full_html=False,
             include_plotlyjs=script,
@@ -170,9 +174,13 @@ def _curves(figures: Mapping[str, Any]) -> str:
             config={"displaylogo": False, "responsive": True},
         )
         heading = "Params and score" if name == "params" else name
-        (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{drawn}")
+        (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{chart}")
         script = False
-    more = f"<details><summary>{len(others)} more curves</summary>{''.join(others)}</details>" if others else ""
+    more = (
+        f"<details><summary>{format_count(len(others), 'more curve')}</summary>{''.join(others)}</details>"
+        if others
+        else ""
+    )
     return f'<section id="curves"><h2>Curves</h2>{"".join(first) or "<p>No run has logged any.</p>"}{more}</section>'
 
 
@@ -191,7 +199,7 @@ def _all_params(comparison: Comparison) -> str:
     )
 
 
-def _end(store: Store, comparison: Comparison, command: str) -> str:
+def _footer(store: Store, comparison: Comparison, command: str) -> str:
     ids = ", ".join(row.run.info.run_id for row in comparison.rows)
     link = ""
     if address := store.comparison_link([row.run for row in comparison.rows]):

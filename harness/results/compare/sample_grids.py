@@ -1,4 +1,4 @@
-"""The sample grids of the compared runs, of the same epoch."""
+"""The sample grids of the compared runs, all of the same epoch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from harness.results.compare.selection import Comparison, Row
 from harness.results.summary import Grid
 from harness.tracking import Store
 
-MOST = 12  # runs that are shown
+MAX_RUNS = 12  # number of runs whose grids are shown
 COLUMNS = 4
 
 
 @dataclass(frozen=True)
 class SampleGrid:
-    """A run's sample grid, and the lines below it. picture: uint8 [H, W] or [H, W, 3], None where there is none."""
+    """The sample grid of a run, and the lines below it.
+
+    Attributes:
+        row: The run.
+        picture: uint8 [H, W] or [H, W, 3]. None: the run has no such grid.
+        caption: The lines.
+    """
 
     row: Row
     picture: pictures.Picture | None
@@ -31,42 +37,44 @@ class SampleGrid:
 def load_sample_grids(
     store: Store, comparison: Comparison, *, step: int | None = None
 ) -> tuple[list[SampleGrid], list[str]]:
-    """Load the sample grids of the first 12 rows: of the newest epoch that all of them have, or of `step`.
+    """Load the sample grids of the first 12 rows, of the same epoch.
 
-    Where they have no epoch in common, each run shows its newest.
+    If the runs have no epoch in common, the newest grid of each is loaded.
 
     Args:
         store: The store.
         comparison: The runs.
-        step: The epoch.
+        step: The epoch. None: the newest one that all of them have.
 
     Returns:
-        The grids, and lines about what is not shown.
+        The grids, and notices about missing ones.
 
     Raises:
         HarnessError: No run has a grid of epoch `step`.
     """
-    rows = comparison.rows[:MOST]
+    rows = comparison.rows[:MAX_RUNS]
     notices = []
-    if len(comparison.rows) > MOST:
-        notices.append(f"pictures of the first {MOST} of {len(comparison.rows)} runs")
-    drawn = {row.run.info.run_id: _grids(store, row, notices) for row in rows}
-    having = [grids for grids in drawn.values() if grids]
-    shared = set.intersection(*(set(grids) for grids in having)) if having else set()
+    if len(comparison.rows) > MAX_RUNS:
+        notices.append(f"pictures of the first {MAX_RUNS} of {len(comparison.rows)} runs")
+    by_run = {row.run.info.run_id: _grids(store, row, notices) for row in rows}
+    existing = [grids for grids in by_run.values() if grids]
+    shared = set.intersection(*(set(grids) for grids in existing)) if existing else set()
     epoch = step if step is not None else max(shared, default=None)
-    if step is not None and not any(step in grids for grids in having):
-        there = sorted(set().union(*having)) if having else []
+    if step is not None and not any(step in grids for grids in existing):
+        if not existing:
+            raise HarnessError(f"--step {step}: no run has a grid yet")
+        epochs = sorted(set().union(*existing))
         raise HarnessError(
-            f"--step {step}: no run has drawn that epoch; there are {', '.join(map(str, there[-8:])) or 'none'}"
+            f"--step {step}: no run has a grid of that epoch; expected {', '.join(map(str, epochs[-8:]))}"
         )
-    if epoch is None and having:
-        notices.append("the runs have drawn no epoch in common: each shows its newest")
-    return [_sample_grid(row, drawn[row.run.info.run_id], epoch, comparison.score_of(row)) for row in rows], notices
+    if epoch is None and existing:
+        notices.append("the runs have grids of no common epoch: the newest one of each is shown")
+    return [_sample_grid(row, by_run[row.run.info.run_id], epoch, comparison.score_of(row)) for row in rows], notices
 
 
 def _grids(store: Store, row: Row, notices: list[str]) -> dict[int, Grid]:
     try:
-        return {grid.epoch: grid for grid in summary.grids(store, row.drawn)}
+        return {grid.epoch: grid for grid in summary.load_grids(store, row.picture_run)}
     except HarnessError as error:
         notices.append(f"no pictures: {error}")
         return {}
@@ -80,26 +88,26 @@ def _sample_grid(row: Row, grids: dict[int, Grid], epoch: int | None, score: str
 
 
 def _caption(row: Row, grid: Grid, score: str) -> list[str]:
-    """The epoch and the score that the table has, of the same split; for lack of it, or while training, the epoch's."""
+    """Return the epoch, and the score in the table. During training, it is the score of the epoch instead."""
     split, value = score.partition("/")[0], row.score(score)
     if value is None or split == "quality":
         return grid.caption
     primary = row.primary
     label = f"{split} {primary.label}" if primary.against_real else primary.label
     best = row.run.data.tags.get(Tag.BEST_EPOCH, str(grid.epoch))
-    of = " over seeds" if row.drawn is not row.run else f" of epoch {best}" if best != str(grid.epoch) else ""
+    of = " over seeds" if row.picture_run is not row.run else f" of epoch {best}" if best != str(grid.epoch) else ""
     return [f"epoch {grid.epoch} · {label} {primary.score.format(value)}{of}"]
 
 
-def sheet(grids: Sequence[SampleGrid]) -> pictures.Picture:
-    """Return all grids in one picture, with an empty one where a run has none.
+def combine_grids(grids: Sequence[SampleGrid]) -> pictures.Picture:
+    """Return all grids in one picture. A run without a grid has an empty one.
 
     Raises:
         HarnessError: No run has a grid.
     """
-    shown = [grid.picture for grid in grids if grid.picture is not None]
-    if not shown:
-        raise HarnessError("none of the runs has sample grids: there is nothing to draw a picture of")
-    empty = np.full(shown[0].shape, 40, np.uint8)
+    existing = [grid.picture for grid in grids if grid.picture is not None]
+    if not existing:
+        raise HarnessError("none of the runs has sample grids, so there is no picture of them")
+    empty = np.full(existing[0].shape, 40, np.uint8)
     cells = [(empty if grid.picture is None else grid.picture, grid.caption) for grid in grids]
     return pictures.contact_sheet(cells, min(COLUMNS, len(cells)), white=True)

@@ -1,4 +1,4 @@
-"""Which runs are compared, by which score, and which params tell them apart."""
+"""Select the runs of a comparison, sort them by score, and find the params that differ."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from harness.errors import DeletedRunError, HarnessError, nearest
 from harness.experiment.scores import PLACES, PRIMARY_SCORES, PrimaryScore, Score, primary_of_params
 from harness.experiment.tags import Tag
+from harness.formatting import format_count
 from harness.results import summary
 from harness.tracking import Store, seconds_of
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-NAMES = ("name", "description")  # say what a run is called, not what it is
+LABELS = ("name", "description")  # params that change nothing about a run
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class Row:
 
     Attributes:
         run: The run.
-        drawn: The run whose pictures and curves are shown: itself, or the best one of replicates.
+        picture_run: The run whose pictures and curves are shown: the run itself, or its best seed.
     """
 
     run: Run
-    drawn: Run
+    picture_run: Run
 
     @property
     def name(self) -> str:
@@ -38,12 +39,12 @@ class Row:
 
     @property
     def short_id(self) -> str:
-        """The first 8 characters of its id."""
+        """The first 8 characters of the id."""
         return str(self.run.info.run_id[:8])
 
     @property
     def status(self) -> str:
-        """The status in MLflow, or why it is not what was hoped for: `pruned`, `diverged`."""
+        """The status in MLflow, or `pruned` or `diverged`."""
         for tag in ("pruned", "diverged"):
             if f"harness.{tag}" in self.run.data.tags:
                 return tag
@@ -51,34 +52,36 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken so far, in seconds."""
+        """The time that the run took, or has taken so far."""
         return seconds_of(self.run)
 
     @property
     def primary(self) -> PrimaryScore:
-        """Its primary score."""
+        """The primary score of the run."""
         return primary_of_params(self.run.data.params)
 
     @property
-    def on_the_way(self) -> str:
-        """The metric of the primary score while training."""
+    def training_metric(self) -> str:
+        """The metric of the primary score during training."""
         return f"quality/{self.primary.key}"
 
     def score(self, metric: str) -> float | None:
-        """A primary score: the last, of those while training the best. None for none, or what is not a number."""
+        """Return a primary score: the last value, or the best one during training. None: no finite value."""
         last = self._last(metric)
-        return float(self.run.data.tags.get(self.primary.tag, last)) if metric == self.on_the_way and last else last
+        if metric == self.training_metric and last:
+            return float(self.run.data.tags.get(self.primary.tag, last))
+        return last
 
     def spread(self, metric: str) -> float | None:
-        """The deviation of that score over the seeds of replicates, else its standard error; None for neither."""
+        """Return the standard deviation of the score over seeds, else its standard error. None: neither is known."""
         return self._of_same_epoch(metric, f"{metric}_std") or self._of_same_epoch(metric, f"{metric}_se")
 
     def secondary(self, metric: str, score: Score) -> float | None:
-        """A secondary score of the same place as that primary one; None where it is not known."""
+        """Return a secondary score on the split of the primary one. None: it is not known."""
         return self._of_same_epoch(metric, f"{metric.partition('/')[0]}/{score.key}")
 
     def _of_same_epoch(self, metric: str, other: str) -> float | None:
-        # MLflow tells the last value of a metric, which need not be of the epoch that was best.
+        # MLflow returns the last value of a metric, which may not belong to the best epoch.
         return self._last(other) if self.score(metric) == self._last(metric) else None
 
     def _last(self, metric: str) -> float | None:
@@ -90,11 +93,13 @@ class Row:
 class Comparison:
     """Runs side by side.
 
-    scores: the metric that the runs of each primary score are sorted by, lowest first; None where they share none and
-    stand as they were given. Runs of several primary scores stand one group after the other.
-    params: the dotted paths of those that differ. searched: those that the runs' studies search, which need not differ
-    among these runs, and whether each is searched on a logarithmic scale.
-    notices: what is to be known about comparing these, a line each.
+    Attributes:
+        rows: The runs. Runs with the same primary score form a group, sorted by it, the lowest first.
+        scores: For each primary score, the metric that its group is sorted by. None: the runs have no metric in common
+            and are not sorted.
+        params: Dotted paths of the params that differ.
+        notices: Limits of the comparison, one line each.
+        searched: Dotted paths of the params that the studies of the runs search, and whether on a logarithmic scale.
     """
 
     rows: list[Row]
@@ -105,17 +110,17 @@ class Comparison:
 
     @property
     def score(self) -> str | None:
-        """The metric that all are sorted by; None where there is no such one."""
+        """The metric that all runs are sorted by; None if there is no such metric."""
         return next(iter(self.scores.values())) if len(self.scores) == 1 else None
 
     def score_of(self, row: Row) -> str:
-        """The metric that stands for a row: what its like are sorted by, else its own score while training."""
-        return self.scores[row.primary] or row.on_the_way
+        """Return the metric of a row: the one that its group is sorted by, else its score during training."""
+        return self.scores[row.primary] or row.training_metric
 
 
 def compare(
     store: Store,
-    wanted: Sequence[str] = (),
+    names: Sequence[str] = (),
     *,
     study: str | None = None,
     experiment: str | None = None,
@@ -125,48 +130,50 @@ def compare(
 
     Args:
         store: The store.
-        wanted: Runs, as on the command line; a study means its best trial. Deleted ones are left out, with a notice.
-        study: The name of a study, whose trials are compared, too.
-        experiment: The name of an experiment, whose runs are compared, too.
-        best: How many of all these remain.
+        names: Runs, as on the command line; a study stands for its best trial. Deleted runs get a notice.
+        study: Add the trials of this study.
+        experiment: Add the runs of this experiment.
+        best: Number of runs to keep, the best ones.
 
     Raises:
         HarnessError: There is no such run, study or experiment, or fewer than two runs remain.
     """
     notices: list[str] = []
     found: list[Run] = []
-    for text in wanted:
+    for text in names:
         try:
             run = store.find(text)
         except DeletedRunError as error:
             notices.append(f"left out: {error}")
             continue
-        found.append(summary.single(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
+        found.append(summary.resolve_run(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
     if study is not None:
         found += _trials(store, study)
     if experiment is not None:
         found += _runs_of(store, experiment)
     runs = list({run.info.run_id: run for run in found}.values())
     if len(runs) < 2:
-        asked = "".join(f" ({message})" for message in notices)
+        left_out = "".join(f" ({message})" for message in notices)
         raise HarnessError(
-            f"{len(runs)} run{'' if len(runs) == 1 else 's'} to compare, expected two or more: name them, or give "
-            f"--study NAME or --experiment NAME{asked}"
+            f"{format_count(len(runs), 'run')} to compare, expected two or more: name them, or give "
+            f"--study NAME or --experiment NAME{left_out}"
         )
-    given = [Row(run, run) for run in runs]
-    groups = {primary: [row for row in given if row.primary == primary] for primary in PRIMARY_SCORES}
+    unsorted = [Row(run, run) for run in runs]
+    groups = {primary: [row for row in unsorted if row.primary == primary] for primary in PRIMARY_SCORES}
     sorted_ = {primary: _sorted(primary, group) for primary, group in groups.items() if group}
     rows = [row for _, group in sorted_.values() for row in group]
     if len(sorted_) > 1:
-        said = "; ".join(f"{by.label}: {', '.join(row.name for row in group)}" for by, (_, group) in sorted_.items())
+        labels = "; ".join(f"{by.label}: {', '.join(row.name for row in group)}" for by, (_, group) in sorted_.items())
         if best is not None:
-            raise HarnessError(f"--best {best}: the runs have different scores ({said}): ask for those of one kind")
-        notices.append(f"the runs have different scores, which do not compare ({said}): each kind is sorted by its own")
+            raise HarnessError(f"--best {best}: the runs have different scores ({labels}): select one of the groups")
+        notices.append(
+            f"the runs have different scores, which cannot be compared ({labels}): each group is sorted alone"
+        )
     if best is not None:
         rows = rows[:best]
         if len(rows) < 2:
-            raise HarnessError(f"--best {best} leaves one run, expected two or more to compare")
-    rows = [Row(row.run, _drawn(store, row.run)) for row in rows]
+            raise HarnessError(f"--best {best} leaves one run; expected two or more")
+    rows = [Row(row.run, _picture_run(store, row.run)) for row in rows]
     scores = {primary: score for primary, (score, _) in sorted_.items()}
     return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows), _searched(store, rows))
 
@@ -176,7 +183,7 @@ def _trials(store: Store, name: str) -> list[Run]:
     if not studies:
         known = sorted({run.data.tags.get(Tag.STUDY, "") for run in store.tagged({Tag.KIND: "study"})})
         near = nearest(name, known) or f"; there are {', '.join(known[:20]) or 'none yet'}"
-        raise HarnessError(f"--study {name!r}: there is no such study in {store.shown_uri}{near}")
+        raise HarnessError(f"--study {name!r}: there is no such study in {store.redacted_uri}{near}")
     trials = [
         trial
         for parent in studies
@@ -200,7 +207,7 @@ def _runs_of(store: Store, name: str) -> list[Run]:
 
 
 def _sorted(primary: PrimaryScore, rows: list[Row]) -> tuple[str | None, list[Row]]:
-    """The score that all rows that came to their end have, and the rows by it; those without it come last."""
+    """Return the score that all finished runs have, and the rows sorted by it. Rows without it come last."""
     finished = [row for row in rows if row.run.info.status == "FINISHED"] or rows
     scores = (f"{place}/{primary.key}" for place in PLACES)
     score = next((score for score in scores if all(row.score(score) is not None for row in finished)), None)
@@ -208,27 +215,27 @@ def _sorted(primary: PrimaryScore, rows: list[Row]) -> tuple[str | None, list[Ro
         return None, rows
 
     def rank(row: Row) -> tuple[bool, float]:
-        own, on_the_way = row.score(score), row.score(row.on_the_way)
-        return own is None, own if own is not None else math.inf if on_the_way is None else on_the_way
+        final, training = row.score(score), row.score(row.training_metric)
+        return final is None, final if final is not None else math.inf if training is None else training
 
     return score, sorted(rows, key=rank)
 
 
-def _drawn(store: Store, run: Run) -> Run:
+def _picture_run(store: Store, run: Run) -> Run:
     try:
-        return summary.single(store, run)
-    except HarnessError:  # of replicates none has finished
+        return summary.resolve_run(store, run)
+    except HarnessError:  # no seed has finished
         return run
 
 
 def _differing(rows: Sequence[Row]) -> list[str]:
     paths = dict.fromkeys(path for row in rows for path in row.run.data.params)
     params = [row.run.data.params for row in rows]
-    return [path for path in paths if path not in NAMES and len({each.get(path) for each in params}) > 1]
+    return [path for path in paths if path not in LABELS and len({each.get(path) for each in params}) > 1]
 
 
 def _searched(store: Store, rows: Sequence[Row]) -> dict[str, bool]:
-    """The params that the studies of these runs search, and whether on a logarithmic scale."""
+    """Return the params that the studies of these runs search, and whether on a logarithmic scale."""
     trials = [row.run for row in rows if row.run.data.tags.get(Tag.KIND) == "trial"]
     parents = dict.fromkeys(trial.data.tags.get("mlflow.parentRunId", "") for trial in trials)
     studies = [study for parent in parents if parent and (study := store.get_run(parent))]
@@ -241,29 +248,29 @@ def _searched(store: Store, rows: Sequence[Row]) -> dict[str, bool]:
 
 
 def _warnings(store: Store, rows: Sequence[Row]) -> list[str]:
-    said = []
+    notices = []
     for row in rows:
         if row.run.info.status == "RUNNING":
-            said.append(f"{row.name} is still running: its numbers so far")
+            notices.append(f"{row.name} is still running: the table shows its latest values")
         if changed := row.run.data.tags.get(Tag.CHANGED):
-            said.append(
-                f"{row.name} goes on with other images, judge or code {changed}: its scores before and after do not "
-                "compare"
+            notices.append(
+                f"{row.name} continues with other images, judge or code {changed}: its scores before and after "
+                "cannot be compared"
             )
     projects = {row.run.info.experiment_id for row in rows}
     if len(projects) > 1:
         names = sorted(store.client.get_experiment(project).name for project in projects)
-        said.append(f"the runs are of different projects: {', '.join(names)}")
+        notices.append(f"the runs are in different projects: {', '.join(names)}")
     for what, values in (
         ("trained on different data", {_tag(row, Tag.DATASET) for row in rows}),
         ("scored by different judges", {_tag(row, Tag.JUDGE) for row in rows} - {""}),
         ("scored with different numbers of samples", {row.run.data.params.get("quality.samples", "") for row in rows}),
     ):
         if len(values) > 1:
-            said.append(f"the runs were {what} ({'; '.join(sorted(values))}): their scores do not compare")
-    return said
+            notices.append(f"the runs were {what} ({'; '.join(sorted(values))}): their scores cannot be compared")
+    return notices
 
 
 def _tag(row: Row, key: str) -> str:
-    """A tag of a run; of replicates of older versions, which lack it, that of a seed."""
-    return str(row.run.data.tags.get(key) or row.drawn.data.tags.get(key, ""))
+    """Return a tag of a run. Parents of `seeds` of older versions lack some tags: then it is the tag of a seed."""
+    return str(row.run.data.tags.get(key) or row.picture_run.data.tags.get(key, ""))

@@ -1,4 +1,4 @@
-"""A comparison as text: cells of a table, and plain data."""
+"""A comparison as cells of a table, and as plain data."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from harness.results import summary
 from harness.results.compare.selection import Comparison, Row
 from harness.tracking import Store
 
-CELL = 24  # letters of a param's value
+MAX_VALUE_LENGTH = 24  # characters of the value of a param
 
 
 def as_cells(comparison: Comparison, params: list[str]) -> Iterator[list[str]]:
-    """A header, then a line a run, with these of the params that differ."""
+    """Yield the header, then one row per run. params: those of the params that differ that have a column."""
     labels = [score.label for primary in comparison.scores for score in primary.shown]
-    yield ["name", "run", "status", "epoch", *labels, "run time", *short(params, comparison.params)]
+    yield ["name", "run", "status", "epoch", *labels, "run time", *shorten_paths(params, comparison.params)]
     for row in comparison.rows:
-        said = [row.name, row.short_id, row.status, epochs(row)]
+        cells = [row.name, row.short_id, row.status, format_epochs(row)]
         for primary in comparison.scores:
-            said += scores(row, comparison.score_of(row)) if primary == row.primary else [""] * len(primary.shown)
-        yield said + [duration(row.seconds)] + [cut(row.run.data.params.get(path, "-")) for path in params]
+            cells += score_cells(row, comparison.score_of(row)) if primary == row.primary else [""] * len(primary.shown)
+        yield cells + [duration(row.seconds)] + [shorten_value(row.run.data.params.get(path, "-")) for path in params]
 
 
-def cut(text: str) -> str:
-    """Shorten a param's value: a number to four digits, a text to CELL characters."""
+def shorten_value(text: str) -> str:
+    """Shorten the value of a param: a number to four digits, a text to MAX_VALUE_LENGTH characters."""
     try:
         return text if len(text) <= 8 else f"{float(text):.4g}"
     except ValueError:
-        return text if len(text) <= CELL else text[: CELL - 1] + "…"
+        return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"
 
 
-def scores(row: Row, score: str) -> list[str]:
-    """The primary score with its spread, and the secondary ones; those while training, in brackets, for lack of it."""
+def score_cells(row: Row, score: str) -> list[str]:
+    """Return the primary score with its spread, and the secondary ones. In brackets: the scores during training."""
     primary = row.primary
-    for metric, form in ((score, "{}"), (row.on_the_way, "({})")):
+    for metric, form in ((score, "{}"), (row.training_metric, "({})")):
         value = row.score(metric)
         if value is not None:
             spread = row.spread(metric)
@@ -49,25 +49,25 @@ def scores(row: Row, score: str) -> list[str]:
     return [""] * len(primary.shown)
 
 
-def epochs(row: Row) -> str:
-    """Return the epochs trained, or the seeds that have ended, of those planned: `2/3`."""
-    return summary.progress(summary.summary(row.run))
+def format_epochs(row: Row) -> str:
+    """Return `2/3`, the trained and the planned epochs, or the seeds that have ended and all seeds."""
+    return summary.format_progress(summary.summarize_run(row.run))
 
 
-def short(params: list[str], among: list[str]) -> list[str]:
-    """Shorten dotted paths to their last parts, where no two in `among` have the same."""
-    leaves = Counter(path.rpartition(".")[2] for path in among)
-    return [path.rpartition(".")[2] if leaves[path.rpartition(".")[2]] == 1 else path for path in params]
+def shorten_paths(params: list[str], among: list[str]) -> list[str]:
+    """Shorten dotted paths to their last parts, unless two of `among` have the same last part."""
+    names = Counter(path.rpartition(".")[2] for path in among)
+    return [path.rpartition(".")[2] if names[path.rpartition(".")[2]] == 1 else path for path in params]
 
 
 def footer(comparison: Comparison) -> str:
-    """Return a line that says what the scores in the table are."""
+    """Return the line below a table: which scores it shows."""
     rows = comparison.rows
     lines = []
     for primary, score in comparison.scores.items():
-        said = _WHERE[primary.against_real][score and score.partition("/")[0]]
+        source = _SOURCES[primary.against_real][score and score.partition("/")[0]]
         labels = join_words([each.label for each in primary.shown], "and")
-        lines.append(f"{labels}: {said}; {primary.better}")
+        lines.append(f"{labels}: {source}; {primary.better}")
     bracketed = any(comparison.scores[row.primary] and row.score(comparison.score_of(row)) is None for row in rows)
     return (
         f"{'; '.join(lines)}; ± is the standard error, or the deviation over seeds"
@@ -75,8 +75,8 @@ def footer(comparison: Comparison) -> str:
     )
 
 
-# Where a score comes from, in words; by whether images were compared with real ones.
-_WHERE: Mapping[bool, Mapping[str | None, str]] = {
+# The source of a score in words, by whether images were compared with real ones, and by the prefix of the metric.
+_SOURCES: Mapping[bool, Mapping[str | None, str]] = {
     True: {
         "test": "test split",
         "validation": "validation split",
@@ -93,14 +93,14 @@ _WHERE: Mapping[bool, Mapping[str | None, str]] = {
 
 
 def as_json(store: Store, comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain data: `runs` best first, with the params that differ and all metrics."""
+    """Return the comparison as plain data: `runs`, the best first, with all metrics and the params that differ."""
     return {
         "score": comparison.score,
         "params": comparison.params,
         "notices": comparison.notices,
         "runs": [
             {
-                **summary.summary(row.run),
+                **summary.summarize_run(row.run),
                 "seconds": row.seconds,
                 "outcome": row.status,
                 "score": comparison.scores[row.primary] and row.score(comparison.score_of(row)),

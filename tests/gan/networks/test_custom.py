@@ -16,7 +16,7 @@ from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import BatchedTraining, Training, resolve_batch_runs
-from harness.gan.batched import shape
+from harness.gan.batched import batch_key
 from harness.gan.networks import build, can_be_recorded
 from harness.runs.batched import RunSpec, run_batched
 from harness.runs.options import RunResult
@@ -284,7 +284,7 @@ def test_a_generator_that_cannot_be_exported_costs_its_models_and_not_its_run(ha
     changes = settings("generator.kind=tests.gan.custom_networks:BranchingGenerator", "discriminator.kind=mlp")
     answer = harness("run", "tiny.yaml", *changes, "--epochs", "1", "--no-system-metrics")
     assert answer.code == 0, answer.err
-    assert "no models are logged, the checkpoints hold what was trained: torch.export cannot take" in answer.out
+    assert "no models are logged, only checkpoints: torch.export cannot export" in answer.out
     assert answer.err == ""
     run = only_run()
     assert run.info.status == "FINISHED"
@@ -292,7 +292,7 @@ def test_a_generator_that_cannot_be_exported_costs_its_models_and_not_its_run(ha
     assert harness("sample", "latest", "--trust", "--out", "digits.png").code == 0
     served = harness("serve", "latest", "--trust")
     assert served.code == 2
-    assert "torch.export cannot take generator.kind tests.gan.custom_networks:BranchingGenerator" in served.err
+    assert "torch.export cannot export generator.kind tests.gan.custom_networks:BranchingGenerator" in served.err
 
 
 def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
@@ -371,7 +371,10 @@ def test_those_that_cannot_be_vectorised_are_refused_together_and_trained_alone(
     plan = tiny.with_values({**PAIR, "discriminator.kind": "tests.gan.custom_networks:Branching"})
     trainings = [Training(plan.with_values({"train.seed": seed}), images) for seed in range(2)]
     before = [value.clone() for training in trainings for value in weights(training)]
-    with pytest.raises(HarnessError, match=r"vmap cannot make of .*Branching: .*; train these one after the other"):
+    with pytest.raises(
+        HarnessError,
+        match=r"vmap, which batched training needs, cannot map .*Branching: .*; train these one after the other",
+    ):
         BatchedTraining(trainings)
     after = [value for training in trainings for value in weights(training)]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -420,9 +423,9 @@ def test_what_shapes_a_network_of_ones_own_must_be_common_to_a_population(
 ) -> None:
     """Zeros after the noise may mean anything to it, and so may every option, whatever it is called."""
     plan = tiny.with_values(PAIR)
-    assert shape(plan) != shape(plan.with_values(values))
-    assert shape(plan) == shape(plan.with_values({"train.seed": 5, "discriminator.dropout": 0.1}))
-    assert shape(tiny) == shape(tiny.with_values({"generator.latent": 6})), "harness's own take any"
+    assert batch_key(plan) != batch_key(plan.with_values(values))
+    assert batch_key(plan) == batch_key(plan.with_values({"train.seed": 5, "discriminator.dropout": 0.1}))
+    assert batch_key(tiny) == batch_key(tiny.with_values({"generator.latent": 6})), "harness's own take any"
 
 
 def test_setting_the_kind_that_it_has_keeps_the_options(tiny: Experiment) -> None:

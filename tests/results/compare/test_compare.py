@@ -208,7 +208,10 @@ def test_what_cannot_be_compared_is_said_and_the_rest_compared(
         (["slow", "quick", "--picture", "page.jpg"], "must end in .png"),
         (["slow", "quick", "--html", "nowhere/page.html"], "there is no folder"),
         (["slow", "quick", "--step", "2"], "--step 2: use it with --html or --picture"),
-        (["slow", "quick", "--picture", "x.png", "--step", "9"], "no run has drawn that epoch; there are 1, 2, 3"),
+        (
+            ["slow", "quick", "--picture", "x.png", "--step", "9"],
+            "no run has a grid of that epoch; expected 1, 2, 3",
+        ),
     ],
 )
 def test_bad_input_is_one_line(gallery: Harness, filled: Path, arguments: list[str], said: str) -> None:
