@@ -194,7 +194,7 @@ def compare(
         stores = {each.store.uri: each.store for each in given if not isinstance(each, str)}
         if len(stores) > 1:
             raise HarnessError(
-                f"the runs are in {len(stores)} stores ({', '.join(s.shown_uri for s in stores.values())}); "
+                f"the runs are in {len(stores)} stores ({', '.join(s.redacted_uri for s in stores.values())}); "
                 "expected one: compare runs of the same store"
             )
         store = next(iter(stores.values()), None) or open_store(tracking_uri)

@@ -32,4 +32,4 @@ def promote(run: Run | str, name: str, *, alias: str = "champion", tracking_uri:
         run = load_run(run, tracking_uri=tracking_uri)
     from harness.results import summary
 
-    return run.store.promote(summary.single(run.store, run.mlflow_run), name, alias)
+    return run.store.promote(summary.resolve_run(run.store, run.mlflow_run), name, alias)

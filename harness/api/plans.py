@@ -126,5 +126,5 @@ def plan_study(
             batch_runs=batch_runs,
             workers=workers,
         )
-        request.check(requested, "", search.experiment)
+        request.validate(requested, "", search.experiment)
         return plan.plan(search.experiment, search.search, requested, search.images)

@@ -64,7 +64,7 @@ class Run:
         if self._known is None or self._known.info.status == "RUNNING":
             self._known = self.store.get_run(self.id)
         if self._known is None:
-            raise HarnessError(f"the run {self.id} is not in {self.store.shown_uri} any more")
+            raise HarnessError(f"the run {self.id} is not in {self.store.redacted_uri} any more")
         return self._known
 
     @property
@@ -223,7 +223,7 @@ class Run:
     def _single(self) -> Any:
         from harness.results import summary
 
-        return summary.single(self.store, self.mlflow_run)
+        return summary.resolve_run(self.store, self.mlflow_run)
 
     def _repr_html_(self) -> str:
         import numpy as np

@@ -40,7 +40,7 @@ def runs(as_json: bool, **options: Any) -> None:
     else:
         store = open_store(options["tracking_uri"])
         start = formatting.harness_command("run", store=store.uri)
-        click.echo(f"there are no runs in {store.shown_uri} yet: start one with `{start}`")
+        click.echo(f"there are no runs in {store.redacted_uri} yet: start one with `{start}`")
 
 
 def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:

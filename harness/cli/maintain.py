@@ -40,6 +40,6 @@ def doctor(tracking_uri: str | None) -> int:
 
     findings = run_checks(tracking_uri)
     for finding in findings:
-        mark = click.style("ok  ", fg="green") if finding.well else click.style("bad ", fg="red")
+        mark = click.style("ok  ", fg="green") if finding.ok else click.style("bad ", fg="red")
         click.echo(wrapped(finding.text, indent=14, start=f"{mark}{finding.subject:10}"))
-    return 0 if all(finding.well for finding in findings) else EXIT_FAILED
+    return 0 if all(finding.ok for finding in findings) else EXIT_FAILED

@@ -9,7 +9,7 @@ import click
 from harness import formatting
 from harness.cli.common import exit_code, link_rows, print_rows, seconds_so_far
 from harness.formatting import brief_number, duration
-from harness.interrupts import stopped_by
+from harness.interrupts import stop_message
 
 if TYPE_CHECKING:
     from harness.api import Run, RunPlan
@@ -88,7 +88,7 @@ def _print_seeds(store: Store, result: Replicates) -> None:
                 click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [_time_row(result.seconds), ("run", result.run_id)]
     if result.stopped:
-        rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
+        rows.append(("why", stop_message(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have begun")))
         trust = any(one.experiment.custom_classes for one in result.outcomes.values())
         resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trust)
         rows.append(("continue", resume))

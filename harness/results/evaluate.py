@@ -200,7 +200,7 @@ def _held_out(name: str, message: Callable[[str], None]) -> int:
 
 def _leaves(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
-        return [summary.single(store, run)]
+        return [summary.resolve_run(store, run)]
     children = store.children(run.info.run_id)
     if not children:
         raise HarnessError(f"{run.info.run_name} has no runs below it yet")

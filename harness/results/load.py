@@ -23,7 +23,7 @@ from harness.gan.checkpoints import Checkpoint
 from harness.gan.networks import build_generator, readable_load_errors
 from harness.results import changes
 from harness.results.changes import Recorded
-from harness.results.summary import scratch, single
+from harness.results.summary import resolve_run, scratch
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def generator(
     Raises:
         HarnessError: There is no such checkpoint, or its weights do not fit the network.
     """
-    run = single(store, run)
+    run = resolve_run(store, run)
     if weights == "end" and Tag.DIVERGED in run.data.tags:
         found = checkpoint(store, run, "diverged")
     else:

@@ -18,7 +18,7 @@ from harness.gan import generate, latent_walk, sample_inputs
 from harness.gan.randomness import concat_onehot, sample_noise
 from harness.media import animations, pictures
 from harness.results import load
-from harness.results.summary import Grid, grids, single
+from harness.results.summary import Grid, grids, resolve_run
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def history_to(
     Raises:
         HarnessError: The run has no grids, or only one for an animation; or the file cannot be written.
     """
-    run = single(store, run)
+    run = resolve_run(store, run)
     name = run.info.run_name
     out = out or Path(f"{safe_file_name(name, unique=False)}-history.webp")
     history = grids(store, run)

@@ -28,7 +28,7 @@ _STATES = {"FINISHED": "without a score", "FAILED": "failed", "RUNNING": "runnin
 _GRID = re.compile(r"epoch-(\d+)\.png")
 
 
-def single(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
+def resolve_run(store: Store, run: Run, message: Callable[[str], None] = to_stderr) -> Run:
     """Return the one run that is meant: the best trial of a study, the best run of replicates, else the run itself.
 
     The best run of replicates is the one with the best primary score while training, or the first that finished where

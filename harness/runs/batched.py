@@ -138,7 +138,7 @@ def _train(
     with handle_signals() as stop:
         _stop_late([session for session in sessions.values() if not session.ended])
         batched.keep([training for training, session in sessions.items() if not session.ended])
-        deadline.start_lap()
+        deadline.start_epoch()
         for reports in batched:
             scores = _score(scoring, sessions, reports, display)
             display.epoch(_mean(reports, scores))
@@ -147,14 +147,14 @@ def _train(
                 session.log(report, scores.get(training))
                 session.save()
                 session.draw()
-            deadline.end_lap()
+            deadline.end_epoch()
             _stop_late([sessions[training] for training, _ in reports if not sessions[training].ended], stop.signal)
             # All are saved before one is scored for its end, which takes its time.
             ended = [training for training, _ in reports if sessions[training].ended]
             batched.keep([training for training, _ in reports if training not in ended])
             if batched.members:
                 yield ended
-            deadline.start_lap()
+            deadline.start_epoch()
 
 
 def _stop_late(sessions: Sequence[RunSession], signal: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`doctor`: is everything there that a run needs?"""
+"""`doctor`: check everything that a run needs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from harness._version import __version__
 from harness.errors import HarnessError, redact
 
 PACKAGES = ("torch", "torchvision", "mlflow", "optuna")
-SPACE = 2 * 2**30  # bytes that a long run with its checkpoints may want
+MIN_FREE_BYTES = 2 * 2**30  # a long run with its checkpoints may need as much
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found."""
+    """The result of one check."""
 
     subject: str
-    well: bool
+    ok: bool
     text: str
 
 
 def run_checks(tracking_uri: str | None = None) -> list[Finding]:
-    """Every finding, good or bad. Only the data cache is written to, and the locations in a store that was moved."""
+    """Return all findings. Writes to the data cache, and updates the locations of a store that was moved."""
     sections: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -37,9 +37,9 @@ def run_checks(tracking_uri: str | None = None) -> list[Finding]:
         ("disk", _disk),
     ]
     findings: list[Finding] = []
-    for subject, look in sections:
+    for subject, check in sections:
         try:
-            findings.extend(look())
+            findings.extend(check())
         except Exception as error:
             findings.append(Finding(subject, False, redact(f"{error}")))
     return findings
@@ -68,15 +68,15 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
 
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None and not Path("mlruns/mlflow.db").is_file():
-        yield Finding("tracking", True, "./mlruns/mlflow.db is not there yet; the first run makes it")
+        yield Finding("tracking", True, "./mlruns/mlflow.db does not exist yet; the first run creates it")
         return
-    notices: list[str] = []
-    store = Store.open(uri, create=False, message=notices.append)
-    yield from (Finding("tracking", True, message) for message in notices)
+    messages: list[str] = []
+    store = Store.open(uri, create=False, message=messages.append)
+    yield from (Finding("tracking", True, message) for message in messages)
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"
-    yield Finding("tracking", True, f"{store.shown_uri} answers; {newest}")
+    yield Finding("tracking", True, f"{store.redacted_uri} answers; {newest}")
     if waiting:
         sync = formatting.harness_command("sync", store=store.uri)
         yield Finding("tracking", True, f"{len(waiting)} runs in the spool; `{sync}` ships what has ended")
@@ -88,7 +88,7 @@ def _data() -> Iterator[Finding]:
     absent = []
     for name, kind in data.DATASETS.items():
         if kind.options:
-            continue  # it is what an experiment says it is
+            continue  # its contents depend on the experiment
         if kind().missing():
             absent.append(name)
             continue
@@ -104,4 +104,8 @@ def _data() -> Iterator[Finding]:
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     text = f"{free / 2**30:.1f} GiB free here"
-    yield Finding("disk", free >= SPACE, text if free >= SPACE else f"{text}; runs may want {SPACE / 2**30:.0f} GiB")
+    yield Finding(
+        "disk",
+        free >= MIN_FREE_BYTES,
+        text if free >= MIN_FREE_BYTES else f"{text}; runs may need {MIN_FREE_BYTES / 2**30:.0f} GiB",
+    )

@@ -145,7 +145,7 @@ def find_resumable(store: Store, run: str) -> ResumableRun:
     Raises:
         HarnessError: for an unknown run, or one without a checkpoint.
     """
-    found = summary.single(store, store.find(run))
+    found = summary.resolve_run(store, store.find(run))
     checkpoint = load.checkpoint(store, found)
     best, best_checkpoint = BestEpoch(), None
     if checkpoint.score is not None:

@@ -38,7 +38,7 @@ def start_session(
     Raises:
         HarnessError: before the run is created, if data, device, values or store are not as they should be.
     """
-    with options.deadline.timed("prepare"):
+    with options.deadline.measure("prepare"):
         training, scoring = prepare(experiment, display, ready)
     with handle_signals(), RunSession.start(training, scoring, store, options, display) as session:
         yield session

@@ -49,7 +49,7 @@ def serve(
         if wanted.startswith(REGISTERED):
             title, model = wanted, store.download_registered(wanted, Path(folder) / "sampler")
         else:
-            run = summary.single(store, store.find(wanted))
+            run = summary.resolve_run(store, store.find(wanted))
             title, model = f"run {run.info.run_name}", _model(store, run, Path(folder), message)
         chosen = port or free_port(PORT)
         address = f"http://127.0.0.1:{chosen}"

@@ -58,7 +58,7 @@ def choose_page(store: Store, wanted: Sequence[Run]) -> Page:
     newest = next(iter(store.runs(limit=1)), None)
     if newest is None:
         start = formatting.harness_command("run", store=store.uri)
-        raise HarnessError(f"there is no run in {store.shown_uri} yet: `{start}` creates one")
+        raise HarnessError(f"there is no run in {store.redacted_uri} yet: `{start}` creates one")
     experiment = newest.info.experiment_id
     name = store.client.get_experiment(experiment).name
     view = views.save_view(store, name, store.runs(limit=RECENT, project=name, children=True))
@@ -120,7 +120,7 @@ def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Call
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
     with child_process.run_server(command, "the MLflow server", cwd=folder, environment=quiet) as server:
         server.wait_until_ready(f"{address}/health")
-        say(f"MLflow on {address}, store {store.shown_uri} (Ctrl-C ends it)")
+        say(f"MLflow on {address}, store {store.redacted_uri} (Ctrl-C ends it)")
         _open(f"{address}/{page.path}", page, browse, say)
         return server.wait_for_signal()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _RECENT = 100  # runs whose names are suggested
-_OURS = f"tags.`{Tag.ID}` != ''"  # true only of runs that have the tag
+_HARNESS_RUN = f"tags.`{Tag.ID}` != ''"  # true only of runs that have the tag
 
 
 def search(
@@ -59,13 +59,13 @@ def search(
 
 def top_level(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
     """Yield the runs of harness that are nobody's children, newest first."""
-    runs = search(client, _OURS, experiments=experiments)
+    runs = search(client, _HARNESS_RUN, experiments=experiments)
     return (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
 
 
-def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
+def harness_runs(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
     """Yield all runs of harness, newest first."""
-    return search(client, _OURS, experiments=experiments)
+    return search(client, _HARNESS_RUN, experiments=experiments)
 
 
 def recent(client: "MlflowClient") -> list["Run"]:

@@ -21,7 +21,7 @@ def this_process() -> dict[str, str]:
     }
 
 
-def gone(tags: Mapping[str, str]) -> bool:
+def process_ended(tags: Mapping[str, str]) -> bool:
     """Whether the process that a run's tags name has ended. Never true of a process of another host."""
     import psutil
 
@@ -57,5 +57,5 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
             f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process has "
             f"ended, end the run first: `{formatting.python_command(end, store=uri)}`"
         )
-    if host and pid != str(os.getpid()) and not gone(tags):
+    if host and pid != str(os.getpid()) and not process_ended(tags):
         raise HarnessError(f"the run {run_id} is still being written by process {pid}: wait for it, or stop it")

@@ -14,7 +14,7 @@ from harness.files import database_of
 from harness.tracking import find_runs
 from harness.tracking.before_resume import BeforeResume
 from harness.tracking.errors import one_line
-from harness.tracking.process_tags import gone, this_process
+from harness.tracking.process_tags import process_ended, this_process
 from harness.tracking.relocation import is_there
 from harness.tracking.shipping import (
     BatchFailedError,
@@ -122,7 +122,7 @@ def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int
         ship_with_retries(shipper)
     except BatchFailedError as error:
         return f"could not be shipped, {error}; it stays in {spool.folder}"
-    status = _end(client, shipper.get_run(), spool, last) if spool.status is None and gone(meta) else None
+    status = _end(client, shipper.get_run(), spool, last) if spool.status is None and process_ended(meta) else None
     if status:
         spool.mark_shipped(spool.end, status)  # the checkpoints of a run that is FINISHED again need not be kept
     refused, unreported = spool.refused(), spool.unreported_refusals()
@@ -157,7 +157,7 @@ def _end(client: "MlflowClient", run: "Run", spool: Spool, last: int) -> str | N
         return before.status if run.info.status == "RUNNING" else None
     meta, tags = spool.read_meta(), run.data.tags
     wrote_last = all(tags.get(key) == meta.get(key) for key in (Tag.HOST, Tag.PID))
-    if run.info.status != "RUNNING" or not (wrote_last or gone(tags)):
+    if run.info.status != "RUNNING" or not (wrote_last or process_ended(tags)):
         return None
     client.set_terminated(run.info.run_id, "KILLED", end_time=last)
     return "KILLED"
@@ -186,7 +186,7 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
     """
     spool = shipper.spool
     checkpoints = sorted((spool.folder / "checkpoints").glob("*.pt"))
-    if not checkpoints or not gone(meta):
+    if not checkpoints or not process_ended(meta):
         return
     run = shipper.get_run()
     if (
@@ -216,7 +216,7 @@ def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
     for run in list(running):
         spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
         # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
-        if not gone(run.data.tags) or spool.is_locked():
+        if not process_ended(run.data.tags) or spool.is_locked():
             continue
         if _end(client, run, spool, spool.last_logged_ms()) == "KILLED":
             killed.append(run.info.run_id)

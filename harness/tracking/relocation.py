@@ -1,8 +1,8 @@
-"""A sqlite store whose folder was moved or copied: MLflow keeps absolute artifact locations, which are rewritten.
+"""Rewrite the absolute artifact locations of a sqlite store whose folder was moved or copied.
 
-Harness puts the artifacts of a sqlite store into `artifacts` beside the database, one folder a project. So the folder
-in which the store was last opened can be read off the locations of its MLflow experiments, and nothing else has to be
-kept. Locations outside that folder are the user's own and stay as they are.
+Harness puts the artifacts of a sqlite store into `artifacts` beside the database, one folder per project. So the
+locations of the MLflow experiments tell in which folder the store was last opened. Locations outside that folder were
+chosen by the user, and do not change.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.experiment.tags import Tag
 from harness.files import atomic_write, path_of, safe_file_name
-from harness.tracking.process_tags import gone
+from harness.tracking.process_tags import process_ended
 from harness.tracking.spool import Spool
 
 # The columns of MLflow's schema that hold a location, and tags that do: (table, column, key of the tag).
@@ -184,7 +184,7 @@ def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: li
             raise HarnessError(
                 f"the tracking store was moved from {old} while process {tags.get(Tag.PID)} writes run {name} "
                 f"({run_id[:8]}): stop that process or move the folder back, then repeat the command"
-                if not gone(tags)
+                if not process_ended(tags)
                 else f"another process writes run {name} ({run_id[:8]}) of the tracking store that was moved from "
                 f"{old}: wait for it, then repeat the command"
             )

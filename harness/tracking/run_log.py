@@ -38,7 +38,7 @@ class RunLog(ItemLog):
     """One MLflow run that is being written. Made by Store.start_run and Store.resume_run.
 
     Attributes:
-        before: How a resumed run stood; None for a new run, and once a resumed one has changed (`keep`).
+        before: How a resumed run stood; None for a new run, and once a resumed one has changed (`mark_changed`).
         resumed: Whether this is a resumed run.
     """
 
@@ -86,7 +86,7 @@ class RunLog(ItemLog):
         return self._shipper.shipped
 
     @property
-    def lost(self) -> str | None:
+    def shipping_error(self) -> str | None:
         """Why nothing gets through at the moment, in one line; None where nothing is wrong."""
         return self._shipper.error
 
@@ -103,7 +103,7 @@ class RunLog(ItemLog):
         """End the run, and wait until everything is shipped, as long as `flush` does.
 
         The log takes nothing more afterwards: a second call changes nothing, and returns the same. A full disk is no
-        error here: `lost` names it.
+        error here: `shipping_error` names it.
 
         Args:
             status: FINISHED, FAILED or KILLED.
@@ -111,7 +111,7 @@ class RunLog(ItemLog):
 
         Returns:
             True where the store has it all; the spool is cleared, but for the checkpoints of a run that is not
-            FINISHED. False otherwise: `lost` says why, and everything stays in the spool for Store.sync.
+            FINISHED. False otherwise: `shipping_error` says why, and everything stays in the spool for Store.sync.
         """
         if self._complete is not None:
             return self._complete
@@ -127,7 +127,7 @@ class RunLog(ItemLog):
         self._shipper.stop()
         refused = self._spool.refused()
         if not complete:
-            self._shipper.error = disk_error or self.lost or "the store was too slow to take everything"
+            self._shipper.error = disk_error or self.shipping_error or "the store was too slow to take everything"
         elif refused:
             self._spool.unreported_refusals()  # this report is the one
             self._shipper.error = (
@@ -137,7 +137,7 @@ class RunLog(ItemLog):
         self._complete = complete and not refused
         return self._complete
 
-    def keep(self) -> None:
+    def mark_changed(self) -> None:
         """Say that the resumed run has changed (an epoch was trained): from now on it ends as what it has become."""
         if self.before is not None:
             self.tags(self.before.resume_tags)
@@ -146,7 +146,7 @@ class RunLog(ItemLog):
     def restore(self, timeout: float = 10) -> None:
         """Put a resumed run back to how it stood: its status, its end time, its tags. Ends the log.
 
-        For what fails before `keep`: a command that only tried does not change a run.
+        For what fails before `mark_changed`: a command that only tried does not change a run.
 
         Args:
             timeout: In seconds; see `flush`.

@@ -160,7 +160,7 @@ class Store(StoreReader):
     def resume_run(self, run_id: str, *, claimed: bool = False) -> RunLog:
         """Go on writing a run that has ended; what it had left in its spool is shipped first, and it is RUNNING again.
 
-        The log knows how the run stood: `RunLog.restore` puts that back, until `RunLog.keep` says that it has changed.
+        `RunLog.restore` puts back how the run stood, until `RunLog.mark_changed` is called.
 
         Args:
             run_id: The run.
@@ -227,7 +227,7 @@ class Store(StoreReader):
     ) -> RunLog:
         run_id, experiment_id, name = run.info.run_id, run.info.experiment_id, str(run.info.run_name)
         self._written[run_id] = run
-        meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.shown_uri}
+        meta = {"run_id": run_id, "experiment_id": experiment_id, "name": redact(name), "uri": self.redacted_uri}
         try:
             spool.write_meta({**meta, **this_process(), **(before.as_meta() if before else {})})
         except OSError as error:
@@ -281,7 +281,7 @@ class Store(StoreReader):
         if (value := run.data.metrics.get(f"test/{score}")) is not None:
             tags[f"{Tag.TEST_}{score}"] = str(value)
         with self._asking():
-            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.shown_uri)
+            return registry.promote(self.client, run.info.run_id, name, alias, tags, self.redacted_uri)
 
     # After a process that was killed
 
@@ -294,7 +294,7 @@ class Store(StoreReader):
         Returns:
             A line for each run: what was shipped, or why it could not be.
         """
-        return recovery.sync(self.client, self.spool, self.shown_uri, repeat=repeat)
+        return recovery.sync(self.client, self.spool, self.redacted_uri, repeat=repeat)
 
     def reconcile(self) -> list[str]:
         """Set the RUNNING runs of this host whose process is gone to KILLED (see `recovery`); return their ids."""

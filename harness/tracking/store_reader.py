@@ -29,14 +29,14 @@ class StoreReader:
 
     Attributes:
         uri: The address of the store.
-        shown_uri: The same without user and password.
+        redacted_uri: The same without user and password.
         client: MLflow's client of the store.
         root: The folder of what belongs to the store on this machine: `spool`, and for databases `artifacts`.
     """
 
     def __init__(self, uri: str, client: "MlflowClient", root: Path) -> None:
         self.uri = uri
-        self.shown_uri = redact(uri)
+        self.redacted_uri = redact(uri)
         self.client = client
         self.root = root
         self._answered = time.monotonic()  # when the store has last answered a question
@@ -52,7 +52,7 @@ class StoreReader:
                 self._hang_timeout = _NEXT_HANG_TIMEOUT
                 raise
             self._hang_timeout = _HANG_TIMEOUT
-        with store_errors(self.shown_uri):
+        with store_errors(self.redacted_uri):
             yield
         self._answered = time.monotonic()
 
@@ -86,7 +86,7 @@ class StoreReader:
             if project is not None:
                 experiment = self.client.get_experiment_by_name(project)
                 experiments = [experiment.experiment_id] if experiment else []
-            search = find_runs.ours if children else find_runs.top_level
+            search = find_runs.harness_runs if children else find_runs.top_level
             return list(itertools.islice(search(self.client, experiments=experiments), limit))
 
     def recent(self) -> list["Run"]:
@@ -121,7 +121,7 @@ class StoreReader:
             HarnessError: It is not there.
             UnreachableError: The store does not say whether it is.
         """
-        return artifacts.download(self.client, run_id, path, into, self.shown_uri)
+        return artifacts.download(self.client, run_id, path, into, self.redacted_uri)
 
     def download_registered(self, address: str, into: Path) -> Path:
         """Copy the files of a registered model into the folder `into`, which is created; return where they are.
@@ -138,7 +138,7 @@ class StoreReader:
     @property
     def address(self) -> str | None:
         """The address of a server's UI, without credentials, to which `ui_links` are appended; None for a database."""
-        return self.shown_uri.replace("***@", "") if self.uri.startswith("http") else None
+        return self.redacted_uri.replace("***@", "") if self.uri.startswith("http") else None
 
     def link(self, run: "Run") -> str | None:
         """Return where a server's UI shows the run; None for a database."""

@@ -54,7 +54,7 @@ _STUDY_SECTIONS = {"search": True, "samples": True, "quality": True} | dict.from
 )
 
 
-def differing(runs: Sequence["Run"]) -> list[str]:
+def differing_params(runs: Sequence["Run"]) -> list[str]:
     """Return the params that differ between these runs, those that most searches are about first.
 
     A param that has one value and is missing in some runs does not differ. Studies do not count, nor do checks, whose
@@ -79,7 +79,7 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
         runs: Of the experiment; what they have logged decides about columns and charts.
         newest: The newest runs that are not below others, newest first, more than MAX_PICTURES where there are more.
     """
-    params = (differing(runs) or [*_FIRST])[:PARAMS]
+    params = (differing_params(runs) or [*_FIRST])[:PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
     columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
     primaries = primaries_in(logged)
@@ -205,7 +205,7 @@ def save_study_view(store: "Store", study: "Run", trials: Sequence["Run"]) -> st
 def _save(store: "Store", experiment_id: str, page: Mapping[str, Any], key: str, name: str) -> str:
     """Save a page's state in an experiment as a shared view, unless it is there already: one or two requests."""
     tag, state = f"{_PREFIX}{key}", json.dumps(page)
-    with store_errors(store.shown_uri):
+    with store_errors(store.redacted_uri):
         saved = store.client.get_experiment(experiment_id).tags.get(tag)
         if saved is None or json.loads(saved).get("state") != state:
             view: Mapping[str, object] = {"name": name, "createdAt": int(time.time() * 1000), "state": state}

@@ -83,7 +83,7 @@ def test_a_study_without_a_complete_trial_says_what_it_has(workplace: Path) -> N
     store = Store.open(create=False)
     failed = ("FAILED", {"quality/kid": 0.2}, {"harness.error": "no luck"})
     with pytest.raises(HarnessError, match="no trial of study s is complete: 2 pruned, 1 failed"):
-        summary.single(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
+        summary.resolve_run(store, study(store, [failed, PRUNED, PRUNED], metric="kid", direction="minimize"))
 
 
 def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -> None:
@@ -98,5 +98,5 @@ def test_of_a_study_that_was_stopped_the_best_so_far_is_meant(workplace: Path) -
         PRUNED,
     ]
     found = study(store, trials, metric="coverage", direction="maximize")
-    assert summary.single(store, found, said.append).info.run_name == "s-2"
+    assert summary.resolve_run(store, found, said.append).info.run_name == "s-2"
     assert said == ["study s has not ended: trial 2, the best so far, is taken"]

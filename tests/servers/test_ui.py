@@ -105,7 +105,10 @@ def test_a_param_that_some_runs_lack_does_not_differ(store: Store) -> None:
     check = copy.deepcopy(quick)
     check.data.tags["harness.kind"] = "check"
     check.data.params.update({"train.epochs": "1", "data.subset": "500"})
-    assert views.differing([slow, quick, older, check, store.find("seeds")]) == ["optimizer.lr", "generator.latent"]
+    assert views.differing_params([slow, quick, older, check, store.find("seeds")]) == [
+        "optimizer.lr",
+        "generator.latent",
+    ]
 
 
 def test_a_parent_has_pictures_where_runs_have_them(store: Store) -> None:

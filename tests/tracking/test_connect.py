@@ -41,6 +41,6 @@ def assert_works(store: Store, folder: Path, name: str) -> None:
     run = store.start_run(project="gan", name="one", kind="run", params={})
     run.text("kept", "texts/a.txt")
     assert run.finish("FINISHED")
-    pasted = Store.open(store.shown_uri, root=folder / "other")
+    pasted = Store.open(store.redacted_uri, root=folder / "other")
     assert pasted.download(run.run_id, "texts/a.txt", folder / "into").read_text() == "kept"
     assert [path.name for path in (folder / "projects").iterdir()] == [name]

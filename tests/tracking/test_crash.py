@@ -1,4 +1,4 @@
-"""Processes that die: what they logged is shipped, their runs do not stay RUNNING, and they can be gone on with."""
+"""Killed processes: their events are shipped, their runs do not stay RUNNING, and can be resumed."""
 
 import json
 import os
@@ -49,7 +49,7 @@ lines = []
 store = Store.open(root=Path(sys.argv[1]), message=lines.append)
 run = store.start_run(project=sys.argv[2], name="one", kind="run", params={"a": 1})
 run.metrics(1, {"loss/generator": 1.0})
-assert run.finish("FINISHED"), run.lost
+assert run.finish("FINISHED"), run.shipping_error
 print(len(lines))
 """
 

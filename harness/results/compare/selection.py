@@ -141,7 +141,7 @@ def compare(
         except DeletedRunError as error:
             notices.append(f"left out: {error}")
             continue
-        found.append(summary.single(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
+        found.append(summary.resolve_run(store, run) if run.data.tags.get(Tag.KIND) == "study" else run)
     if study is not None:
         found += _trials(store, study)
     if experiment is not None:
@@ -176,7 +176,7 @@ def _trials(store: Store, name: str) -> list[Run]:
     if not studies:
         known = sorted({run.data.tags.get(Tag.STUDY, "") for run in store.tagged({Tag.KIND: "study"})})
         near = nearest(name, known) or f"; there are {', '.join(known[:20]) or 'none yet'}"
-        raise HarnessError(f"--study {name!r}: there is no such study in {store.shown_uri}{near}")
+        raise HarnessError(f"--study {name!r}: there is no such study in {store.redacted_uri}{near}")
     trials = [
         trial
         for parent in studies
@@ -216,7 +216,7 @@ def _sorted(primary: PrimaryScore, rows: list[Row]) -> tuple[str | None, list[Ro
 
 def _drawn(store: Store, run: Run) -> Run:
     try:
-        return summary.single(store, run)
+        return summary.resolve_run(store, run)
     except HarnessError:  # of replicates none has finished
         return run
 
