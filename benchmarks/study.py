@@ -3,7 +3,7 @@
     python benchmarks/study.py                       the default study of 20 trials, as `harness tune` runs it
     python benchmarks/study.py --growth 10 100 1000  time and memory against the number of trials, few steps each
 
-Each study runs in a new process, with a new store in a temporary folder. The first form measures the time of the command
+Each study runs in a new process, with a new store in a temporary folder. The first form measures the part of the time
 that is neither training nor scoring. The second form trains three steps per trial, so nearly all of its time is such
 cost. Prints a table and JSON.
 """
