@@ -72,7 +72,7 @@ def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace:
     study = store.find("small")
     page = ui.choose_page(store, [study])
     assert study.info.run_id in page.path
-    assert page.notices == ("study small has one trial yet: its own page is opened",)
+    assert page.messages == ("study small has one trial yet: its own page is opened",)
 
 
 def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:

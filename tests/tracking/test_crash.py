@@ -233,7 +233,7 @@ def test_what_is_left_of_a_run_that_is_not_in_the_store_is_named_and_the_others_
         leave(run, {"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
     lines = store.sync()
     (line,) = [line for line in lines if line.startswith("run a ")]
-    assert "1 events cannot be shipped, the run is gone from the store" in line
+    assert "1 events cannot be shipped, the run is no longer in the store" in line
     assert f"they are in {lost.folder}, which can be deleted" in line
     assert [line for line in lines if line.startswith("run b ")] == [], "it has nothing to ship"
     assert len([line for line in lines if line.startswith("run c ") and "shipped 1 events" in line]) == 1

@@ -206,7 +206,7 @@ def test_shipping_twice_is_as_shipping_once(store: Store, tmp_path: Path, monkey
 
     monkeypatch.setattr(Spool, "mark_shipped", forgetful)
     monkeypatch.setattr("harness.tracking.background_shipper._SHIPPING_INTERVAL", 0.01)
-    monkeypatch.setattr("harness.tracking.background_shipper._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("harness.tracking.background_shipper._MAX_RETRY_DELAY", 0.01)
     run = begin(store, params={"a": 1})
     run.metrics(1, {"loss/generator": math.nan, "loss/discriminator": math.inf})
     run.image("samples", 1, np.zeros((8, 8), np.uint8))
@@ -331,7 +331,7 @@ def test_neither_logging_nor_the_end_waits_for_a_store_that_hangs(
     assert history(store, run, "loss/generator") == [], "it hangs to this moment"
     assert not run.finish("FINISHED", timeout=0.2)
     assert history(store, run, "loss/generator") == []
-    assert run.shipping_error == "the store was too slow to take everything"
+    assert run.shipping_error == "the store was too slow to receive everything"
     assert store.sync() == [], "the thread is still at it"
     answer.set()
     run._shipper.join()
