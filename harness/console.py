@@ -107,8 +107,8 @@ class SafeStream(io.TextIOBase):
             self._report(f"cannot write standard output: {error.strerror or error}; continuing without it")
 
     @property
-    def lost(self) -> bool:
-        """Whether nobody reads it once the terminal is gone: a terminal, or a pipe (`| tee`) that is closed."""
+    def has_no_reader(self) -> bool:
+        """Whether the output has no reader after the terminal was closed: a terminal, or a closed pipe (`| tee`)."""
         return self._terminal or (self.error is not None and self.error.errno == errno.EPIPE)
 
     def move_to(self, file: int) -> None:
@@ -219,15 +219,15 @@ def leave_terminal() -> bool:
 
 
 def _move_to(log: Log) -> None:
-    lost = [stream for stream in _streams if stream.lost]
-    if not lost:
+    closed = [stream for stream in _streams if stream.has_no_reader]
+    if not closed:
         return
     log.path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         if os.fstat(file).st_size == 0:
             os.write(file, f"{log.title}\n".encode("utf-8", "replace"))
-        for stream in lost:
+        for stream in closed:
             stream.move_to(file)
     finally:
         os.close(file)

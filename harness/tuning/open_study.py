@@ -16,7 +16,6 @@ from harness.experiment.custom import SourceCode
 from harness.experiment.scores import SCORES
 from harness.experiment.search_space import Search
 from harness.experiment.tags import Kind, Tag
-from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.results import changes, load
 from harness.results.changes import Recorded
@@ -25,16 +24,12 @@ from harness.runs.display import Display
 from harness.runs.prepare import prepare
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning.list_studies import summaries
+from harness.tuning.new_study import require_scoring, resolve_settings
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import Settings, resolve_metric, trial_base, with_resolved_auto
+from harness.tuning.settings import Settings, with_resolved_auto
 from harness.tuning.storage import lock_dir, storage_name
 from harness.tuning.study_run import StudyRun, study_params
 from harness.tuning.trials import Trials
-
-DEFAULT_TRIALS = 20
-MAX_BATCH_RUNS = 20  # trials at most that are trained as one batch by default
-REDUCTION_FACTOR = 3
-SAMPLERS_WITHOUT_PRUNING = ("gp", "cmaes")  # they ignore pruned trials, and would propose the same values again
 
 
 def open_or_create_study(
@@ -75,7 +70,7 @@ def open_or_create_study(
     if trials is None:
         assert experiment is not None
         assert search is not None
-        settings, scoring = _resolve_settings(experiment, search, request, display)
+        settings, scoring = resolve_settings(experiment, search, request, display)
         trials = Trials.create(storage, name, settings, folder, scoring_identity(settings.base, scoring))
         new = trials is not None
         if trials is None:
@@ -94,79 +89,6 @@ def scoring_identity(base: Experiment, scoring: Scoring) -> dict[str, str]:
     return {**changes.of_images(scoring.splits), Tag.JUDGE: scoring.identity, **changes.of_code(base)}
 
 
-def _resolve_settings(
-    experiment: Experiment, search: Search, request: TuneRequest, display: Display
-) -> tuple[Settings, Scoring]:
-    """Return the settings of a new study, with `auto` values resolved, and its images and judge."""
-    metric = resolve_metric(experiment, request.metric)
-    base = trial_base(experiment, search)
-    training, scoring = prepare(base, display)
-    scoring = _require_scoring(scoring, base)
-    needs_classes = base.primary.against_real and SCORES[metric].needs_classes
-    if needs_classes and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
-        without = [key for key in base.primary.searchable if not SCORES[key].needs_classes]
-        raise HarnessError(
-            f"--metric {metric}: judge {scoring.judge.name} returns features without class logits; "
-            f"search by {formatting.join_words(without, 'or')}"
-        )
-    if base.data.validation != experiment.with_values(search.budget).data.validation:
-        display.message(
-            f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
-            "images are held out for this study"
-        )
-    base = training.experiment
-    resolved = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
-    batch_runs, planned = request.batch_runs, request.trials or DEFAULT_TRIALS
-    if batch_runs is None:
-        share = -(-planned // request.workers)  # one process must not claim the trials of the others
-        batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
-    sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
-    settings = Settings(
-        experiment.with_values(resolved),
-        search,
-        metric,
-        request.direction or SCORES[metric].direction,
-        sampler,
-        pruner,
-        min_resource,
-        REDUCTION_FACTOR,
-        batch_runs,
-        planned,
-    )
-    for path, value in search.baseline(base).items():
-        if search.decode(path, value) != base.flatten()[path]:
-            display.message(f"{path} is {base.flatten()[path]}, outside of its search; the first trial uses {value}")
-    return settings, scoring
-
-
-def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int) -> tuple[str, str, int]:
-    """Return the sampler, the pruner, and the epoch from which on a new study prunes.
-
-    Args:
-        search: The search.
-        request: The options of the command.
-        epochs: Epochs of a trial.
-
-    Raises:
-        HarnessError: Sampler, pruner and search cannot be combined.
-    """
-    sampler = request.sampler or "tpe"
-    pruner = request.pruner or ("none" if sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
-    if sampler in SAMPLERS_WITHOUT_PRUNING and pruner != "none":
-        raise HarnessError(f"--sampler {sampler} uses only complete trials: leave --pruner out")
-    if sampler == "cmaes" and len(search.space) < 2:
-        raise HarnessError("--sampler cmaes needs two or more searched fields; use tpe or gp for one")
-    return sampler, pruner, request.min_resource or search.prune_from or first_pruning_epoch(epochs)
-
-
-def first_pruning_epoch(epochs: int) -> int:
-    """Return the default epoch from which on trials of `epochs` epochs are pruned: three quarters.
-
-    It is late because the best GANs may score worst for many epochs (docs/tuning.md).
-    """
-    return max(1, round(0.75 * epochs))
-
-
 def load_scoring(trials: Trials, store: Store, display: Display, *, allowed: bool = False) -> Scoring:
     """Load the images and the judge of an existing study. A study of an older version is not checked.
 
@@ -181,7 +103,7 @@ def load_scoring(trials: Trials, store: Store, display: Display, *, allowed: boo
     """
     base, before = trials.settings.base, trials.identity
     recorded = Recorded(f"study {trials.name}", before, cache(lambda: _stored_sources(trials, store)), allowed)
-    scoring = _require_scoring(prepare(base, display, recorded=recorded if before else None)[1], base)
+    scoring = require_scoring(prepare(base, display, recorded=recorded if before else None)[1], base)
     if before:
         now = scoring_identity(base, scoring)
         if tags := recorded.changed_tags(base, now, f"from trial {len(trials.all())} on"):
@@ -204,15 +126,6 @@ def stored_code(trials: Trials, store: Store) -> Iterator[None]:
         return
     with load.code_of(store, store.find(trials.run_id), trials.settings.base):
         yield
-
-
-def _require_scoring(scoring: Scoring | None, base: Experiment) -> Scoring:
-    if scoring is None:
-        raise HarnessError(
-            f"a search needs scores, and there is no judge for the images of {base.name}, which have no labels: set "
-            "quality.judge to a custom feature network, package.module:Class"
-        )
-    return scoring
 
 
 def _check_same(

@@ -1,8 +1,7 @@
 """The trials of a study, shared by several processes: claimed, reported to Optuna, and requeued when a process dies.
 
 A trial that is being trained is RUNNING and names its process in an attribute. When that process has stopped or died,
-the trial becomes WAITING again, and the process that claims it next resumes from its checkpoint. So a study reaches the
-requested number of trials even if its processes are killed.
+the trial becomes WAITING again, and the next process that claims it resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -67,7 +66,6 @@ class Trials(SharedStudy):
     """
 
     def __init__(self, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> None:
-        """folder: folder of the lock file, shared by the processes of this host."""
         super().__init__(storage, name, settings, folder)
         self._distributions = distributions(settings.search)
         self._held: dict[int, Claim] = {}

@@ -20,7 +20,8 @@ from harness.quality.scoring import Scoring
 from harness.runs.display import Display, NullDisplay
 from harness.runs.options import Status
 from harness.tracking import Store, ensure_final_status
-from harness.tuning.open_study import DEFAULT_TRIALS, open_or_create_study, open_study_run, reopen_study_run
+from harness.tuning.new_study import DEFAULT_TRIALS
+from harness.tuning.open_study import open_or_create_study, open_study_run, reopen_study_run
 from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings

@@ -246,7 +246,7 @@ def test_a_stale_lock_and_a_damaged_line_end_no_study(harness: Harness, small: P
     assert (small / "mlruns" / "optuna.journal.damaged-1").read_bytes() == damaged
     again = harness("studies", "--json")
     assert json.loads(again.out)[0]["complete"] == 2
-    assert "damaged" not in again.err, "it is mended once"
+    assert "damaged" not in again.err, "it is repaired once"
     said = tune(harness, "--trials", "1", "--epochs", "1")
     assert "FINISHED  study small  2 trials (1 was requested; 2 complete, 0 pruned, 0 failed)" in said
 
@@ -626,7 +626,7 @@ def test_classes_are_not_searched_by_with_a_judge_that_tells_none(harness: Harne
     )
     said = harness("tune", "small.yaml", *QUIET, "--metric", "class_kl", "--set", "quality.judge=featured:Judge")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "returns features alone" in said.err
+    assert "returns features without class logits" in said.err
     assert not client().search_runs(["0"])
 
 
