@@ -154,7 +154,7 @@ def test_tags_of_an_earlier_end_go_when_the_run_was_resumed(store: Store, other:
     copy_all(store, other)
     resumed = store.resume_run(log.run_id)
     resumed.metrics(1, {"loss": 1.0})
-    resumed.keep()
+    resumed.mark_changed()
     resumed.finish("FINISHED")
     copy_all(store, other)
     (run,) = other.runs()
