@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_REASONS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time limit"}
+_REASONS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGUSR1": "SIGUSR1", "max-time": "the time limit"}
+# SIGUSR1 is what Slurm sends before the time limit of a job (`--signal=USR1@120`). Windows has no such signal.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 @dataclass
@@ -27,7 +29,7 @@ def stop_message(stopped: str, saved: str) -> str:
     """Return the message of a command that was stopped on request.
 
     Args:
-        stopped: SIGINT, SIGTERM or max-time.
+        stopped: SIGINT, SIGTERM, SIGUSR1 or max-time.
         saved: What is saved.
     """
     return f"stopped as requested by {_REASONS[stopped]}: {saved} (KILLED in MLflow)"
@@ -35,7 +37,7 @@ def stop_message(stopped: str, saved: str) -> str:
 
 @contextmanager
 def handle_signals() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a StopRequest; the second raises KeyboardInterrupt at once.
+    """Turn the first Ctrl-C, SIGTERM or SIGUSR1 into a StopRequest; the second raises KeyboardInterrupt at once.
 
     Nested blocks share one StopRequest: a command with several runs sees a signal that arrives during any of them.
     """
@@ -53,7 +55,7 @@ def handle_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         stop.signal = signal.Signals(number).name
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield stop
     finally:
@@ -116,6 +118,10 @@ class Deadline:
             return False
         needed = sum(self._longest.get(what, 0.0) for what in (*work, *self._reserved))
         return time.monotonic() + 1.1 * needed > self._end
+
+    def remaining(self) -> float | None:
+        """Return the seconds that are left, negative when the time is over; None without a limit."""
+        return None if self._end is None else self._end - time.monotonic()
 
     @property
     def passed(self) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.tracking import Store
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_OUT_OF_TIME = 1, 2, 3
-EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_OF_SIGNAL = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 85}  # 85: saved, to be started again by a scheduler
 
 _STARTED = time.monotonic()  # this module is among the first that a command imports
 

@@ -52,11 +52,12 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self, *, workers: int, options: Sequence[str] = (), address: str | None = None) -> None:
+    def __init__(self, *, workers: int, folder: Path, options: Sequence[str] = (), address: str | None = None) -> None:
         """Prepare an executor.
 
         Args:
             workers: Number of processes that share the machine.
+            folder: Not used.
             options: None are accepted.
             address: None is accepted.
 
@@ -78,7 +79,7 @@ class LocalExecutor:
         place = None if log is None else (log.path, log.title)
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(job, index, place), daemon=False)
         # Set here: threads are counted when torch is imported.
-        with _environment({**_share(index, self._workers), **job.environment()}):
+        with _environment({**resource_environment(index, self._workers), **job.environment()}):
             process.start()
         return LocalWorker(process)
 
@@ -91,8 +92,8 @@ class LocalExecutor:
         """Do nothing."""
 
 
-def _share(index: int, workers: int) -> dict[str, str]:
-    """A part of the machine, as environment variables: an equal share of the cores, and one GPU."""
+def resource_environment(index: int, workers: int) -> dict[str, str]:
+    """Return the share of one of `workers` processes, as environment variables: cores, and one GPU."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = {"OMP_NUM_THREADS": str(max(1, available // workers))}
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.executors.base import Executor
@@ -21,12 +22,20 @@ def check_executor(name: str) -> None:
         raise HarnessError(f"--executor {name}: expected one of {', '.join(EXECUTORS)}")
 
 
-def open_executor(name: str, *, workers: int, options: Sequence[str] = (), address: str | None = None) -> Executor:
+def open_executor(
+    name: str,
+    *,
+    workers: int,
+    folder: Path = Path("mlruns"),
+    options: Sequence[str] = (),
+    address: str | None = None,
+) -> Executor:
     """Return an executor that is ready to start workers.
 
     Args:
         name: A key of EXECUTORS.
         workers: Number of workers that share what this executor has, such as the cores of this machine.
+        folder: Where an executor writes its own files, such as the logs of jobs. Workers must be able to read it.
         options: Options for the scheduler, as `--slurm KEY=VALUE` takes them.
         address: Address of the cluster, as `--address` takes it.
 
@@ -36,5 +45,5 @@ def open_executor(name: str, *, workers: int, options: Sequence[str] = (), addre
     check_executor(name)
     module, _, attribute = EXECUTORS[name].partition(":")
     create = getattr(importlib.import_module(module), attribute)
-    executor: Executor = create(workers=workers, options=options, address=address)
+    executor: Executor = create(workers=workers, folder=folder, options=options, address=address)
     return executor

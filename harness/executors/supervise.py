@@ -28,7 +28,7 @@ def supervise(
         is_done: Whether all work is completed. Asked when all workers have ended.
 
     Returns:
-        None if the work is done; what stopped it before: SIGINT, SIGTERM or max-time.
+        None if the work is done; what stopped it before: SIGINT, SIGTERM, SIGUSR1 or max-time.
 
     Raises:
         HarnessError: Workers die again and again without completing anything, or cannot be started.

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment.tags import TrialAttribute
-from harness.runs.display import Display
+from harness.runs.display import Display, NullDisplay
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
 
@@ -100,6 +100,16 @@ class StudyDisplay(Display, Protocol):
 
     def study_progress(self, progress: StudyProgress) -> None:
         """Show the progress of the study."""
+
+
+class NullStudyDisplay(NullDisplay):
+    """A display that shows nothing."""
+
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
+        """Show nothing."""
+
+    def study_progress(self, progress: StudyProgress) -> None:
+        """Show nothing."""
 
 
 def study_progress(trials: Trials, total: int) -> StudyProgress:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
+from harness.executors import check_executor
 from harness.experiment import Experiment
 from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
@@ -32,6 +33,9 @@ class TuneRequest:
         direction: minimize or maximize.
         batch_runs: Number of trials that are trained as one batch; None measures what is fastest.
         workers: Number of processes.
+        executor: Where they run: one of `executors.EXECUTORS`.
+        executor_options: Options of the scheduler, KEY=VALUE.
+        address: Address of a Ray cluster.
         deadline: Time limit of the command.
         name: Name of the study's MLflow run.
         tags: Tags of the runs.
@@ -50,6 +54,9 @@ class TuneRequest:
     direction: Direction | None = None
     batch_runs: int | None = None
     workers: int = 1
+    executor: str = "local"
+    executor_options: tuple[str, ...] = ()
+    address: str | None = None
     deadline: Deadline = field(default_factory=Deadline)
     name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +108,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     ):
         if number is not None and number < 1:
             raise HarnessError(f"{name} is {number}; expected 1 or more")
+    check_executor(request.executor)
     if request.direction not in (None, "minimize", "maximize"):
         raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")
     if experiment is not None:

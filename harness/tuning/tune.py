@@ -26,10 +26,10 @@ from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage, storage_errors
+from harness.tuning.study_job import run_workers
 from harness.tuning.study_run import Edge, StudyRun, best_experiment, values_at_edges
 from harness.tuning.trials import Trials, best_trial
 from harness.tuning.worker import Worker
-from harness.tuning.worker_pool import run_workers
 
 CLEANUP_TIMEOUT = 5.0  # seconds that the end of a study waits for the tracking store
 
@@ -101,7 +101,7 @@ def _search(
             monitor = ProgressMonitor(trials, total, display, study_run)
             before = study_progress(trials, total)
             display.study_progress(before)
-            if request.workers > 1:
+            if request.workers > 1 or request.executor != "local":
                 del scoring  # each worker process loads it
                 stopped = run_workers(trials, request, store, monitor, total)
             else:

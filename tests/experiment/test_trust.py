@@ -17,8 +17,8 @@ from harness.errors import HarnessError
 from harness.experiment import trust
 from harness.experiment.custom import import_class
 from harness.quality import load_judge
-from harness.tuning import worker_pool
 from harness.tuning.request import TuneRequest
+from harness.tuning.study_job import StudyJob
 
 from ..commands import Harness, only_run, run_named
 from ..tuning.common import QUIET, optuna_trials, runs, the_study
@@ -140,23 +140,19 @@ def test_a_study_names_code_too(harness: Harness, code: Path) -> None:
     assert [run.info.status for run in runs("trial").values()] == ["FINISHED"] * 3
 
 
-def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Any] = []
-
-    class Process:
-        def __init__(self, target: Any, args: tuple[Any, ...], daemon: bool) -> None:
-            started.extend(args)
-
-        def start(self) -> None: ...
-
-    monkeypatch.setattr(
-        "harness.tuning.worker_pool.multiprocessing.get_context", lambda kind: SimpleNamespace(Process=Process)
-    )
+def test_workers_inherit_what_may_be_imported(tmp_path: Path) -> None:
     trust.set_policy(trust.Policy(trust=True, stored_code=True, strict=True, allowed={"a:B"}))
-    named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
-    worker_pool._spawn(0, named, TuneRequest(), named)
-    place = pickle.loads(pickle.dumps(started[0]))
-    assert place.policy == trust.get_policy()
+    named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=tmp_path)
+    job = pickle.loads(pickle.dumps(StudyJob.of(named, TuneRequest(), named)))
+    assert job.policy == trust.get_policy()
+
+
+def test_a_job_that_is_pickled_has_no_address(tmp_path: Path) -> None:
+    named: Any = SimpleNamespace(name="study", uri="http://mia:secret@host", root=tmp_path)
+    request = TuneRequest(storage="postgresql://mia:hidden@host/studies")
+    job = StudyJob.of(named, request, named)
+    assert job.environment() == {"MLFLOW_TRACKING_URI": named.uri, "HARNESS_STORAGE": request.storage}
+    assert not any(word in pickle.dumps(job) for word in (b"secret", b"hidden"))
 
 
 # The policy ------------------------------------------------------------------------------------------------------

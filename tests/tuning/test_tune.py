@@ -518,19 +518,6 @@ def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int)
         assert len({str(trial.params) for trial in optuna_trials()}) == 6
 
 
-def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.tuning import worker_pool
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    shares = [worker_pool._resource_environment(index, 3) for index in range(3)]
-    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
-    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES" not in worker_pool._resource_environment(0, 100)
-    assert worker_pool._resource_environment(0, 100)["OMP_NUM_THREADS"] == "1"
-
-
 # Bad input -------------------------------------------------------------------------------------------------------
 
 
