@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tempfile
 import time
@@ -99,13 +100,17 @@ def check_range(name: str, value: float | None, low: float, high: float | None =
 
 
 def parse_duration(text: str | None, option: str = "--max-time") -> float | None:
-    """Read `90`, `45s`, `30m`, `2h`, `1h30m` or `hh:mm:ss` as seconds; None stays None.
+    """Read `90`, `45s`, `30m`, `2h`, `1h30m`, `hh:mm:ss` or `auto` as seconds; None stays None.
+
+    `auto` is the time that is left to the Slurm job that this process is part of.
 
     Raises:
-        HarnessError: The text has none of these forms. The message names the option.
+        HarnessError: The text has none of these forms, or it is `auto` outside of Slurm. The message names the option.
     """
     if text is None:
         return None
+    if text == "auto":
+        return _job_time_left(option)
     clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
     units = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
     parts = (clock or units).groups() if text and (clock or units) else None  # type: ignore[union-attr]
@@ -113,6 +118,17 @@ def parse_duration(text: str | None, option: str = "--max-time") -> float | None
     if seconds <= 0:
         raise HarnessError(f"{option} {text!r}: expected a time such as 90s, 30m, 2h, 1h30m or 01:30:00")
     return seconds
+
+
+def _job_time_left(option: str) -> float:
+    """The seconds that are left to the Slurm job. Slurm sets SLURM_JOB_END_TIME to its end, in seconds since 1970."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    if not end.isdecimal():
+        raise HarnessError(
+            f"{option} auto: SLURM_JOB_END_TIME is {end or 'not set'}; expected inside a Slurm job with a time limit, "
+            "or give a time such as 2h"
+        )
+    return max(1.0, int(end) - time.time())
 
 
 def deadline_after(max_time: str | Deadline | None) -> Deadline:

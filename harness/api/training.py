@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import formatting
 from harness.api.context import api_context
+from harness.api.continue_run import EndedRun, continue_named_run, continue_run
 from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
 from harness.api.progress import Progress, close, closing, finish, print_line, run_display
 from harness.api.runs import Run
 from harness.api.stores import check_store_answers, open_store, recover_runs, store_to_write
 from harness.errors import HarnessError
-from harness.experiment.tags import Kind, Tag
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.runs.display import Display
-    from harness.runs.options import RunResult
+    from harness.runs.options import RunOptions, RunResult
     from harness.runs.seeds import Replicates
     from harness.tracking import Store
 
@@ -39,6 +38,7 @@ def run(
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
     note: str | None = None,
+    resume: bool = False,
     max_time: str | None = None,
     tracking_uri: str | None = None,
     offline: bool | None = None,
@@ -65,7 +65,10 @@ def run(
         name: Name of the run. None: the name of the experiment and four random digits.
         tags: Tags of the run.
         note: A note for the run's page in MLflow.
-        max_time: Stop at the end of an epoch, before this time is over: "30m", "2h", "1h30m".
+        resume: Continue the run of this name if there is one that has not ended, else start it: a job that is started
+            again after it was preempted is the same call. Without `name`, the run has the name of the experiment.
+        max_time: Stop at the end of an epoch, before this time is over: "30m", "2h", "1h30m"; "auto": before the Slurm
+            job ends.
         tracking_uri: Address of the MLflow store. None: $MLFLOW_TRACKING_URI, else ./mlruns/mlflow.db, which is
             created if it does not exist.
         offline: Store the run in a local folder, without asking any server; `harness.sync` sends it later. None: if
@@ -89,31 +92,20 @@ def run(
     """
     deadline = deadline_after(max_time)
     tags = {key: str(value) for key, value in (tags or {}).items()}
-    if batch_runs is not None and (seeds is None or not 1 <= batch_runs <= seeds):
-        expected = "use it with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
-        raise HarnessError(f"--batch-runs is {batch_runs}; {expected}")
+    _check_batch_runs(batch_runs, seeds)
     display = run_display(progress)
     with api_context(trust=trust), closing(display), experiment_source(experiment) as source:
-        from harness.experiment import parse_overrides, read
-
         overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
-        parse_overrides(overrides)
-        read(source)  # an unknown name is refused before anything is loaded
         check_labels(name, tags, note)
-        display.message(LOADING)
-        from harness.runs import small_data
-
-        resolved, adjusted = small_data.load(source, overrides)
-        if adjusted.description:
-            print_line(display, adjusted.description)
+        resolved = _load(source, overrides, display)
         tracking_uri = store_to_write(tracking_uri, offline, spool)
         check_store_answers(tracking_uri)
         from harness.gan.auto import resolve_device
-        from harness.runs import seeds as seed_runs
         from harness.runs.options import RunOptions
-        from harness.runs.train import start_session, train
 
         resolve_device(resolved.train.device)  # refused before a store is created
+        store = open_store(tracking_uri, create=True, message=display.message)
+        recover_runs(store, display.message)
         options = RunOptions(
             name=name,
             tags=tags,
@@ -122,15 +114,52 @@ def run(
             system_metrics=system_metrics,
             allow_changes=allow_changes,
         )
-        store = open_store(tracking_uri, create=True, message=display.message)
-        recover_runs(store, display.message)
-        result: RunResult | Replicates
-        if seeds is None:
-            with start_session(resolved, store, options, display) as session:
-                result = train(session)
-        else:
-            result = seed_runs.replicate(resolved, seeds, store, options, display, batch_runs=batch_runs)
+        if resume:
+            options = replace(options, name=name or resolved.name, upload_first_checkpoint=True)
+            found = continue_named_run(store, resolved, seeds, options, display)
+            if found is not None:
+                return _finished(found, store, display, trust=trust)
+        result = _train(resolved, seeds, batch_runs, store, options, display)
         return _finished(result, store, display, trust=trust)
+
+
+def _check_batch_runs(batch_runs: int | None, seeds: int | None) -> None:
+    if batch_runs is not None and (seeds is None or not 1 <= batch_runs <= seeds):
+        expected = "use it with --seeds N" if seeds is None else f"expected 1 to {seeds}, the number of seeds"
+        raise HarnessError(f"--batch-runs is {batch_runs}; {expected}")
+
+
+def _load(source: str | Path, overrides: list[str], display: Display) -> Experiment:
+    """Load an experiment, with its defaults adjusted to its data set."""
+    from harness.experiment import parse_overrides, read
+
+    parse_overrides(overrides)
+    read(source)  # an unknown name is refused before anything is loaded
+    display.message(LOADING)
+    from harness.runs import small_data
+
+    resolved, adjusted = small_data.load(source, overrides)
+    if adjusted.description:
+        print_line(display, adjusted.description)
+    return resolved
+
+
+def _train(
+    experiment: Experiment,
+    seeds: int | None,
+    batch_runs: int | None,
+    store: Store,
+    options: RunOptions,
+    display: Display,
+) -> RunResult | Replicates:
+    """Start a new run, or a run with seeds, and train it."""
+    from harness.runs.seeds import replicate
+    from harness.runs.train import start_session, train
+
+    if seeds is not None:
+        return replicate(experiment, seeds, store, options, display, batch_runs=batch_runs)
+    with start_session(experiment, store, options, display) as session:
+        return train(session)
 
 
 def resume(
@@ -185,45 +214,21 @@ def resume(
             tracking_uri = store_to_write(tracking_uri, offline, spool)
             check_store_answers(tracking_uri)
         display.message(LOADING)
-        from harness.runs import seeds as seed_runs
         from harness.runs.options import RunOptions
-        from harness.runs.resumable import find_resumable
-        from harness.runs.train import resume_session, train
 
         options = RunOptions(deadline=deadline, system_metrics=system_metrics, allow_changes=allow_changes)
         store = open_store(tracking_uri, message=display.message) if isinstance(run, str) else run.store
         recover_runs(store, display.message)
         stored = store.find(run if isinstance(run, str) else run.id)
-        kind = stored.data.tags.get(Tag.KIND)
-        if kind == Kind.STUDY:
-            command = _tune_command(store, stored.data.tags)
-            raise HarnessError(f"{stored.info.run_name} is a study: resume it with `{command}`")
-        if kind == Kind.REPLICATES and values:
-            raise HarnessError(
-                "a run with --seeds is resumed as it was started; leave out --set, --epochs and the like"
-            )
-        result: RunResult | Replicates
-        if kind == Kind.REPLICATES:
-            result = seed_runs.resume(stored, store, options, display)
-        else:
-            resumable = find_resumable(store, stored.info.run_id)
-            if kind == Kind.TRIAL:  # trials are compared on validation images, so the test split stays unseen
-                options = replace(options, final="validation")
-            with resume_session(resumable, store, values, options, display) as session:
-                result = train(session)
+        result = continue_run(stored, store, values, options, display)
         return _finished(result, store, display, trust=trust)
 
 
-def _finished(result: RunResult | Replicates, store: Store, display: Display, *, trust: bool) -> Run:
+def _finished(result: RunResult | Replicates | EndedRun, store: Store, display: Display, *, trust: bool) -> Run:
     close(display)
+    if isinstance(result, EndedRun):
+        finish(display, f"run {result.name} ({result.run_id[:8]}) has ended before")
+        return Run(store, result.run_id, trust=trust)
     status = "stopped" if result.stopped else result.status.lower()
     finish(display, f"{status}: run {result.name} ({result.run_id[:8]})")
     return Run(store, result.run_id, result=result, trust=trust)
-
-
-def _tune_command(store: Store, tags: Mapping[str, str]) -> str:
-    """The command that resumes the study with these tags."""
-    storage = tags.get(Tag.STORAGE, "")  # a database, or the path of the default journal
-    return formatting.harness_command(
-        "tune", study=tags[Tag.STUDY], store=store.uri, storage=storage if "://" in storage else None
-    )

@@ -155,7 +155,8 @@ run_options = group(
     click.option(
         "--max-time",
         metavar="TIME",
-        help="Stop at the end of an epoch, before this time is over: 30m, 2h, 1h30m.",
+        help="Stop at the end of an epoch, before this time is over: 30m, 2h, 1h30m. auto: the time left to the Slurm "
+        "job.",
     ),
 )
 

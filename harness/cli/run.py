@@ -18,6 +18,8 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError
 
+AUTO = "auto"  # --resume auto
+
 # Parameters of a new run, which cannot be used with --resume: by name, as they are typed.
 _NEW_RUN = {
     "experiment": "EXPERIMENT",
@@ -34,7 +36,11 @@ _NEW_RUN = {
 @click.argument("experiment", required=False)
 @experiment_options
 @run_options
-@click.option("--resume", metavar="RUN", help="Resume a run from its last checkpoint.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    help="Resume a run from its last checkpoint. auto: continue the run called --name, or start it.",
+)
 @click.option(
     "--seeds",
     type=int,
@@ -57,12 +63,13 @@ def run(experiment: str | None, resume: str | None, preview: bool, dry_run: bool
     EXPERIMENT is a name from `harness experiments` or a YAML file.  [default: default]
 
     The first Ctrl-C finishes the epoch and saves; the second one stops at once. --resume continues a stopped run.
+    With --name NAME --resume auto, the same command starts a run and, after every interruption, continues it.
 
-    Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time, 130 or 143 stopped by Ctrl-C
-    or SIGTERM.
+    Exit code: 0 finished, 1 failed or diverged, 2 bad input, 3 stopped by --max-time; stopped and saved: 85 by SIGUSR1,
+    130 by Ctrl-C, 143 by SIGTERM.
     """
     survive_hangup()
-    if resume:
+    if resume and resume != AUTO:
         _check_resume(resume, options | {"experiment": experiment, "dry_run": dry_run})
     options["set"] = pop_overrides(options)
     from harness import api
@@ -74,10 +81,10 @@ def run(experiment: str | None, resume: str | None, preview: bool, dry_run: bool
         print_run_plan(api.plan_run(experiment or "default", set=options["set"]))
         return 0
     display = Terminal(console(), preview=preview)
-    if resume:
+    if resume and resume != AUTO:
         accepted = {name: value for name, value in options.items() if name not in _NEW_RUN}
         return print_result(api.resume(resume, **accepted, progress=display))
-    return print_result(api.run(experiment or "default", **options, progress=display))
+    return print_result(api.run(experiment or "default", **options, resume=resume == AUTO, progress=display))
 
 
 def _check_resume(run: str, options: Mapping[str, Any]) -> None:

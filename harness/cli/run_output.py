@@ -38,7 +38,9 @@ def print_result(run: Run) -> int:
     from harness.runs.options import RunResult
 
     result = run.result
-    assert result is not None
+    if result is None:
+        click.echo(f"run {run.name} ({run.id[:8]}) has ended before, {run.status}: nothing is left to train")
+        return exit_code(None, failed=run.status != "FINISHED")
     if isinstance(result, RunResult):
         _print_run(run.store, result)
         return exit_code(result.stopped, failed=result.status != "FINISHED")

@@ -125,7 +125,7 @@ def tune(
     output describes a trial, and how long one took in an earlier study.
 
     The same command continues a study that was stopped or killed. Exit code: 0 all trials have ended, 2 bad input,
-    3 stopped by --max-time, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    3 stopped by --max-time; stopped and saved: 85 by SIGUSR1, 130 by Ctrl-C, 143 by SIGTERM.
     """
     survive_hangup()
     from harness import api

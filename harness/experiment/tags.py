@@ -16,6 +16,7 @@ class Tag:
     # The process that writes the run: set when it begins or is resumed; read by recovery, which looks for dead ones.
     HOST = "harness.host"
     PID = "harness.pid"
+    JOB = "harness.job"  # the job of a scheduler that the process is part of; the same after a requeue
     PROCESS_START = "harness.process_start"  # seconds since 1970; tells a process from a later one of the same id
 
     # The machine and the source: set by `runs.provenance` and `tracking.git`; shown, never computed with.

@@ -44,6 +44,8 @@ class RunOptions:
         final: The split that the best generator is scored on at the end. For a run that is compared to select values,
             it must not be `test`.
         allow_changes: Resume although images, judge or source of the networks have changed.
+        upload_first_checkpoint: Send the checkpoint before the first epoch to the store. A run that is killed in its
+            first epochs can then be resumed on another machine.
         on_progress: Called once, after the first epoch that this command has trained.
     """
 
@@ -57,6 +59,7 @@ class RunOptions:
     pruner: Pruner | None = None
     final: Split = "test"
     allow_changes: bool = False
+    upload_first_checkpoint: bool = False
     on_progress: Callable[[], None] = lambda: None
 
 

@@ -90,7 +90,9 @@ class RunSession:
         )
         with ensure_final_status(run_log):
             provenance.log_provenance(run_log, training)
-            save_checkpoint(run_log, training, BestEpoch(), ship=False)  # a run killed in epoch 1 can be resumed too
+            save_checkpoint(
+                run_log, training, BestEpoch(), ship=options.upload_first_checkpoint
+            )  # a run killed in epoch 1 can be resumed too
             if options.pruner:
                 options.pruner.attach(run_log.run_id, 0)
             yield cls(run_log, training, scoring, options, display)

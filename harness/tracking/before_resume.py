@@ -9,8 +9,8 @@ from harness.experiment.tags import Tag
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# Tags of how a run ended. They are deleted when the run is resumed.
-END_TAGS = (Tag.ERROR, Tag.DIVERGED, Tag.PRUNED)
+# Tags of how a run ended, and of its last Slurm job. They are deleted when the run is resumed.
+END_TAGS = (Tag.ERROR, Tag.DIVERGED, Tag.PRUNED, Tag.JOB)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,14 @@ def with_tags(client: "MlflowClient", tags: Mapping[str, str], *, deleted: bool 
     return list(search(client, " and ".join(conditions), deleted=deleted))
 
 
+def named(client: "MlflowClient", name: str, experiment_id: str) -> list["Run"]:
+    """Return the runs with this name in one MLflow experiment, newest first."""
+    quote = '"' if "'" in name else "'"
+    if quote in name:  # MLflow's filters cannot quote it
+        return [run for run in search(client, experiments=[experiment_id]) if run.info.run_name == name]
+    return list(search(client, f"attributes.run_name = {quote}{name}{quote}", experiments=[experiment_id]))
+
+
 def find(client: "MlflowClient", text: str) -> "Run":
     """Return the run for `text`: `latest`, an id, a unique prefix of an id of at least 4 characters, or a name.
 

@@ -10,23 +10,38 @@ from harness.experiment.tags import Tag
 
 
 def this_process() -> dict[str, str]:
-    """Return the tags of this process: host, pid, and start time in seconds since 1970."""
+    """Return the tags of this process: host, pid, start time in seconds since 1970, and its Slurm job, if any."""
     import psutil
 
     process = psutil.Process()
+    job = this_job()
     return {
         Tag.HOST: socket.gethostname(),
         Tag.PID: str(process.pid),
         Tag.PROCESS_START: repr(process.create_time()),
+        **({Tag.JOB: job} if job else {}),
     }
 
 
+def this_job() -> str | None:
+    """Return the Slurm job and task that this process is part of; None outside of Slurm.
+
+    A job that is requeued keeps its id, also on another host. Slurm has ended its processes before it starts again.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"slurm {job}.{os.environ.get('SLURM_PROCID', '0')}" if job else None
+
+
 def process_ended(tags: Mapping[str, str]) -> bool:
-    """Whether the process in a run's tags has ended. False for a process of another host."""
+    """Whether the process in a run's tags has ended.
+
+    Of a process of another host this is known only if it belonged to the job that this process belongs to.
+    """
     import psutil
 
     if tags.get(Tag.HOST) != socket.gethostname():
-        return False
+        job = this_job()
+        return job is not None and tags.get(Tag.JOB) == job
     try:
         process = psutil.Process(int(tags[Tag.PID]))
         # A later process may have the same pid, but not the same start time. The tolerance is for corrections of the
@@ -51,7 +66,7 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
         HarnessError: The process in the tags is alive, or on another host, so that it cannot be checked.
     """
     host, pid = tags.get(Tag.HOST), tags.get(Tag.PID)
-    if host and host != socket.gethostname():
+    if host and host != socket.gethostname() and not process_ended(tags):
         end = f'from mlflow import MlflowClient; MlflowClient().set_terminated("{run_id}", "KILLED")'
         raise HarnessError(
             f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process has "

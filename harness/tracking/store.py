@@ -262,6 +262,11 @@ class Store(StoreReader):
         with self._asking():
             self.client.log_text(run_id, redact(text.getvalue()), name)
 
+    def rename(self, run_id: str, name: str) -> None:
+        """Give a run another name."""
+        with self._asking():
+            self.client.update_run(run_id, name=name)
+
     def describe(self, run_id: str, change: Callable[[str], str]) -> None:
         """Rewrite harness's part of the description of a run that has ended. change: makes the new text of the old."""
         with self._asking():

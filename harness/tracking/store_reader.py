@@ -103,6 +103,12 @@ class StoreReader:
         with self._asking():
             return find_runs.with_tags(self.client, tags, deleted=deleted)
 
+    def named(self, name: str, *, project: str) -> list["Run"]:
+        """Return the runs with this name in an MLflow experiment, newest first."""
+        with self._asking():
+            experiment = self.client.get_experiment_by_name(project)
+            return find_runs.named(self.client, name, experiment.experiment_id) if experiment else []
+
     def history(self, run_id: str, metric: str) -> dict[int, float]:
         """Return the newest value of a metric at each step; empty if it was never logged."""
         with self._asking():

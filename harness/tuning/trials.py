@@ -159,7 +159,7 @@ class Trials(SharedStudy):
             return time.monotonic() - self._unclaimed.setdefault(trial.number, time.monotonic()) > CLAIM_TIMEOUT
         self._unclaimed.pop(trial.number, None)
         if process[Tag.HOST] != socket.gethostname():
-            return bool(time.time() - process["beat"] > HEARTBEAT_TIMEOUT)
+            return process_ended(process) or bool(time.time() - process["beat"] > HEARTBEAT_TIMEOUT)
         dropped = process[Tag.PID] == this_process()[Tag.PID]  # by this process, which does not hold it
         return dropped or process_ended(process)
 
