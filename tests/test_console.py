@@ -328,17 +328,17 @@ def test_a_run_without_a_log_is_saved_and_stopped_when_the_terminal_is_closed(
 ) -> None:
     from harness.gan import Report, Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def hung_up(self: Training) -> Report:
+    def hung_up(self: Training, count: int) -> Report | None:
         for _ in range(2):  # the kernel and the shell both send it
             os.kill(os.getpid(), signal.SIGHUP)
-        return train_epoch(self)
+        return train_steps(self, count)
 
     def unwritable(log: console.Log) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Training, "__next__", hung_up)
+    monkeypatch.setattr(Training, "train_steps", hung_up)
     monkeypatch.setattr(console, "_move_to", unwritable)
     monkeypatch.setattr(console, "_hung_up", False)
     assert harness("run", "tiny.yaml", "--no-system-metrics").code == 143

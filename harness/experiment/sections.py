@@ -163,6 +163,12 @@ class Track(Section):
         None, ge=1, description="epochs between sample grids; null for a tenth of train.epochs, from 1 to 10"
     )
     checkpoint_every: Int = Field(10, ge=1, description="epochs between checkpoints")
+    checkpoint_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="minutes between checkpoints in the middle of an epoch, for epochs of many minutes; null saves "
+        "between epochs alone",
+    )
     score_every: Int | None = Field(
         None, ge=1, description="epochs between scores on the validation images; null scores at the end alone"
     )

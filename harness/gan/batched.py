@@ -19,10 +19,10 @@ from torch import Tensor
 from harness.errors import HarnessError, brief
 from harness.experiment import PENALTIES, Experiment
 from harness.gan.cuda_graph import CudaGraphStep
-from harness.gan.randomness import RandomNumbers, StepNoise, build_step_noise
 from harness.gan.report import Report
 from harness.gan.stacked_network import StackedNetwork, Weights, pad_and_stack, stack_present, vmap_members
 from harness.gan.step import StepStats, discriminator_loss, generator_loss, training_step
+from harness.gan.step_noise import RandomNumbers, StepNoise, build_step_noise
 from harness.gan.training import Training
 
 # Fields that may differ between members. All other fields must be equal.
@@ -49,6 +49,8 @@ class BatchedTraining:
     def __init__(self, trainings: Sequence[Training]) -> None:
         """Stack the weights of the members. Raises HarnessError if they cannot be batched."""
         check_batchable(trainings)
+        if len(trainings) > 1 and any(training.steps_in_epoch for training in trainings):
+            raise HarnessError("a training that was resumed in the middle of an epoch cannot be batched with others")
         self.members = list(trainings)
         self.stack_weights()
         kinds = [section.kind for section in (trainings[0].experiment.generator, trainings[0].experiment.discriminator)]

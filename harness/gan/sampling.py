@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from harness.data import Images
 from harness.experiment import Experiment
-from harness.gan.randomness import concat_onehot, sample_noise, stream_generator
+from harness.gan.randomness import sample_noise, stream_generator
+from harness.gan.step_noise import concat_onehot
 
 SAMPLE_BATCH = 1_000  # images that are generated at once
 

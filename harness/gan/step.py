@@ -26,7 +26,7 @@ from harness.gan.penalties import (
     perturb,
     zero_centered_penalty,
 )
-from harness.gan.randomness import StepNoise
+from harness.gan.step_noise import StepNoise
 
 Network = Callable[..., Tensor]
 T = TypeVar("T")

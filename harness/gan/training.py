@@ -25,10 +25,11 @@ from harness.gan.logits import LOGIT_IMAGES, evaluate_logits
 from harness.gan.networks import build, can_be_recorded, mask_shapes
 from harness.gan.networks.spectral import SpectralNorms
 from harness.gan.optimizers import SCHEDULES, backward, build_adam, set_lr
-from harness.gan.randomness import NoiseShape, Randomness, StepNoise
+from harness.gan.randomness import Randomness
 from harness.gan.report import Report, find_divergence
 from harness.gan.sampling import from_uint8, generate, sample_inputs
 from harness.gan.step import LossConfig, StepStats, training_step
+from harness.gan.step_noise import StepNoise, noise_shape
 
 
 class Training:
@@ -36,7 +37,7 @@ class Training:
 
     Attributes:
         epoch: epochs done.
-        steps: steps done; it grows while an epoch runs, for a display to read.
+        steps: steps done, in all epochs; it grows while an epoch runs, for a display to read.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Training:
         )
         self._totals = torch.zeros(len(StepStats._fields), device=self.device, dtype=dtype)
         self._average_rate = torch.zeros((), device=self.device, dtype=dtype)
+        self._has_begun, self._seconds, self._timed_steps = False, 0.0, 0  # of the epoch that is trained now
         self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
 
     def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
@@ -170,16 +172,32 @@ class Training:
     def __next__(self) -> Report:
         if self.epoch >= self.experiment.train.epochs:
             raise StopIteration
-        started = time.perf_counter()
-        self.begin_epoch()
-        for _ in range(self.steps_per_epoch):
-            self.train_step()
-        totals = self._totals.tolist()  # the host waits for the device here, once an epoch
-        return self.end_epoch(totals, time.perf_counter() - started)
+        return self.train_epoch()
 
     def train_epoch(self) -> Report:
-        """Train one pass over the training images, in a new order."""
-        return next(self)
+        """Train one pass over the training images, in a new order, or the rest of the pass that has begun."""
+        report = self.train_steps(self.steps_per_epoch)
+        assert report is not None
+        return report
+
+    def train_steps(self, count: int) -> Report | None:
+        """Train up to `count` steps of an epoch.
+
+        Returns:
+            The report of the epoch if it has ended; None in the middle of it, where `state_dict` can be saved, too.
+        """
+        started = time.perf_counter()
+        if not self._has_begun:
+            self.begin_epoch()
+        count = min(count, self.steps_per_epoch - self.steps_in_epoch)
+        for _ in range(count):
+            self.train_step()
+        totals = self._totals.tolist()  # the host waits for the device here, once an epoch
+        self._seconds += time.perf_counter() - started
+        self._timed_steps += count
+        if self.steps_in_epoch < self.steps_per_epoch:
+            return None
+        return self.end_epoch(totals, self._seconds * self.steps_per_epoch / self._timed_steps)
 
     def train_step(self) -> None:
         """The next step of an epoch that has begun. The host does not wait for the device."""
@@ -193,14 +211,23 @@ class Training:
         """Train one step and add its numbers to the epoch's. It is the same every time: a CUDA graph can record it."""
         self._totals += torch.stack(training_step(self, self.randomness.step))
 
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps done of the epoch that is trained now; 0 between epochs."""
+        return self.steps - self.epoch * self.steps_per_epoch
+
     def begin_epoch(self) -> None:
-        """Seed and shuffle the next epoch, and reset its statistics."""
-        self.randomness.begin(self.epoch + 1)
-        self._totals.zero_()
+        """Seed and shuffle the next epoch, and reset its statistics; of one that was restored, skip the steps done."""
+        done = self.steps_in_epoch
+        self.randomness.begin(self.epoch + 1, skip=done * self.discriminator_steps)
+        if not done:
+            self._totals.zero_()
+        self._has_begun, self._seconds, self._timed_steps = True, 0.0, 0
 
     def end_epoch(self, totals: Sequence[float], seconds: float) -> Report:
         """The report of an epoch that took `seconds`; totals: the sums of its steps, in the order of `StepStats`."""
         self.epoch += 1
+        self._has_begun = False
         mean: StepStats[float] = StepStats(*(total / self.steps_per_epoch for total in totals))
         metrics: dict[str, float] = {
             "loss/discriminator": mean.discriminator_loss,
@@ -250,9 +277,11 @@ class Training:
         return generate(self.generator_ema, sample_inputs(self.experiment, self.images, count))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, besides the experiment and the images."""
+        """Everything that the next step depends on, besides the experiment and the images."""
         return {
             "epoch": self.epoch,
+            # In the middle of an epoch, also the sums of its steps so far.
+            **({"steps": self.steps_in_epoch, "totals": self._totals.clone()} if self.steps_in_epoch else {}),
             "generator": _weights(self.generator),
             "average": None if self.average is None else _weights(self.average),
             "discriminator": _weights(self.discriminator),
@@ -274,32 +303,15 @@ class Training:
             optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         self.forget_recording()  # it knows the old moments
         self.epoch = state["epoch"]
-        self.steps = self.epoch * self.steps_per_epoch
+        self.steps = self.epoch * self.steps_per_epoch + state.get("steps", 0)
+        self._has_begun = False
+        if self.steps_in_epoch:
+            self._totals.copy_(state["totals"])
 
 
 def images_per_step(experiment: Experiment) -> int:
     """Number of real images of a step: a batch for each update of D."""
     return experiment.train.batch_size * experiment.train.discriminator_steps
-
-
-def noise_shape(
-    experiment: Experiment, images: Images, masks: tuple[tuple[int, ...], ...], paired: bool, dtype: torch.dtype
-) -> NoiseShape:
-    """Return what a step leaves to chance. masks: shapes of D's dropout masks; paired: whether G's loss uses reals."""
-    objective = experiment.objective
-    return NoiseShape(
-        latent=experiment.generator.latent,
-        batch=experiment.train.batch_size,
-        classes=images.classes if experiment.conditional else 0,
-        masks=masks,
-        dropout=experiment.discriminator.dropout,
-        pack=experiment.discriminator.pack,
-        paired=paired,
-        augment=experiment.augment.enabled,
-        blend=bool(objective.gradient_penalty or objective.dragan),
-        jitter=images.shape if objective.dragan else (),
-        dtype=torch.bfloat16 if experiment.train.precision == "bf16" else dtype,
-    )
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import generate
-from harness.gan.randomness import concat_onehot, sample_noise
+from harness.gan.randomness import sample_noise
+from harness.gan.step_noise import concat_onehot
 from harness.media import animations, pictures
 from harness.media.typesetting import DIGITS, typeset
 from harness.results import load

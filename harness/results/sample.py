@@ -15,7 +15,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.files import safe_file_name
 from harness.gan import generate, latent_walk, sample_inputs
-from harness.gan.randomness import concat_onehot, sample_noise
+from harness.gan.randomness import sample_noise
+from harness.gan.step_noise import concat_onehot
 from harness.media import animations, pictures
 from harness.results import load
 from harness.results.summary import Grid, load_grids, resolve_run

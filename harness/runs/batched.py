@@ -22,7 +22,7 @@ from harness.runs.display import Display, MemberDisplay, show_stage, show_traini
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import ResumableRun, restore_threads
 from harness.runs.session import RunSession
-from harness.tracking import Store
+from harness.tracking import Store, system_metrics
 
 Sessions = Mapping[Training, RunSession]
 
@@ -84,7 +84,7 @@ def run_batched(
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{sessions[leader].result.name} (batch of {len(specs)})"
         with show_training(display, leader, name):
-            with sessions[leader].system_metrics():
+            with system_metrics(sessions[leader].run_log, enabled=sessions[leader].options.system_metrics):
                 for ended in _train(batched, sessions, scoring, display):
                     for training in ended:
                         finish(training)

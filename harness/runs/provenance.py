@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import secrets
 import socket
 from collections.abc import Mapping
 from functools import cache
@@ -16,8 +17,23 @@ from harness.experiment.tags import Tag
 from harness.gan import Training
 from harness.quality.scoring import Scoring
 from harness.results import changes
-from harness.tracking import RunLog, run_description
+from harness.runs.options import RunOptions
+from harness.tracking import RunLog, Store, run_description
 from harness.tracking.git import source_diff
+
+
+def start_run(training: Training, scoring: Scoring | None, store: Store, options: RunOptions) -> RunLog:
+    """Create the MLflow run of a training, with its params and tags."""
+    experiment = training.experiment
+    return store.start_run(
+        project=experiment.project,
+        name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
+        kind=options.kind,
+        params=experiment.flatten(),
+        tags={**run_tags(training, scoring), **options.tags},
+        parent=options.parent,
+        note=options.note,
+    )
 
 
 def log_provenance(log: RunLog, training: Training) -> None:

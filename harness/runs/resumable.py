@@ -125,7 +125,9 @@ class ResumableRun:
             display.message(
                 f"extending from {before} to {format_count(after, 'epoch')} (tag {Tag.EPOCHS}; the param stays)"
             )
-        display.message(f"resuming {self.name} after epoch {self.checkpoint.epoch}")
+        steps = self.checkpoint.training.get("steps")
+        more = f" and {format_count(steps, 'step')} of the next" if steps else ""
+        display.message(f"resuming {self.name} after epoch {self.checkpoint.epoch}{more}")
 
     def log_changes(self, log: RunLog, training: Training, scoring: Scoring | None, recorded: RecordedInputs) -> None:
         """Log what has changed since the run started: number of epochs, images, source code."""

@@ -1,14 +1,4 @@
-"""One run of an experiment: started new or resumed, fed epoch after epoch, and finished.
-
-    with RunSession.start(training, scoring, store, options, display) as session:  # or RunSession.resume
-        for report in training:
-            scores = session.score(report)
-            session.log(report, scores)
-            session.save()
-            session.draw()
-            if session.should_stop():
-                break
-        result = session.finish()
+"""One run of an experiment: started new or resumed, fed epoch after epoch by `runs.train.train`, and finished.
 
 A resumed run differs from a new one in its starting state alone: the result so far, the best epoch so far, and what is
 logged with its first new epoch.
@@ -16,8 +6,6 @@ logged with its first new epoch.
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from harness.experiment.tags import Tag
+from harness.formatting import format_count
 from harness.gan import Report, Training
 from harness.interrupts import stop_message
 from harness.quality import ScoreSet
@@ -32,11 +21,12 @@ from harness.quality.scoring import Scoring
 from harness.results.changes import RecordedInputs
 from harness.runs import provenance
 from harness.runs.artifacts import BestEpoch, log_grids, save_checkpoint, write_checkpoint
+from harness.runs.checkpointing import Checkpointing
 from harness.runs.display import Display, EpochReport, show_stage
 from harness.runs.final import evaluate_best, final_description
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import ResumableRun
-from harness.tracking import RunLog, Store, SystemMetrics, ensure_final_status
+from harness.tracking import RunLog, Store, ensure_final_status
 
 STOP = ("save", "draw", "finish")  # the work of a run that ends early, by the names of `Deadline`
 
@@ -69,8 +59,8 @@ class RunSession:
         self._log_changes: Callable[[], None] | None = None  # once, before a resumed run logs its first new epoch
         self._has_progressed = False
         self._is_best = False  # the epoch that was logged last
-        self._saved: int | None = None  # the last epoch with a checkpoint
         self._started = time.monotonic()
+        self.checkpoints = Checkpointing(run_log, training, self._best, options.deadline, display)
 
     @classmethod
     @contextmanager
@@ -78,16 +68,7 @@ class RunSession:
         cls, training: Training, scoring: Scoring | None, store: Store, options: RunOptions, display: Display
     ) -> Iterator[RunSession]:
         """Create the MLflow run of a training that starts now. Its status is true, whatever ends the block."""
-        experiment = training.experiment
-        run_log = store.start_run(
-            project=experiment.project,
-            name=options.name or f"{experiment.name}-{secrets.token_hex(2)}",
-            kind=options.kind,
-            params=experiment.flatten(),
-            tags={**provenance.run_tags(training, scoring), **options.tags},
-            parent=options.parent,
-            note=options.note,
-        )
+        run_log = provenance.start_run(training, scoring, store, options)
         with ensure_final_status(run_log):
             provenance.log_provenance(run_log, training)
             save_checkpoint(
@@ -131,7 +112,7 @@ class RunSession:
         epoch, pruner = self.result.epoch, self.options.pruner
         if pruner:
             pruner.attach(self.run_log.run_id, epoch)
-        if epoch == 0:
+        if epoch == 0 or self.training.steps_in_epoch:
             return
         if pruner and pruner.should_prune():
             self._prune()
@@ -139,10 +120,6 @@ class RunSession:
             self._draw()
         elif epoch == self._best.epoch:
             self._draw(neighbours=False)
-
-    def system_metrics(self) -> contextlib.AbstractContextManager[object]:
-        """Log the machine's load while the block lasts, if the options say so."""
-        return SystemMetrics(self.run_log) if self.options.system_metrics else contextlib.nullcontext()
 
     # One epoch -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +149,7 @@ class RunSession:
             metrics = {**scores.metrics("quality"), **metrics}
             pruned = self._ask_pruner(epoch, metrics)
         if scores is not None and self._best.update(scores.primary_score, epoch, self.training.generator_ema):
-            self._save("best")
+            self.checkpoints.save("best")
         # True as well where a crash made the best epoch train again.
         self._is_best = scores is not None and self._best.epoch == epoch
         self._apply_changes()
@@ -181,7 +158,7 @@ class RunSession:
         self.result = replace(self.result, epoch=epoch, metrics=metrics)
         self.display.epoch(EpochReport(epoch, metrics, report.seconds, report.diverged, self._is_best))
         if report.diverged:
-            self._save("diverged")
+            self.checkpoints.save("diverged")
             self.run_log.tags({Tag.DIVERGED: report.diverged})
             reason = f"diverged in epoch {epoch}: {report.diverged}"
             self.result = replace(self.result, status="FAILED", reason=reason)
@@ -191,8 +168,8 @@ class RunSession:
     def save(self) -> None:
         """Save a checkpoint where one is due: by the schedule, and at the end of the run."""
         diverged = self.result.status == "FAILED"  # which has a checkpoint of its own
-        if not diverged and (self.ended or self.result.epoch % self.training.experiment.track.checkpoint_every == 0):
-            self._save_last()
+        if not diverged and (self.ended or self.checkpoints.is_due(self.result.epoch)):
+            self.checkpoints.save_end_of(self.result.epoch)
 
     def draw(self) -> None:
         """Log a sample grid where one is due: by the schedule, of a new best epoch, and at the end of the run.
@@ -203,6 +180,21 @@ class RunSession:
             self._draw()
         elif self._is_best:
             self._draw(neighbours=False)
+
+    def pause(self, signal: str | None = None) -> bool:
+        """In the middle of a long epoch: save if that is due; at a signal or the deadline, save and end the run.
+
+        Returns:
+            Whether the run has ended.
+        """
+        reason = signal or ("max-time" if self.out_of_time() else None)
+        if reason or self.checkpoints.is_due_in_epoch():
+            self._apply_changes()
+            self.checkpoints.save()
+            self._note_progress()
+        if reason:
+            self._end_early(reason, f", and {format_count(self.training.steps_in_epoch, 'step')} of the next")
+        return self.ended
 
     def should_stop(self, signal: str | None = None) -> bool:
         """Whether the run ends with the epoch that was logged last.
@@ -233,19 +225,23 @@ class RunSession:
         Args:
             runs: how many are trained at once, and end one after the other.
         """
+        if self.checkpoints.pauses_epochs:  # an epoch need not end
+            return self.options.deadline.too_late_for("save", "finish")
         last = self.result.epoch + 1 >= self.training.experiment.train.epochs
         return self.options.deadline.too_late_for("epoch", *runs * (("conclude", "finish") if last else STOP))
 
     def stop(self, reason: str) -> None:
         """End the run with the epoch that was trained last: save and draw it. reason: SIGINT, SIGTERM or max-time."""
         epoch, deadline = self.result.epoch, self.options.deadline
-        self._save_last()
-        if not self._grid_is_due(epoch):
+        self.checkpoints.save_end_of(self.result.epoch)
+        if not self._grid_is_due(epoch) and not self.training.steps_in_epoch:
             # The first neighbours take long, and are worth no delay.
             self._draw(neighbours=reason != "max-time" or deadline.has_measured("draw"))
-        self.result = replace(
-            self.result, status="KILLED", reason=stop_message(reason, self._saved_text()), stopped=reason
-        )
+        self._end_early(reason)
+
+    def _end_early(self, reason: str, more: str = "") -> None:
+        why = stop_message(reason, f"{self._saved_text()}{more}")
+        self.result = replace(self.result, status="KILLED", reason=why, stopped=reason)
 
     def _ask_pruner(self, epoch: int, metrics: dict[str, float]) -> bool:
         pruner = self.options.pruner
@@ -273,15 +269,6 @@ class RunSession:
             self._has_progressed = True
             self.run_log.mark_changed()
             self.options.on_progress()
-
-    def _save(self, name: str) -> None:
-        with self.options.deadline.measure("save"), show_stage(self.display, "saving"):
-            save_checkpoint(self.run_log, self.training, self._best, name=name)
-
-    def _save_last(self) -> None:
-        if self._saved != self.result.epoch:
-            self._save("last")
-            self._saved = self.result.epoch
 
     def _grid_is_due(self, epoch: int) -> bool:
         return epoch % self.training.experiment.samples_every == 0

@@ -19,7 +19,7 @@ from harness.runs.options import RunOptions, RunResult
 from harness.runs.prepare import prepare
 from harness.runs.resumable import ResumableRun, restore_threads
 from harness.runs.session import RunSession
-from harness.tracking import Store
+from harness.tracking import Store, system_metrics
 
 
 @contextmanager
@@ -84,14 +84,17 @@ def train(session: RunSession) -> RunResult:
     """Train until the last epoch, or until a signal, the deadline, the pruner or a divergence ends the run."""
     training = session.training
     with show_training(session.display, training, session.result.name):
-        with handle_signals() as stop, session.system_metrics():
-            if not session.should_stop():  # all epochs may be trained already, or no time may be left
-                for report in training:
-                    scores = session.score(report)
-                    session.log(report, scores)
-                    session.save()
-                    session.draw()
-                    if session.should_stop(stop.signal):
-                        break
+        with handle_signals() as stop, system_metrics(session.run_log, enabled=session.options.system_metrics):
+            ended = session.should_stop()  # all epochs may be trained already, or no time may be left
+            while not ended:
+                report = training.train_steps(session.checkpoints.steps_until_pause())
+                if report is None:
+                    ended = session.pause(stop.signal)
+                    continue
+                scores = session.score(report)
+                session.log(report, scores)
+                session.save()
+                session.draw()
+                ended = session.should_stop(stop.signal)
         training.forget_recording()  # a CUDA graph refers to the training, and keeps its GPU memory
         return session.finish()

@@ -7,7 +7,7 @@ from harness.tracking.models import save_generator, save_sampler
 from harness.tracking.run_duration import seconds_of
 from harness.tracking.run_log import RunLog, ensure_final_status
 from harness.tracking.store import Store
-from harness.tracking.system_metrics import SystemMetrics
+from harness.tracking.system_metrics import SystemMetrics, system_metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,4 +22,5 @@ __all__ = [
     "save_sampler",
     "seconds_of",
     "source_diff",
+    "system_metrics",
 ]

@@ -4,6 +4,7 @@ MLflow's SystemMetricsMonitor.start would send a request for the run at every sa
 answer, and wait for it at the end. So only its measurements are used.
 """
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,11 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     from harness.tracking.run_log import RunLog
+
+
+def system_metrics(log: "RunLog", *, enabled: bool) -> contextlib.AbstractContextManager[object]:
+    """Log the machine's load while the block lasts, if it is enabled."""
+    return SystemMetrics(log) if enabled else contextlib.nullcontext()
 
 
 class SystemMetrics:

@@ -368,15 +368,15 @@ def test_a_conditional_average_is_what_samples_and_loads(harness: Harness, workp
 def test_a_diverged_run_fails_and_keeps_its_numbers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Report, Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def exploding(self: Training) -> Report:
+    def exploding(self: Training, count: int) -> Report | None:
         if self.epoch == 1:
             with torch.no_grad():
                 next(self.generator.parameters()).fill_(float("inf"))
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", exploding)
+    monkeypatch.setattr(Training, "train_steps", exploding)
     said = harness("run", "tiny.yaml")
     run = only_run()
     assert said.code == 1, said.out
@@ -392,7 +392,7 @@ def test_an_exception_fails_the_run(harness: Harness, monkeypatch: pytest.Monkey
     def broken(self: Training) -> None:
         raise RuntimeError("the GPU fell off: http://mia:secret@host/")
 
-    monkeypatch.setattr(Training, "__next__", broken)
+    monkeypatch.setattr(Training, "train_steps", broken)
     said = harness("run", "tiny.yaml")
     assert said.code == 1
     assert "the GPU fell off" in said.err
@@ -497,13 +497,13 @@ def test_check_stops_at_a_signal(harness: Harness, monkeypatch: pytest.MonkeyPat
 
     from harness.gan import Report, Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def interrupted(self: Training) -> Report:
+    def interrupted(self: Training, count: int) -> Report | None:
         os.kill(os.getpid(), signal.SIGINT)
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", interrupted)
+    monkeypatch.setattr(Training, "train_steps", interrupted)
     assert harness("check", "tiny.yaml", "notebook").code == 130
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"check": "KILLED", "tiny": "FINISHED"}

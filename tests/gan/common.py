@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from harness.gan import Training
-from harness.gan.randomness import StepNoise
 from harness.gan.step import StepStats, training_step
+from harness.gan.step_noise import StepNoise
 
 CONV = {
     "generator.kind": "conv",

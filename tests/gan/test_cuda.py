@@ -17,7 +17,7 @@ from harness import experiment as experiments
 from harness.data import Images
 from harness.experiment import Experiment
 from harness.gan import BatchedTraining, Training, generate, generate_all, resolve, resolve_batch_runs, sample_inputs
-from harness.gan.randomness import StepNoise
+from harness.gan.step_noise import StepNoise
 from harness.gan.timing import Timer
 from harness.quality import Scorer, load_judge
 

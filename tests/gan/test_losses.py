@@ -13,8 +13,8 @@ from harness.experiment import Experiment
 from harness.gan import Training, from_uint8
 from harness.gan.augment import augment
 from harness.gan.logits import evaluate_logits
-from harness.gan.randomness import StepNoise
 from harness.gan.step import LossConfig, discriminator_logits, discriminator_loss, generator_loss
+from harness.gan.step_noise import StepNoise
 
 from .common import CONV, RECIPES
 

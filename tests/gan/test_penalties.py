@@ -18,8 +18,8 @@ from harness.gan.penalties import (
     perturb,
     zero_centered_penalty,
 )
-from harness.gan.randomness import StepNoise
 from harness.gan.step import LossConfig, discriminator_loss, gradient_penalties
+from harness.gan.step_noise import StepNoise
 
 SIDE, BATCH = 4, 3
 LAMBDA = 2.5

@@ -11,18 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from harness.gan.randomness import (
-    DISTORTIONS,
-    NoiseShape,
-    Randomness,
-    RandomNumbers,
-    StepNoise,
-    build_step_noise,
-    dropout_masks,
-    sample_noise,
-    stream_generator,
-    stream_seed,
-)
+from harness.gan.randomness import DISTORTIONS, Randomness, sample_noise, stream_generator, stream_seed
+from harness.gan.step_noise import NoiseShape, RandomNumbers, StepNoise, build_step_noise, dropout_masks
 
 CPU = torch.device("cpu")
 SHAPES = ((16,), (4, 3))

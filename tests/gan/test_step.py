@@ -16,7 +16,7 @@ from harness import data
 from harness import experiment as experiments
 from harness.experiment import Experiment
 from harness.gan import Training
-from harness.gan.randomness import StepNoise
+from harness.gan.step_noise import StepNoise
 
 from .common import step_on
 

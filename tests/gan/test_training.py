@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.gan import Training, from_uint8, sample_inputs, to_uint8
 from harness.gan.logits import evaluate_logits
-from harness.gan.randomness import StepNoise
 from harness.gan.step import discriminator_logits
+from harness.gan.step_noise import StepNoise
 
 from .common import EVERYTHING, step_on, weights
 
@@ -65,6 +66,39 @@ def test_the_same_experiment_repeats_bit_for_bit(tiny: Experiment, images: Image
 def test_another_seed_is_another_run(tiny: Experiment, images: Images) -> None:
     first, second = Training(tiny, images), Training(tiny.with_values({"train.seed": 1}), images)
     assert not torch.equal(weights(first)[0], weights(second)[0])
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, {"train.discriminator_steps": 2}], ids=["mlp", "everything", "2 D"])
+def test_a_training_that_is_resumed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
+    tiny: Experiment, images: Images, values: dict[str, object]
+) -> None:
+    experiment = tiny.with_values(values | {"train.batch_size": 10})
+    whole = Training(experiment, images)
+    expected = [next(whole).metrics for _ in range(2)]
+
+    first = Training(experiment, images)
+    next(first)
+    assert first.train_steps(2) is None
+    assert first.steps_in_epoch == 2
+    state = copy.deepcopy(first.state_dict())
+    assert first.train_steps(10**6) is not None, "what is saved is not what goes on"
+    second = Training(experiment, images)
+    second.load_state_dict(state)
+    assert second.train_steps(1) is None
+    report = second.train_epoch()
+    assert without_speed(report.metrics) == without_speed(expected[1])
+    assert all(torch.equal(a, b) for a, b in zip(second.tensors(), whole.tensors(), strict=True))
+
+
+def without_speed(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("speed/")}
+
+
+def test_between_epochs_a_state_has_no_steps(tiny: Experiment, images: Images) -> None:
+    training = Training(tiny, images)
+    next(training)
+    assert not {"steps", "totals"} & training.state_dict().keys()
+    assert training.steps_in_epoch == 0
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

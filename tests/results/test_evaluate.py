@@ -122,15 +122,15 @@ def test_no_judge_means_no_scores(harness: Harness) -> None:
 def test_a_diverged_run_gets_its_true_bad_score(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def exploding(self: Training) -> Report:
+    def exploding(self: Training, count: int) -> Report | None:
         with torch.no_grad():
             next(self.generator.parameters()).fill_(float("nan"))
-        return train_epoch(self)
+        return train_steps(self, count)
 
     assert harness("run", "tiny.yaml", "--name", "sound").code == 0
-    monkeypatch.setattr(Training, "__next__", exploding)
+    monkeypatch.setattr(Training, "train_steps", exploding)
     assert harness("run", "tiny.yaml", "--name", "broken").code == 1
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert runs["broken"].info.status == "FAILED"
@@ -239,15 +239,15 @@ def test_replicates_carry_mean_and_deviation(harness: Harness, together: str) ->
 def test_replicates_count_diverged_seeds(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def exploding(self: Training) -> Report:
+    def exploding(self: Training, count: int) -> Report | None:
         if self.experiment.train.seed == 1:
             with torch.no_grad():
                 next(self.generator.parameters()).fill_(float("nan"))
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", exploding)
+    monkeypatch.setattr(Training, "train_steps", exploding)
     assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 1
     assert_one_of_two_diverged()
 
@@ -289,18 +289,18 @@ def test_a_signal_in_a_seeds_last_epoch_stops_the_seeds_after_it(
 
     from harness.gan import Training
 
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def interrupted(self: Training) -> Report:
+    def interrupted(self: Training, count: int) -> Report | None:
         if self.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", interrupted)
+    monkeypatch.setattr(Training, "train_steps", interrupted)
     assert harness("run", "tiny.yaml", "--seeds", "2", "--batch-runs", "1", "--name", "two").code == 143
     runs = {run.info.run_name: run.info.status for run in client().search_runs(["1"])}
     assert runs == {"two": "KILLED", "two-seed0": "FINISHED"}
-    monkeypatch.setattr(Training, "__next__", train_epoch)
+    monkeypatch.setattr(Training, "train_steps", train_steps)
     assert harness("run", "--resume", "two").code == 0
     runs = {run.info.run_name: run for run in client().search_runs(["1"])}
     assert sorted(runs) == ["two", "two-seed0", "two-seed1"]

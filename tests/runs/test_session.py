@@ -44,10 +44,10 @@ def no_room_for_the_spool(patch: pytest.MonkeyPatch) -> None:
 
 def failing_epoch(error: BaseException) -> Callable[[pytest.MonkeyPatch], None]:
     def patched(patch: pytest.MonkeyPatch) -> None:
-        def train_epoch(self: Training) -> Report:
+        def train_steps(self: Training, count: int) -> Report | None:
             raise error
 
-        patch.setattr(Training, "__next__", train_epoch)
+        patch.setattr(Training, "train_steps", train_steps)
 
     return patched
 
@@ -163,14 +163,14 @@ def test_a_study_that_fails_before_an_epoch_stands_as_it_did(
 def test_what_fails_after_a_new_epoch_is_a_failed_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the run is another one than it was."""
     assert harness(*RUN, "--name", "one").code == 0
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def failing(self: Training) -> Report:
+    def failing(self: Training, count: int) -> Report | None:
         if self.epoch == 2:
             raise RuntimeError("out of memory")
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", failing)
+    monkeypatch.setattr(Training, "train_steps", failing)
     assert harness("run", "--resume", "one", "--epochs", "3", "--no-system-metrics").code == 1
     run = run_named("one")
     assert (run.info.status, run.data.tags["harness.error"]) == ("FAILED", "RuntimeError: out of memory")

@@ -84,7 +84,8 @@ def test_digits_are_the_classes_that_the_network_is_told(tiny: Experiment, tmp_p
 
     from harness import data
     from harness.gan import Training, generate, resolve
-    from harness.gan.randomness import concat_onehot, sample_noise
+    from harness.gan.randomness import sample_noise
+    from harness.gan.step_noise import concat_onehot
     from harness.results.export import save_models
 
     images = data.load_split("mnist", "test")

@@ -40,18 +40,18 @@ def tune(harness: Harness, *arguments: str, code: int = 0) -> str:
 
 def test_a_study_is_kept_whole(harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One trial diverges: that is a score, too."""
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
     explode_at = {"left": 2}
 
-    def exploding(self: Training) -> Report:
+    def exploding(self: Training, count: int) -> Report | None:
         if self.epoch == 1:
             explode_at["left"] -= 1
             if explode_at["left"] == 0:
                 with torch.no_grad():
                     next(self.generator.parameters()).fill_(float("inf"))
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", exploding)
+    monkeypatch.setattr(Training, "train_steps", exploding)
     said = tune(harness, "--trials", "6", "--tag", "student=mia", "--note", "first try")
     assert_one_to_one(6)
     trials, parent = optuna_trials(), the_study()
@@ -388,14 +388,14 @@ def test_time_runs_out(harness: Harness, small: Path) -> None:
 def test_an_exception_fails_a_trial_which_is_tried_twice_more(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_epoch = Training.__next__
+    train_steps = Training.train_steps
 
-    def broken(self: Training) -> Report:
+    def broken(self: Training, count: int) -> Report | None:
         if self.experiment.optimizer.lr == 1e-3:  # the first trial, and each retry of it
             raise RuntimeError("the GPU fell off: http://mia:secret@host/")
-        return train_epoch(self)
+        return train_steps(self, count)
 
-    monkeypatch.setattr(Training, "__next__", broken)
+    monkeypatch.setattr(Training, "train_steps", broken)
     said = tune(harness, "--trials", "3")
     assert "secret" not in said
     assert "1 failed" in said
