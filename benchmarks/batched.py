@@ -1,12 +1,12 @@
-"""Are plain modules under vmap as fast as layers written by hand for batched weights?
+"""Compare plain modules under vmap with layers written by hand for batched weights.
 
     python benchmarks/batched.py [--sizes 4 20] [--turns 7] [--device cpu] [--json FILE]
 
-Three sides take turns, A B C A B C ..., in one process, after two turns of warm-up: members trained one after the
-other (a lone training's step, times their number), a Population as it is (vmap), and one whose forward passes are
-written out by hand, with the same draws, losses and optimisers. Before the clock starts, the losses of a first step
-under vmap and by hand are compared. Milliseconds a step of all members, training alone. Prints tables in Markdown,
-then JSON.
+Three variants alternate, A B C A B C ..., in one process, after two rounds of warm-up: members trained one after the
+other (the step of one training, times their number), a BatchedTraining (vmap), and a BatchedTraining with forward
+passes written by hand, with the same noise, losses and optimizers. Before the measurement, the losses of a first step
+under vmap and by hand are compared. The result is milliseconds per step of all members, without scoring. Prints tables
+in Markdown, then JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Weights = Mapping[str, Tensor]
 
 
 class ByHand(BatchedTraining):
-    """A population without vmap: every layer takes the weights of all members at once."""
+    """A BatchedTraining without vmap: every layer uses the weights of all members at once."""
 
     def _add_step(self) -> None:
         self._totals[:4] += torch.stack(self.step_by_hand())

@@ -1,11 +1,11 @@
-"""What a study costs beside training and scoring.
+"""Measure the cost of a study in addition to training and scoring.
 
     python benchmarks/study.py                       the default study of 20 trials, as `harness tune` runs it
     python benchmarks/study.py --growth 10 100 1000  time and memory against the number of trials, few steps each
 
-In a process of its own with a new store in a temporary folder. The first says how much of the whole command was spent
-neither in the training's own loop nor in scoring; the second trains three steps a trial, so that nearly all is cost.
-Prints a table and JSON.
+Each study runs in a new process, with a new store in a temporary folder. The first form measures the part of the time
+that is neither training nor scoring. The second form trains three steps per trial, so nearly all of its time is such
+cost. Prints a table and JSON.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ counted(Scoring, "score_during_training", "scoring")
 counted(Scoring, "of", "scoring")
 marks, trial = [], None
 from harness.api.study_display import StudyTerminal
-shown = StudyTerminal.trial
-def trial(self, tried, standing):
+show_trial = StudyTerminal.trial
+def trial(self, summary, progress):
     marks.append(time.time() - began)
-    shown(self, tried, standing)
+    show_trial(self, summary, progress)
 StudyTerminal.trial = trial
 sys.argv = ["harness", *sys.argv[2:]]
 try:

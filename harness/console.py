@@ -1,8 +1,8 @@
 """Standard output and standard error whose write errors do not end a command.
 
-A write that fails must not end a training. `install` puts a `SafeStream` in the place of both streams: after an error
-it discards what it is given. Characters that the encoding lacks are replaced by similar ones. When the terminal
-disappears, the output continues in a log file, if the command has named one (`continue_in`).
+A write that fails must not end a training. `install` replaces both streams by a `SafeStream`, which discards all text
+after an error. Characters that the encoding lacks are replaced by similar ones. When the terminal disappears, the
+output continues in a log file, if the command has named one (`continue_in`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
-# Relative: a log belongs into the working directory, even when that is renamed in the meantime.
+# Relative, so that a log stays in the working directory even if that is renamed.
 LOGS = Path("mlruns/logs")
 
 _READABLE = "harness.readable"  # the name of our handler among Python's codec errors: "strict", "replace", ...
@@ -39,7 +39,7 @@ class SafeStream(io.TextIOBase):
     """
 
     def __init__(self, stream: TextIO, report: Callable[[str], None] | None = None) -> None:
-        """report: called with one line when an error is worth knowing about."""
+        """report: called with one line after an error that the user should know."""
         self._stream, self._report = stream, report
         self._terminal = stream.isatty()
         self.error: OSError | None = None
@@ -107,8 +107,8 @@ class SafeStream(io.TextIOBase):
             self._report(f"cannot write standard output: {error.strerror or error}; continuing without it")
 
     @property
-    def lost(self) -> bool:
-        """Whether nobody reads it once the terminal is gone: a terminal, or a pipe (`| tee`) that is closed."""
+    def has_no_reader(self) -> bool:
+        """Whether the output has no reader after the terminal was closed: a terminal, or a closed pipe (`| tee`)."""
         return self._terminal or (self.error is not None and self.error.errno == errno.EPIPE)
 
     def move_to(self, file: int) -> None:
@@ -144,7 +144,7 @@ def _safe(stream: TextIO | None, report: Callable[[str], None] | None = None) ->
 
 
 def to_stderr(text: str) -> None:
-    """Print a line for people to standard error, beside what a command prints."""
+    """Print a message to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -219,15 +219,15 @@ def leave_terminal() -> bool:
 
 
 def _move_to(log: Log) -> None:
-    lost = [stream for stream in _streams if stream.lost]
-    if not lost:
+    closed = [stream for stream in _streams if stream.has_no_reader]
+    if not closed:
         return
     log.path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         if os.fstat(file).st_size == 0:
             os.write(file, f"{log.title}\n".encode("utf-8", "replace"))
-        for stream in lost:
+        for stream in closed:
             stream.move_to(file)
     finally:
         os.close(file)

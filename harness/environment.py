@@ -1,4 +1,4 @@
-"""The user's name and home folder, and what replaces them in a container that has neither."""
+"""The user name, the home folder and the cache folder, with substitutes for containers that lack them."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def prepare_environment() -> None:
     """Set environment variables in place of a user name and a home folder that the account lacks.
 
     PyTorch, MLflow and Matplotlib ask for a user name and write to the home folder, some of them while they are
-    imported. Changes the environment of this process and its children; nothing where there is a user name and a home
-    folder that can be written to.
+    imported. Changes the environment of this process and its children. Does nothing if there is a user name and a
+    writable home folder.
     """
     try:
         getpass.getuser()
@@ -64,8 +64,8 @@ def prepare_environment() -> None:
 def cache_folder() -> Path:
     """Return where data and trained judges are cached: `HARNESS_DATA`, the user's cache folder, or ./mlruns/cache.
 
-    The last is used where the user's cache folder cannot be written to. One line says so, and `HARNESS_DATA` is set to
-    it: child processes use the same folder.
+    ./mlruns/cache is used if the user's cache folder cannot be written to. Then a warning is logged, and
+    `HARNESS_DATA` is set, so that child processes use the same folder.
 
     Raises:
         HarnessError: `HARNESS_DATA` begins with ~, and there is no home folder.
@@ -98,7 +98,7 @@ def _fallback() -> Path:
 
 
 def _home() -> Path | None:
-    """The home folder; None where there is none, where it cannot be read, and where it is our own replacement."""
+    """The home folder; None if it is missing, cannot be read, or is the substitute of `prepare_environment`."""
     try:
         home = Path.home()
     except RuntimeError:

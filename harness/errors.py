@@ -1,4 +1,4 @@
-"""HarnessError, the exception that means: the user can correct this. And texts for messages."""
+"""HarnessError, for errors that the user can correct, and helpers for messages."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ class HarnessError(Exception):
     """Bad input or a missing thing, in one line: what arrived, what was expected, what to do.
 
     The command line prints the line and exits with code 2; a traceback is shown only with `--debug`.
-    Credentials in URIs are taken out of the message before anyone sees it.
+    Credentials in URIs are removed from the message.
     """
 
     def __init__(self, message: str) -> None:
@@ -17,19 +17,19 @@ class HarnessError(Exception):
 
 
 class UnreachableError(HarnessError):
-    """A store that does not answer as it should: what it has is not known."""
+    """The store does not answer as expected, so its contents are unknown."""
 
 
 class NoStoreError(HarnessError):
-    """Nothing was tracked here yet: the default store does not exist."""
+    """The default store does not exist: nothing was tracked here yet."""
 
 
 class DeletedRunError(HarnessError):
-    """The run that is asked for is deleted in its store."""
+    """The requested run is deleted in its store."""
 
 
 def brief(error: Exception) -> str:
-    """Return the first line of an exception of a library or of the user's code, at most 300 characters of it."""
+    """Return the first line of an exception's message, cut at 300 characters."""
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
     return line if len(line) <= 300 else f"{line[:297]}..."
@@ -38,21 +38,21 @@ def brief(error: Exception) -> str:
 def redact(text: str) -> str:
     """Return `text` with the user and password of every URI in it, and passwords in queries, replaced by `***`.
 
-    The URI of a file has none: what looks like one is a folder's name. The user of a database whose address has no
-    password is no secret, and stays.
+    File URIs stay as they are: they have no credentials. The user name of a database address without a password is not
+    secret, and stays.
     """
     parts = re.split(r"((?:sqlite|file):///[^\s'\"]*)", text)
     return "".join(part if index % 2 else _redact(part) for index, part in enumerate(parts))
 
 
 def _redact(text: str) -> str:
-    # The second form is for passwords with / ? or # in them, which database drivers take. It hides too much of a rare
-    # http://host:5000/a@b, which is better than to show a password.
-    text = re.sub(r"([a-z][\w+]*)?://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", _hidden, text)
+    # The second form is for passwords with / ? or #, which database drivers accept. It also hides part of an address
+    # such as http://host:5000/a@b, which is rare.
+    text = re.sub(r"([a-z][\w+]*)?://(?:[^\s/?#'\"]*|[^\s/?#'\":@]*:[^\s@]*)@", _redact_address, text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
 
 
-def _hidden(address: re.Match[str]) -> str:
+def _redact_address(address: re.Match[str]) -> str:
     plain_user = re.fullmatch(r"(?:postgres|mysql|mariadb|mssql)[\w+]*://[\w.-]+@", address[0])
     return address[0] if plain_user else f"{address[1] or ''}://***@"
 

@@ -13,28 +13,30 @@ from urllib.parse import quote, unquote
 
 from harness.errors import HarnessError
 
-LONGEST = 48  # characters of a name that are kept; with four bytes each, the whole stays below 255 bytes
+MAX_LENGTH = 48  # characters of a name that are kept: at four bytes each, a file name stays below 255 bytes
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 _HASHED = re.compile(r"-[0-9a-f]{8}$")
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)  # Windows opens no file of that name
+_DEVICES = re.compile(
+    r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
+)  # Windows cannot open a file with such a name
 
 
 def safe_file_name(name: str, *, unique: bool = True) -> str:
     """Return a file name for `name`: never a path, and valid on Linux, macOS and Windows.
 
-    A plain name (lower-case letters, digits, `_`, `.` and `-`) is its own file name. In any other, unusual characters
-    become `_` and a hash of the name is appended. So `a/b` and `a_b` get two files, and so do `Best` and `best`, which
-    some file systems do not tell apart.
+    A plain name (lower-case letters, digits, `_`, `.` and `-`) is returned as it is. In any other name, unusual
+    characters become `_` and a hash of the name is appended. So `a/b` and `a_b` get different file names, and so do
+    `Best` and `best`, which some file systems treat as equal.
 
     Args:
         name: Any text.
         unique: Append the hash; without it, `a/b` and `a_b` share a file name.
     """
-    plain = _PLAIN.fullmatch(name) and len(name) <= LONGEST and not name.endswith(".")
+    plain = _PLAIN.fullmatch(name) and len(name) <= MAX_LENGTH and not name.endswith(".")
     if plain and not _HASHED.search(name) and not _DEVICES.match(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    shown = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)[:LONGEST]).lstrip(".-")
+    shown = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", name)[:MAX_LENGTH]).lstrip(".-")
     prefix = "_" if not shown or _DEVICES.match(shown) else ""
     return f"{prefix}{shown}-{digest}" if unique else f"{prefix}{shown}"
 
@@ -64,9 +66,9 @@ def path_of(location: str) -> Path | None:
 
 @contextmanager
 def atomic_write(path: Path, *, parents: bool = False, durable: bool = False) -> Iterator[Path]:
-    """The path of a new file beside `path` to write, which is renamed to `path` at the end.
+    """Yield the path of a temporary file to write, which replaces `path` at the end.
 
-    A reader finds the old file or the new one, never a part of either. After an exception the old file stands.
+    A reader finds the old file or the new one, never a part of either. After an exception the old file stays.
 
     Args:
         path: The file to replace.
@@ -91,6 +93,6 @@ def atomic_write(path: Path, *, parents: bool = False, durable: bool = False) ->
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
+    """Return the SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

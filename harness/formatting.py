@@ -1,8 +1,8 @@
-"""Text for people: durations, numbers, and command lines to paste into a shell.
+"""Text for messages: durations, numbers, and command lines to paste into a shell.
 
-Command lines are quoted, and work for the store in use: a store or storage that is not the default of this directory is
-named by its option. An address with a password is never printed in full: where the environment variable
-names it already, the option is left out; else `***` stands for the password.
+Command lines are quoted, and name a store or storage by its option if it is not the default of this directory. A
+password is never printed: if the environment variable has the address, the option is omitted; otherwise `***` replaces
+the password.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def python_command(code: str, *, store: str) -> str:
 
 
 def program(name: str) -> list[str]:
-    """Return how `harness` or `mlflow` is called: by name where it is on the PATH, else by its path, or `python -m`."""
+    """Return the command for `harness` or `mlflow`: its name if it is on the PATH, else its path, or `python -m`."""
     script = Path(sys.executable).with_name(name)
     if shutil.which(name):
         return [name]
@@ -64,7 +64,7 @@ def program(name: str) -> list[str]:
 
 
 def short_path(path: Path) -> str:
-    """Return a path as text, relative to the working directory where it is inside."""
+    """Return a path as text, relative to the working directory if it is inside."""
     if not path.is_relative_to(Path.cwd()):
         return str(path)
     short = path.relative_to(Path.cwd())

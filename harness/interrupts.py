@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_REQUESTS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time limit"}
+_REASONS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "max-time": "the time limit"}
 
 
 @dataclass
 class StopRequest:
-    """A request to stop where the work can be resumed. signal: the name of the first signal, or None."""
+    """A request to stop at the next point where the work can be resumed. signal: name of the first signal, or None."""
 
     signal: str | None = None
 
@@ -23,21 +23,21 @@ class StopRequest:
 _current: StopRequest | None = None
 
 
-def stopped_by(stopped: str, saved: str) -> str:
-    """Return the line for a command that was stopped on request.
+def stop_message(stopped: str, saved: str) -> str:
+    """Return the message of a command that was stopped on request.
 
     Args:
         stopped: SIGINT, SIGTERM or max-time.
         saved: What is saved.
     """
-    return f"stopped as requested by {_REQUESTS[stopped]}: {saved} (KILLED in MLflow)"
+    return f"stopped as requested by {_REASONS[stopped]}: {saved} (KILLED in MLflow)"
 
 
 @contextmanager
 def handle_signals() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a StopRequest; the second raises KeyboardInterrupt at once.
 
-    Blocks can be nested, and then share one StopRequest: a command of many runs sees the signal that one of them got.
+    Nested blocks share one StopRequest: a command with several runs sees a signal that arrives during any of them.
     """
     global _current
     if _current is not None:
@@ -64,7 +64,7 @@ def handle_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def on_hangup(handle: Callable[[], object]) -> Iterator[None]:
-    """Call `handle` at SIGHUP, which a terminal sends when it is closed. Where it is ignored (nohup), it stays so."""
+    """Call `handle` at SIGHUP, which a terminal sends when it is closed. With nohup it stays ignored."""
     previous = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else signal.SIG_IGN  # Windows has none
     if previous is signal.SIG_IGN:
         yield
@@ -83,74 +83,74 @@ def terminate() -> None:
 
 @contextmanager
 def hangup_as_sigterm() -> Iterator[None]:
-    """Let SIGHUP count as SIGTERM: a server is of no use without the terminal that shows its address."""
+    """Treat SIGHUP as SIGTERM: a server is of no use without the terminal that shows its address."""
     with on_hangup(terminate):
         yield
 
 
-# Seconds that work is taken to last until it has been measured: loading the data; ending a run in MLflow; test scores
-# and models of one that is complete; mean curves of seeds; a study's plots; and the end of the process itself.
-GUESSES = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
+# Assumed seconds of each kind of work, until it is measured: load the data; end a run in MLflow; test scores and models
+# of a complete run; mean curves of seeds; a study's plots; exit of the process.
+DEFAULT_SECONDS = {"prepare": 0.5, "finish": 1.0, "conclude": 5.0, "seeds": 1.0, "study": 5.0, "exit": 1.5}
 
 
 class Deadline:
-    """When a command must have ended, and how long each kind of its work took at most.
+    """The time limit of a command, and the longest duration of each kind of work so far.
 
-    All runs of a command share one: from the first run it knows how long the next ones will take.
+    All runs of a command share one Deadline, so the first run's durations are known when the next run starts.
     """
 
-    def __init__(self, at: float | None = None) -> None:
-        """at: on the clock of `time.monotonic`, in seconds; None for no limit."""
-        self._at = at
-        self._longest = dict(GUESSES)
+    def __init__(self, end: float | None = None) -> None:
+        """end: on the clock of `time.monotonic`, in seconds; None for no limit."""
+        self._end = end
+        self._longest = dict(DEFAULT_SECONDS)
         self._measured: set[str] = set()
         self._reserved = {"exit"}
-        self._lap: float | None = None  # when the epoch started
+        self._epoch_start: float | None = None  # when the epoch started
 
-    def near(self, *work: str) -> bool:
-        """Whether this work, with what is reserved, would not end in time.
+    def too_late_for(self, *work: str) -> bool:
+        """Whether this work and the reserved work would exceed the time limit.
 
-        Each kind is taken to last a tenth longer than the longest so far; what was never measured or guessed, no time.
+        The estimate of each kind is 110 % of its longest duration so far, or of DEFAULT_SECONDS; of unknown work, 0 s.
         """
-        if self._at is None:
+        if self._end is None:
             return False
         needed = sum(self._longest.get(what, 0.0) for what in (*work, *self._reserved))
-        return time.monotonic() + 1.1 * needed > self._at
+        return time.monotonic() + 1.1 * needed > self._end
 
     @property
     def passed(self) -> bool:
-        """Whether the time is over."""
-        return self._at is not None and time.monotonic() >= self._at
+        """Whether the time limit is over."""
+        return self._end is not None and time.monotonic() >= self._end
 
     def reserve(self, *work: str) -> None:
-        """Keep time for this work at the end, whatever comes before it. Time for the end of the process always is."""
+        """Keep time for this work at the end. Time for the exit of the process is always reserved."""
         self._reserved |= set(work)
 
-    def knows(self, what: str) -> bool:
+    def has_measured(self, what: str) -> bool:
         """Whether work of this kind was measured."""
         return what in self._measured
 
-    def took(self, what: str, seconds: float) -> None:
+    def record(self, what: str, seconds: float) -> None:
         """Record how long a piece of work took, in seconds."""
         before = self._longest.get(what, 0.0) if what in self._measured else 0.0
         self._longest[what] = max(before, seconds)
         self._measured.add(what)
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def measure(self, what: str) -> Iterator[None]:
         """Record how long the block takes."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self.took(what, time.monotonic() - start)
+            self.record(what, time.monotonic() - start)
 
-    def start_lap(self) -> None:
-        """An epoch starts."""
-        self._lap = time.monotonic()
+    def start_epoch(self) -> None:
+        """Record the start of an epoch."""
+        self._epoch_start = time.monotonic()
 
-    def end_lap(self) -> None:
-        """The epoch, if one was started, has ended with its scores, pictures and checkpoints."""
-        if self._lap is not None:
-            self.took("epoch", time.monotonic() - self._lap)
-            self._lap = None
+    def end_epoch(self) -> None:
+        """Record the duration of the epoch, including scores, pictures and checkpoints. Without a start, do nothing."""
+        if self._epoch_start is not None:
+            self.record("epoch", time.monotonic() - self._epoch_start)
+            self._epoch_start = None

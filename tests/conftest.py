@@ -104,7 +104,7 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_times_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a trial took is remembered in the cache, which outlives the session."""
-    monkeypatch.setattr("harness.tuning.trial_times.file", lambda: tmp_path / "trial-times.json")
+    monkeypatch.setattr("harness.tuning.trial_times.path", lambda: tmp_path / "trial-times.json")
 
 
 @pytest.fixture

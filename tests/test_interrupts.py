@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from harness import interrupts
-from harness.interrupts import Deadline, handle_signals, stopped_by
+from harness.interrupts import Deadline, handle_signals, stop_message
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -47,21 +47,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return set_to
 
 
-EXIT = interrupts.GUESSES["exit"]
+EXIT = interrupts.DEFAULT_SECONDS["exit"]
 
 
 def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(clock: Callable[[float], None]) -> None:
     deadline = Deadline(150.0 + 1.1 * EXIT)
-    deadline.start_lap()
+    deadline.start_epoch()
     clock(120.0)  # an epoch of 20 s
-    deadline.end_lap()
-    deadline.start_lap()
-    assert not deadline.near("epoch")
+    deadline.end_epoch()
+    deadline.start_epoch()
+    assert not deadline.too_late_for("epoch")
     clock(125.0)  # one of 5 s: 125 + 1.1 * 20 still fits
-    deadline.end_lap()
-    assert not deadline.near("epoch")
+    deadline.end_epoch()
+    assert not deadline.too_late_for("epoch")
     clock(130.0)
-    assert deadline.near("epoch")
+    assert deadline.too_late_for("epoch")
     assert not deadline.passed
     clock(150.0 + 1.1 * EXIT)
     assert deadline.passed
@@ -69,31 +69,31 @@ def test_a_deadline_is_near_when_the_longest_epoch_would_not_fit(clock: Callable
 
 def test_what_follows_an_epoch_needs_time_too(clock: Callable[[float], None]) -> None:
     deadline = Deadline(150.0 + 1.1 * EXIT)
-    deadline.took("epoch", 10.0)
-    deadline.took("stop", 10.0)
-    with deadline.timed("conclude"):
+    deadline.record("epoch", 10.0)
+    deadline.record("stop", 10.0)
+    with deadline.measure("conclude"):
         clock(130.0)
     clock(110.0)
-    assert not deadline.near("epoch", "stop")
-    assert deadline.near("epoch", "conclude"), "30 s of scores and models"
-    assert deadline.near("epoch", "stop", "stop", "stop"), "three runs that end one after the other"
+    assert not deadline.too_late_for("epoch", "stop")
+    assert deadline.too_late_for("epoch", "conclude"), "30 s of scores and models"
+    assert deadline.too_late_for("epoch", "stop", "stop", "stop"), "three runs that end one after the other"
     deadline.reserve("conclude")
-    assert deadline.near("epoch", "stop"), "what has to be done whenever the command stops"
+    assert deadline.too_late_for("epoch", "stop"), "what has to be done whenever the command stops"
 
 
 def test_a_guess_counts_until_the_work_was_measured(clock: Callable[[float], None]) -> None:
     deadline = Deadline(100.0 + 1.1 * EXIT + 1.0)
-    assert not deadline.knows("conclude")
-    assert deadline.near("conclude")
-    deadline.took("conclude", 0.1)
-    assert deadline.knows("conclude")
-    assert not deadline.near("conclude")
+    assert not deadline.has_measured("conclude")
+    assert deadline.too_late_for("conclude")
+    deadline.record("conclude", 0.1)
+    assert deadline.has_measured("conclude")
+    assert not deadline.too_late_for("conclude")
 
 
 def test_without_a_limit_no_deadline_is_near() -> None:
     deadline = Deadline(None)
-    deadline.took("epoch", 1e9)
-    assert not deadline.near("epoch")
+    deadline.record("epoch", 1e9)
+    assert not deadline.too_late_for("epoch")
     assert not deadline.passed
 
 
@@ -101,5 +101,5 @@ def test_without_a_limit_no_deadline_is_near() -> None:
     ("stopped", "who"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM"), ("max-time", "the time limit")]
 )
 def test_a_stop_that_was_asked_for_is_called_that(stopped: str, who: str) -> None:
-    said = stopped_by(stopped, "epoch 3 of 9 is saved")
+    said = stop_message(stopped, "epoch 3 of 9 is saved")
     assert said == f"stopped as requested by {who}: epoch 3 of 9 is saved (KILLED in MLflow)"

@@ -44,7 +44,7 @@ ELSEWHERE = {
     "runs/test_session.py": ("artifacts display final options resumable", "runs"),
     # A study from its command to its run; its trials are in tuning/test_trials.py.
     "tuning/test_tune.py": (
-        "confirm dashboard open_study plan settings study_run trial_times worker worker_pool",
+        "confirm dashboard new_study open_study plan settings study_run trial_times worker worker_pool",
         "tuning",
     ),
     "tuning/test_trials.py": ("list_studies progress request shared_study storage", "tuning"),

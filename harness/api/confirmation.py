@@ -22,7 +22,7 @@ class Confirmation:
         gain: How much better the best values are, on average; positive is better. NaN if the confirmation was stopped.
         interval: The 95 % confidence interval of the gain (Welch 1947).
         verdict: The same in words.
-        scores: The score of each seed on the test split, under `best` and `own` (the baseline).
+        scores: The score of each seed on the test split, under `baseline` and `best`.
         stopped: What stopped it before all seeds were trained: SIGINT, SIGTERM or max-time; else None.
     """
 

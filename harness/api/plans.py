@@ -112,8 +112,7 @@ def plan_study(
     with api_context(), closing(display):
         search = load_search(experiment, overrides, prune_from, workers, batch_runs, display)
         from harness.tuning.plan import plan
-        from harness.tuning.request import TuneRequest
-        from harness.tuning.request import check as check_request
+        from harness.tuning.request import TuneRequest, validate
 
         with experiment_source(experiment or "default") as source:
             search.check_images(source, overrides)
@@ -128,5 +127,5 @@ def plan_study(
             batch_runs=batch_runs,
             workers=workers,
         )
-        check_request(request, "", search.experiment)
+        validate(request, "", search.experiment)
         return plan(search.experiment, search.search, request, search.images)

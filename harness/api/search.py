@@ -77,7 +77,7 @@ def load_search(
     kind = trial_times.kind_of(
         loaded, search, workers=workers, batch_runs="auto" if batch_runs is None else str(batch_runs)
     )
-    print_line(display, _describe_trial(search, loaded, images, trial_times.recall(kind)))
+    print_line(display, _describe_trial(search, loaded, images, trial_times.load(kind)))
     if description:
         print_line(display, description)
     if search.fixed:

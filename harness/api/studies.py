@@ -64,7 +64,7 @@ class Study:
     def __repr__(self) -> str:
         now = self._progress
         best = "" if now.best is None else f", best {now.metric} {now.best.score:.4f}"
-        return f"Study({self.name!r}, {now.ended} of {format_count(now.asked, 'trial')}{best})"
+        return f"Study({self.name!r}, {now.ended} of {format_count(now.requested, 'trial')}{best})"
 
     @property
     def run(self) -> Run:
@@ -110,9 +110,9 @@ class Study:
     def best_experiment(self) -> Experiment:
         """The experiment with the values of the best trial and its full budget, as in best.yaml."""
         from harness.tuning.study_run import best_experiment
-        from harness.tuning.trials import best
+        from harness.tuning.trials import best_trial
 
-        trial = best(self._trials.study)
+        trial = best_trial(self._trials.study)
         if trial is None:
             raise HarnessError(f"study {self.name} has no complete trial yet")
         return best_experiment(self._trials.settings, trial, self.name)
@@ -167,7 +167,7 @@ class Study:
             HarnessError: No trial is complete yet, or `seeds` is less than 2.
         """
         check_range("seeds", seeds, 2)
-        baseline = self._progress.own
+        baseline = self._progress.baseline
         if baseline is not None and self.best.number == baseline.number:
             raise NothingToConfirmError(
                 "the baseline values of the experiment are the best of the study: there is nothing to confirm"
@@ -223,7 +223,7 @@ class Study:
     @property
     def _parent(self) -> str:
         """The id of the run of the study."""
-        parent = self._trials.parent
+        parent = self._trials.run_id
         if parent is None:
             raise HarnessError(f"study {self.name} has no run in {self.store.redacted_uri} yet")
         return parent
@@ -247,7 +247,7 @@ class Study:
 
         def rank(trial: TrialSummary) -> tuple[bool, float]:
             score = trial.score or 0.0
-            return trial.score is None or trial.on_the_way, score if minimized else -score
+            return trial.score is None or trial.intermediate, score if minimized else -score
 
         searched = list(self._trials.settings.search.space)
         lines = [
@@ -261,7 +261,7 @@ class Study:
             for trial in sorted(self._ended(), key=rank)
         ]
         now = self._progress
-        title = f"study {self.name}: {now.ended} of {format_count(now.asked, 'trial')}, {now.pruned} pruned"
+        title = f"study {self.name}: {now.ended} of {format_count(now.requested, 'trial')}, {now.pruned} pruned"
         header = ["trial", "state", self.metric, *searched, "time"]
         return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"
 

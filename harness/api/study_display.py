@@ -73,7 +73,7 @@ class StudyTerminal(Screen):
         """Show a trial that has ended."""
         words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
         if summary.score is not None:
-            words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.on_the_way else ''}")
+            words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.intermediate else ''}")
         words += [*format_each(summary.values), duration(summary.seconds)]
         if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")
@@ -116,7 +116,7 @@ class StudyTerminal(Screen):
             return [
                 f"trial {one.number} epoch {min(one.epoch + 1, one.epochs)}/{one.epochs}"
                 + ("" if one.score is None else f" {progress.metric} {one.score:.4f}")
-                for one in progress.working
+                for one in progress.running_trials
             ]
         epochs = training.experiment.train.epochs
         current = training.epoch if self._stage else training.epoch + 1
@@ -157,7 +157,7 @@ class StudyTerminal(Screen):
             if done:
                 each = (elapsed - self._timer.elapsed()) / done
             return current + each * (left - members)
-        parts = sum(one.epoch / one.epochs for one in progress.working)
+        parts = sum(one.epoch / one.epochs for one in progress.running_trials)
         if self._training is not None or not done + parts:
             return None
         return elapsed / (done + parts) * max(0.0, left - parts)

@@ -129,13 +129,13 @@ def tune(
             system_metrics=system_metrics,
             allow_changes=allow_changes,
         )
-        request.check(requested, tracking_uri or os.environ.get(formatting.STORE) or "", described)
+        request.validate(requested, tracking_uri or os.environ.get(formatting.STORE) or "", described)
         store = open_store(tracking_uri, create=True, message=display.message)
         recover_runs(store, display.message)
         result = run_study(described, search.search if search else None, requested, store, display)
         close(display)
         if search is not None and result.trial_seconds is not None:
-            trial_times.keep(search.kind, result.trial_seconds)
+            trial_times.save(search.kind, result.trial_seconds)
         finished = Study(store, result.name, storage=storage, result=result, request=requested, trust=trust)
         finish(display, f"{'stopped' if result.stopped else 'finished'}: {finished!r}")
         return finished

@@ -9,7 +9,7 @@ import click
 from harness import formatting
 from harness.cli.common import elapsed_seconds, exit_code, link_rows, print_rows
 from harness.formatting import brief_number, duration, format_count
-from harness.interrupts import stopped_by
+from harness.interrupts import stop_message
 
 if TYPE_CHECKING:
     from harness.api import Run, RunPlan
@@ -91,7 +91,9 @@ def _print_seeds(store: Store, result: Replicates) -> None:
                 click.echo(f"  {score.label:9} {mean} ± {deviation} (standard deviation)")
     rows = [_time_row(result.seconds), ("run", result.run_id)]
     if result.stopped:
-        rows.append(("why", stopped_by(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have started")))
+        rows.append(
+            ("why", stop_message(result.stopped, f"{len(result.outcomes)} of {result.seeds} seeds have started"))
+        )
         trust = any(one.experiment.custom_classes for one in result.outcomes.values())
         resume = formatting.harness_command("run", resume=result.run_id[:8], store=store.uri, trust=trust)
         rows.append(("continue", resume))

@@ -13,7 +13,7 @@ from harness import formatting
 from harness.cli.common import elapsed_seconds, link_rows, print_rows
 from harness.cli.tables import print_table, wrapped
 from harness.formatting import duration, format_count, format_values
-from harness.interrupts import stopped_by
+from harness.interrupts import stop_message
 
 if TYPE_CHECKING:
     from harness.api import Confirmation, Study
@@ -40,10 +40,10 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
     rows = [_time_row(result)]
     if result.stopped:
         left = result.progress.total - result.progress.ended
-        rows.append(("why", stopped_by(result.stopped, format_count(left, "trial is left", "trials are left"))))
+        rows.append(("why", stop_message(result.stopped, format_count(left, "trial is left", "trials are left"))))
     rows += _best_rows(result)
     if result.edges:
-        rows += [("edge", edge.said) for edge in result.edges]
+        rows += [("edge", edge.message) for edge in result.edges]
         rows.append(("wider", _wider_search(store, result, experiment, options)))
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
@@ -53,7 +53,7 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
         resume = formatting.harness_command(
             "tune",
             study=result.name,
-            trials=result.progress.asked,
+            trials=result.progress.requested,
             store=store.uri,
             storage=options["storage"],
             trust=bool(result.settings.base.custom_classes),
@@ -66,11 +66,11 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
 def _counts(result: Result) -> str:
     now = result.progress
     counts = f"{now.complete} complete, {now.pruned} pruned, {now.failed} failed"
-    if now.ended > now.asked:
-        requested = format_count(now.asked, "was requested", "were requested")
+    if now.ended > now.requested:
+        requested = format_count(now.requested, "was requested", "were requested")
         text = f"{now.ended} trials ({requested}; {counts})"
     else:
-        text = f"{now.ended} of {format_count(now.asked, 'trial')} ({counts})"
+        text = f"{now.ended} of {format_count(now.requested, 'trial')} ({counts})"
     return f"{text}, {now.ended - result.before} of them now" if result.before else text
 
 
@@ -81,7 +81,7 @@ def _time_row(result: Result) -> tuple[str, str]:
 
 
 def _best_rows(result: Result) -> Rows:
-    metric, best, baseline = result.settings.metric, result.progress.best, result.progress.own
+    metric, best, baseline = result.settings.metric, result.progress.best, result.progress.baseline
     if best is None:
         return []
     rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", format_values(best.values))]
@@ -94,7 +94,7 @@ def _best_rows(result: Result) -> Rows:
 
 def _wider_search(store: Store, result: Result, experiment: str | None, options: Mapping[str, Any]) -> str:
     """Return the command of a new study with wider ranges; without the experiment's name, only its new options."""
-    wider = [edge.wider for edge in result.edges]
+    wider = [edge.wider_range for edge in result.edges]
     if experiment is None and options["study"] is not None and not options["set"]:
         return " ".join(f"--set {shlex.quote(value)}" for value in wider) + "  (in a new study)"
     new: dict[str, Any] = {

@@ -144,7 +144,7 @@ def _train(
     with handle_signals() as stop:
         _stop_late([session for session in sessions.values() if not session.ended])
         batched.keep_only([training for training, session in sessions.items() if not session.ended])
-        deadline.start_lap()
+        deadline.start_epoch()
         for reports in batched:
             scores = _score(scoring, sessions, reports, display)
             display.epoch(_mean(reports, scores))
@@ -153,14 +153,14 @@ def _train(
                 session.log(report, scores.get(training))
                 session.save()
                 session.draw()
-            deadline.end_lap()
+            deadline.end_epoch()
             _stop_late([sessions[training] for training, _ in reports if not sessions[training].ended], stop.signal)
             # All are saved before the final scores of one, which take time.
             ended = [training for training, _ in reports if sessions[training].ended]
             batched.keep_only([training for training, _ in reports if training not in ended])
             if batched.members:
                 yield ended
-            deadline.start_lap()
+            deadline.start_epoch()
 
 
 def _stop_late(sessions: Sequence[RunSession], signal: str | None = None) -> None:

@@ -72,9 +72,9 @@ def _tracking(uri: str | None) -> Iterator[Finding]:
     if uri is None and not Path("mlruns/mlflow.db").is_file():
         yield Finding("tracking", True, "./mlruns/mlflow.db does not exist yet; the first run creates it")
         return
-    notices: list[str] = []
-    store = Store.open(uri, create=False, message=notices.append)
-    yield from (Finding("tracking", True, message) for message in notices)
+    messages: list[str] = []
+    store = Store.open(uri, create=False, message=messages.append)
+    yield from (Finding("tracking", True, message) for message in messages)
     waiting = [folder.name for folder in store.spool.glob("*") if (folder / "events.jsonl").is_file()]
     runs = store.runs(limit=1)
     newest = f"newest run {runs[0].info.run_name}" if runs else "no runs yet"

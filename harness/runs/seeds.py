@@ -122,7 +122,7 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
         log = store.resume_run(parent.info.run_id)
 
         def progressed() -> None:
-            log.keep()
+            log.mark_changed()
             log.tags(tags)
 
         marked = {Tag.CHANGED: tags[Tag.CHANGED]} if tags else {}  # of the seeds that begin now
@@ -186,7 +186,7 @@ def _replicate(
                 log.tags(_ended_tag(outcomes))
             # A signal in the last epoch lets what is trained finish, and nobody else start.
             stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
-            if stopped is None and options.deadline.near("prepare", "epoch", *batch_runs * STOP):
+            if stopped is None and options.deadline.too_late_for("prepare", "epoch", *batch_runs * STOP):
                 stopped = "max-time"
             if stopped:
                 break
@@ -194,12 +194,12 @@ def _replicate(
         if complete:
             stopped = None
         log.tags(_ended_tag(outcomes))
-        with options.deadline.timed("seeds"):
+        with options.deadline.measure("seeds"):
             if complete:
                 means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
             status: Status = "FINISHED" if complete else "KILLED"
             shipped = log.finish(status)
-    unshipped = None if shipped else log.lost or "the tracking server did not take everything"
+    unshipped = None if shipped else log.shipping_error or "the tracking server did not take everything"
     seconds = time.monotonic() - began
     return Replicates(log.run_id, name, seeds, outcomes, means, deviations, status, stopped, unshipped, seconds)
 

@@ -26,7 +26,7 @@ from functools import partial
 
 from harness.experiment.tags import Tag
 from harness.gan import Report, Training
-from harness.interrupts import stopped_by
+from harness.interrupts import stop_message
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
 from harness.results.changes import RecordedInputs
@@ -209,10 +209,10 @@ class RunSession:
         for another epoch. What ends early is saved and drawn.
         """
         if not self.ended:
-            self.options.deadline.end_lap()
+            self.options.deadline.end_epoch()
             if reason := signal or ("max-time" if self.out_of_time() else None):
                 self.stop(reason)
-            self.options.deadline.start_lap()
+            self.options.deadline.start_epoch()
         return self.ended
 
     @property
@@ -232,7 +232,7 @@ class RunSession:
             runs: how many are trained at once, and end one after the other.
         """
         last = self.result.epoch + 1 >= self.training.experiment.train.epochs
-        return self.options.deadline.near("epoch", *runs * (("conclude", "finish") if last else STOP))
+        return self.options.deadline.too_late_for("epoch", *runs * (("conclude", "finish") if last else STOP))
 
     def stop(self, reason: str) -> None:
         """End the run with the epoch that was trained last: save and draw it. reason: SIGINT, SIGTERM or max-time."""
@@ -240,9 +240,9 @@ class RunSession:
         self._save_last()
         if not self._grid_is_due(epoch):
             # The first neighbours take long, and are worth no delay.
-            self._draw(neighbours=reason != "max-time" or deadline.knows("draw"))
+            self._draw(neighbours=reason != "max-time" or deadline.has_measured("draw"))
         self.result = replace(
-            self.result, status="KILLED", reason=stopped_by(reason, self._saved_text()), stopped=reason
+            self.result, status="KILLED", reason=stop_message(reason, self._saved_text()), stopped=reason
         )
 
     def _ask_pruner(self, epoch: int, metrics: dict[str, float]) -> bool:
@@ -269,11 +269,11 @@ class RunSession:
         self._apply_changes()
         if not self._has_progressed:
             self._has_progressed = True
-            self.run_log.keep()
+            self.run_log.mark_changed()
             self.options.on_progress()
 
     def _save(self, name: str) -> None:
-        with self.options.deadline.timed("save"), show_stage(self.display, "saving"):
+        with self.options.deadline.measure("save"), show_stage(self.display, "saving"):
             save_checkpoint(self.run_log, self.training, self._best, name=name)
 
     def _save_last(self) -> None:
@@ -285,7 +285,7 @@ class RunSession:
         return epoch % self.training.experiment.samples_every == 0
 
     def _draw(self, *, neighbours: bool = True) -> None:
-        with self.options.deadline.timed("draw" if neighbours else "grid"), show_stage(self.display, "drawing"):
+        with self.options.deadline.measure("draw" if neighbours else "grid"), show_stage(self.display, "drawing"):
             epoch, scoring = self.result.epoch, self.scoring if neighbours else None
             grid = log_grids(self.run_log, self.training, scoring, epoch)
             self.result = replace(self.result, grid=grid)
@@ -298,13 +298,13 @@ class RunSession:
         self.run_log.tags({Tag.EPOCH: str(self.result.epoch)})
         deadline = self.options.deadline
         if self.result.status != "KILLED":
-            with deadline.timed("conclude"):
+            with deadline.measure("conclude"):
                 self.result = evaluate_best(
                     self.run_log, self.training, self.scoring, self._best, self.options.final, self.result, self.display
                 )
         self._note_progress()
         self.run_log.describe(final_description(self.run_log, self._best, self.result))
-        with deadline.timed("finish"), show_stage(self.display, "finishing"):
+        with deadline.measure("finish"), show_stage(self.display, "finishing"):
             shipped = self.run_log.finish(self.result.status)
-        unshipped = None if shipped else self.run_log.lost or "the tracking server did not take everything"
+        unshipped = None if shipped else self.run_log.shipping_error or "the tracking server did not take everything"
         return replace(self.result, unshipped=unshipped, seconds=time.monotonic() - self._started)

@@ -38,7 +38,7 @@ def start_session(
     Raises:
         HarnessError: Data, device, values or store cannot be used. No run is created then.
     """
-    with options.deadline.timed("prepare"):
+    with options.deadline.measure("prepare"):
         training, scoring = prepare(experiment, display, reuse)
     with handle_signals(), RunSession.start(training, scoring, store, options, display) as session:
         yield session

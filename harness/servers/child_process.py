@@ -1,4 +1,4 @@
-"""A server as a child process: started, waited for, and stopped together with its own child processes."""
+"""Run a server as a child process: start it, wait for it, and stop it with its child processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from harness.errors import HarnessError, redact
 from harness.interrupts import handle_signals, hangup_as_sigterm
 
-START_TIMEOUT = 60.0  # seconds that a server has to answer: its imports alone take some on a busy machine
-STOP_TIMEOUT = 5.0  # seconds that it has to end by itself
+START_TIMEOUT = 60.0  # seconds that a server has to answer: its imports are slow on a busy machine
+STOP_TIMEOUT = 5.0  # seconds that it has to end after SIGTERM
 
 
 class ServerProcess:
-    """A running server. Made by `run_server`."""
+    """A running server. Created by `run_server`."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, title: str) -> None:
         self._process, self._log, self._title = process, log, title
@@ -32,8 +32,8 @@ class ServerProcess:
         """Wait until `address` answers with HTTP status 200, at most START_TIMEOUT.
 
         Raises:
-            HarnessError: The server ends first, or does not answer in time.
-            KeyboardInterrupt: A signal came in the meantime.
+            HarnessError: The server ends, or does not answer in time.
+            KeyboardInterrupt: A signal was received.
         """
         deadline = time.monotonic() + START_TIMEOUT
         with handle_signals() as stop:
@@ -62,20 +62,20 @@ class ServerProcess:
             return stop.signal
 
     def stop(self) -> None:
-        """Stop the whole group of processes: SIGTERM, and SIGKILL after STOP_TIMEOUT."""
+        """Stop the process group: SIGTERM, and SIGKILL after STOP_TIMEOUT."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             deadline = time.monotonic() + STOP_TIMEOUT
             while time.monotonic() < deadline:
-                self._process.poll()  # so that a process that has ended is gone
+                self._process.poll()  # reap a process that has ended
                 if not _alive(self._process.pid):
                     return
                 time.sleep(0.05)
 
     def _last_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        # MLflow runs its servers by a command, and puts a traceback of its own below the one that tells why.
+        # MLflow runs its servers as a command, and prints its own traceback below the one with the cause.
         while len(lines) > 1 and "Command '" in lines[-1]:
             start = max((index for index, line in enumerate(lines) if line.startswith("Traceback ")), default=0)
             if not start:
@@ -90,12 +90,12 @@ def run_server(
 ) -> Iterator[ServerProcess]:
     """Run a server while the block lasts.
 
-    It has a session of its own, so signals of the terminal reach this process only. A terminal that is closed counts
-    as SIGTERM: the server would outlive it. Its output goes to a temporary file, whose last line errors quote.
+    It has its own session, so signals of the terminal reach this process only. A closed terminal counts as SIGTERM, so
+    that the server ends, too. Its output goes to a temporary file, whose last line is part of error messages.
 
     Args:
         command: The program and its arguments.
-        title: The server, as messages name it.
+        title: Name of the server in messages.
         cwd: Its working directory.
         environment: Added to the environment of this process.
     """
@@ -113,7 +113,7 @@ def run_server(
             )
         server = ServerProcess(process, log, title)
         try:
-            with hangup_as_sigterm(), handle_signals():  # whenever a signal comes, the server is stopped
+            with hangup_as_sigterm(), handle_signals():  # stop the server after any signal
                 yield server
         finally:
             server.stop()
@@ -122,7 +122,7 @@ def run_server(
 def _path() -> str:
     """The PATH of the server, which begins with the folder of this Python.
 
-    MLflow starts uvicorn by name, and a Python that was called by its path has no environment activated.
+    MLflow starts uvicorn by name, and the environment of this Python may not be activated.
     """
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 

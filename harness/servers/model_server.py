@@ -1,4 +1,4 @@
-"""`serve`: a run's generator behind HTTP, by MLflow's own scoring server."""
+"""`serve`: serve a run's generator over HTTP, with MLflow's scoring server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.tracking import Run
 
 PORT = 5001
-REGISTERED = "models:/"  # what the address of a registered model begins with
+REGISTERED = "models:/"  # prefix of the address of a registered model
 
 
 def serve(
@@ -74,22 +74,23 @@ def examples(address: str, *, conditional: bool) -> list[str]:
     row: dict[str, object] = {"count": 20, "seed": 1}
     if conditional:
         row["digits"] = "0123456789"
-    # A table with one row, spelled out: MLflow takes a bare list of rows too, but not with params beside it.
+    # `dataframe_split`, because MLflow accepts a plain list of rows only without params.
     body = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
-    ask = f"curl -s {address}/invocations -H 'Content-Type: application/json' -d"
+    request = f"curl -s {address}/invocations -H 'Content-Type: application/json' -d"
     read = "import base64, json, sys; found = json.load(sys.stdin)['predictions']; "
     picture = read + "sys.stdout.buffer.write(base64.b64decode(found[0]))"
     array = read + "print(len(found), 'images of', len(found[0]), 'x', len(found[0][0]))"
     return [
-        f"  {ask} '{json.dumps(body | {'params': {'format': 'png'}})}' | python3 -c \"{picture}\" > digits.png",
-        f"  {ask} '{json.dumps(body)}' | python3 -c \"{array}\"",
+        f"  {request} '{json.dumps(body | {'params': {'format': 'png'}})}' | python3 -c \"{picture}\" > digits.png",
+        f"  {request} '{json.dumps(body)}' | python3 -c \"{array}\"",
     ]
 
 
 def _model(store: Store, run: Run, folder: Path, message: Callable[[str], None]) -> Path:
-    """The sampler that a run has logged, or one made from its checkpoint.
+    """The sampler that a run has logged, or one that is created from its checkpoint.
 
-    A resumed run may have one from before: unless it is FINISHED again, that is not its best generator.
+    A resumed run may have a sampler of its earlier end, which is not its best generator. So only that of a FINISHED run
+    is used.
     """
     if run.info.status == "FINISHED":
         with contextlib.suppress(HarnessError):
@@ -99,7 +100,7 @@ def _model(store: Store, run: Run, folder: Path, message: Callable[[str], None])
 
     experiment, generator, epoch, like = load.generator(store, run, message=message)
     why = "has no model `sampler`" if run.info.status == "FINISHED" else f"is {run.info.status}"
-    message(f"run {run.info.run_name} {why}: the sampler is made from its checkpoint of epoch {epoch}")
+    message(f"run {run.info.run_name} {why}: the sampler is created from its checkpoint of epoch {epoch}")
     models = folder / "models"
     models.mkdir()
     save_models(experiment, like, generator, models)

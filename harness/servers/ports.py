@@ -9,7 +9,7 @@ from harness.errors import HarnessError
 
 
 def free_port(wanted: int) -> int:
-    """Return this port, or a free one where it is taken. Raises HarnessError where none is free."""
+    """Return this port, or another one if it is in use. Raises HarnessError if none is free."""
     for port in (wanted, 0):
         with contextlib.suppress(OSError):
             return _bind(port)
@@ -17,7 +17,7 @@ def free_port(wanted: int) -> int:
 
 
 def check_port(port: int) -> None:
-    """Raise HarnessError for a port that something else listens on, or that this user may not use."""
+    """Raise HarnessError for a port that is in use, or not permitted for this user."""
     try:
         _bind(port)
     except (OSError, OverflowError) as error:
@@ -29,7 +29,7 @@ def check_port(port: int) -> None:
 
 def _bind(port: int) -> int:
     with socket.socket() as probe:
-        # As servers do it: the port of one that has just ended is free.
+        # Like servers do: the port of a server that has just ended counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`ui`: MLflow's UI for a store, opened at the page of some runs."""
+"""`ui`: start MLflow's UI for a store, and open the page of some runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from harness.tracking import Store, ui_links, views
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-PORT = 5000  # MLflow's own
-RECENT = 100  # runs whose differences decide about columns
+PORT = 5000  # MLflow's default
+RECENT = 100  # runs whose params are compared to choose columns
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,23 @@ class Page:
     """A page of the UI.
 
     Attributes:
-        path: Its address, without the server's part.
-        title: What it shows.
-        notices: Lines for the user.
+        path: Its address, relative to the server.
+        title: Its title.
+        messages: Lines for the user.
     """
 
     path: str
     title: str
-    notices: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 def choose_page(store: Store, wanted: Sequence[Run]) -> Page:
     """Choose the page for these runs, and save the view that it needs in the store.
 
-    Without runs it is the newest project; several runs are compared. One run is shown by its pictures and curves, or
-    on MLflow's page of the run where it has no pictures; a study by its trials, sorted by the objective.
+    - no runs: the newest MLflow experiment
+    - several runs: their comparison
+    - a run: its images and curves, or MLflow's page of the run if it has no images
+    - a study: its trials, sorted by the objective
 
     Raises:
         HarnessError: There is no run in the store.
@@ -91,11 +93,11 @@ def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Call
         store: The store.
         page: The page that is opened.
         port: One that must be free, or None for 5000 or any free one.
-        browse: Open a browser, where there is a screen.
+        browse: Open a browser, if there is a screen.
         say: Called with each line of output.
 
     Returns:
-        The name of the signal; None where the store is a server already, whose page is opened instead.
+        The name of the signal; None if the store is a server already, whose page is opened instead.
 
     Raises:
         HarnessError: The port is taken, or the server does not start.
@@ -116,7 +118,7 @@ def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Call
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--artifacts-destination", (store.root / "artifacts").as_uri()]
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
-    # Its jobs are for language models, and cost two processes more.
+    # Job execution is for language models, and needs two more processes.
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
     with child_process.run_server(command, "the MLflow server", cwd=folder, environment=quiet) as server:
         server.wait_until_ready(f"{address}/health")
@@ -126,7 +128,7 @@ def serve(store: Store, page: Page, *, port: int | None, browse: bool, say: Call
 
 
 def _open(address: str, page: Page, browse: bool, say: Callable[[str], None]) -> None:
-    for message in page.notices:
+    for message in page.messages:
         say(message)
     say(f"{page.title}: {address}")
     if browse and _has_screen():
@@ -134,6 +136,6 @@ def _open(address: str, page: Page, browse: bool, say: Callable[[str], None]) ->
 
 
 def _has_screen() -> bool:
-    """Whether a browser would come up in a window: one in the terminal would take it over."""
+    """Whether a browser opens in a window, and not in this terminal."""
     graphical = sys.platform in {"darwin", "win32"} or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     return bool(graphical or os.environ.get("BROWSER"))

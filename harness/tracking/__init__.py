@@ -1,4 +1,4 @@
-"""Where runs are kept: MLflow behind a local spool. MLflow is imported when a Store is opened, not before."""
+"""Track runs in MLflow through a local spool. MLflow is imported when a Store is opened."""
 
 from typing import TYPE_CHECKING
 

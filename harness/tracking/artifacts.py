@@ -1,7 +1,7 @@
-"""A run's and a model's files, asked of one store explicitly.
+"""The files of runs and models, in an explicit store.
 
-MlflowClient.download_artifacts resolves a model through the process-wide default store instead of its own, and makes an
-empty ./mlflow.db on the way.
+MlflowClient.download_artifacts resolves a model through the default store of the process instead of the client's store,
+and creates an empty ./mlflow.db.
 """
 
 from pathlib import Path, PurePosixPath
@@ -49,7 +49,7 @@ def download(client: "MlflowClient", run_id: str, path: str, into: Path, store: 
 
     Raises:
         HarnessError: The run has no such artifact.
-        UnreachableError: The store does not say whether it has, or the artifact cannot be read.
+        UnreachableError: The store does not answer, or the artifact cannot be read.
     """
     wanted = path
     name, _, rest = path.partition("/")

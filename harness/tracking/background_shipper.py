@@ -1,4 +1,4 @@
-"""The thread that ships a run's spool while the run goes on, and how long the end of a run waits for it."""
+"""The thread that ships a run's spool during the run, and how long the end of a run waits for it."""
 
 import contextlib
 import threading
@@ -13,31 +13,36 @@ from harness.tracking.spool import Spool
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SHIPPING_INTERVAL = 1.0  # seconds between rounds: what several short epochs log goes out in one call
-_LONGEST_PAUSE = 30.0  # seconds between tries while the store is away
-_SILENCE = 5.0  # seconds that a command waits, in all, for a store that does not answer at all
-_SHORTEST_SILENCE = 0.5  # and again for each run that ends after that
+_SHIPPING_INTERVAL = 1.0  # seconds between rounds, so that one request has the metrics of several short epochs
+_MAX_RETRY_DELAY = 30.0  # seconds between tries while the store does not answer
+_WAIT_SECONDS = 5.0  # total seconds that a command waits for a store that does not answer at all
+_MIN_WAIT_SECONDS = 0.5  # for each run that ends after that
 
 
 class WaitBudget:
-    """How long the runs of one store still wait for it while it does not answer at all. left: in seconds."""
+    """The time that the runs of a store wait in total while it does not answer at all.
+
+    Attributes:
+        remaining: In seconds.
+    """
 
     def __init__(self) -> None:
-        self.left = _SILENCE
+        self.remaining = _WAIT_SECONDS
 
     def spend(self, seconds: float) -> None:
-        """Shorten the waiting of the runs that end later."""
-        self.left = max(_SHORTEST_SILENCE, self.left - seconds)
+        """Reduce the time that later runs wait."""
+        self.remaining = max(_MIN_WAIT_SECONDS, self.remaining - seconds)
 
     def renew(self) -> None:
-        """Start over: the store has answered."""
-        self.left = _SILENCE
+        """Reset the budget, because the store has answered."""
+        self.remaining = _WAIT_SECONDS
 
 
 class BackgroundShipper:
-    """Ships a spool in a thread of its own, from the moment it is made until `stop`.
+    """Ships a spool in a background thread, from its creation until `stop`.
 
-    error: why nothing gets through at the moment, in one line; None while shipping works.
+    Attributes:
+        error: The current error of shipping, in one line; None while shipping works.
     """
 
     def __init__(
@@ -51,18 +56,18 @@ class BackgroundShipper:
         self._budget = budget
         self._shipper = Shipper(client, spool, run_id, experiment_id)
         self._changed = threading.Condition()
-        self._hurry = False  # somebody waits in `flush`
-        self._stopped = False  # the thread is to end
+        self._flushing = False  # a thread waits in `flush`
+        self._stopped = False  # the thread has to end
         self._thread_ended = False
-        self._release_later = False  # `close` has left the spool's lock to the thread
-        self._run_deleted = False  # the run is not in the store any more, so that nothing can be shipped
+        self._release_later = False  # the thread releases the spool's lock, not `close`
+        self._run_deleted = False  # the run is no longer in the store, so nothing can be shipped
         self._last_answer = time.monotonic()  # when the store was last known to answer
         self._thread = threading.Thread(target=self._work, name=f"ship-{run_id[:8]}", daemon=True)
         self._thread.start()
 
     @property
     def shipped(self) -> bool:
-        """Whether the store has everything that is in the spool, refused events left out."""
+        """Whether the store has everything in the spool, except refused events."""
         return self._spool.shipped >= self._spool.end
 
     def notify(self) -> None:
@@ -71,29 +76,29 @@ class BackgroundShipper:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was logged so far is shipped; whether it was.
+        """Wait until everything logged so far is shipped; return whether it is.
 
-        Meanwhile the store is asked once a second for a sign of life (get_run).
+        While it waits, it requests the run once a second, to check that the store answers.
 
         Args:
-            timeout: Seconds without any progress after which this gives up. It also gives up when the store has not
-                answered at all for as long as the wait budget allows.
+            timeout: Seconds without progress after which it gives up. It also gives up when the store has not answered
+                at all for the time of the wait budget.
         """
         target, shipped = self._spool.end, self._spool.shipped
         began = progress = self._last_answer = time.monotonic()
         silent = False
-        with self._ask_for_signs_of_life(), self._changed:
-            self._hurry = True
+        with self._poll_store(), self._changed:
+            self._flushing = True
             self._changed.notify_all()
             while self._spool.shipped < target and not self._run_deleted and self._thread.is_alive():
                 now = time.monotonic()
                 if self._spool.shipped > shipped:
                     shipped, progress, self._last_answer = self._spool.shipped, now, now
-                silent = now - self._last_answer > self._budget.left
+                silent = now - self._last_answer > self._budget.remaining
                 if silent or now - progress > timeout:
                     break
                 self._changed.wait(min(timeout, 0.1))
-            self._hurry = False
+            self._flushing = False
         complete = self._spool.shipped >= target
         if complete:
             self._budget.renew()
@@ -103,7 +108,7 @@ class BackgroundShipper:
         return complete
 
     def stop(self) -> None:
-        """Ask the thread to end after the batch that it is shipping."""
+        """Tell the thread to end after the current batch."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -114,14 +119,14 @@ class BackgroundShipper:
         A thread that hangs in a request is not waited for; it releases the lock itself when it ends.
 
         Args:
-            complete: Everything is shipped: the spool is tidied, too, and the thread given 5 s instead of 0.1 s.
+            complete: Everything is shipped: clean up the spool, too, and wait 5 s for the thread instead of 0.1 s.
         """
         self.join(timeout=5 if complete else 0.1)
         with self._changed:
             self._release_later = not self._thread_ended
             if self._thread_ended:
                 if complete:
-                    self._spool.tidy()
+                    self._spool.clean_up()
                 self._spool.release()
 
     def join(self, timeout: float | None = None) -> None:
@@ -129,24 +134,24 @@ class BackgroundShipper:
         self._thread.join(timeout)
 
     @contextlib.contextmanager
-    def _ask_for_signs_of_life(self) -> Iterator[None]:
-        """Meanwhile, ask the store for the run once a second: one that is slow to take something still answers."""
-        over = threading.Event()
+    def _poll_store(self) -> Iterator[None]:
+        """Request the run once a second while the block lasts, to tell a slow store from one that does not answer."""
+        finished = threading.Event()
 
-        def ask() -> None:
-            while not over.wait(1.0):
+        def poll() -> None:
+            while not finished.wait(1.0):
                 with contextlib.suppress(Exception):
                     self._client.get_run(self._run_id)
                     self._last_answer = time.monotonic()
 
-        threading.Thread(target=ask, name=f"pulse-{self._run_id[:8]}", daemon=True).start()
+        threading.Thread(target=poll, name=f"poll-{self._run_id[:8]}", daemon=True).start()
         try:
             yield
         finally:
-            over.set()
+            finished.set()
 
     def _work(self) -> None:
-        pause = 0.0
+        delay = 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or not self.shipped)
@@ -154,20 +159,20 @@ class BackgroundShipper:
                 break
             try:
                 self._shipper.ship(stop=lambda: self._stopped)
-                self.error, failed, pause = None, False, _SHIPPING_INTERVAL
+                self.error, failed, delay = None, False, _SHIPPING_INTERVAL
                 self._run_deleted = False
-            except Exception as error:  # whatever it is, training goes on
+            except Exception as error:  # no error of the store ends the training
                 self.error, failed = one_line(error), True
                 self._run_deleted = isinstance(error, RunDeletedError)
                 if isinstance(error, BatchFailedError):  # the store answers
-                    pause, self._last_answer = 1.0, time.monotonic()
+                    delay, self._last_answer = 1.0, time.monotonic()
                 else:
-                    pause = min(max(2 * pause, 1.0), _LONGEST_PAUSE)
+                    delay = min(max(2 * delay, 1.0), _MAX_RETRY_DELAY)
             with self._changed:
                 self._changed.notify_all()
-                # Somebody who waits in flush does not wait for a long pause, too.
-                self._changed.wait_for(lambda: self._stopped or self._hurry, timeout=pause)
-                if self._hurry and failed:
+                # `flush` shortens a long delay.
+                self._changed.wait_for(lambda: self._stopped or self._flushing, timeout=delay)
+                if self._flushing and failed:
                     self._changed.wait_for(lambda: self._stopped, timeout=0.5)
         with self._changed:
             self._thread_ended = True

@@ -1,4 +1,4 @@
-"""How events of the spool are grouped into requests: what one `log_batch` call takes, and what it must not mix."""
+"""Group events of the spool into requests, within the limits of `log_batch`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,16 +10,16 @@ from harness.tracking.spool import Entry, Event
 Value = TypeVar("Value", str, float)
 
 VALUE_KINDS = ("metrics", "params", "tags")  # the events that go into log_batch calls, several to a call
-# What one log_batch call takes (mlflow/utils/validation.py: 1,000 in all, of these 100 params and 100 tags, and 1 MB).
+# Limits of one log_batch call (mlflow/utils/validation.py: 1,000 in total, at most 100 params and 100 tags, and 1 MB).
 _LIMITS = {"metrics": 800, "params": 100, "tags": 100}
 _BYTES = 800_000
-_METRIC_BYTES = 100  # what the request adds to a metric's key and value: the names of its fields, step, time
+_METRIC_BYTES = 100  # of a request for a metric, besides key and value: field names, step, time
 
 
 def make_batches(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Group entries, in order: as many neighbouring metrics, params and tags as one call takes; the rest one by one.
+    """Group entries, in order: neighbouring metrics, params and tags within the limits of a call; others one by one.
 
-    Of several uploads of the same file only the last is yielded: it carries the newest contents anyway.
+    Of several uploads of the same file only the last is yielded, because a file is read when it is shipped.
     """
     newest = {_target(entry.event): entry.end for entry in entries if entry.event["kind"] == "artifact"}
     batch: list[Entry] = []
@@ -31,7 +31,7 @@ def make_batches(entries: list[Entry]) -> Iterator[list[Entry]]:
             continue
         cost = _cost(event)
         full = any(load.get(what, 0) + amount > limit for what, amount, limit in cost)
-        # A param given twice with two values must reach the store as two calls, so that it can refuse the second.
+        # Two values of the same param go into two calls, so that the store can refuse the second.
         clash = kind == "params" and any(params.get(key, value) != value for key, value in event["values"].items())
         if batch and (kind not in VALUE_KINDS or batch[-1].event["kind"] not in VALUE_KINDS or full or clash):
             yield batch
@@ -46,7 +46,7 @@ def make_batches(entries: list[Entry]) -> Iterator[list[Entry]]:
 
 
 def split_values(values: Mapping[str, Value], kind: str) -> Iterator[dict[str, Value]]:
-    """Yield `values` in pieces of which each fits one log_batch call. kind: one of VALUE_KINDS."""
+    """Split `values` into pieces that fit into one log_batch call. kind: one of VALUE_KINDS."""
     piece: dict[str, Value] = {}
     size = 0
     for key, value in values.items():
@@ -61,7 +61,7 @@ def split_values(values: Mapping[str, Value], kind: str) -> Iterator[dict[str, V
 
 
 def split_event(event: Event) -> list[Event]:
-    """Return an event of each value, so that one bad name does not cost the others; other events as they are."""
+    """Split an event into one for each value, so that a bad name does not affect the others; keep other events."""
     if event["kind"] not in VALUE_KINDS:
         return [event]
     return [{**event, "values": {key: value}} for key, value in event["values"].items()]

@@ -1,4 +1,4 @@
-"""How a run stood before it was resumed, so that a command that only tries to resume it changes nothing."""
+"""The state of a run before it is resumed, which is restored if the command fails before it trains an epoch."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from harness.experiment.tags import Tag
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# Tags of how a run ended, which a resumed one has yet to do: they are deleted when it is resumed.
+# Tags of how a run ended. They are deleted when the run is resumed.
 END_TAGS = (Tag.ERROR, Tag.DIVERGED, Tag.PRUNED)
 
 
 @dataclass(frozen=True)
 class BeforeResume:
-    """What resuming a run overwrites, as it was.
+    """The earlier values of what resuming a run overwrites.
 
     Attributes:
-        status: MLflow's status of the run. One that a process which is gone has left RUNNING counts as KILLED.
+        status: MLflow's status of the run; KILLED if its process ended and left it RUNNING.
         end_time: When it ended, in milliseconds since 1970.
         tags: Those of its tags that resuming changes or deletes.
         resume_tags: Tags of the resumed run, which are logged once it has trained an epoch.
@@ -37,5 +37,5 @@ class BeforeResume:
         return cls(status, run.info.end_time, tags)
 
     def as_meta(self) -> dict[str, Any]:
-        """Return what meta.json of the spool says until the run changes, for `recovery` after a kill."""
+        """Return the entry of the spool's meta.json that `recovery` uses after a kill, until the run changes."""
         return {"before": {"status": self.status, "end_time": self.end_time, "tags": dict(self.tags)}}

@@ -1,4 +1,4 @@
-"""Open a tracking store: which one is meant, whether it is there, and how MLflow behaves in this process."""
+"""Connect to a tracking store: resolve its URI, check that it answers, and configure MLflow in this process."""
 
 import contextlib
 import http.client
@@ -31,20 +31,20 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # A lost answer is asked for again at once, a few times; MLflow's own 120 s and 7 ever slower retries make minutes.
+    # A request is repeated at once, a few times. MLflow's defaults (120 s, 7 retries with backoff) take minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",  # seconds at most between two tries
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_PROBE_TIMEOUT = 8  # seconds that a server has to answer when it is first asked
-_PROBES = 6  # times that it is asked: it may lose an answer, or fail for a moment
+_PROBE_TIMEOUT = 8  # seconds that a server has to answer the first request
+_PROBES = 6  # tries: an answer may be lost, or a server fail for a moment
 _DATABASES = ("postgresql", "mysql", "mssql")
 
 
 def resolve(uri: str | None, root: Path) -> str:
-    """Return the absolute URI of the store that is meant: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in `root`.
+    """Return the absolute URI of the store: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in `root`.
 
     Raises:
         HarnessError: The URI is a plain folder, or of an unknown kind.
@@ -119,7 +119,7 @@ def refuse_silent_server(uri: str) -> None:
 def refuse_hanging_server(uri: str, timeout: float) -> None:
     """Raise HarnessError when a server accepts connections and answers none of them for `timeout` seconds.
 
-    MLflow's client would repeat the next request for minutes. Everything else that can go wrong is left to it.
+    MLflow's client would repeat the next request for minutes. It handles all other errors.
     """
     deadline = time.monotonic() + timeout
     while isinstance(_health_error(uri, max(0.1, min(_PROBE_TIMEOUT, timeout / 4))), TimeoutError):
@@ -128,7 +128,7 @@ def refuse_hanging_server(uri: str, timeout: float) -> None:
 
 
 def _health_error(uri: str, timeout: float) -> BaseException | None:
-    """Why a server does not answer when it is asked for its health; None for a server that answers, or a database."""
+    """The error of a request to the server's /health; None for a server that answers, or a database."""
     if not uri.startswith(("http://", "https://")):
         return None
     parts = urllib.parse.urlsplit(uri.rstrip("/"))
@@ -138,7 +138,7 @@ def _health_error(uri: str, timeout: float) -> BaseException | None:
     except urllib.error.HTTPError as answer:
         answer.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # Whatever else goes wrong, an answer that was cut or a certificate, is for MLflow's client to meet.
+        # Other errors, such as an incomplete answer or a bad certificate, are reported by MLflow's client.
         reason = error.reason if isinstance(error, urllib.error.URLError) else None
         return reason if isinstance(reason, BaseException) else error
     return None
@@ -166,14 +166,14 @@ def _configure_mlflow() -> None:
 
 
 def _forget_locations() -> None:
-    """MLflow remembers by the run's id where artifacts are, whichever the store: a copy of a run is elsewhere."""
+    """Clear MLflow's cache of artifact locations, which ignores the store: a copied run has another location."""
     from mlflow.tracking._tracking_service import utils
 
     getattr(utils, "_artifact_repos_cache", {}).clear()
 
 
 def _create_decoded_parents() -> None:
-    """MLflow creates the parent folder of an SQLite file without decoding its URI: a wrong folder beside `a%20b`."""
+    """Make MLflow decode the URI of an SQLite file before it creates the parent folder (`a%20b`)."""
     from mlflow.store.db import utils
 
     create = getattr(utils, "_make_parent_dirs_if_sqlite", None)
@@ -215,7 +215,7 @@ def _probe_server(uri: str) -> None:
 
 
 def _probe_database(uri: str) -> None:
-    """See that a database server answers: MLflow would try for 100 s."""
+    """Check that a database server answers: MLflow would try for 100 s."""
     import sqlalchemy
 
     timeout = {} if uri.startswith("mssql") else {"connect_timeout": _PROBE_TIMEOUT}

@@ -1,7 +1,7 @@
-"""What MLflow's exceptions say, and how they become one line for the user.
+"""Turn MLflow's exceptions into one line for the user.
 
-`store_errors` wraps the requests of a command, whose failure ends the command. Shipping (`shipping.py`) looks at the
-codes instead, because a run goes on while its store is away.
+`store_errors` wraps requests whose failure ends the command. Shipping (`shipping.py`) uses the error codes instead,
+because a run continues while its store does not answer.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def http_status(error: BaseException) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what went wrong in one line of at most 300 characters, without credentials."""
+    """Return the error message in one line of at most 300 characters, without credentials."""
     text = " ".join(str(error).split()) or type(error).__name__
     if any(sign in text for sign in _NO_ANSWER):
         text = "the tracking server does not answer"

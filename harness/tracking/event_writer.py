@@ -1,8 +1,8 @@
-"""What each kind of event becomes in MLflow. Writing an event twice leaves the store as if it was written once.
+"""Write events of the spool to MLflow. Writing an event twice has the same effect as writing it once.
 
-What makes repeating harmless: metrics carry the time at which they were logged, and MLflow keeps one of two equal ones;
-params and tags are set to what they already are; files have names that were decided when they were logged; a model is
-looked up by the event's key before it is created.
+Metrics have the time at which they were logged, and MLflow stores one of two equal ones. Params and tags are set to the
+same value again. Files get their name when they are logged. A model is looked up by the event's key before it is
+created.
 
     kind                     MlflowClient
     metrics, params, tags    log_batch: one request for several events
@@ -45,8 +45,8 @@ class EventWriter:
         """Write one event, or several metrics, params and tags in one request.
 
         Raises:
-            EventRefusedError: The event cannot be read, or its files are gone.
-            Exception: Whatever MLflow's client raises.
+            EventRefusedError: The event cannot be read, or its files are missing.
+            Exception: An exception of MLflow's client.
         """
         if events[0]["kind"] in VALUE_KINDS:
             self._log_batch(events)
@@ -88,13 +88,13 @@ class EventWriter:
         )
 
     def _set_description(self, event: Event) -> None:
-        """Replace harness's part of the description, whatever the user has written in the meantime."""
+        """Replace harness's part of the description, and keep the user's part."""
         text = self._client.get_run(self._run_id).data.tags.get(run_description.TAG)
         text = run_description.combine(text, event["text"])
         self._client.set_tag(self._run_id, run_description.TAG, text, synchronous=True)
 
     def _log_image(self, event: Event) -> None:
-        """Do what MlflowClient.log_image does, under a name that stays the same when it is done again."""
+        """Do the same as MlflowClient.log_image, with a file name that does not change when it is repeated."""
         from mlflow.tracking.multimedia import compress_image_size
         from PIL import Image
 
@@ -109,11 +109,11 @@ class EventWriter:
         self._client.set_tag(self._run_id, "mlflow.loggedImages", True, synchronous=True)
 
     def _log_artifact(self, event: Event) -> None:
-        file = self._spool.folder / event["file"]  # an absolute path stays what it is
+        file = self._spool.folder / event["file"]  # an absolute path stays absolute
         if not file.is_file():
             if event.get("owned"):
                 return  # shipped before the progress was lost
-            raise EventRefusedError(f"the file {file} is gone")
+            raise EventRefusedError(f"the file {file} is missing")
         self._client.log_artifact(self._run_id, str(file), event["folder"] or None)
 
     def _log_dataset(self, event: Event) -> None:
@@ -124,7 +124,7 @@ class EventWriter:
         column = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": shape}}
         dataset = Dataset(
             name=event["name"],
-            digest=event["fingerprint"][:36],  # no more fits
+            digest=event["fingerprint"][:36],  # the limit of MLflow
             source_type="code",
             source=json.dumps({"tags": tags}),
             schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([column]), "targets": None}}),
@@ -140,14 +140,14 @@ class EventWriter:
         from mlflow.models import Model
 
         folder = self._spool.folder / event["owned"]
-        # The answer to an earlier try may have been lost: that model is used.
+        # An earlier try may have created the model, and its answer was lost.
         found = self._client.search_logged_models(
             [self._experiment_id], filter_string=f"tags.`{Tag.EVENT}` = '{event['key']}'"
         )
         if not (folder / "MLmodel").is_file():
             if found:
                 return  # shipped before the progress was lost
-            raise EventRefusedError(f"the model in {folder} is gone")
+            raise EventRefusedError(f"the model in {folder} is missing")
         logged = found[0] if found else self._create_model(event)
         if found and logged.status == "READY" and logged.model_id in self._output_ids():
             return  # shipped before the progress was lost
@@ -168,7 +168,7 @@ class EventWriter:
 
     def _create_model(self, event: Event) -> "LoggedModel":
         tags = {Tag.EVENT: event["key"]}
-        with send_once():  # where the answer is lost, the next try finds it by its tag
+        with send_once():  # if the answer is lost, the next try finds the model by its tag
             return self._client.create_logged_model(
                 self._experiment_id, name=event["name"], source_run_id=self._run_id, tags=tags
             )

@@ -1,4 +1,4 @@
-"""MLflow experiments, which `project` names: found or created, and where their artifacts go."""
+"""Find or create MLflow experiments (`project`), and choose their artifact location."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ def get_or_create(client: "MlflowClient", project: str, uri: str, root: Path) ->
     Args:
         client: The store.
         project: The name of the experiment.
-        uri: The address of the store. Artifacts of a sqlite store go beside the database.
-        root: The folder beside the spool, where the artifacts of other databases go.
+        uri: The address of the store. Artifacts of a sqlite store are stored beside the database.
+        root: The folder of the spool, where the artifacts of other databases are stored.
 
     Raises:
         HarnessError: The experiment is deleted, or the store fails.
@@ -33,12 +33,12 @@ def get_or_create(client: "MlflowClient", project: str, uri: str, root: Path) ->
         if experiment is None:
             folder = _artifact_folder(uri, root)
             location = (folder / safe_file_name(project)).as_uri() if folder else None
-            # Without the tag the UI takes it for a language-model project and hides the charts.
+            # Without the tag, the UI shows its language-model view, which has no charts.
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
                 return str(client.create_experiment(project, artifact_location=location, tags=tags))
             except MlflowException as error:
-                # Another process may have been quicker.
+                # Another process may have created it.
                 experiment = client.get_experiment_by_name(project)
                 if experiment is None:
                     raise error
@@ -51,7 +51,7 @@ def get_or_create(client: "MlflowClient", project: str, uri: str, root: Path) ->
 
 
 def _artifact_folder(uri: str, root: Path) -> Path | None:
-    """Where the artifacts of a store go; None leaves it to a server. MLflow alone would use the working directory."""
+    """The artifact folder of a store; None for a server, which chooses one. MLflow's default is the working folder."""
     if uri.startswith("sqlite:"):
         return artifacts_of(database_of(uri))
     return None if uri.startswith("http") else root / "artifacts"

@@ -1,4 +1,4 @@
-"""Find runs again: by id, prefix, name, tags, or as the latest."""
+"""Find runs by id, prefix, name, tags, or as the latest."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _RECENT = 100  # runs whose names are suggested
-_OURS = f"tags.`{Tag.ID}` != ''"  # true only of runs that have the tag
+_HARNESS_RUN = f"tags.`{Tag.ID}` != ''"  # true only of runs that have the tag
 
 
 def search(
@@ -33,7 +33,7 @@ def search(
         client: The store.
         filter_string: In MLflow's search syntax; empty for all runs.
         experiments: The ids of MLflow experiments; None for all.
-        deleted: The runs that are deleted, also with their experiment, instead of the others.
+        deleted: Yield deleted runs, including those of deleted experiments, instead of the others.
         page: Runs per request, at most 200.
     """
     from mlflow.entities import ViewType
@@ -58,39 +58,39 @@ def search(
 
 
 def top_level(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
-    """Yield the runs of harness that are nobody's children, newest first."""
-    runs = search(client, _OURS, experiments=experiments)
+    """Yield the runs of harness without a parent run, newest first."""
+    runs = search(client, _HARNESS_RUN, experiments=experiments)
     return (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
 
 
-def ours(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
+def harness_runs(client: "MlflowClient", *, experiments: list[str] | None = None) -> Iterator["Run"]:
     """Yield all runs of harness, newest first."""
-    return search(client, _OURS, experiments=experiments)
+    return search(client, _HARNESS_RUN, experiments=experiments)
 
 
 def recent(client: "MlflowClient") -> list["Run"]:
-    """Return the newest runs that are no trials, at most 100, with one request: enough to suggest a name."""
+    """Return the newest runs except trials, at most 100, with one request, to suggest names."""
     condition = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}'"  # true only of runs that have the tag
     return list(itertools.islice(search(client, condition, page=_RECENT), _RECENT))
 
 
 def with_tags(client: "MlflowClient", tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
-    """Return the runs with all of these tags, newest first. deleted: the deleted ones, instead of the others."""
+    """Return the runs with all of these tags, newest first. deleted: deleted runs, instead of the others."""
     conditions = []
     for key, value in tags.items():
         if "'" in value and '"' in value:
-            return []  # no name of ours, and MLflow's filters cannot say it
+            return []  # harness creates no such name, and MLflow's filters cannot quote it
         quote = '"' if "'" in value else "'"
         conditions.append(f"tags.`{key}` = {quote}{value}{quote}")
     return list(search(client, " and ".join(conditions), deleted=deleted))
 
 
 def find(client: "MlflowClient", text: str) -> "Run":
-    """Return the run that `text` means: `latest`, an id, a unique prefix of an id of at least 4 characters, or a name.
+    """Return the run for `text`: `latest`, an id, a unique prefix of an id of at least 4 characters, or a name.
 
     Raises:
-        HarnessError: No run is meant, or several.
-        DeletedRunError: The run that is meant is deleted.
+        HarnessError: No run matches, or several do.
+        DeletedRunError: The run is deleted.
     """
     store = client.tracking_uri
     if text == "latest":
@@ -119,7 +119,7 @@ def find(client: "MlflowClient", text: str) -> "Run":
 
 
 def how_to_restore(client: "MlflowClient", run: "Run") -> str:
-    """Say which command restores a deleted run, or its MLflow experiment if that is deleted: `...` brings it back."""
+    """Return which command restores a deleted run, or its MLflow experiment if that is deleted."""
     experiment = client.get_experiment(run.info.experiment_id)
     if experiment.lifecycle_stage == "deleted":
         restore = how_to_restore_experiment(client, run.info.experiment_id)
@@ -129,7 +129,7 @@ def how_to_restore(client: "MlflowClient", run: "Run") -> str:
 
 
 def how_to_restore_experiment(client: "MlflowClient", experiment_id: str) -> str:
-    """Say which command restores a deleted MLflow experiment: `...` brings it back."""
+    """Return which command restores a deleted MLflow experiment."""
     line = formatting.mlflow_command("experiments", "restore", "-x", experiment_id, store=client.tracking_uri)
     return f"`{line}` brings it back"
 

@@ -1,4 +1,4 @@
-"""What git says about the code that runs: commit, branch, remote, and changes since the commit."""
+"""The git state of the code: commit, branch, remote, and changes since the commit."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ _DIFF_LIMIT = 1_000_000  # bytes
 
 
 def git_tags() -> dict[str, str]:
-    """Return commit, branch, remote and dirtiness of the working directory's repository as tags; empty without one."""
+    """Return commit, branch, remote and uncommitted changes of the working directory's repository as tags, if any."""
     dirty = _git("status", "--porcelain", "--untracked-files=normal")
     if dirty is None:
         return {}
@@ -26,7 +26,7 @@ def git_tags() -> dict[str, str]:
 
 
 def source_diff() -> str | None:
-    """Return the names of untracked files and the difference from the last commit; None where there is none.
+    """Return the names of untracked files and the difference from the last commit; None if there is none.
 
     The text is cut at 1 MB, and has no credentials of URIs.
     """
@@ -45,8 +45,8 @@ def source_diff() -> str | None:
 
 
 def _git(*words: str, folder: str | None = None) -> str | None:
-    """What git prints, at most about 1 MB of it; None when git is missing or fails."""
-    # Optional locks off: a look at the repository must not get in the way of a git command of the user's.
+    """The output of git, at most about 1 MB; None if git is missing or fails."""
+    # Without optional locks, this does not disturb a git command of the user.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         with subprocess.Popen(

@@ -1,8 +1,8 @@
-"""What a run logs, item by item: every call appends an event to the spool and returns.
+"""Log items of a run: every call appends an event to the spool and returns.
 
     metrics(), image(), ... --(event)--> Spool
 
-`LoggedItems` says what the run has already: a metric, an image and a model are logged once per key and step.
+`LoggedItems` has what is logged already: a metric, an image and a model are logged once per key and step.
 """
 
 import shutil
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class ItemLog:
-    """Appends what a run logs to its spool, each item once. No method waits for the store; a full disk is an error.
+    """Appends the items of a run to its spool, each item once. No method waits for the store; a full disk is an error.
 
-    What the run has already, logged by this process or by the one that was killed before it, is left out. So a resumed
-    run may log again whatever it is not sure of. All methods may be called from any thread.
+    Items that this or an earlier process has logged are skipped. So a resumed run may log an item again. All methods
+    may be called from any thread.
 
     Attributes:
         run_id: MLflow's id of the run.
         folder: The spool's folder. Files in its `checkpoints/` outlive the shipping.
         measured: Whether metrics other than `system/*` were logged.
-        ended: Whether the log takes nothing more.
+        ended: Whether the log is closed.
     """
 
     def __init__(self, run_id: str, spool: Spool, logged: LoggedItems, on_append: Callable[[], None]) -> None:
@@ -45,12 +45,12 @@ class ItemLog:
         self._on_append = on_append
 
     def metrics(self, step: int, values: Mapping[str, float], *, replace: bool = False) -> None:
-        """Log the values of one step, which reach the store together.
+        """Log the values of one step, which are sent to the store together.
 
         Args:
             step: The epoch, or the trial of a study.
             values: By metric; NaN and infinities are allowed.
-            replace: Log them although there are others at this step; MLflow shows the newest.
+            replace: Log them even if this step has values already; MLflow shows the newest.
         """
         self.measured = self.measured or not all(key.startswith("system/") for key in values)
         logged = self._logged.metrics
@@ -61,7 +61,7 @@ class ItemLog:
                 logged.setdefault(key, set()).add(int(step))
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Log params, as text. The store refuses to change one that it has."""
+        """Log params, as text. The store refuses to change a param."""
         for piece in split_values({key: redact(str(value)) for key, value in values.items()}, "params"):
             self._append({"kind": "params", "values": piece})
 
@@ -71,7 +71,7 @@ class ItemLog:
             self._append({"kind": "tags", "values": piece})
 
     def describe(self, text: str) -> None:
-        """Set the run's description (Markdown), in place of what was given before; text of the user stays first."""
+        """Set harness's part of the run's description (Markdown); the user's part stays first."""
         if text:
             self._append({"kind": "note", "text": redact(text)})
 
@@ -82,7 +82,7 @@ class ItemLog:
             key: The name of the chart.
             step: The epoch.
             picture: uint8 [H, W] or [H, W, 3].
-            replace: Log it although there is one at this step; MLflow's UI shows the newest.
+            replace: Log it even if this step has one already; MLflow's UI shows the newest.
 
         Raises:
             ValueError: The picture has another shape or type.
@@ -95,14 +95,14 @@ class ItemLog:
             return
         now = now_ms()
         folder = self._spool.new_folder()
-        # The name is what MlflowClient.log_image would give it, and where the UI reads key, step and time.
+        # The same name as of MlflowClient.log_image: the UI reads key, step and time from it.
         file = folder / f"{key.replace('/', '~')}+step+{int(step)}+timestamp+{now}+{uuid.uuid4()}.png"
         Image.fromarray(picture).save(file)
         self._append({"kind": "image", "key": key, "step": int(step), **self._paths(file, folder), "time": now})
         self._logged.images.setdefault(key, set()).add(int(step))
 
     def artifact(self, file: Path, folder: str = "") -> None:
-        """Log a file into the run's `folder`. It is read when it is shipped: a newer one in its place is taken."""
+        """Log a file into the run's `folder`. It is read when it is shipped, so a newer version is logged."""
         file = file.absolute()
         inside = file.is_relative_to(self.folder)
         self._append(
@@ -148,7 +148,7 @@ class ItemLog:
             name: The model's name.
             folder: Where it was saved; it is copied.
             step: The epoch of its weights.
-            key: What makes it this model and no other, among all runs; a model with the same key is logged once.
+            key: Identifies the model among all runs; a model with the same key is logged once.
         """
         if self.has_model(key):
             return
@@ -158,7 +158,7 @@ class ItemLog:
         self._logged.models.add(key)
 
     def sync_to_disk(self) -> None:
-        """Write everything logged so far to the disk (fsync), so that a power cut keeps it, too."""
+        """Write everything logged so far to the disk (fsync), so that it survives a power cut."""
         try:
             self._spool.sync()
         except OSError as error:
@@ -186,7 +186,7 @@ class ItemLog:
 
     def _append(self, event: Event, *, durable: bool = False) -> None:
         if self.ended:
-            raise HarnessError(f"run {self.run_id} has ended and takes nothing more")
+            raise HarnessError(f"run {self.run_id} has ended: nothing more can be logged")
         try:
             self._before_append(event)
             self._spool.append({"time": now_ms(), **event}, durable=durable)
@@ -198,7 +198,7 @@ class ItemLog:
         """Called before every event. OSError is reported as one of the spool."""
 
     def _paths(self, file: Path, folder: Path) -> Event:
-        """What an event says of a file in the spool. owned: the folder that is deleted once the event is shipped."""
+        """The entries of an event for a file in the spool. owned: the folder to delete after shipping."""
         return {"file": str(file.relative_to(self.folder)), "owned": str(folder.relative_to(self.folder))}
 
 

@@ -1,4 +1,4 @@
-"""What a run has logged, item by item. A resumed run logs again from its checkpoint on; what is here is left out."""
+"""The items that a run has logged. A resumed run repeats the epochs after its checkpoint, and skips these items."""
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -31,7 +31,7 @@ class LoggedItems:
 
     @classmethod
     def read(cls, client: "MlflowClient", run_id: str) -> "LoggedItems":
-        """Read what the store has of a run: a request per metric, artifact folder and model. Once, on resume."""
+        """Read the items of a run from the store, with a request per metric, artifact folder and model."""
         run = client.get_run(run_id)
         metrics = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in run.data.metrics}
         repository = artifacts.repository(client, run_id)

@@ -1,4 +1,4 @@
-"""A generator as MLflow models, loadable without this package: the exported network, and a sampler around it."""
+"""Save a generator as MLflow models that load without this package: the exported network, and a sampler."""
 
 import copy
 import warnings
@@ -37,7 +37,7 @@ def save_generator(network: "torch.nn.Module", example: "np.ndarray", folder: Pa
             str(folder),
             signature=infer_signature(latents, images),
             input_example=latents,
-            # Given, so that MLflow does not load and run the model in a new process to find out.
+            # Without it, MLflow would load and run the model in a new process to infer the requirements.
             pip_requirements=_requirements(),
             serialization_format="pt2",
         )
@@ -49,8 +49,8 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
     Args:
         folder: Where to save it; it must not exist.
         network: Where `save_generator` has saved the network; it is copied.
-        latent: The width of the noise that the network takes.
-        classes: How many classes it takes, one-hot, after the noise; 0 for an unconditional generator.
+        latent: The width of the network's noise.
+        classes: The number of classes, one-hot, after the noise; 0 for an unconditional generator.
     """
     import mlflow.pyfunc
     import numpy as np
@@ -58,7 +58,7 @@ def save_sampler(folder: Path, network: Path, latent: int, classes: int) -> None
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    # MLflow drops columns that a signature lacks without a word: where `digits` are refused, they have to arrive first.
+    # `digits` is in the signature of every generator: MLflow drops unknown columns silently; harness refuses them.
     columns = [
         ColSpec("long", "count"),
         ColSpec(AnyType(), "seed", required=False),  # a "long" column cannot have an empty row: MLflow refuses it

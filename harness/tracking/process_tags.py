@@ -1,4 +1,4 @@
-"""Which process writes a run, as tags of the run, and whether that process is still there."""
+"""Tags of the process that writes a run, and whether that process has ended."""
 
 import os
 import socket
@@ -21,16 +21,16 @@ def this_process() -> dict[str, str]:
     }
 
 
-def gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process that a run's tags name has ended. Never true of a process of another host."""
+def process_ended(tags: Mapping[str, str]) -> bool:
+    """Whether the process in a run's tags has ended. False for a process of another host."""
     import psutil
 
     if tags.get(Tag.HOST) != socket.gethostname():
         return False
     try:
         process = psutil.Process(int(tags[Tag.PID]))
-        # The start time tells a process from a later one with the same pid. It is reckoned from the boot time, which
-        # clock corrections move a little: hence the tolerance.
+        # A later process may have the same pid, but not the same start time. The tolerance is for corrections of the
+        # clock, which shift the boot time.
         same = abs(process.create_time() - float(tags[Tag.PROCESS_START])) < 2
         return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -48,7 +48,7 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
         uri: The store, for the command that the message proposes.
 
     Raises:
-        HarnessError: The process that the tags name is alive, or on another host, where that cannot be checked.
+        HarnessError: The process in the tags is alive, or on another host, so that it cannot be checked.
     """
     host, pid = tags.get(Tag.HOST), tags.get(Tag.PID)
     if host and host != socket.gethostname():
@@ -57,5 +57,5 @@ def check_not_running(run_id: str, tags: Mapping[str, str], uri: str) -> None:
             f"the run {run_id} is RUNNING on the host {host} (process {pid}): resume it there or, if that process has "
             f"ended, end the run first: `{formatting.python_command(end, store=uri)}`"
         )
-    if host and pid != str(os.getpid()) and not gone(tags):
+    if host and pid != str(os.getpid()) and not process_ended(tags):
         raise HarnessError(f"the run {run_id} is still being written by process {pid}: wait for it, or stop it")

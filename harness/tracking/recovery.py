@@ -1,4 +1,4 @@
-"""What follows a process that was killed: ship what it left in the spool, and set its RUNNING runs to KILLED.
+"""Recover after a killed process: ship its spools, and set its RUNNING runs to KILLED.
 
 sync --a spool--> _sync_spool --one that belongs to this store--> _ship
 """
@@ -14,7 +14,7 @@ from harness.files import database_of
 from harness.tracking import find_runs
 from harness.tracking.before_resume import BeforeResume
 from harness.tracking.errors import one_line
-from harness.tracking.process_tags import gone, this_process
+from harness.tracking.process_tags import process_ended, this_process
 from harness.tracking.relocation import is_there
 from harness.tracking.shipping import (
     BatchFailedError,
@@ -33,17 +33,17 @@ _NEW_SPOOL = 60  # seconds
 
 
 def sync(client: "MlflowClient", folder: Path, uri: str, *, repeat: bool = True) -> list[str]:
-    """Ship every spool that nobody writes and that belongs to the store. What was refused before is tried once more.
+    """Ship every spool of the store that no process writes. Refused events are tried once more.
 
     Args:
         client: The store.
         folder: The folder of the spools.
         uri: The address of the store, without user and password.
-        repeat: Report what the store refuses even where a command has reported it before.
+        repeat: Report refused events even if a command has reported them before.
 
     Returns:
-        A line for each spool with which something was done or is wrong. An error does not end the loop over the
-        spools, unless the store does not answer.
+        A line for each spool that was shipped or has an error. An error does not end the loop over the spools, unless
+        the store does not answer.
     """
     lines: list[str] = []
     for path in sorted(path for path in folder.glob("*") if path.is_dir()):
@@ -51,12 +51,12 @@ def sync(client: "MlflowClient", folder: Path, uri: str, *, repeat: bool = True)
         title = _title(spool)
         try:
             if _is_being_created(path) or not spool.acquire():
-                continue  # a process writes it, and ships it, too
+                continue  # another process writes and ships it
             line = _sync_spool(client, spool, uri, repeat)
         except StoreUnavailableError as error:
-            return [*lines, f"{title}: could not be shipped, {error}; it stays in {path}"]  # so would the others
+            return [*lines, f"{title}: could not be shipped, {error}; it stays in {path}"]  # the others would fail, too
         except Exception as error:
-            # Where the folder is gone, another sync was quicker.
+            # If the folder is missing, another process has shipped it.
             line = f"could not be shipped, {one_line(error)}; it stays in {path}" if path.is_dir() else None
         finally:
             spool.release()
@@ -71,12 +71,12 @@ def _title(spool: Spool) -> str:
 
 
 def _is_being_created(folder: Path) -> bool:
-    """Whether a process may have created the folder just now, and be about to lock it."""
+    """Whether a process may have created the folder just now, and not locked it yet."""
     return not (folder / "meta.json").exists() and time.time() - folder.stat().st_mtime < _NEW_SPOOL
 
 
 def _sync_spool(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) -> str | None:
-    """Ship one spool; the line that says what came of it, None when there was nothing to do."""
+    """Ship one spool; return a line with the result, or None if there was nothing to do."""
     meta = spool.read_meta()
     if not spool.end and not (spool.folder / "meta.json").exists():
         spool.remove()  # the process died before its run was created
@@ -96,25 +96,25 @@ def _sync_spool(client: "MlflowClient", spool: Spool, uri: str, repeat: bool) ->
 
 
 def _moved_with(client: "MlflowClient", spool: Spool, meta: dict[str, Any], uri: str) -> bool:
-    """Whether a spool belongs to the sqlite store at `uri` though it names another path: both were moved or copied."""
+    """Whether a spool with another path belongs to the sqlite store at `uri`: both were moved or copied."""
     if not (uri.startswith("sqlite:") and str(meta["uri"]).startswith("sqlite:")):
         return False
     here, named = database_of(uri), database_of(meta["uri"])
     if here == named or (is_there(named) and named.samefile(here)):
         return True
     if is_there(named) and here.parent != spool.folder.parent.parent:
-        return False  # the store that it names is there, and this one is not the one beside the spool
+        return False  # its store exists, and the store at `uri` is not beside the spool
     run = next(find_runs.search(client, f"attributes.run_id = '{meta['run_id']}'"), None)
     return run is not None and run.data.tags.get(Tag.ID) == spool.folder.name
 
 
 def _without_user(uri: str) -> str:
-    """The address of a store without its user, which older versions hid in the spool."""
+    """The address of a store without its user: spools of older versions have none."""
     return re.sub(r"://[^/]*@", "://", uri)
 
 
 def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int, repeat: bool) -> str | None:
-    """Ship the `count` events of a spool and tidy it."""
+    """Ship the `count` events of a spool and clean it up."""
     last = spool.last_logged_ms()
     shipper = Shipper(client, spool, meta["run_id"], meta["experiment_id"])
     _queue_checkpoints(shipper, meta)
@@ -122,11 +122,15 @@ def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int
         ship_with_retries(shipper)
     except BatchFailedError as error:
         return f"could not be shipped, {error}; it stays in {spool.folder}"
-    status = _end(client, shipper.get_run(), spool, last) if spool.status is None and gone(meta) else None
+    status = (
+        _set_final_status(client, shipper.get_run(), spool, last)
+        if spool.status is None and process_ended(meta)
+        else None
+    )
     if status:
-        spool.mark_shipped(spool.end, status)  # the checkpoints of a run that is FINISHED again need not be kept
+        spool.mark_shipped(spool.end, status)  # checkpoints of a FINISHED run are deleted
     refused, unreported = spool.refused(), spool.unreported_refusals()
-    spool.tidy()
+    spool.clean_up()
     if refused and not (repeat or unreported):
         count -= len(refused)
     elif refused:
@@ -134,10 +138,10 @@ def _ship(client: "MlflowClient", spool: Spool, meta: dict[str, Any], count: int
     return f"shipped {count} events" + (f", set to {status}" if status else "") if count or status else None
 
 
-def _end(client: "MlflowClient", run: "Run", spool: Spool, last: int) -> str | None:
-    """End a run that the process of its spool, which is gone, has left without an end.
+def _set_final_status(client: "MlflowClient", run: "Run", spool: Spool, last: int) -> str | None:
+    """Set the final status of a run whose process, that of the spool, has ended without it.
 
-    It is KILLED. One that was resumed and has not changed since is put back to how it stood: its process only tried.
+    The status is KILLED. A resumed run that has not changed gets its earlier status, end time and tags.
 
     Args:
         client: The store.
@@ -146,25 +150,25 @@ def _end(client: "MlflowClient", run: "Run", spool: Spool, last: int) -> str | N
         last: When its process last logged something, in milliseconds since 1970.
 
     Returns:
-        The new status; None where the run has an end already, or another process writes it.
+        The new status; None if the run has a final status already, or another process writes it.
     """
     if before := before_resume(spool, run):
         for key, value in before.tags.items():
             client.set_tag(run.info.run_id, key, value, synchronous=True)
-        if run.info.status == "RUNNING":  # else the process was killed before that
+        if run.info.status == "RUNNING":  # else the process was killed before it set RUNNING
             client.set_terminated(run.info.run_id, before.status, end_time=before.end_time or last)
-        spool.forget_before()
+        spool.delete_before()
         return before.status if run.info.status == "RUNNING" else None
     meta, tags = spool.read_meta(), run.data.tags
     wrote_last = all(tags.get(key) == meta.get(key) for key in (Tag.HOST, Tag.PID))
-    if run.info.status != "RUNNING" or not (wrote_last or gone(tags)):
+    if run.info.status != "RUNNING" or not (wrote_last or process_ended(tags)):
         return None
     client.set_terminated(run.info.run_id, "KILLED", end_time=last)
     return "KILLED"
 
 
 def before_resume(spool: Spool, run: "Run") -> BeforeResume | None:
-    """Return how a run stood before a process resumed it that was killed before it changed the run, or None."""
+    """Return the state of a run before it was resumed, if the process was killed before it changed the run."""
     meta = spool.read_meta()
     try:
         before = BeforeResume(**meta["before"])
@@ -180,13 +184,13 @@ def _wrote_last(run: "Run", meta: Mapping[str, Any]) -> bool:
 
 
 def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
-    """A process may be killed between writing a checkpoint and logging it: then the file is newer than the store's.
+    """Log the checkpoint files of a killed process again: it may have written a file without logging it.
 
-    Only where that process was the last to write the run, which is still RUNNING: else the file may be an old one.
+    Only if the run is RUNNING and that process wrote it last; otherwise the files may be old.
     """
     spool = shipper.spool
     checkpoints = sorted((spool.folder / "checkpoints").glob("*.pt"))
-    if not checkpoints or not gone(meta):
+    if not checkpoints or not process_ended(meta):
         return
     run = shipper.get_run()
     if (
@@ -201,23 +205,25 @@ def _queue_checkpoints(shipper: Shipper, meta: dict[str, Any]) -> None:
 
 
 def reconcile(client: "MlflowClient", folder: Path) -> list[str]:
-    """End the RUNNING runs of this host whose process is gone. A search, and a request or more for each such run.
+    """Set the final status of RUNNING runs of this host whose process has ended.
+
+    Makes one search, and one or more requests for each such run.
 
     Args:
         client: The store.
         folder: The folder of the spools.
 
     Returns:
-        The ids of those that are KILLED now. A resumed run that had not changed yet stands as before.
+        The ids of the runs that are KILLED now. A resumed run that has not changed gets its earlier status.
     """
     host = this_process()[Tag.HOST]
     killed = []
     running = find_runs.search(client, f"attributes.status = 'RUNNING' and tags.`{Tag.HOST}` = '{host}'")
     for run in list(running):
         spool = Spool(folder / run.data.tags.get(Tag.ID, "none"))
-        # A held lock is the surest sign of life: the pids of another container mean nothing in this one.
-        if not gone(run.data.tags) or spool.is_locked():
+        # A held lock shows that a process is alive, also in another container, whose pids are not visible here.
+        if not process_ended(run.data.tags) or spool.is_locked():
             continue
-        if _end(client, run, spool, spool.last_logged_ms()) == "KILLED":
+        if _set_final_status(client, run, spool, spool.last_logged_ms()) == "KILLED":
             killed.append(run.info.run_id)
     return killed

@@ -1,4 +1,4 @@
-"""MLflow's model registry: a run's sampler under a name, and an alias that points to one of its versions."""
+"""MLflow's model registry: register a run's sampler under a name, and set an alias."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Promoted:
-    """A version of a registered model. created: it was registered just now, and not earlier."""
+    """A version of a registered model.
+
+    Attributes:
+        name: Name of the registered model.
+        version: The version.
+        alias: Its alias.
+        created: Whether the version is new.
+    """
 
     name: str
     version: str
@@ -35,7 +42,7 @@ class Promoted:
 def promote(
     client: "MlflowClient", run_id: str, name: str, alias: str, tags: Mapping[str, str], store: str
 ) -> Promoted:
-    """Register the sampler that a run has logged under `name`, unless it is there, and let `alias` point to it.
+    """Register the sampler of a run under `name`, unless it is registered, and let `alias` point to it.
 
     Args:
         client: The store.
@@ -47,7 +54,7 @@ def promote(
 
     Raises:
         HarnessError: The run is not FINISHED or has no sampler, MLflow does not take the name or alias, or the server
-            has no registry. Nothing is registered then.
+            has no registry. Then nothing is registered.
     """
     from mlflow.exceptions import MlflowException
 
@@ -77,7 +84,7 @@ def promote(
 
 
 def _sampler_of(client: "MlflowClient", run_id: str) -> str:
-    """The id of the sampler of a run that is FINISHED: what one that was resumed logged before is not its best."""
+    """The id of a run's sampler. The run must be FINISHED: a resumed run has a sampler of its earlier end."""
     status = client.get_run(run_id).info.status
     if status != "FINISHED":
         raise HarnessError(
@@ -86,7 +93,7 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
     model_id = artifacts.newest_model(client, run_id, "sampler")
     if model_id is None:
         raise HarnessError(
-            f"run {run_id[:8]} has no model `sampler` to promote: it was made before runs had one, or waits for "
+            f"run {run_id[:8]} has no model `sampler` to promote: an older version trained it, or it waits for "
             f"`{formatting.harness_command('sync', store=client.tracking_uri)}`; else train it again"
         )
     return model_id
@@ -94,13 +101,13 @@ def _sampler_of(client: "MlflowClient", run_id: str) -> str:
 
 def _versions_of(client: "MlflowClient", run_id: str, name: str, model_id: str) -> "list[ModelVersion]":
     """The versions under which the run's model is registered as `name`."""
-    # By its run: filters cannot spell every name.
+    # Filters cannot quote every name, so search by run.
     versions = [version for version in client.search_model_versions(f"run_id = '{run_id}'") if version.name == name]
     return [version for version in versions if version.tags.get(Tag.MODEL) == model_id]
 
 
 def _check_alias(alias: str) -> None:
-    """Refuse what set_registered_model_alias would refuse, before a version is created for nothing."""
+    """Raise the error of set_registered_model_alias before a version is created."""
     from mlflow.utils import validation
 
     validation._validate_model_alias_name(alias)
@@ -126,7 +133,7 @@ def download(client: "MlflowClient", address: str, into: Path) -> Path:
 
 
 def _source_of(client: "MlflowClient", address: str) -> str:
-    """Where the files of models:/NAME@ALIAS or models:/NAME/VERSION are."""
+    """The location of the files of models:/NAME@ALIAS or models:/NAME/VERSION."""
     from mlflow.exceptions import MlflowException
 
     name, alias, version = address.removeprefix("models:/"), "", ""
@@ -146,7 +153,7 @@ def _source_of(client: "MlflowClient", address: str) -> str:
 
 
 def _alternatives(client: "MlflowClient", name: str) -> str:
-    """What there is instead of a model that is missing: versions and aliases of that name, or other names."""
+    """A hint for a missing model: the aliases of that name, or similar names."""
     models = list(client.search_registered_models(max_results=1000))
     found = next((model for model in models if model.name == name), None)
     if found is not None:
@@ -168,5 +175,5 @@ def _create_if_missing(client: "MlflowClient", name: str) -> None:
         try:
             client.create_registered_model(name)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by somebody else, or by a try whose answer was lost
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, or by a try whose answer was lost
                 raise

@@ -1,8 +1,8 @@
-"""A sqlite store whose folder was moved or copied: MLflow keeps absolute artifact locations, which are rewritten.
+"""Rewrite the absolute artifact locations of a sqlite store whose folder was moved or copied.
 
-Harness puts the artifacts of a sqlite store into `artifacts` beside the database, one folder a project. So the folder
-in which the store was last opened can be read off the locations of its MLflow experiments, and nothing else has to be
-kept. Locations outside that folder are the user's own and stay as they are.
+Harness puts the artifacts of a sqlite store into `artifacts` beside the database, one folder per project. So the
+locations of the MLflow experiments tell in which folder the store was last opened. Locations outside that folder were
+chosen by the user, and do not change.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.experiment.tags import Tag
 from harness.files import atomic_write, path_of, safe_file_name
-from harness.tracking.process_tags import gone
+from harness.tracking.process_tags import process_ended
 from harness.tracking.spool import Spool
 
 # The columns of MLflow's schema that hold a location, and tags that do: (table, column, key of the tag).
@@ -32,7 +32,7 @@ _STORAGE_TAG = Tag.STORAGE  # of a study: the path of Optuna's journal
 
 @dataclass(frozen=True)
 class _Move:
-    """One experiment's location before and after, without a slash at the end, and the store's folder before."""
+    """The old and the new location of an experiment, without a final slash, and the old folder of the store."""
 
     experiment_id: int
     old: str
@@ -61,11 +61,11 @@ def relocate(database: Path, spools: Path, message: Callable[[str], None]) -> No
         if not _moves(connection, database):
             return
         try:
-            connection.execute("BEGIN IMMEDIATE")  # of two processes, the second finds nothing left to do
+            connection.execute("BEGIN IMMEDIATE")  # a second process waits, and finds no moves
             moves = _moves(connection, database)
             if not moves:
                 return
-            _refuse_busy(connection, moves, [spools, database.parent / "spool"])
+            _check_not_written(connection, moves, [spools, database.parent / "spool"])
             runs = _count_runs(connection, moves)
             for move in moves:
                 _rewrite(connection, move, database.parent)
@@ -85,35 +85,37 @@ def relocate(database: Path, spools: Path, message: Callable[[str], None]) -> No
 
 
 def _moves(connection: sqlite3.Connection, database: Path) -> list[_Move]:
-    """What to rewrite; empty for a store that is where it was."""
+    """The experiments to rewrite; empty for a store that was not moved."""
     rows = connection.execute(
         "SELECT experiment_id, name, artifact_location FROM experiments WHERE artifact_location IS NOT NULL"
     ).fetchall()
-    ours = {
+    created_by_harness = {
         experiment
         for (experiment,) in connection.execute(
             "SELECT experiment_id FROM experiment_tags WHERE key = 'mlflow.experimentKind'"
         )
     }
-    homes = {path.parent.parent for row in rows if (path := _project_folder(*row, known=row[0] in ours))}
-    homes = {home for home in homes if not _same(home, database.parent)}
+    folders = {
+        path.parent.parent for row in rows if (path := _project_folder(*row, known=row[0] in created_by_harness))
+    }
+    folders = {folder for folder in folders if not _same(folder, database.parent)}
     moves = []
     for experiment_id, _, location in rows:
         path = path_of(location)
-        home = path and next((home for home in homes if path.is_relative_to(home)), None)
-        if path is None or home is None:
+        folder = path and next((folder for folder in folders if path.is_relative_to(folder)), None)
+        if path is None or folder is None:
             continue
-        new = database.parent / path.relative_to(home)
-        if _belongs(connection, experiment_id, path, new, inside=path.is_relative_to(home / "artifacts")):
+        new = database.parent / path.relative_to(folder)
+        if _belongs(connection, experiment_id, path, new, inside=path.is_relative_to(folder / "artifacts")):
             text = new.as_uri() if location.startswith("file:") else str(new)
-            moves.append(_Move(experiment_id, location.rstrip("/"), text, home))
+            moves.append(_Move(experiment_id, location.rstrip("/"), text, folder))
     return moves
 
 
 def _project_folder(experiment_id: int, name: str, location: str, *, known: bool) -> Path | None:
-    """The folder of an experiment that harness, or MLflow for harness, has put into `artifacts`; None for another.
+    """The folder of an experiment that harness created in `artifacts`; None for another one.
 
-    The second of the two names is what earlier versions of harness have used.
+    The second of the two names is that of earlier versions of harness.
     """
     path = path_of(location)
     expected = {"0"} if experiment_id == 0 else set()
@@ -125,8 +127,8 @@ def _project_folder(experiment_id: int, name: str, location: str, *, known: bool
 def _belongs(connection: sqlite3.Connection, experiment_id: int, old: Path, new: Path, *, inside: bool) -> bool:
     """Whether the files of an experiment are, or will be, at `new`.
 
-    A database that was copied alone still uses the artifacts of the original, and a location outside of `artifacts`
-    may be one of the user's.
+    A database that was copied without its folder still uses the original artifacts, and the user may have chosen a
+    location outside of `artifacts`.
     """
     if is_there(new) or not is_there(old):
         return inside or is_there(new)
@@ -159,7 +161,7 @@ def _rewrite(connection: sqlite3.Connection, move: _Move, folder: Path) -> None:
 
 
 def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
-    """The file MLmodel of a logged model repeats its location. It informs, and nothing is loaded by it."""
+    """Rewrite the location in the MLmodel file of logged models. It is informative, and not used to load them."""
     for (location,) in connection.execute(
         "SELECT artifact_location FROM logged_models WHERE experiment_id = ?", (move.experiment_id,)
     ):
@@ -175,8 +177,8 @@ def _rewrite_models(connection: sqlite3.Connection, move: _Move) -> None:
                     moved.write_text(new, encoding="utf-8")
 
 
-def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
-    """Raise HarnessError where a run is being written: its spool, moved with the store, is locked by that process."""
+def _check_not_written(connection: sqlite3.Connection, moves: list[_Move], folders: list[Path]) -> None:
+    """Raise HarnessError if a process writes a run: it holds the lock of the run's spool, which was moved, too."""
     for run_id, name, tags in _running(connection, moves):
         harness_id = tags.get(Tag.ID)
         if harness_id and any(Spool(folder / harness_id).is_locked() for folder in folders):
@@ -184,7 +186,7 @@ def _refuse_busy(connection: sqlite3.Connection, moves: list[_Move], folders: li
             raise HarnessError(
                 f"the tracking store was moved from {old} while process {tags.get(Tag.PID)} writes run {name} "
                 f"({run_id[:8]}): stop that process or move the folder back, then repeat the command"
-                if not gone(tags)
+                if not process_ended(tags)
                 else f"another process writes run {name} ({run_id[:8]}) of the tracking store that was moved from "
                 f"{old}: wait for it, then repeat the command"
             )
@@ -211,7 +213,7 @@ def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path exists, as far as this user can see: the old folder may be in the home of another."""
+    """Whether a path exists and is visible: the old folder may be in the home folder of another user."""
     try:
         return path.exists()
     except OSError:
@@ -219,5 +221,5 @@ def is_there(path: Path) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one folder, through links if need be."""
+    """Whether two paths lead to the same folder, also through links."""
     return one == other or (is_there(one) and is_there(other) and one.samefile(other))

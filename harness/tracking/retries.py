@@ -1,7 +1,7 @@
-"""Create something in a store once, although its answers may be lost.
+"""Create something in a store only once, although answers may be lost.
 
-Every other request may be sent twice without harm, and MLflow's client does so when an answer does not come. A request
-that creates something must not be: an answer may be lost after the server has done what it was asked.
+MLflow's client repeats a request if it gets no answer. That is harmless, except for requests that create something:
+the server may have created it before the answer was lost.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _environment_lock = threading.RLock()
 
 @contextlib.contextmanager
 def send_once() -> Iterator[None]:
-    """Keep MLflow's client from repeating requests, in all threads, while the block lasts.
+    """Disable the retries of MLflow's client, in all threads, while the block lasts.
 
     The client reads the setting at every request, from the environment.
     """
@@ -46,10 +46,10 @@ def create_once(create: Callable[[], Created], find: Callable[[], list[Created]]
 
     Args:
         create: Sends the request.
-        find: Looks up what an earlier try has created, whose answer was lost.
+        find: Looks up what an earlier try created.
 
     Raises:
-        Exception: Whatever `create` raises, where repeating it is of no use.
+        Exception: An exception of `create` that is permanent, or the one of the last try.
     """
     for left in reversed(range(_MAX_TRIES)):
         try:

@@ -1,26 +1,26 @@
-"""A run's description in MLflow: what a user has written, and below a mark what harness says of the run."""
+"""A run's description in MLflow: the user's part, a mark, and harness's part."""
 
 from urllib.parse import quote
 
 TAG = "mlflow.note.content"
-MARK = "<!-- harness -->"  # Markdown shows no comments
-MAX_LENGTH = 8000  # characters that MLflow keeps of a tag
+MARK = "<!-- harness -->"  # invisible in Markdown
+MAX_LENGTH = 8000  # characters of a tag in MLflow
 
 
 def user_text(description: str | None) -> str:
-    """Return the part that a user has written; empty where there is none."""
+    """Return the user's part; empty if there is none."""
     return (description or "").partition(MARK)[0].strip()
 
 
 def generated_text(description: str | None) -> str:
-    """Return the part that harness has written; empty where there is none."""
+    """Return harness's part; empty if there is none."""
     return (description or "").partition(MARK)[2].strip()
 
 
 def combine(description: str | None, text: str) -> str:
-    """Return a description with `text` as the part of harness. What a user has written stays first.
+    """Return a description with `text` as harness's part, after the user's part.
 
-    A description that would exceed MAX_LENGTH is returned as it was.
+    A description that would exceed MAX_LENGTH is returned unchanged.
     """
     whole = "\n\n".join(part for part in (user_text(description), MARK, text) if part)
     return whole if len(whole) <= MAX_LENGTH else description or ""

@@ -1,8 +1,8 @@
-"""The log of one run, and how its final status is written.
+"""The log of one run, and its final status.
 
     RunLog (an ItemLog) --> Spool (events.jsonl) <-- BackgroundShipper --> MLflow
 
-Who decides the final status of a run:
+What sets the final status of a run:
 
     what ends the run                                   status      written by
     its last epoch is trained                           FINISHED    the caller: `finish`
@@ -11,10 +11,10 @@ Who decides the final status of a run:
     Ctrl-C at any other time, or a second time          KILLED      `ensure_final_status`
     any other exception                                 FAILED      `ensure_final_status`, and the tag harness.error
     the process is killed, or the power fails           KILLED      `recovery`, called by the next command that trains
-    one of these, before a resumed run has an epoch     as before   `restore`, or `recovery`
+    one of these, before a resumed run trains an epoch  as before   `restore`, or `recovery`
 
-The status is an event of the spool like all others, and the last one: a run that is FINISHED in MLflow has everything
-else there, too. Where the disk is full and the spool takes no event, the status is set without it.
+The status is the last event in the spool, so a run that is FINISHED in MLflow has everything else there, too. If the
+disk is full, the status is set without the spool.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 class RunLog(ItemLog):
-    """One MLflow run that is being written. Made by Store.start_run and Store.resume_run.
+    """One MLflow run that is being written. Created by Store.start_run and Store.resume_run.
 
     Attributes:
-        before: How a resumed run stood; None for a new run, and once a resumed one has changed (`keep`).
+        before: The earlier state of a resumed run; None for a new run, and after `mark_changed`.
         resumed: Whether this is a resumed run.
     """
 
@@ -55,7 +55,7 @@ class RunLog(ItemLog):
         logged: LoggedItems,
         budget: WaitBudget,
     ) -> None:
-        """Begin to ship what is in the spool.
+        """Start to ship the spool.
 
         Args:
             client: The store.
@@ -64,8 +64,8 @@ class RunLog(ItemLog):
             name: MLflow's name of the run.
             harness_id: The tag `harness.id`.
             experiment_id: The MLflow experiment.
-            before: How a resumed run stood; None for a new run.
-            logged: What the run has in the store.
+            before: The earlier state of a resumed run; None for a new run.
+            logged: The items that the run has in the store.
             budget: How long to wait for a silent store, shared by the runs of a store.
         """
         self.name = name
@@ -74,49 +74,49 @@ class RunLog(ItemLog):
         self.uri: str = client.tracking_uri
         self.resumed = before is not None
         self.before = before
-        self._unchanged = before is not None  # then the spool holds `before`, for `recovery` after a kill
+        self._unchanged = before is not None  # then the spool has `before`, for `recovery` after a kill
         self._client = client
-        self._complete: bool | None = None  # what finish has returned
+        self._complete: bool | None = None  # the result of `finish`
         self._shipper = BackgroundShipper(client, spool, run_id=run_id, experiment_id=experiment_id, budget=budget)
         super().__init__(run_id, spool, logged, on_append=self._shipper.notify)
 
     @property
     def shipped(self) -> bool:
-        """Whether the store has everything, refused events left out."""
+        """Whether the store has everything, except refused events."""
         return self._shipper.shipped
 
     @property
-    def lost(self) -> str | None:
-        """Why nothing gets through at the moment, in one line; None where nothing is wrong."""
+    def shipping_error(self) -> str | None:
+        """The current error of shipping, in one line; None if there is none."""
         return self._shipper.error
 
     def flush(self, timeout: float) -> bool:
-        """Wait until what was logged so far is shipped; whether it was.
+        """Wait until everything logged so far is shipped; return whether it is.
 
         Args:
-            timeout: Seconds without any progress after which this gives up. It gives up earlier where the store does
-                not answer at all.
+            timeout: Seconds without progress after which it gives up. It gives up earlier if the store does not answer
+                at all.
         """
         return self._shipper.flush(timeout)
 
     def finish(self, status: str, timeout: float = 60) -> bool:
-        """End the run, and wait until everything is shipped, as long as `flush` does.
+        """End the run, and wait until everything is shipped, as `flush` does.
 
-        The log takes nothing more afterwards: a second call changes nothing, and returns the same. A full disk is no
-        error here: `lost` names it.
+        Then the log is closed. A second call does nothing, and returns the same. A full disk raises no error, but is
+        reported by `shipping_error`.
 
         Args:
             status: FINISHED, FAILED or KILLED.
             timeout: In seconds; see `flush`.
 
         Returns:
-            True where the store has it all; the spool is cleared, but for the checkpoints of a run that is not
-            FINISHED. False otherwise: `lost` says why, and everything stays in the spool for Store.sync.
+            True if the store has everything. Then the spool is cleared, except the checkpoints of a run that is not
+            FINISHED. Otherwise False: `shipping_error` has the reason, and the spool stays as it is for Store.sync.
         """
         if self._complete is not None:
             return self._complete
         disk_error = None
-        if not self.ended:  # it is where Ctrl-C cut an earlier call short
+        if not self.ended:  # it is set if Ctrl-C interrupted an earlier call
             try:
                 self._append({"kind": "status", "status": status}, durable=True)
             except HarnessError as error:
@@ -127,9 +127,9 @@ class RunLog(ItemLog):
         self._shipper.stop()
         refused = self._spool.refused()
         if not complete:
-            self._shipper.error = disk_error or self.lost or "the store was too slow to take everything"
+            self._shipper.error = disk_error or self.shipping_error or "the store was too slow to receive everything"
         elif refused:
-            self._spool.unreported_refusals()  # this report is the one
+            self._spool.unreported_refusals()  # count them as reported
             self._shipper.error = (
                 f"the store refused {len(refused)} events ({refused[0][1]}); they are kept in {self.folder}"
             )
@@ -137,16 +137,16 @@ class RunLog(ItemLog):
         self._complete = complete and not refused
         return self._complete
 
-    def keep(self) -> None:
-        """Say that the resumed run has changed (an epoch was trained): from now on it ends as what it has become."""
+    def mark_changed(self) -> None:
+        """Mark a resumed run as changed, after an epoch: it gets a new final status, and is not restored."""
         if self.before is not None:
             self.tags(self.before.resume_tags)
             self.before = None
 
     def restore(self, timeout: float = 10) -> None:
-        """Put a resumed run back to how it stood: its status, its end time, its tags. Ends the log.
+        """Restore the earlier status, end time and tags of a resumed run, and close the log.
 
-        For what fails before `keep`: a command that only tried does not change a run.
+        For errors before `mark_changed`, so that a command that fails does not change a run.
 
         Args:
             timeout: In seconds; see `flush`.
@@ -155,7 +155,7 @@ class RunLog(ItemLog):
         if self.ended:
             return
         before, self.before = self.before, None
-        self._unchanged = False  # the spool keeps `before`: a kill from here on leads to the same end
+        self._unchanged = False  # the spool still has `before`, so a kill from here on has the same result
         end = before.end_time or now_ms()
         try:
             self.tags(before.tags)
@@ -167,29 +167,29 @@ class RunLog(ItemLog):
 
     def _before_append(self, event: Event) -> None:
         if self._unchanged and _changes_run(event):
-            self._spool.forget_before()
+            self._spool.delete_before()
             self._unchanged = False
 
     def _set_status_directly(
         self, status: str, timeout: float, *, end_time: int, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Set the run's status without the spool: where the disk is full, too, the run does not stay RUNNING."""
+        """Set the run's status without the spool, so that the run does not stay RUNNING if the disk is full."""
 
-        def ask() -> None:
+        def set_status() -> None:
             with contextlib.suppress(Exception):
                 for key, value in (tags or {}).items():
                     self._client.set_tag(self.run_id, key, value, synchronous=True)
             with contextlib.suppress(Exception):
                 self._client.set_terminated(self.run_id, status, end_time=end_time)
 
-        # In a thread of its own, because a store that hangs would hold up the end of the run.
-        thread = threading.Thread(target=ask, name=f"end-{self.run_id[:8]}", daemon=True)
+        # In a thread, because a store that hangs would delay the end of the run.
+        thread = threading.Thread(target=set_status, name=f"end-{self.run_id[:8]}", daemon=True)
         thread.start()
         thread.join(timeout)
 
 
 def _changes_run(event: Event) -> bool:
-    """Whether a resumed run is another one with this event. Checkpoints and pictures repeat what it has."""
+    """Whether this event changes a resumed run. Checkpoints and images repeat items that it has."""
     if event["kind"] == "metrics":
         return not all(key.startswith("system/") for key in event["values"])
     return event["kind"] not in ("artifact", "image")
@@ -197,9 +197,9 @@ def _changes_run(event: Event) -> bool:
 
 @contextlib.contextmanager
 def ensure_final_status(log: RunLog) -> Iterator[None]:
-    """Give the run a final status, whichever exception leaves the block; see the table at the top of this module.
+    """Set a final status after any exception in the block; see the table at the top of this module.
 
-    A resumed run that has not changed yet (`RunLog.before`) is put back to how it stood.
+    A resumed run that has not changed (`RunLog.before`) is restored.
     """
     try:
         yield
@@ -212,7 +212,7 @@ def ensure_final_status(log: RunLog) -> Iterator[None]:
         if log.before is not None:
             log.restore()
             raise
-        with contextlib.suppress(HarnessError):  # a full disk, or a log that has ended, must not hide what happened
+        with contextlib.suppress(HarnessError):  # a full disk, or a closed log, must not hide the exception
             log.tags({Tag.ERROR: redact(f"{type(error).__name__}: {error}")[:500]})
         log.finish("FAILED", timeout=10)
         raise

@@ -1,7 +1,7 @@
 """The code of the logged model `sampler`: a trained generator as a function from (count, seed, digits) to images.
 
-MLflow copies this file into the model, and runs it where the model is loaded, with torch, numpy, pandas and Pillow
-beside MLflow, and without harness. It repeats parts of harness; tests compare them with the original.
+MLflow copies this file into the model, and runs it where the model is loaded. It needs MLflow, torch, numpy, pandas and
+Pillow, but not harness. It repeats parts of harness; tests compare them with the original.
 """
 
 import base64
@@ -17,17 +17,17 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 MAX_COUNT = 10_000  # images per row
 BATCH_SIZE = 1_000  # images that the network generates at once
-COLUMNS, GAP = 10, 2  # of a grid
+COLUMNS, GAP = 10, 2  # of a grid; the gap is in pixels
 
 
 class Sampler(mlflow.pyfunc.PythonModel):
     """Generates images; the same seed gives the same ones as `harness sample`.
 
-    Input: a table with a row for each request: `count`, `seed` (0 where it is missing), and, for a class-conditional
-    generator, `digits`: the classes in turn, over and over up to `count` ("2026"; all of them in turn where it is
-    missing or empty). An unconditional generator refuses digits.
-    Output: uint8 [N, H, W], or [N, C, H, W] in colour, of all rows one after the other; with the param `format` "png" a
-    list with a grid for each row, as PNG in base64.
+    Input: a table with one row per request: `count`, `seed` (default 0), and, for a class-conditional generator,
+    `digits`: the classes, repeated up to `count` ("2026"; all classes if it is missing or empty). An unconditional
+    generator refuses digits.
+    Output: the images of all rows, uint8 [N, H, W], or [N, C, H, W] in colour. With the param `format` "png": a list
+    with one grid per row, as PNG in base64.
     """
 
     def load_context(self, context):

@@ -1,9 +1,9 @@
-"""From the spool into MLflow: events go out in order and in batches, and a failure is either waited for or set aside.
+"""Ship events from the spool to MLflow, in order and in batches.
 
     RunLog --(event)--> Spool --(Entry)--> Shipper --(batch of events)--> EventWriter --> MlflowClient
 
-`Shipper` decides what a failure means: the store is away (try later), the batch failed (try again, then event by
-event), or the event is refused (set aside in the spool, and go on).
+`Shipper` distinguishes three failures: the store does not answer (try later), the batch failed (try again, then event
+by event), or the event is refused (record it in the spool, and continue).
 """
 
 import shutil
@@ -25,7 +25,7 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOE
 _BUSY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 _RETRY_DELAY = 0.5  # seconds
 _RETRY_TIMEOUT = 15.0  # seconds after which a failing store is not tried again
-_MAX_FAILURES = 5  # of one batch, with the store answering, before it is taken apart or set aside
+_MAX_FAILURES = 5  # of one batch, while the store answers, before it is split or refused
 
 
 class StoreUnavailableError(Exception):
@@ -37,7 +37,7 @@ class RunDeletedError(StoreUnavailableError):
 
 
 class BatchFailedError(Exception):
-    """The store answers, but did not take this batch; another try may do."""
+    """The store answers, but the batch failed; another try may succeed."""
 
 
 class Shipper:
@@ -51,16 +51,16 @@ class Shipper:
         self._failures = 0  # in a row, at the same place
 
     def ship(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Ship all that is pending now, a few requests per batch. After an error, the next call goes on from there.
+        """Ship all pending events, with a few requests per batch. After an error, the next call continues from there.
 
         Args:
-            stop: Asked after each batch; True ends the call.
+            stop: Called after each batch; True ends the call.
 
         Raises:
             StoreUnavailableError: The store does not answer, or does not have the run (RunDeletedError).
-            BatchFailedError: The store answers, but did not take a batch.
+            BatchFailedError: The store answers, but a batch failed.
         """
-        end = self.spool.end  # what is logged meanwhile waits for the next round, to go out in fewer calls
+        end = self.spool.end  # later events wait for the next round, which saves requests
         while self.spool.shipped < end and (entries := self.spool.pending()):
             for batch in make_batches(entries):
                 self._ship(batch)
@@ -78,7 +78,7 @@ class Shipper:
             run = self._client.get_run(self._run_id)
         except Exception as error:
             if error_code(error) in _REFUSALS:
-                raise RunDeletedError("the run is gone from the store") from error
+                raise RunDeletedError("the run is no longer in the store") from error
             raise StoreUnavailableError(one_line(error)) from error
         if run.info.lifecycle_stage == "deleted":
             raise RunDeletedError(f"the run is deleted in the store; {find_runs.how_to_restore(self._client, run)}")
@@ -90,28 +90,28 @@ class Shipper:
                 for entry in batch:
                     self._ship([entry])
                 return
-            # One bad name among an event's values must not cost the others.
+            # One bad name among an event's values must not affect the others.
             for part in split_event(batch[0].event):
-                self._write([part], set_aside=True)
+                self._write([part], record_refusal=True)
         self._record(batch)
 
-    def _write(self, events: list[Event], *, set_aside: bool = False) -> bool:
-        """Write events; whether the store has taken them. set_aside: record a refused event in the spool.
+    def _write(self, events: list[Event], *, record_refusal: bool = False) -> bool:
+        """Write events; return False if the store refuses them. record_refusal: record a refused event in the spool.
 
-        Raises BatchFailedError for what may succeed later, StoreUnavailableError where the store is away.
+        Raises BatchFailedError if a later try may succeed, StoreUnavailableError if the store does not answer.
         """
         try:
             self._writer.write(events)
         except Exception as error:
             if not self._is_refusal(error):
                 raise BatchFailedError(one_line(error)) from error
-            if set_aside:
+            if record_refusal:
                 self.spool.refuse(events[0], one_line(error))
             return False
         return True
 
     def _is_refusal(self, error: Exception) -> bool:
-        """Whether the store will never take this batch. Raises StoreUnavailableError where the store is away."""
+        """Whether the store refuses this batch for good. Raises StoreUnavailableError if it does not answer."""
         self.get_run()
         if isinstance(error, EventRefusedError) or error_code(error) in _REFUSALS:
             return True
@@ -121,7 +121,7 @@ class Shipper:
         return self._failures >= _MAX_FAILURES
 
     def _record(self, batch: list[Entry]) -> None:
-        """Record a batch as shipped, and delete the files that only the spool has."""
+        """Record a batch as shipped, and delete its files from the spool."""
         status = self.spool.status
         for entry in batch:
             if entry.event["kind"] == "status":
@@ -134,11 +134,11 @@ class Shipper:
 
 
 def ship_with_retries(shipper: Shipper) -> None:
-    """Ship all that is pending, with one more try than one batch gets; a store that is slow to fail gets fewer.
+    """Ship all pending events, with one more try than one batch has; fewer if the store is slow to fail.
 
     Raises:
         StoreUnavailableError: The store does not answer, or does not have the run (RunDeletedError: no second try).
-        BatchFailedError: The store answers, but did not take a batch.
+        BatchFailedError: The store answers, but a batch failed.
     """
     deadline = time.monotonic() + _RETRY_TIMEOUT
     for left in reversed(range(_MAX_FAILURES + 1)):

@@ -1,14 +1,14 @@
-"""The spool of one run on the disk: what was logged, and how much of it the store already has.
+"""The spool of one run on the disk: the logged events, and how many of them are shipped.
 
-meta.json       which run this is, whose process writes it, which store it belongs to; no password. `before`: how a
-                resumed run stood, until it changes
-events.jsonl    one line a call, appended and never rewritten
-shipped.json    how many bytes of events.jsonl are in the store
-refused.jsonl   events that the store does not want, each with the reason
-reported.jsonl  those of them that a command has reported: each is reported once
-files/          what the events refer to: images, texts, models
-checkpoints/    the caller's, as is everything else; only checkpoints outlive the shipping
-lock            held for as long as a process writes or ships
+meta.json       the run, the process that writes it, and the store without a password. `before`: the earlier state of
+                a resumed run, until it changes
+events.jsonl    one line per event, only appended
+shipped.json    number of shipped bytes of events.jsonl
+refused.jsonl   events that the store refuses, each with the reason
+reported.jsonl  refused events that a command has reported: each is reported once
+files/          files of the events: images, texts, models
+checkpoints/    files of the caller, which stay after shipping; other files of the caller are deleted
+lock            held while a process writes or ships
 """
 
 import errno
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Spool:
-    """The folder of one run. Append from any thread; ship from one, and only while the lock is held."""
+    """The folder of one run. Any thread may append; only one may ship, while it holds the lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,13 +50,13 @@ class Spool:
         self.shipped, self.status = self._read_progress()
 
     def acquire(self) -> bool:
-        """Take the folder's lock without waiting; False when another process, or another RunLog here, has it."""
+        """Acquire the folder's lock without waiting; return False if another process or RunLog holds it."""
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             return False
         except NotImplementedError:
-            pass  # a cluster file system without locks: two ships at once repeat each other, which does no harm
+            pass  # a cluster file system without locks: shipping twice is harmless
         self.shipped, self.status = self._read_progress()
         return True
 
@@ -68,21 +68,21 @@ class Spool:
         self._lock.release(force=True)
 
     def is_locked(self) -> bool:
-        """Whether somebody holds the lock."""
+        """Whether a process holds the lock."""
         if not self.folder.is_dir() or not self.acquire():
             return self.folder.is_dir()
         self.release()
         return False
 
     def last_logged_ms(self) -> int:
-        """Return when something was last logged, in milliseconds since 1970; now, if that is not known."""
+        """Return the time of the last event, in milliseconds since 1970; now, if it is not known."""
         try:
             return int((self.folder / "events.jsonl").stat().st_mtime * 1000)
         except FileNotFoundError:
             return int(time.time() * 1000)
 
     def read_meta(self) -> dict[str, Any]:
-        """Return what meta.json says; empty when there is none that can be read."""
+        """Return the contents of meta.json; empty if it cannot be read."""
         try:
             meta = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -90,12 +90,12 @@ class Spool:
         return meta if isinstance(meta, dict) else {}
 
     def write_meta(self, meta: dict[str, Any]) -> None:
-        """Write meta.json, and see it on the disk."""
+        """Write meta.json to the disk (fsync)."""
         with atomic_write(self.folder / "meta.json", durable=True) as fresh:
             fresh.write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
-    def forget_before(self) -> None:
-        """Remove from meta.json how the run stood before it was resumed: there is no way back to it."""
+    def delete_before(self) -> None:
+        """Delete the earlier state of a resumed run from meta.json: it is not restored any more."""
         meta = self.read_meta()
         if meta.pop("before", None) is not None:
             self.write_meta(meta)
@@ -117,11 +117,11 @@ class Spool:
         """Append one event to the journal. Takes some 20 microseconds.
 
         Args:
-            event: Its `kind` says what else it has; see event_writer.
-            durable: See it on the disk, too, which takes an fsync.
+            event: Its `kind` determines the other keys; see event_writer.
+            durable: Write it to the disk (fsync).
 
         Raises:
-            OSError: The disk is full or gone; a line that was half written is taken back.
+            OSError: The disk is full or missing; an incomplete line is removed.
         """
         line = json.dumps(event).encode() + b"\n"
         with self._writing:
@@ -138,14 +138,14 @@ class Spool:
                 raise
 
     def sync(self) -> None:
-        """See every event on the disk (fsync). Raises OSError when the disk is gone."""
+        """Write all events to the disk (fsync). Raises OSError if the disk is missing."""
         with self._writing:
             os.fsync((self._journal or self._open_journal()).fileno())
 
     def _open_journal(self) -> FileIO:
         path = self.folder / "events.jsonl"
         journal = FileIO(path, "ab")
-        # A process that was killed while it wrote leaves half a line, which the next one must not be glued to.
+        # Remove an incomplete last line, which a killed process may have left.
         whole = path.read_bytes().rfind(b"\n") + 1
         journal.truncate(whole)
         journal.seek(whole)
@@ -153,10 +153,10 @@ class Spool:
         return journal
 
     def pending(self, start: int | None = None) -> list[Entry]:
-        """Return the next events that the store does not have, in order: at least one, and up to 1 MB of them.
+        """Return the next events to ship, in order: at least one, and about 1 MB at most.
 
         Args:
-            start: An offset in the journal; by default, what is shipped.
+            start: An offset in the journal; by default, the end of the shipped part.
         """
         entries = []
         position = begin = self.shipped if start is None else start
@@ -179,7 +179,7 @@ class Spool:
             position = entries[-1].end
 
     def mark_shipped(self, end: int, status: str | None) -> None:
-        """Record how much is shipped.
+        """Record which part is shipped.
 
         Args:
             end: The offset in the journal before which everything is shipped.
@@ -187,7 +187,7 @@ class Spool:
         """
         self.shipped = end
         self.status = status
-        # Not durable: after a power cut the journal is shipped again from an earlier place, which does no harm.
+        # Not durable: after a power cut, some events are shipped again, which is harmless.
         with atomic_write(self.folder / "shipped.json") as fresh:
             fresh.write_text(json.dumps({"offset": end, "status": status}), encoding="utf-8")
 
@@ -200,22 +200,22 @@ class Spool:
             return 0, None
 
     def refuse(self, event: Event, reason: str) -> None:
-        """Set an event aside, once, with the reason why the store does not take it."""
+        """Record a refused event, once, with the reason."""
         if event not in [refused for refused, _ in self.refused()]:
             with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as out:
                 out.write(json.dumps({"event": event, "reason": reason}) + "\n")
 
     def refused(self) -> list[tuple[Event, str]]:
-        """Return the events that were set aside, each with its reason."""
+        """Return the refused events, each with its reason."""
         try:
             lines = (self.folder / "refused.jsonl").read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        # Half a line comes of a crash before its event was noted as dealt with: that event is refused once more.
+        # An incomplete line is from a crash before the event was recorded as shipped: it is refused once more.
         return [_parse_refused(line) for line in lines if line.endswith(b"}")]
 
     def unreported_refusals(self) -> list[tuple[Event, str]]:
-        """Return the events set aside that no command has reported yet; from now on they count as reported."""
+        """Return the refused events that no command has reported yet, and count them as reported."""
         path = self.folder / "reported.jsonl"
         try:
             reported = set(path.read_text(encoding="utf-8").splitlines())
@@ -229,7 +229,7 @@ class Spool:
         return list(new.values())
 
     def retry_refused(self) -> None:
-        """Put the events that were set aside back at the end of the journal."""
+        """Append the refused events to the journal again."""
         for event, _ in self.refused():
             self.append(event)
         (self.folder / "refused.jsonl").unlink(missing_ok=True)
@@ -241,12 +241,12 @@ class Spool:
         return folder
 
     def clear(self) -> None:
-        """Delete the events and all files, which are in the store; checkpoints, and what was refused, stay."""
+        """Delete the shipped events and all files, except checkpoints and refused events."""
         with self._writing:
             if self._journal:
                 self._journal.close()
                 self._journal = None
-            # The progress goes first: a journal without it is only shipped again, the reverse would hide new events.
+            # Delete the progress first: without it, events are only shipped again. The reverse would hide new events.
             (self.folder / "shipped.json").unlink(missing_ok=True)
             (self.folder / "events.jsonl").unlink(missing_ok=True)
             self.shipped, self.status = 0, None
@@ -258,8 +258,8 @@ class Spool:
             else:
                 path.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
-        """Tidy up after a run that has ended and is shipped: its checkpoints stay unless it is FINISHED."""
+    def clean_up(self) -> None:
+        """Clean up after a run that has ended and is shipped. Checkpoints stay, unless it is FINISHED."""
         finished = self.status == "FINISHED"
         self.clear()
         if not self.refused() and (finished or not (self.folder / "checkpoints").exists()):
@@ -271,7 +271,7 @@ class Spool:
 
 
 def _parse(line: bytes) -> Event:
-    """The event in a line; a line that a power cut has spoiled becomes an event of the kind 'unreadable'."""
+    """The event in a line; a damaged line becomes an event of the kind 'unreadable'."""
     try:
         event = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A sqlite database as tracking store: created whole or not at all, and checked before MLflow opens it."""
+"""A sqlite database as tracking store: created atomically, and checked before MLflow opens it."""
 
 import contextlib
 import importlib.util
@@ -33,7 +33,7 @@ def create_if_missing(uri: str, message: Callable[[str], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise HarnessError(f"the tracking store {path} is a folder, expected a database file")
-        # Processes that start at once on an empty store must not all create it.
+        # Only one of several processes that start at the same time creates the store.
         with FileLock(path.with_name(path.name + ".lock")):
             if not path.exists() or path.stat().st_size == 0:
                 message(f"creating the tracking store {path} (a few seconds, once)")
@@ -46,7 +46,7 @@ def create_if_missing(uri: str, message: Callable[[str], None]) -> None:
 
 
 def _create(path: Path) -> None:
-    # Created under another name and then renamed, so that a creation that is cut short leaves no broken database.
+    # Create it under another name and rename it, so that an interrupted creation leaves no incomplete database.
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -59,7 +59,7 @@ def _create(path: Path) -> None:
 
 @contextlib.contextmanager
 def _synced_once(path: Path) -> Iterator[None]:
-    """Write a new SQLite file to the disk once, at the end, and not after each of MLflow's thousand statements."""
+    """Write a new SQLite file to the disk once, at the end, instead of after each of MLflow's 1,000 statements."""
     from sqlalchemy import Engine, event
 
     def without_sync(connection: sqlite3.Connection, _: object) -> None:
@@ -78,7 +78,7 @@ def _synced_once(path: Path) -> Iterator[None]:
 def check(uri: str) -> None:
     """Check that the file of a sqlite store is an MLflow database of the installed version's schema.
 
-    MLflow itself would change an older one unasked.
+    MLflow would migrate an older schema without asking.
 
     Raises:
         HarnessError: It is not, or cannot be read and written.
@@ -115,7 +115,7 @@ def _refuse_schema(uri: str, path: Path, revision: str | None) -> None:
     package = importlib.util.find_spec("mlflow")
     assert package is not None
     assert package.origin is not None
-    # Each revision is a file there that starts with its name.
+    # The folder has a file for each revision, whose name starts with it.
     versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
     if any(file.name.startswith(f"{revision}_") for file in versions.glob("*.py")):
         raise HarnessError(

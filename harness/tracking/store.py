@@ -160,7 +160,7 @@ class Store(StoreReader):
     def resume_run(self, run_id: str, *, claimed: bool = False) -> RunLog:
         """Go on writing a run that has ended; what it had left in its spool is shipped first, and it is RUNNING again.
 
-        The log knows how the run stood: `RunLog.restore` puts that back, until `RunLog.keep` says that it has changed.
+        `RunLog.restore` puts back how the run stood, until `RunLog.mark_changed` is called.
 
         Args:
             run_id: The run.

@@ -1,4 +1,4 @@
-"""A tracking store that is read: runs found again, their metrics and files, and their pages in MLflow's UI."""
+"""Read a tracking store: find runs, their metrics and files, and their pages in MLflow's UI."""
 
 import contextlib
 import itertools
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 NO_TAGS: Mapping[str, str] = {}
 _FRESH = 2.0  # seconds after an answer of the store in which it is not probed
-_HANG_TIMEOUT = 20.0  # seconds that a command waits for a server that hangs, in the middle of its work
-_NEXT_HANG_TIMEOUT = 0.5  # and again, once it has waited in vain
+_HANG_TIMEOUT = 20.0  # seconds that a command waits for a server that hangs
+_NEXT_HANG_TIMEOUT = 0.5  # after the first wait
 
 
 class StoreReader:
-    """One MLflow tracking store, reached through an explicit client. Made by Store.open, as a Store.
+    """One MLflow tracking store with an explicit client. Created by Store.open, as a Store.
 
-    Whatever asks the store raises HarnessError when it does not answer.
+    Methods that send requests raise HarnessError if the store does not answer.
 
     Attributes:
         uri: The address of the store.
-        redacted_uri: The same without user and password.
+        redacted_uri: The address without user and password.
         client: MLflow's client of the store.
-        root: The folder of what belongs to the store on this machine: `spool`, and for databases `artifacts`.
+        root: The folder of the store on this machine, with `spool`, and for databases `artifacts`.
     """
 
     def __init__(self, uri: str, client: "MlflowClient", root: Path) -> None:
@@ -39,12 +39,12 @@ class StoreReader:
         self.redacted_uri = redact(uri)
         self.client = client
         self.root = root
-        self._answered = time.monotonic()  # when the store has last answered a question
+        self._answered = time.monotonic()  # when the store last answered
         self._hang_timeout = _HANG_TIMEOUT
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
-        """Requests to the store: their errors are HarnessErrors, and a server that hangs is not waited for long."""
+        """Turn errors of requests into HarnessError, and limit the wait for a server that hangs."""
         if self.uri.startswith("http") and time.monotonic() - self._answered >= _FRESH:
             try:
                 refuse_hanging_server(self.uri, self._hang_timeout)
@@ -59,11 +59,11 @@ class StoreReader:
     # Runs
 
     def find(self, text: str) -> "Run":
-        """Return the run that `text` means: an id, a unique prefix of at least 4 characters, a name, or `latest`.
+        """Return the run for `text`: an id, a unique prefix of at least 4 characters, a name, or `latest`.
 
         Raises:
-            HarnessError: No run is meant, or several; the message has the nearest names or the candidates.
-            DeletedRunError: The run that is meant is deleted.
+            HarnessError: No run matches, or several do; the message has the nearest names or the candidates.
+            DeletedRunError: The run is deleted.
         """
         with self._asking():
             return find_runs.find(self.client, text)
@@ -77,20 +77,20 @@ class StoreReader:
         """Return the newest runs of harness, newest first.
 
         Args:
-            limit: How many at the most.
+            limit: Maximal number of runs.
             project: The name of an MLflow experiment; None for all.
-            children: Whether runs below others, such as trials, are among them.
+            children: Include child runs, such as trials.
         """
         with self._asking():
             experiments = None
             if project is not None:
                 experiment = self.client.get_experiment_by_name(project)
                 experiments = [experiment.experiment_id] if experiment else []
-            search = find_runs.ours if children else find_runs.top_level
+            search = find_runs.harness_runs if children else find_runs.top_level
             return list(itertools.islice(search(self.client, experiments=experiments), limit))
 
     def recent(self) -> list["Run"]:
-        """Return some of the newest runs that are no trials, with one request: for the names that they suggest."""
+        """Return some of the newest runs except trials, with one request, to suggest names."""
         with self._asking():
             return find_runs.recent(self.client)
 
@@ -99,12 +99,12 @@ class StoreReader:
         return self.tagged({"mlflow.parentRunId": run_id, **tags}, deleted=deleted)
 
     def tagged(self, tags: Mapping[str, str], *, deleted: bool = False) -> list["Run"]:
-        """Return the runs with all of these tags, newest first. deleted: the deleted ones, instead of the others."""
+        """Return the runs with all of these tags, newest first. deleted: deleted runs, instead of the others."""
         with self._asking():
             return find_runs.with_tags(self.client, tags, deleted=deleted)
 
     def history(self, run_id: str, metric: str) -> dict[int, float]:
-        """Return a run's values of a metric by step, the newest of each; empty where it was never logged."""
+        """Return the newest value of a metric at each step; empty if it was never logged."""
         with self._asking():
             points = self.client.get_metric_history(run_id, metric)
         return {point.step: point.value for point in sorted(points, key=lambda point: point.timestamp)}
@@ -118,8 +118,8 @@ class StoreReader:
             Where the copy is.
 
         Raises:
-            HarnessError: It is not there.
-            UnreachableError: The store does not say whether it is.
+            HarnessError: There is no such artifact.
+            UnreachableError: The store does not answer.
         """
         return artifacts.download(self.client, run_id, path, into, self.redacted_uri)
 
@@ -137,13 +137,13 @@ class StoreReader:
 
     @property
     def address(self) -> str | None:
-        """The address of a server's UI, without credentials, to which `ui_links` are appended; None for a database."""
+        """The address of a server's UI without credentials, as prefix of `ui_links`; None for a database."""
         return self.redacted_uri.replace("***@", "") if self.uri.startswith("http") else None
 
     def link(self, run: "Run") -> str | None:
-        """Return where a server's UI shows the run; None for a database."""
+        """Return the address of the run in a server's UI; None for a database."""
         return f"{self.address}/{ui_links.run_page(run)}" if self.address else None
 
     def comparison_link(self, runs: Sequence["Run"]) -> str | None:
-        """Return where a server's UI compares the runs; None for a database."""
+        """Return the address of the comparison of runs in a server's UI; None for a database."""
         return f"{self.address}/{ui_links.comparison_page(runs)}" if self.address else None

@@ -1,7 +1,7 @@
-"""MLflow's system metrics, read by MLflow's own monitors and logged through the spool.
+"""MLflow's system metrics, measured by MLflow's monitors and logged through the spool.
 
-MLflow's SystemMetricsMonitor.start would ask the server about the run at every sample, stop for good when it does not
-answer, and wait for it at the end. So only its measuring is used.
+MLflow's SystemMetricsMonitor.start would send a request for the run at every sample, stop when the server does not
+answer, and wait for it at the end. So only its measurements are used.
 """
 
 import threading
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 class SystemMetrics:
     """Logs the machine's load (CPU, memory, disk, network, GPUs) as `system/*` while the `with` block lasts.
 
-    It samples every 10 s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL). What is sampled before the run has logged a metric
-    of its own is logged, as its mean, with what comes after: the metric that a run logs first is what MLflow's
-    comparison of runs shows.
+    It samples every 10 s (MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL). Samples before the run's first metric are averaged
+    with later ones and logged after it, because MLflow's comparison of runs shows the metric that was logged first.
     """
 
     def __init__(self, log: "RunLog") -> None:
@@ -31,7 +30,7 @@ class SystemMetrics:
         self._thread.start()
 
     def stop(self) -> None:
-        """Log a last sample and end within 2 s, whatever the store does. May be called twice, or without a start."""
+        """Log a last sample and end within 2 s. May be called twice, or without a start."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
@@ -59,7 +58,7 @@ class SystemMetrics:
                     self._log_means(monitor, step)
                     step += 1
         except Exception:
-            # A counter that this machine does not have is no reason to disturb the run: it goes without them.
+            # A monitor that fails on this machine must not end the run, which continues without system metrics.
             return
 
     def _first_step(self) -> int:

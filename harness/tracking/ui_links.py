@@ -1,4 +1,4 @@
-"""Addresses of pages in MLflow's UI, without the server's part."""
+"""Addresses of pages in MLflow's UI, relative to the server."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# Without it the UI opens in its view for language models, which knows no charts.
+# Without it the UI opens its view for language models, which has no charts.
 _WORKFLOW = "workflowType=machine_learning"
 
 

@@ -1,8 +1,8 @@
-"""Views of MLflow experiments that show what matters of GANs, saved where MLflow's UI keeps shared views.
+"""Shared views of MLflow experiments, with the columns and charts that matter for GANs.
 
-MLflow's UI keeps a shared view as a tag of the experiment, `mlflow.sharedViewState.KEY`: JSON with a name, a time and
-the state of its page, which `?viewStateShareKey=KEY` opens. What the state leaves out has the UI's defaults; charts
-that it does not name are added by the UI, in the section that the metric's name begins with.
+MLflow's UI stores a shared view in a tag of the experiment, `mlflow.sharedViewState.KEY`: JSON with a name, a time and
+the state of its page, which `?viewStateShareKey=KEY` opens. Settings that the state omits have the UI's defaults. The
+UI adds charts that the state omits, in the section of the metric's prefix.
 """
 
 import json
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 _PREFIX = "mlflow.sharedViewState."
 KEY = "harness"
 TAG = f"{_PREFIX}{KEY}"
-PARAMS = 8  # columns of params that differ, at most
-MAX_PICTURES = 10  # runs that a panel of pictures has room for
-NEWEST = 8  # runs that are listed where there are more: a panel then has room for runs that begin later
-_PICTURES = {"columns": 1, "cardHeight": 400}  # pixels: a row of pictures, side by side, and the slider
-_PARENTS = (Kind.STUDY, Kind.CHECK)  # runs that hold others of several values, or have trained nothing themselves
+MAX_PARAMS = 8  # columns of params that differ
+MAX_IMAGES = 10  # runs in a panel of images
+NEWEST = 8  # runs that are listed if there are more, so that a panel has room for later runs
+_IMAGE_LAYOUT = {"columns": 1, "cardHeight": 400}  # pixels: one row of images, and the slider
+_PARENTS = (Kind.STUDY, Kind.CHECK)  # kinds of runs whose params are not compared
 
-_FIRST = ("optimizer.lr", "generator.latent", "discriminator.dropout")
-_SILENT = ("name", "description", "project", "train.seed")  # say nothing about what a run is
-# Sections in the order of the page, and whether they are unfolded. Those that the UI adds come after them.
+_FIRST_PARAMS = ("optimizer.lr", "generator.latent", "discriminator.dropout")
+_IGNORED_PARAMS = ("name", "description", "project", "train.seed")
+# Sections in the order of the page, and whether they are open. The UI adds others after them.
 _SECTIONS = {
     "samples": True,
     "quality": True,
@@ -54,32 +54,37 @@ _STUDY_SECTIONS = {"search": True, "samples": True, "quality": True} | dict.from
 )
 
 
-def differing(runs: Sequence["Run"]) -> list[str]:
-    """Return the params that differ between these runs, those that most searches are about first.
+def differing_params(runs: Sequence["Run"]) -> list[str]:
+    """Return the params that differ between these runs, the most searched ones first.
 
-    A param that has one value and is missing in some runs does not differ. Studies do not count, nor do checks, whose
-    runs are tiny.
+    A param that has one value and is missing in some runs does not differ. Studies and checks are ignored.
     """
     values: dict[str, set[str]] = {}
     for run in runs:
         if run.data.tags.get(Tag.KIND) not in _PARENTS:
             for path, value in run.data.params.items():
                 values.setdefault(path, set()).add(value)
-    paths = [path for path, seen in values.items() if len(seen) > 1 and path not in _SILENT and "best_of_" not in path]
-    return sorted(paths, key=lambda path: (_FIRST.index(path) if path in _FIRST else len(_FIRST), path))
+    paths = [
+        path
+        for path, seen in values.items()
+        if len(seen) > 1 and path not in _IGNORED_PARAMS and "best_of_" not in path
+    ]
+    return sorted(
+        paths, key=lambda path: (_FIRST_PARAMS.index(path) if path in _FIRST_PARAMS else len(_FIRST_PARAMS), path)
+    )
 
 
 def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str, Any]:
     """Return the page's state for an MLflow experiment: columns, and charts in their sections.
 
-    MLflow shows the pictures of the last runs of its list first, and those of ten at most: so the newest stand at the
-    end of the list, and where there are many a filter, which the user can clear, leaves the older out.
+    MLflow shows images of at most ten runs, from the end of its list. So the newest runs are at the end of the list,
+    and a filter, which the user can clear, hides older runs if there are many.
 
     Args:
-        runs: Of the experiment; what they have logged decides about columns and charts.
-        newest: The newest runs that are not below others, newest first, more than MAX_PICTURES where there are more.
+        runs: Runs of the experiment, whose metrics and params determine columns and charts.
+        newest: The newest runs without a parent, newest first; more than MAX_IMAGES if there are more.
     """
-    params = (differing(runs) or [*_FIRST])[:PARAMS]
+    params = (differing_params(runs) or [*_FIRST_PARAMS])[:MAX_PARAMS]
     logged = {name for run in runs for name in run.data.metrics}
     columns = [f"attributes.`{name}`" for name in ("Created", "Duration")]
     primaries = primaries_in(logged)
@@ -89,7 +94,7 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
     first = primaries[0].key
     choosing = (f"{split}/{first}" for split in ("validation", "quality", "test"))
     score = next((name for name in choosing if name in logged), f"quality/{first}")
-    listed = newest if len(newest) <= MAX_PICTURES else newest[:NEWEST]
+    listed = newest if len(newest) <= MAX_IMAGES else newest[:NEWEST]
     step = _last_step(listed)
     charts = [
         *(_curve("quality", primary.key) for primary in primaries),
@@ -104,7 +109,7 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
         *([_chart("loss", "LINE", metricKey="loss/penalty")] if "loss/penalty" in logged else []),
     ]
     sections = _sections(_SECTIONS)
-    sections[0] |= _PICTURES
+    sections[0] |= _IMAGE_LAYOUT
     return {
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
@@ -118,22 +123,22 @@ def experiment_state(runs: Sequence["Run"], newest: Sequence["Run"]) -> dict[str
 
 
 def _columns(primary: PrimaryScore) -> tuple[str, ...]:
-    """The metrics with columns, of runs with this primary score."""
+    """The metrics that have columns, for runs with this primary score."""
     key = primary.key
     return (*(f"test/{score.key}" for score in primary.shown), f"validation/{key}", f"quality/{key}")
 
 
 def _curve(section: str, key: str) -> dict[str, object]:
-    """The chart of a score by step. A study of another version may name one that the table does not have."""
+    """The chart of a score by step. A study of another version may have a score that SCORES lacks."""
     scale = SCORES[key].scale if key in SCORES else "linear"
     return _chart(section, "LINE", metricKey=f"{section}/{key}", scaleType=scale)
 
 
 def run_state(run: "Run") -> dict[str, Any]:
-    """Return the page's state for one run: its pictures, its scores, then its losses and the rest."""
+    """Return the page's state for one run: images, scores, losses, and the rest."""
     state = experiment_state([run], [run])
     sections = _sections(dict.fromkeys(("samples", "quality", "loss", "neighbours"), True) | _RUN_SECTIONS)
-    sections[0] |= _PICTURES
+    sections[0] |= _IMAGE_LAYOUT
     return state | {
         "compareRunSections": sections,
         "searchFilter": f"attributes.run_id = '{run.info.run_id}'",
@@ -141,9 +146,9 @@ def run_state(run: "Run") -> dict[str, Any]:
 
 
 def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
-    """Return the page's state for the trials of a study: sorted by its objective, which colours their lines.
+    """Return the page's state for the trials of a study, sorted and coloured by the objective.
 
-    MLflow's comparison page would take the metric that was logged first, the score of the last epoch, for its colours.
+    MLflow's comparison page would use the metric that was logged first, the score of the last epoch, for its colours.
     """
     objective = objective_of(study)
     score = objective.partition("/")[2]
@@ -156,7 +161,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
     ]
     sections = _sections(_STUDY_SECTIONS)
     for section in sections[:2]:
-        section |= _PICTURES
+        section |= _IMAGE_LAYOUT
     return {
         "selectedColumns": [
             "attributes.`Duration`",
@@ -173,7 +178,7 @@ def study_state(study: "Run", trials: Sequence["Run"]) -> dict[str, Any]:
 
 
 def objective_of(study: "Run") -> str:
-    """Return the metric that the trials of a study are chosen by."""
+    """Return the metric that a study optimizes."""
     params = study.data.params
     return f"validation/{params.get('study.metric') or primary_of_params(params).key}"
 
@@ -186,7 +191,7 @@ def save_view(store: "Store", project: str, runs: Sequence["Run"]) -> str:
         project: The name of the experiment.
         runs: Some of its runs.
     """
-    newest = store.runs(limit=MAX_PICTURES + 1, project=project)
+    newest = store.runs(limit=MAX_IMAGES + 1, project=project)
     return _save(store, store.experiment_id(project), experiment_state(runs, newest), KEY, "harness")
 
 
@@ -203,7 +208,7 @@ def save_study_view(store: "Store", study: "Run", trials: Sequence["Run"]) -> st
 
 
 def _save(store: "Store", experiment_id: str, page: Mapping[str, Any], key: str, name: str) -> str:
-    """Save a page's state in an experiment as a shared view, unless it is there already: one or two requests."""
+    """Save a page's state in an experiment as a shared view, unless it is up to date. Makes one or two requests."""
     tag, state = f"{_PREFIX}{key}", json.dumps(page)
     with store_errors(store.redacted_uri):
         saved = store.client.get_experiment(experiment_id).tags.get(tag)
@@ -214,9 +219,9 @@ def _save(store: "Store", experiment_id: str, page: Mapping[str, Any], key: str,
 
 
 def _last_step(runs: Sequence["Run"]) -> int:
-    """The epoch that most of these runs ended with: every run has drawn its last one. The first run settles a tie.
+    """The last epoch of most of these runs, for which every run has images; that of the first run in case of a tie.
 
-    Studies and replicates have the pictures that runs of their experiment have.
+    Studies and replicates have images at the same epochs as runs of their experiment.
     """
     ends = Counter(run.data.tags.get(Tag.EPOCH, run.data.params.get("train.epochs", "")) for run in runs)
     known = [end for end, _ in ends.most_common() if end.isdecimal()]

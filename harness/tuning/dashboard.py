@@ -1,4 +1,4 @@
-"""`tune --dashboard`: optuna-dashboard on a storage."""
+"""`tune --dashboard`: run optuna-dashboard on a storage."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.interrupts import hangup_as_sigterm
 from harness.servers.ports import free_port
-from harness.tuning import storage as storages
 from harness.tuning.list_studies import summaries
+from harness.tuning.storage import no_studies, open_existing
 
 PORT = 8080
 
 
 def serve(url: str | None, root: Path, say: Callable[[str], None], study: str | None = None) -> None:
-    """Serve the dashboard on loopback until Ctrl-C, and open a study: the one of that name, or the only one."""
-    storage = storages.open_existing(url, root)
+    """Serve the dashboard on 127.0.0.1 until Ctrl-C, and open the study of that name, or the only study."""
+    storage = open_existing(url, root)
     ids = {summary.study_name: summary._study_id for summary in summaries(storage)} if storage else {}
     if storage is None or not ids:
-        raise HarnessError(storages.no_studies(url, root))
+        raise HarnessError(no_studies(url, root))
     if study is not None and study not in ids:
         raise HarnessError(f"there is no study {study!r} to open; there are {', '.join(sorted(ids))}")
     from optuna_dashboard import run_server

@@ -1,9 +1,9 @@
-"""The journal file of studies: Optuna's, with a lock that ends with its process, and damaged lines left out.
+"""Optuna's journal file, with a lock that a killed process releases, and with damaged lines skipped.
 
-The journal is a text file of one JSON record a line; the state of all studies is what its records say, one after the
-other. A line that is no record is left out by every process alike, so all of them number trials in the same way. When
-a journal is opened, such lines are overwritten with spaces of the same length, after a copy of the file has been made:
-no record moves, so a process that is reading the file stays where it was, and plain Optuna can read it again.
+The journal is a text file with one JSON record per line; replaying the records gives the state of all studies. Every
+process skips the same damaged lines, so all of them number trials in the same way. When a journal is opened, damaged
+lines are overwritten with spaces, after a copy of the file was made. No record moves, so processes that read the file
+can continue, and plain Optuna can read it, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
 
-PATIENCE = 5.0  # seconds before somebody who waits for the lock is told so
+LOCK_MESSAGE_DELAY = 5.0  # seconds of waiting for the lock before a message
 _OPERATIONS = frozenset(int(operation) for operation in JournalOperation)
 _STUDY_ID = re.compile(rb'"study_id": ?([0-9]+)')
 
@@ -33,52 +33,56 @@ Message = Callable[[str], None]
 
 
 class Span(NamedTuple):
-    """Bytes of the journal: from `start` up to `end`, which is not included."""
+    """A range of bytes in the journal, without the byte at `end`."""
 
     start: int
     end: int
 
 
 class JournalFile(BaseJournalBackend):  # type: ignore[misc]
-    """Reads and appends records. damaged: what was left out so far."""
+    """Reads and appends records.
+
+    Attributes:
+        damaged: The damaged parts that were skipped so far.
+    """
 
     def __init__(self, path: Path, message: Message) -> None:
-        """notice: is given one line when another process holds the lock for long."""
+        """message: called with one line if another process holds the lock for long."""
         self.path = path
         self.damaged: list[Span] = []
-        self._notice = message
-        # The system releases this lock when its process ends, however it ends. Optuna's own lock is a file that
-        # outlives a killed process, in a place of its own (optuna.journal.lock), and is not looked at.
+        self._message = message
+        # The operating system releases this lock when its process ends or is killed. Optuna's lock file
+        # (optuna.journal.lock) would stay after a kill, and is not used.
         self._lock = FileLock(path.with_name(path.name + ".flock"))
-        self._next = (0, 0)  # the number of the record that comes next, and where it begins
+        self._next = (0, 0)  # number and offset of the next record
         self._replaying: tuple[Record, Span] | None = None
         if not path.exists():
             path.touch()
 
     def read_logs(self, log_number_from: int) -> Iterator[Record]:
-        """The records from that number on. A last line without its end is still being written, and is left for later.
+        """Yield the records from that number on. The caller replays each record before it requests the next one.
 
-        The caller replays each record before it asks for the next.
+        A last line without a line break is still being written, and is not read yet.
         """
-        number, place = self._next if self._next[0] <= log_number_from else (0, 0)
+        number, position = self._next if self._next[0] <= log_number_from else (0, 0)
         with self.path.open("rb") as file:
-            file.seek(place)
+            file.seek(position)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                start, place = place, place + len(line)
-                record, skipped = parse(line)
+                start, position = position, position + len(line)
+                record, skipped = parse_line(line)
                 if skipped:
-                    self._leave_out(Span(start, start + skipped))
+                    self._skip(Span(start, start + skipped))
                 number += record is not None
-                self._next = (number, place)
+                self._next = (number, position)
                 if record is not None and number > log_number_from:
-                    self._replaying = record, Span(start, place)
+                    self._replaying = record, Span(start, position)
                     yield record
                     self._replaying = None
 
     def append_logs(self, logs: list[Record]) -> None:
-        """Append records: all of them, or none where the disk is full."""
+        """Append all records, or none if the disk is full."""
         text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in logs).encode()
         with self.locked(), self.path.open("ab+", buffering=0) as file:
             _finish_last_line(file)
@@ -91,35 +95,35 @@ class JournalFile(BaseJournalBackend):  # type: ignore[misc]
                     file.truncate(start)
                 raise
 
-    def refused(self, worker_id: str) -> bool:
-        """After an error: whether the record being replayed is to blame, and not a request of that worker."""
+    def skip_failed(self, worker_id: str) -> bool:
+        """After an error, skip the record that was being replayed. Returns False if that worker has written it."""
         replaying, self._replaying = self._replaying, None
         if replaying is None or replaying[0]["worker_id"] == worker_id:
             return False
-        self._leave_out(replaying[1])
+        self._skip(replaying[1])
         return True
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """While one process writes, the others wait."""
-        return waiting_for(self._lock, f"another process is writing {self.path}: waiting for it", self._notice)
+        """Hold the lock of the journal while the block lasts."""
+        return hold_lock(self._lock, f"another process is writing {self.path}: waiting for it", self._message)
 
-    def mend(self) -> Path:
-        """Overwrite what was left out; returns a copy of the file as it was. The lock must be held."""
+    def repair(self) -> Path:
+        """Overwrite the damaged parts; return the copy of the damaged file. The caller holds the lock."""
         copy = _copy(self.path)
         with self.path.open("rb+", buffering=0) as file:
-            for span, text in _mended(file.read(), self.damaged).items():
+            for span, text in _replacements(file.read(), self.damaged).items():
                 file.seek(span.start)
                 _write(file, text.ljust(span.end - span.start))
             os.fsync(file.fileno())
         return copy
 
-    def _leave_out(self, span: Span) -> None:
+    def _skip(self, span: Span) -> None:
         if span not in self.damaged:
             self.damaged.append(span)
 
 
 class Journal(JournalStorage):  # type: ignore[misc]
-    """Optuna's journal storage, which leaves out records that cannot be replayed."""
+    """Optuna's journal storage, which skips records that cannot be replayed."""
 
     def _sync_with_backend(self) -> None:
         while True:
@@ -127,37 +131,37 @@ class Journal(JournalStorage):  # type: ignore[misc]
                 super()._sync_with_backend()
                 return
             except Exception:
-                # A request of our own that is refused (a study that exists, a trial that has ended) is our error.
-                if not self._backend.refused(self._replay_result.worker_id):
+                # Raise errors of this process's own records, such as a study that exists or a trial that has ended.
+                if not self._backend.skip_failed(self._replay_result.worker_id):
                     raise
 
 
 def open_journal(path: Path, message: Message) -> Journal:
-    """The studies in the journal at `path`, which is created where it is missing; damaged lines are mended."""
+    """Open the journal at `path`, which is created if it is missing. Damaged lines are overwritten."""
     backend = JournalFile(path, message)
     storage = Journal(backend)
     if not backend.damaged:
         return storage
     count = len(backend.damaged)
-    what = f"left out {count} damaged line{'s' if count > 1 else ''} of {path}, and kept all others"
+    what = f"skipped {count} damaged line{'s' if count > 1 else ''} of {path}, and kept all others"
     try:
         with backend.locked():
             backend = JournalFile(path, message)
             storage = Journal(backend)
-            if backend.damaged:  # no other process was quicker
-                copy = backend.mend()
-                message(f"{what}; the file as it was: {copy.name}")
+            if backend.damaged:  # no other process has repaired it in the meantime
+                copy = backend.repair()
+                message(f"{what}; copy of the damaged file: {copy.name}")
                 storage = Journal(JournalFile(path, message))
-    except OSError as error:  # the same lines are left out again next time
-        message(f"{what}; the file cannot be mended: {error.strerror or error}")
+    except OSError as error:  # the same lines are skipped next time
+        message(f"{what}; the file cannot be repaired: {error.strerror or error}")
     return storage
 
 
 @contextlib.contextmanager
-def waiting_for(lock: BaseFileLock, text: str, message: Message) -> Iterator[None]:
-    """Hold a lock. Whoever waits long for it is told so with `text`."""
+def hold_lock(lock: BaseFileLock, text: str, message: Message) -> Iterator[None]:
+    """Hold a lock while the block lasts. After LOCK_MESSAGE_DELAY of waiting, call `message` with `text`."""
     try:
-        lock.acquire(timeout=PATIENCE)
+        lock.acquire(timeout=LOCK_MESSAGE_DELAY)
     except Timeout:
         message(text)
         lock.acquire()
@@ -167,10 +171,10 @@ def waiting_for(lock: BaseFileLock, text: str, message: Message) -> Iterator[Non
         lock.release()
 
 
-def parse(line: bytes) -> tuple[Record | None, int]:
-    """The record in a line, or None; and how many of its bytes, from its beginning, belong to no record.
+def parse_line(line: bytes) -> tuple[Record | None, int]:
+    """Return the record in a line, or None, and the number of damaged bytes before it.
 
-    A record that was appended to the remains of another is found behind them.
+    A record may follow the rest of a damaged one in the same line.
     """
     start = 0
     while start >= 0:
@@ -192,7 +196,7 @@ def _is_record(value: Any) -> bool:
 
 
 def _finish_last_line(file: FileIO) -> None:
-    """A last record that lacks nothing but the end of its line gets it; the first part of a record is cut off."""
+    """Append the line break that a complete last record lacks, or cut off an incomplete last record."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return
@@ -203,20 +207,20 @@ def _finish_last_line(file: FileIO) -> None:
     text = file.read()
     start = text.rfind(b"\n") + 1
     last = text[start:]
-    if parse(last)[0] is not None:
+    if parse_line(last)[0] is not None:
         _write(file, b"\n")
-    else:  # spaces are what a damaged line was overwritten with: others may have read beyond it
+    else:  # keep the spaces of an overwritten line: other processes may have read beyond them
         file.truncate(start + len(last) - len(last.lstrip(b" ")))
 
 
 def _write(file: FileIO, text: bytes) -> None:
-    rest = memoryview(text)
-    while rest:
-        rest = rest[file.write(rest) :]
+    remaining = memoryview(text)
+    while remaining:
+        remaining = remaining[file.write(remaining) :]
 
 
 def _copy(path: Path) -> Path:
-    """A copy of the file beside it, under the first name that is free."""
+    """Copy the file to `NAME.damaged-1`, or the next free number."""
     number = 1
     while (copy := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -224,58 +228,58 @@ def _copy(path: Path) -> Path:
     return copy
 
 
-def _mended(text: bytes, damaged: list[Span]) -> dict[Span, bytes]:
-    """What each damaged span is overwritten with: nothing, or stand-ins for the studies and trials created there.
+def _replacements(text: bytes, damaged: list[Span]) -> dict[Span, bytes]:
+    """What to write over each damaged span: nothing, or placeholders for the studies and trials created there.
 
-    Later records name these by numbers that count what was created before. Without stand-ins, each of them would be
-    taken for another trial's.
+    Later records refer to studies and trials by number, in the order of their creation. Without placeholders these
+    numbers would refer to others.
     """
-    mended = dict.fromkeys(sorted(damaged), b"")
-    while missing := _first_missing(text, mended):
-        span, stand_ins = missing
-        mended[span] += stand_ins
-    return mended
+    replacements = dict.fromkeys(sorted(damaged), b"")
+    while missing := _first_missing(text, replacements):
+        span, placeholders = missing
+        replacements[span] += placeholders
+    return replacements
 
 
-def _first_missing(text: bytes, mended: dict[Span, bytes]) -> tuple[Span, bytes] | None:
-    """The first stand-ins that are still needed, and the span before them that has room."""
+def _first_missing(text: bytes, replacements: dict[Span, bytes]) -> tuple[Span, bytes] | None:
+    """The first placeholders that are still needed, and a span before them with enough room."""
     patched = bytearray(text)
-    for span, stand_ins in mended.items():
-        patched[span.start : span.end] = stand_ins.ljust(span.end - span.start)
-    replayed, spans, place = JournalStorageReplayResult(""), list(mended), 0
+    for span, placeholders in replacements.items():
+        patched[span.start : span.end] = placeholders.ljust(span.end - span.start)
+    replayed, spans, position = JournalStorageReplayResult(""), list(replacements), 0
     for line in BytesIO(patched):
-        place += len(line)
-        record, _ = parse(line)
+        position += len(line)
+        record, _ = parse_line(line)
         if record is None:
             continue
-        before = spans[: bisect.bisect(spans, (place,))]
-        # The last place is the likeliest, and more so where a creation can still be read.
+        before = spans[: bisect.bisect(spans, (position,))]
+        # The last span is the most likely one, before all a span in which a creation can still be read.
         for span in sorted(
             before, key=lambda span: (b'"op_code":4' in text[span.start : span.end], span), reverse=True
         ):
-            stand_ins = _stand_ins(record, replayed, text[span.start : span.end])
-            if not stand_ins:
+            placeholders = _placeholders(record, replayed, text[span.start : span.end])
+            if not placeholders:
                 break
-            if len(mended[span]) + len(stand_ins) <= span.end - span.start:
-                return span, stand_ins
-        with contextlib.suppress(Exception):  # it is refused by everyone
+            if len(replacements[span]) + len(placeholders) <= span.end - span.start:
+                return span, placeholders
+        with contextlib.suppress(Exception):  # every process skips it
             replayed.apply_logs([record])
     return None
 
 
-def _stand_ins(record: Record, replayed: JournalStorageReplayResult, lost: bytes) -> bytes:
-    """Records that create what a record names and nobody has created. lost: the damaged bytes."""
+def _placeholders(record: Record, replayed: JournalStorageReplayResult, lost: bytes) -> bytes:
+    """Records that create the study or trial that `record` refers to, if it is missing. lost: the damaged bytes."""
     study, trial = (_number(record.get(key)) for key in ("study_id", "trial_id"))
     studies, trials = int(replayed._next_study_id), len(replayed._trials)
     created: list[Record] = []
-    if study >= studies and (study - studies) * 64 < len(lost):  # else no such number was ever given
+    if study >= studies and (study - studies) * 64 < len(lost):  # else the number itself is damaged
         names = [f"recovered-{number}" for number in range(studies, study + 1)]
         created = [{"op_code": 0, "worker_id": "", "study_name": name, "directions": [1]} for name in names]
     elif trial >= trials and (trial - trials) * 64 < len(lost):
         named = _STUDY_ID.search(lost)
-        # Else a new study has lost its first trial, or one that was at work another.
-        begun = replayed._study_id_to_trial_ids.get(studies - 1)
-        of = int(named[1]) if named else replayed._trial_id_to_study_id[trials - 1] if begun else studies - 1
+        # Otherwise the first trial of a new study is lost, or another trial of the study used last.
+        has_trials = replayed._study_id_to_trial_ids.get(studies - 1)
+        of = int(named[1]) if named else replayed._trial_id_to_study_id[trials - 1] if has_trials else studies - 1
         created = [{"op_code": 4, "worker_id": "", "study_id": of, "datetime_start": None}] * (trial - trials + 1)
     return b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in created)
 

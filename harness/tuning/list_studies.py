@@ -1,4 +1,4 @@
-"""`studies`: what a storage holds."""
+"""`studies`: list the studies of a storage."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from optuna.study import StudySummary
 from optuna.trial import TrialState
 
 from harness.errors import HarnessError
-from harness.tuning import storage as storages
-from harness.tuning.trials import Trials, best, is_counted, value_of
+from harness.tuning.storage import lock_dir, open_existing, storage_errors
+from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
 
 
 def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
-    """The studies in the database at `url`, or in the journal in `root`, newest first; `started` as local ISO time."""
-    storage = storages.open_existing(url, root)
+    """Return the studies in the database at `url`, or in the journal in `root`, newest first.
+
+    `started` is local time in ISO format.
+    """
+    storage = open_existing(url, root)
     if storage is None:
         return []
     rows = []
     for name in [summary.study_name for summary in summaries(storage)]:
         try:
-            trials = Trials.find(storage, name, storages.lock_dir(url, root))
+            trials = Trials.find(storage, name, lock_dir(url, root))
         except HarnessError:
-            continue  # somebody else's study
+            continue  # not a study of harness
         if trials is not None:
             rows.append(_row(trials))
     return sorted(rows, key=lambda row: row["started"] or "", reverse=True)
@@ -33,13 +36,13 @@ def studies(url: str | None, root: Path) -> list[dict[str, Any]]:
 
 def summaries(storage: BaseStorage) -> list[StudySummary]:
     """Return Optuna's summaries of all studies."""
-    with storages.storage_errors():
+    with storage_errors():
         return list(optuna.get_all_study_summaries(storage, include_best_trial=False))
 
 
 def _row(trials: Trials) -> dict[str, Any]:
     every = [trial for trial in trials.all() if is_counted(trial)]
-    found = best(trials.study)
+    found = best_trial(trials.study)
     started = min((trial.datetime_start for trial in every if trial.datetime_start), default=None)
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
     return {
@@ -48,9 +51,9 @@ def _row(trials: Trials) -> dict[str, Any]:
         **{state.name.lower(): sum(trial.state == state for trial in every) for state in states},
         "failed": sum(trial.state == TrialState.FAIL for trial in every),
         "metric": trials.settings.metric,
-        "best": None if found is None else value_of(found),
+        "best": None if found is None else trial_value(found),
         "best_trial": None if found is None else found.number,
         "best_values": None if found is None else found.params,
-        "run_id": trials.parent,
+        "run_id": trials.run_id,
         "started": started.isoformat(timespec="seconds") if started else None,
     }

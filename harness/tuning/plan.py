@@ -1,4 +1,4 @@
-"""`tune --dry-run`: what a new study would search, and what a trial of it costs; nothing is trained or written."""
+"""`tune --dry-run`: show the search and the cost of a trial, without training or writing."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
 from harness.experiment.scores import SCORES
 from harness.experiment.search_space import Search
-from harness.tuning.open_study import REDUCTION_FACTOR, TRIALS, how
+from harness.tuning.new_study import DEFAULT_TRIALS, REDUCTION_FACTOR, resolve_sampler_and_pruner
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import metric_of, trial_base
+from harness.tuning.settings import resolve_metric, trial_base
 
 
 def plan(
     experiment: Experiment, search: Search, request: TuneRequest, images: int | None = None
 ) -> list[tuple[str, str]]:
-    """Rows of a label and a text. images: how many a trial trains on where its subset is null; None counts them.
+    """Return rows of a label and a text.
 
-    Raises HarnessError for what a study would be refused for.
+    Args:
+        experiment: The experiment.
+        search: The search.
+        request: The options of the command.
+        images: Number of training images if `data.subset` is null; None counts them.
+
+    Raises:
+        HarnessError: The study cannot be created.
     """
-    metric = metric_of(experiment, request.metric)
+    metric = resolve_metric(experiment, request.metric)
     base = trial_base(experiment, search)
-    sampler, pruner, min_resource = how(search, request, base.train.epochs)
+    sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
     count = base.data.subset or images or len(data.load(**base.data.model_dump()).train)
     steps, epochs = count // (base.train.batch_size * base.train.discriminator_steps), base.train.epochs
-    rows = [("searched", f"{path}  {_shown(dimension)}") for path, dimension in search.space.items()]
+    rows = [("searched", f"{path}  {_format_dimension(dimension)}") for path, dimension in search.space.items()]
     rows = [(label if not index else "", text) for index, (label, text) in enumerate(rows)]
     rows.append(
-        ("trial", f"{count:,} images, {_times(epochs, 'epoch')} of {_times(steps, 'step')}: {steps * epochs:,} steps")
+        ("trial", f"{count:,} images, {_count(epochs, 'epoch')} of {_count(steps, 'step')}: {steps * epochs:,} steps")
     )
-    rows.append(("trials", f"{request.trials or TRIALS}"))
+    rows.append(("trials", f"{request.trials or DEFAULT_TRIALS}"))
     better = {"minimize": "lower is better", "maximize": "higher is better"}[
         request.direction or SCORES[metric].direction
     ]
@@ -45,7 +52,7 @@ def plan(
     return rows
 
 
-def _shown(dimension: Dimension) -> str:
+def _format_dimension(dimension: Dimension) -> str:
     if isinstance(dimension, Choices):
         return "one of " + ", ".join(str(value) for value in dimension.values)
     low, high = dimension.nearest(dimension.low), dimension.nearest(dimension.high)
@@ -53,5 +60,5 @@ def _shown(dimension: Dimension) -> str:
     return f"{low:g} to {high:g}{scale}{', whole numbers' if dimension.integer else ''}"
 
 
-def _times(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"

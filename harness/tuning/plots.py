@@ -1,4 +1,4 @@
-"""Optuna's plots of a study: one page that can be moved about in, and the same as pictures."""
+"""Optuna's plots of a study: one interactive HTML page, and PNG files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ import optuna
 from optuna.trial import TrialState
 
 PLOTS = {
-    "history": ("History", "Every trial's score, and the best so far."),
+    "history": ("History", "Each trial's score, and the best so far."),
     "importances": ("Importances", "How much of the score's variation each value explains (fANOVA)."),
     "parallel": ("Parallel coordinates", "Which values go with which score: the darkest lines are the best trials."),
     "slices": ("Slices", "The score against each value."),
-    "intermediate": ("Scores on the way", "Of every trial, by epoch: where a line ends early, the trial was pruned."),
+    "intermediate": ("Intermediate scores", "Each trial's score by epoch. A line that ends early is a pruned trial."),
 }
-DEPTH = 6  # of fANOVA's trees: the same shares as with trees grown in full, whose time grows with the square of trials
-NAMED = 30  # trials, at most, that a legend lists
-SPAN = 10  # scores that differ by so large a factor are drawn on a logarithmic axis
+FANOVA_DEPTH = 6  # gives the same importances as unlimited depth, whose time grows with the square of the trials
+MAX_LEGEND = 30  # trials in a legend
+LOG_RATIO = 10  # ratio of the largest to the smallest score from which the axis is logarithmic
 
 
 def write(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
-    """`study.html`, which needs no network, and a PNG for each plot. Plots that so few trials cannot give are left out.
+    """Write `study.html`, which needs no network, and a PNG file for each plot; return the paths.
 
-    metric: what the scores are called.
+    Plots that need more trials are left out.
+
+    Args:
+        study: The study.
+        folder: Folder for the files, which is created.
+        metric: Name of the scores.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -38,18 +43,18 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
     import plotly.io
 
     sections = []
-    script: bool | str = True  # the library itself, once: nobody is asked to be online
-    for name, figure in _drawn(_interactive(study, metric)):
+    script: bool | str = True  # plotly.js is included once: the page works offline
+    for name, figure in _render(_drawings(study, metric, optuna.visualization)):
         figure.update_layout(template="plotly_white", title=None, margin={"t": 30}, height=460)
         if name == "parallel":
             figure.update_layout(plot_bgcolor="#dfe3e8")  # the lines of the worst are white
-        if name in _scores_drawn(study):
+        if name in _log_scale_plots(study):
             figure.update_yaxes(type="log")
-        if name == "intermediate" and len(figure.data) > NAMED:
+        if name == "intermediate" and len(figure.data) > MAX_LEGEND:
             figure.update_layout(showlegend=False)
         body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
-        heading, said = PLOTS[name]
-        sections.append(f"<h2>{heading}</h2><p>{html.escape(said)}</p>{body}")
+        heading, description = PLOTS[name]
+        sections.append(f"<h2>{heading}</h2><p>{html.escape(description)}</p>{body}")
         script = False
     title = f"Study {html.escape(study.study_name)}"
     style = (
@@ -72,11 +77,11 @@ def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
         backend = mpl.get_backend()
         pyplot.switch_backend("agg")
         try:
-            for name, axes in _drawn(_static(study, metric)):
+            for name, axes in _render(_drawings(study, metric, optuna.visualization.matplotlib)):
                 every = [axes] if hasattr(axes, "figure") else list(axes.flat)
-                for one in every if name in _scores_drawn(study) else []:
+                for one in every if name in _log_scale_plots(study) else []:
                     one.set_yscale("log")
-                if name == "intermediate" and len(every[0].lines) > NAMED and (legend := every[0].get_legend()):
+                if name == "intermediate" and len(every[0].lines) > MAX_LEGEND and (legend := every[0].get_legend()):
                     legend.remove()
                 path = folder / f"{name}.png"
                 every[0].figure.savefig(path)
@@ -89,29 +94,21 @@ def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
 Drawing = Callable[[], Any]
 
 
-def _drawn(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
+def _render(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
     for name, draw in drawings.items():
         try:
             yield name, draw()
-        except (ValueError, RuntimeError):  # too few trials, or all with the same value
+        except (ValueError, RuntimeError):  # too few trials, or all have the same value
             continue
 
 
-def _scores_drawn(study: optuna.Study) -> tuple[str, ...]:
-    """The plots whose vertical axis is logarithmic: those of scores that are all positive and far apart."""
+def _log_scale_plots(study: optuna.Study) -> tuple[str, ...]:
+    """The plots with a logarithmic vertical axis: plots of scores, if all are positive and far apart."""
     trials = study.get_trials(deepcopy=False)
     scores = [trial.value for trial in trials if trial.value is not None]
     scores += [score for trial in trials for score in trial.intermediate_values.values()]
-    wide = scores and min(scores) > 0 and max(scores) > SPAN * min(scores)
+    wide = scores and min(scores) > 0 and max(scores) > LOG_RATIO * min(scores)
     return ("history", "slices", "intermediate") if wide else ()
-
-
-def _interactive(study: optuna.Study, metric: str) -> dict[str, Drawing]:
-    return _drawings(study, metric, optuna.visualization)
-
-
-def _static(study: optuna.Study, metric: str) -> dict[str, Drawing]:
-    return _drawings(study, metric, optuna.visualization.matplotlib)
 
 
 def _drawings(study: optuna.Study, metric: str, plots: Any) -> dict[str, Drawing]:
@@ -121,7 +118,7 @@ def _drawings(study: optuna.Study, metric: str, plots: Any) -> dict[str, Drawing
     if complete:
         drawings["history"] = lambda: plots.plot_optimization_history(study, target_name=metric)
         if len(complete) > 2:
-            evaluator = optuna.importance.FanovaImportanceEvaluator(max_depth=DEPTH, seed=0)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(max_depth=FANOVA_DEPTH, seed=0)
             drawings["importances"] = lambda: plots.plot_param_importances(
                 study, evaluator=evaluator, target_name=metric
             )

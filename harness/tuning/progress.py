@@ -1,4 +1,4 @@
-"""How far a study is, and who is told of it as trials end."""
+"""The progress of a study: numbers of trials, the best one, and the display that shows them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,46 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.experiment.tags import TrialAttribute
 from harness.runs.display import Display
 from harness.tuning.study_run import StudyRun
-from harness.tuning.trials import Trials, best, is_counted, value_of
+from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
 
 State = Literal["complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """A trial that has ended. score: None where it has none; on_the_way: it is the last one before it was pruned."""
+    """A trial that has ended.
+
+    Attributes:
+        number: Number of the trial.
+        state: Its state.
+        values: The hyperparameters that it tried.
+        score: Its score; None if it has none.
+        intermediate: Whether the trial was pruned, so that `score` is its last intermediate score.
+        seconds: Its duration.
+        run_id: Id of its MLflow run.
+        remark: Why it diverged or failed, if it did.
+    """
 
     number: int
     state: State
     values: Mapping[str, Any]
     score: float | None
-    on_the_way: bool
+    intermediate: bool
     seconds: float
     run_id: str | None
     remark: str | None
 
 
 @dataclass(frozen=True)
-class Working:
-    """A trial that is being trained. epoch: of `epochs`, the last that was scored, 0 for none yet; score: its score."""
+class RunningTrial:
+    """A running trial.
+
+    Attributes:
+        number: Number of the trial.
+        epoch: The last scored epoch; 0 for none yet.
+        epochs: Number of epochs that the trial trains.
+        score: The score of `epoch`.
+    """
 
     number: int
     epoch: int
@@ -42,23 +60,31 @@ class Working:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """How far a study is.
+    """The progress of a study. Trials that are retried are not counted.
 
-    metric: what trials are compared by. asked: how many trials the study was asked for; total: as many, or as many as
-    have ended where these are more. running: that somebody is training now; working: the same, one by one. Those tried
-    again are not counted.
+    Attributes:
+        metric: The score that trials are compared by.
+        requested: Requested number of trials.
+        total: `requested`, or the number of trials that have ended if that is larger.
+        complete: Number of complete trials.
+        pruned: Number of pruned trials.
+        failed: Number of failed trials.
+        running: Number of trials that are being trained.
+        best: The best complete trial.
+        baseline: The complete trial with the experiment's original values.
+        running_trials: The trials that are being trained.
     """
 
     metric: str
-    asked: int
+    requested: int
     total: int
     complete: int
     pruned: int
     failed: int
     running: int
     best: TrialSummary | None
-    own: TrialSummary | None
-    working: tuple[Working, ...] = ()
+    baseline: TrialSummary | None
+    running_trials: tuple[RunningTrial, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -67,81 +93,82 @@ class StudyProgress:
 
 
 class StudyDisplay(Display, Protocol):
-    """What a study tells whoever watches, beside what its runs say."""
+    """Shows a study and its runs."""
 
-    def trial(self, tried: TrialSummary, progress: StudyProgress) -> None:
+    def trial(self, summary: TrialSummary, progress: StudyProgress) -> None:
         """Show a trial that has ended."""
 
     def study_progress(self, progress: StudyProgress) -> None:
-        """Show how far the study is."""
+        """Show the progress of the study."""
 
 
 def study_progress(trials: Trials, total: int) -> StudyProgress:
-    """How far a study is; total: how many trials it is to have."""
+    """Return the progress of a study. total: requested number of trials."""
     every = [trial for trial in trials.all() if is_counted(trial)]
     states = [trial.state for trial in every]
-    found = best(trials.study)
-    own = next((t for t in every if t.user_attrs.get(TrialAttribute.CUSTOM) and t.state == TrialState.COMPLETE), None)
+    found = best_trial(trials.study)
+    complete = (trial for trial in every if trial.state == TrialState.COMPLETE)
+    baseline = next((trial for trial in complete if trial.user_attrs.get(TrialAttribute.CUSTOM)), None)
     return StudyProgress(
         metric=trials.settings.metric,
-        asked=total,
+        requested=total,
         total=max(total, sum(state.is_finished() for state in states)),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
         running=states.count(TrialState.RUNNING),
         best=None if found is None else summarize_trial(found),
-        own=None if own is None else summarize_trial(own),
-        working=_working(trials, every),
+        baseline=None if baseline is None else summarize_trial(baseline),
+        running_trials=_running_trials(trials, every),
     )
 
 
-def _working(trials: Trials, every: list[FrozenTrial]) -> tuple[Working, ...]:
+def _running_trials(trials: Trials, every: list[FrozenTrial]) -> tuple[RunningTrial, ...]:
     running = [trial for trial in every if trial.state == TrialState.RUNNING]
     epochs = trials.settings.base.train.epochs if running else 0
     found = []
     for trial in running:
         values = trial.intermediate_values
         last = max(values, default=0)
-        found.append(Working(trial.number, last, int(trial.params.get("train.epochs", epochs)), values.get(last)))
+        found.append(RunningTrial(trial.number, last, int(trial.params.get("train.epochs", epochs)), values.get(last)))
     return tuple(found)
 
 
 def summarize_trial(trial: FrozenTrial) -> TrialSummary:
-    """What there is to say of a trial that has ended."""
+    """Summarize a trial that has ended."""
     states: Mapping[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-    span = trial.duration
+    duration = trial.duration
     return TrialSummary(
         trial.number,
         states.get(trial.state, "failed"),
         trial.params,
-        None if trial.value is None else value_of(trial),
+        None if trial.value is None else trial_value(trial),
         trial.state == TrialState.PRUNED,
-        span.total_seconds() if span else 0.0,
+        duration.total_seconds() if duration else 0.0,
         trial.user_attrs.get(TrialAttribute.RUN_ID),
         trial.user_attrs.get(TrialAttribute.DIVERGED) or trial.user_attrs.get(TrialAttribute.ERROR),
     )
 
 
 class ProgressMonitor:
-    """Looks at what has ended, tells the display, and keeps the parent run up to date where that is ours to do."""
+    """Shows trials as they end, and logs them to the study's MLflow run if this process writes it."""
 
-    def __init__(self, trials: Trials, total: int, display: StudyDisplay, parent: StudyRun | None) -> None:
-        self._trials, self._total, self._display, self.parent = trials, total, display, parent
+    def __init__(self, trials: Trials, total: int, display: StudyDisplay, study_run: StudyRun | None) -> None:
+        self._trials, self._total, self._display, self.study_run = trials, total, display, study_run
         self._known = {trial.number for trial in trials.all() if trial.state.is_finished()}
         self._shown: StudyProgress | None = None
-        if parent is not None:
-            parent.observe()  # what ended after the last command had gone
+        if study_run is not None:
+            study_run.log_ended_trials()  # trials that ended after the last command
 
     def on_progress(self) -> None:
-        """A trial was trained an epoch: a resumed study is now another one than it was."""
-        if self.parent is not None:
-            self.parent.progressed()
+        """Mark a resumed study as changed: a trial was trained for an epoch."""
+        if self.study_run is not None:
+            self.study_run.mark_changed()
 
     def update(self) -> int:
-        """Show and log what has ended since the last call. Returns how many trials that are."""
-        if self.parent is not None:
-            self.parent.observe()
+        """Show and log the trials that have ended since the last call. Returns their number."""
+        if self.study_run is not None:
+            self.study_run.log_ended_trials()
         fresh = [t for t in self._trials.all() if t.state.is_finished() and t.number not in self._known]
         now = study_progress(self._trials, self._total)
         for trial in fresh:

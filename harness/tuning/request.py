@@ -1,4 +1,4 @@
-"""What was asked of a search, and what nobody can ask for."""
+"""The options of `tune`, and their validation."""
 
 from __future__ import annotations
 
@@ -10,21 +10,34 @@ from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
-from harness.tuning import storage as storages
-from harness.tuning.settings import PRUNERS, SAMPLERS, metric_of
+from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metric
+from harness.tuning.storage import check_url
 
-LONGEST_NAME = 200  # characters of a study's name
-_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line and paragraph separators
+MAX_NAME_LENGTH = 200  # characters of a study's name
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, line and paragraph separators
 
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What was asked for; None leaves it to the study as it is, or to the default for a new one.
+    """The options of `tune`. None means: as in the existing study, or the default for a new one.
 
-    trials: how many in total; a study that was asked for some before keeps to that. storage: a database, instead of the
-    journal file. fuse: None times it.
-    rung: the epoch from which on trials may be pruned. deadline: when the command has to have ended.
-    allow_changes: go on although the images, the judge or the source of networks have changed.
+    Attributes:
+        trials: Total number of trials.
+        study: Name of the study.
+        storage: URL of a database; None for the journal file.
+        sampler: One of SAMPLERS.
+        pruner: One of PRUNERS.
+        min_resource: The epoch from which on trials may be pruned.
+        metric: Key of the score to optimize.
+        direction: minimize or maximize.
+        batch_runs: Number of trials that are trained as one batch; None measures what is fastest.
+        workers: Number of processes.
+        deadline: Time limit of the command.
+        name: Name of the study's MLflow run.
+        tags: Tags of the runs.
+        note: Description of the study's MLflow run.
+        system_metrics: Whether runs log system metrics.
+        allow_changes: Continue although the images, the judge or the source of networks have changed.
     """
 
     trials: int | None = None
@@ -46,30 +59,40 @@ class TuneRequest:
 
 
 def check_name(study: str) -> None:
-    """Raise HarnessError for a name that MLflow's tags or Optuna's databases do not take."""
-    if not study.strip() or len(study) > LONGEST_NAME or any(unicodedata.category(each) in _UNSEEN for each in study):
+    """Raise HarnessError for a name that MLflow's tags or Optuna's databases cannot store."""
+    if (
+        not study.strip()
+        or len(study) > MAX_NAME_LENGTH
+        or any(unicodedata.category(each) in _UNPRINTABLE for each in study)
+    ):
         shown = repr(study if len(study) <= 60 else f"{study[:57]}...")
-        raise HarnessError(f"--study {shown}: expected a name of 1 to {LONGEST_NAME} characters, in one line")
-    if "'" in study and '"' in study:  # MLflow's filters cannot say it
+        raise HarnessError(f"--study {shown}: expected a name of 1 to {MAX_NAME_LENGTH} characters, in one line")
+    if "'" in study and '"' in study:  # MLflow's filter strings cannot quote it
         raise HarnessError(f"--study {study}: expected a name without both kinds of quotation marks")
 
 
-def check(request: TuneRequest, tracking_uri: str, experiment: Experiment | None = None) -> None:
-    """Raise HarnessError for what nobody can wish for; tracking_uri: where MLflow keeps its runs.
+def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | None = None) -> None:
+    """Check the options of a command.
 
-    experiment: what is searched, where that is known before its study is.
+    Args:
+        request: The options.
+        tracking_uri: URI of the MLflow store.
+        experiment: The experiment to search, if the command names it.
+
+    Raises:
+        HarnessError: An option is invalid.
     """
     if request.study is not None:
         check_name(request.study)
     if request.storage is not None:
-        storages.check(request.storage, tracking_uri)
-    for what, value, known in (
+        check_url(request.storage, tracking_uri)
+    for option, value, known in (
         ("--metric", request.metric, searchable()),
         ("--sampler", request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
     ):
         if value is not None and value not in known:
-            raise HarnessError(f"{what} {value}: expected one of {', '.join(known)}")
+            raise HarnessError(f"{option} {value}: expected one of {', '.join(known)}")
     for name, number in (
         ("trials", request.trials),
         ("prune_from", request.min_resource),
@@ -81,4 +104,4 @@ def check(request: TuneRequest, tracking_uri: str, experiment: Experiment | None
     if request.direction not in (None, "minimize", "maximize"):
         raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")
     if experiment is not None:
-        metric_of(experiment, request.metric)
+        resolve_metric(experiment, request.metric)

@@ -1,4 +1,4 @@
-"""Which values a trial tries: Optuna's samplers, each trial with a seed of its own."""
+"""Optuna's samplers, seeded for each trial."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.tuning.settings import Settings
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
-    """The search space as Optuna has it."""
+    """Return the search space as Optuna distributions."""
     return {path: _distribution(dimension) for path, dimension in search.space.items()}
 
 
@@ -33,13 +33,13 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def grid(search: Search, total: int) -> list[dict[str, Value]]:
-    """As fine a grid as `total` trials can cover: as many points on every range, at least 2; all choices."""
+    """Return the finest grid with at most `total` points: the same number per range, at least 2, and all choices."""
     ranges = sum(isinstance(dimension, Range) for dimension in search.space.values())
     points = 2
     while ranges and points < total and _size(search, points + 1) <= total:
         points += 1
     axes = [dimension.grid(points) for dimension in search.space.values()]
-    return [dict(zip(search.space, spot, strict=True)) for spot in itertools.product(*axes)]
+    return [dict(zip(search.space, point, strict=True)) for point in itertools.product(*axes)]
 
 
 def _size(search: Search, points: int) -> int:
@@ -49,8 +49,8 @@ def _size(search: Search, points: int) -> int:
 class Sampler(BaseSampler):  # type: ignore[misc]
     """The sampler of a study.
 
-    Its proposals are a function of the study's seed, the trial's number and the results so far. So a study that was
-    killed continues as if it had not been, and no two workers propose the same.
+    Its proposals are a function of the study's seed, the trial's number and the results so far. So a killed study
+    continues with the same proposals, and two workers never propose the same values.
 
     Quasi-random points (scrambled Sobol, Owen 1998) and grid points are taken in the order of the trials.
     """
@@ -66,7 +66,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         settings = self._settings
         others = study.get_trials(deepcopy=False)
         ended = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in others)
-        # Those that are given their values take no point.
+        # Enqueued trials have fixed values, and use no point.
         position = sum(other.number < trial.number and "fixed_params" not in other.system_attrs for other in others)
         seed = trial_seed(settings.seed, trial.number)
         self._point = None
@@ -97,16 +97,16 @@ class Sampler(BaseSampler):  # type: ignore[misc]
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The 32-bit seed that one trial's values are drawn with."""
+    """Return the 32-bit seed of the sampler for one trial."""
     return int.from_bytes(hashlib.sha256(f"{seed}/trial/{number}".encode()).digest()[:4], "big")
 
 
 def quasi_random(search: Search, seed: int, position: int) -> dict[str, Value]:
-    """The values at one position of the study's Sobol sequence."""
+    """Return the values at one position of the study's Sobol sequence."""
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(len(search.space), scramble=True, rng=trial_seed(seed, -1))
-    if position:  # scipy cannot go forward by nothing
+    if position:  # scipy does not accept 0
         sequence.fast_forward(position)
     shares = sequence.random(1)[0]
     return {
@@ -123,9 +123,9 @@ def _sampler(kind: str, startup: int, seed: int) -> BaseSampler:
                 return TPESampler(
                     n_startup_trials=startup,
                     n_ei_candidates=24,
-                    multivariate=True,  # good values of one leaf depend on the others
+                    multivariate=True,  # good values of one field depend on the others
                     group=False,
-                    constant_liar=True,  # what is being tried elsewhere is not tried again
+                    constant_liar=True,  # do not propose the values of running trials again
                     seed=seed,
                 )
             case "gp":

@@ -1,4 +1,4 @@
-"""What a study is: settled when it is created, kept in its storage, and the same for all who work on it."""
+"""The settings of a study: fixed when it is created, stored with it, and shared by all of its processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
-from harness import experiment as experiments
 from harness.errors import HarnessError
-from harness.experiment import Experiment
-from harness.experiment import search_space as searches
+from harness.experiment import Experiment, from_store, search_space
 from harness.experiment.dimensions import Value
 from harness.experiment.scores import Direction
 from harness.experiment.search_space import Search
@@ -21,13 +19,19 @@ PRUNERS = ("halving", "none")
 
 @dataclass(frozen=True)
 class Settings:
-    """experiment: in full, as it was given, but with what `auto` stands for settled.
+    """The settings of a study.
 
-    metric: key of a score, on the validation images where images are compared with real ones.
-    min_resource, reduction_factor: as Optuna's SuccessiveHalvingPruner has them. Trials are first pruned at epoch
-    `min_resource`; one in `reduction_factor` continues.
-    batch_runs: number of trials trained at once as one batched program. planned: number of trials that was first
-    requested; the start and the grid are laid out for it.
+    Attributes:
+        experiment: The experiment with its full budget, and with `auto` values resolved.
+        search: The search space and the budget of a trial.
+        metric: Key of the score to optimize, on the validation images if images are compared with real ones.
+        direction: minimize or maximize.
+        sampler: One of SAMPLERS.
+        pruner: One of PRUNERS.
+        min_resource: The epoch from which on trials are pruned, as in Optuna's SuccessiveHalvingPruner.
+        reduction_factor: One in so many trials continues, as in Optuna's SuccessiveHalvingPruner.
+        batch_runs: Number of trials that are trained as one batch.
+        planned: Number of trials that was first requested; determines `startup` and the grid.
     """
 
     experiment: Experiment
@@ -43,29 +47,29 @@ class Settings:
 
     @property
     def base(self) -> Experiment:
-        """What every trial starts from: the experiment made cheap, with images and scores to be judged by."""
+        """The experiment of a trial, before its values: with the budget of the search, validation images and scores."""
         return trial_base(self.experiment, self.search)
 
     @property
     def seed(self) -> int:
-        """Seed of the sampler: that of the experiment."""
+        """Seed of the sampler: the seed of the experiment."""
         return self.experiment.train.seed
 
     @property
     def startup(self) -> int:
-        """How many trials are quasi-random before the sampler goes by results: a quarter, 4 to 10."""
+        """Number of quasi-random trials before the sampler uses results: a quarter of `planned`, 4 to 10."""
         return min(10, max(4, self.planned // 4))
 
     def differences(self, other: Settings) -> list[str]:
-        """In words, what another study would do differently."""
+        """Return the differences from other settings, in words."""
         changed = [
             f"{path} {before} -> {after}"
             for path, (before, after) in self.experiment.differences(other.experiment).items()
         ]
-        here, there = self.search.describe(), other.search.describe()
-        for part in here:
-            for path in {**here[part], **there[part]}:
-                before, after = here[part].get(path), there[part].get(path)
+        mine, others = self.search.describe(), other.search.describe()
+        for part in mine:
+            for path in {**mine[part], **others[part]}:
+                before, after = mine[part].get(path), others[part].get(path)
                 if before != after:
                     changed.append(f"{part}.{path} {before} -> {after}")
         for field in fields(self)[2:-1]:
@@ -81,20 +85,20 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str, study: str) -> Settings:
-        """Raises HarnessError for what another version has written."""
+        """Return the settings in `text`. Raises HarnessError if another version of harness wrote it."""
         try:
             stored: dict[str, Any] = json.loads(text)
-            experiment = experiments.from_store(stored.pop("experiment"), f"the experiment of study {study}")
-            search = searches.parse(experiment, stored.pop("search"), stored.pop("search_budget"))
+            experiment = from_store(stored.pop("experiment"), f"the experiment of study {study}")
+            search = search_space.parse(experiment, stored.pop("search"), stored.pop("search_budget"))
             return cls(experiment, search, **stored)
         except (KeyError, TypeError, ValueError) as error:
-            raise HarnessError(f"study {study} was made by another version of harness: take a new name") from error
+            raise HarnessError(f"study {study} was created by another version of harness: use a new name") from error
 
 
 def trial_base(experiment: Experiment, search: Search) -> Experiment:
-    """`Settings.base`; raises HarnessError where the experiment cannot be searched."""
+    """Return `Settings.base`. Raises HarnessError if the experiment cannot be searched."""
     if experiment.quality.judge is None:
-        raise HarnessError("a search goes by scores: set quality.judge (to first, for example)")
+        raise HarnessError("a search needs scores: set quality.judge (to first, for example)")
     values = dict(search.budget)
     if experiment.primary.against_real and not experiment.with_values(values).data.validation:
         values["data.validation"] = VALIDATION_IMAGES
@@ -102,23 +106,23 @@ def trial_base(experiment: Experiment, search: Search) -> Experiment:
     return experiment.with_values(values)
 
 
-def metric_of(experiment: Experiment, wanted: str | None) -> str:
-    """The score to search by: the primary one, or the wanted one. Raises HarnessError where there is no such one."""
+def resolve_metric(experiment: Experiment, requested: str | None) -> str:
+    """Return the requested score, or the primary one. Raises HarnessError if the experiment does not have it."""
     primary = experiment.primary
-    if wanted is not None and wanted not in primary.searchable:
+    if requested is not None and requested not in primary.searchable:
         raise HarnessError(
-            f"--metric {wanted}: {experiment.data.name} is not scored by that; expected one of "
+            f"--metric {requested}: {experiment.data.name} is not scored by that; expected one of "
             f"{', '.join(primary.searchable)}"
         )
-    return wanted or primary.key
+    return requested or primary.key
 
 
 def baseline_values(settings: Settings) -> dict[str, Value]:
-    """What the first trial tries: the experiment's own values, as near as the space has them."""
+    """Return the values of the first trial: those of the experiment, moved into the search space."""
     return settings.search.baseline(settings.base)
 
 
-def resolved_like(experiment: Experiment, known: Experiment) -> Experiment:
-    """The experiment with what `auto` stood for in a known one."""
+def with_resolved_auto(experiment: Experiment, known: Experiment) -> Experiment:
+    """Replace `auto` values of an experiment by the values that they have in a known one."""
     autos = {path: known.flatten()[path] for path, value in experiment.flatten().items() if value == "auto"}
     return experiment.with_values(autos)

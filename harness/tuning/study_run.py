@@ -1,4 +1,4 @@
-"""A study's own MLflow run: what is worth seeing without opening a single trial."""
+"""The MLflow run of a study: its scores, best values, sample grids and plots."""
 
 from __future__ import annotations
 
@@ -23,80 +23,82 @@ from harness.runs.options import Status
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
 from harness.tuning.settings import Settings
-from harness.tuning.trials import Trials, best, is_counted, value_of
+from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
 
 SCORES = ("quality/", "validation/")  # what a trial is scored by
-MOST_EPOCHS = 50  # whose pictures a study repeats
-CONFIRMED = "**Confirmed under fresh seeds:**"  # begins what `confirm` adds to the description, to its end
-EDGE = 0.03  # a best value so close to an end of its range, of the range's length, is at its edge
+MAX_GRIDS = 50  # sample grids of the best trial that a study logs
+CONFIRMED = "**Confirmed under fresh seeds:**"  # begins the last part of the description, which `confirm` adds
+EDGE = 0.03  # a value is at an edge of its range within this share of the range's length
 
 
 class StudyRun:
-    """Keeps the parent run up to date with its trials. One process at a time writes it."""
+    """Logs a study to its MLflow run, as trials end. One process at a time writes it."""
 
     def __init__(self, log: RunLog, trials: Trials, store: Store, display: Display) -> None:
         self.log = log
         self._trials, self._store, self._display = trials, store, display
         self._metric = trials.settings.metric
-        self._seen: set[int] = set()
+        self._logged: set[int] = set()  # numbers of trials
         self._best: FrozenTrial | None = None
-        self._drawn = self._scored = ""  # the trials, by number, whose pictures and scores the run has
-        self._verdict = ""  # what an earlier `tune --confirm` has found, as it stands in the description
+        self._drawn = self._scored = ""  # numbers of the trials whose grids and scores are logged
+        self._verdict = ""  # the part of the description that `tune --confirm` has added
         if log.resumed:
             run = store.get_run(log.run_id)
             known = run.data.tags if run else {}
             self._drawn, self._scored = known.get(Tag.DRAWN_TRIAL, ""), known.get(Tag.SCORED_TRIAL, "")
             text = run_description.generated_text(known.get(run_description.TAG))
             self._verdict = "".join(text.partition(CONFIRMED)[1:])
-            self._seen = log.steps("trial/ended")
-            self._best = self._best_of([trial for trial in trials.all() if trial.number in self._seen])
+            self._logged = log.steps("trial/ended")
+            self._best = self._best_of([trial for trial in trials.all() if trial.number in self._logged])
             if self._best is not None and self._drawn != str(self._best.number):
-                self._draw(self._best)  # the process was killed between a trial's numbers and its pictures
+                self._log_grids(self._best)  # the process was killed after the trial's metrics, before its grids
 
-    def progressed(self) -> None:
-        """A trial has been trained an epoch: a resumed study ends as what it has become, not as it stood."""
+    def mark_changed(self) -> None:
+        """Mark a resumed study as changed, so that an error does not restore its earlier status."""
         if self.log.before is not None:
-            self.log.keep()
+            self.log.mark_changed()
             if self._trials.changed:
                 self.log.tags(self._trials.identity)
 
-    def observe(self) -> list[FrozenTrial]:
-        """Log what has ended since the last look; returns those trials, in the order of their end."""
-        ended = [trial for trial in self._trials.all() if trial.state.is_finished() and trial.number not in self._seen]
+    def log_ended_trials(self) -> list[FrozenTrial]:
+        """Log the trials that have ended since the last call; return them, in the order of their end."""
+        ended = [
+            trial for trial in self._trials.all() if trial.state.is_finished() and trial.number not in self._logged
+        ]
         ended.sort(key=lambda trial: (trial.datetime_complete is None, trial.datetime_complete, trial.number))
         if ended:
-            self.progressed()
+            self.mark_changed()
         for trial in ended:
-            self._seen.add(trial.number)
+            self._logged.add(trial.number)
             previous, self._best = self._best, self._best_of([trial, *([self._best] if self._best else [])])
-            self.log.metrics(trial.number, self._numbers(trial))
+            self.log.metrics(trial.number, self._trial_metrics(trial))
             if self._best is not None and self._best is not previous:
-                self._draw(self._best)
+                self._log_grids(self._best)
         return ended
 
     def close(self, status: Status) -> bool:
-        """Log the plots, the best values and `best.yaml`, and end the run; whether all of it has reached the store."""
-        self.summarise()
+        """Log the summary, and end the run. Returns whether the store has everything."""
+        self.log_summary()
         return self.log.finish(status)
 
-    def summarise(self) -> None:
+    def log_summary(self) -> None:
         """Log the best trial, `best.yaml`, the counts of trials and the plots."""
-        found = best(self._trials.study)
+        found = best_trial(self._trials.study)
         all_trials = self._trials.all()
         counted = sum(is_counted(trial) and trial.state.is_finished() for trial in all_trials)
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
             number = sum(trial.state == state and is_counted(trial) for trial in all_trials)
             self.log.tags({f"{Tag.TRIALS_}{state.name.lower()}": str(number)})
         if found is not None:
-            self.log.tags({Tag.BEST_TRIAL: str(found.number), Tag.BEST_VALUE: repr(value_of(found))})
+            self.log.tags({Tag.BEST_TRIAL: str(found.number), Tag.BEST_VALUE: repr(trial_value(found))})
             self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
-            # A param never changes, and the best of 20 trials need not be the best of 40.
+            # MLflow params cannot change, so the best of 20 and of 40 trials are different params.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
-            self._show(found, counted)
+            self._log_best(found, counted)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
             except HarnessError as error:
-                self._display.message(f"no best.yaml: the best values do not go with the full budget: {error}")
+                self._display.message(f"no best.yaml: the best values are invalid in the full budget: {error}")
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
@@ -106,34 +108,35 @@ class StudyRun:
                     shutil.copy(path, folder / path.name)
                     self.log.artifact(folder / path.name, "plots")
             except OSError as error:
-                raise HarnessError(f"cannot draw the plots: {error.strerror or error}") from error
+                raise HarnessError(f"cannot write the plots: {error.strerror or error}") from error
 
-    def _numbers(self, trial: FrozenTrial) -> dict[str, float]:
-        numbers: dict[str, float] = {
+    def _trial_metrics(self, trial: FrozenTrial) -> dict[str, float]:
+        metrics: dict[str, float] = {
             f"trial/{path}": float(value)
             for path, value in trial.params.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
         if trial.datetime_start and trial.datetime_complete:
-            numbers["trial/seconds"] = (trial.datetime_complete - trial.datetime_start).total_seconds()
+            metrics["trial/seconds"] = (trial.datetime_complete - trial.datetime_start).total_seconds()
         if trial.state == TrialState.COMPLETE:
-            numbers[f"trial/{self._metric}"] = value_of(trial)
+            metrics[f"trial/{self._metric}"] = trial_value(trial)
         elif trial.state == TrialState.PRUNED and trial.intermediate_values:
-            numbers[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
+            metrics[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
         if self._best is not None:
-            numbers[f"best/{self._metric}"] = value_of(self._best)
-        numbers["trial/ended"] = sum(trial.number in self._seen and is_counted(trial) for trial in self._trials.all())
-        return numbers
+            metrics[f"best/{self._metric}"] = trial_value(self._best)
+        metrics["trial/ended"] = sum(trial.number in self._logged and is_counted(trial) for trial in self._trials.all())
+        return metrics
 
     def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
         sign = 1 if self._trials.settings.direction == "minimize" else -1
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        return min(complete, key=lambda trial: (sign * value_of(trial), trial.number), default=None)
+        return min(complete, key=lambda trial: (sign * trial_value(trial), trial.number), default=None)
 
-    def _draw(self, trial: FrozenTrial) -> None:
-        """Log the sample grids of the best trial, at its epochs, as other runs have theirs.
+    def _log_grids(self, trial: FrozenTrial) -> None:
+        """Log the sample grids of the best trial at its epochs.
 
-        Runs of the full experiment go on to later epochs: there the last grid stands, so that no chart has a gap.
+        Its last grid is repeated at the later epochs of the full experiment, so that charts of several runs have no
+        gap.
         """
         run_id = trial.user_attrs.get(TrialAttribute.RUN_ID)
         if run_id is None:
@@ -144,17 +147,17 @@ class StudyRun:
             last = max(grids, default=0)
             for epoch in (
                 *grids,
-                *(epoch for epoch in _drawn_epochs(self._trials.settings.experiment) if epoch > last),
+                *(epoch for epoch in _grid_epochs(self._trials.settings.experiment) if epoch > last),
             ):
                 self.log.image("samples", epoch, grids.get(epoch, grids[last]), replace=True)
-        except (HarnessError, OSError, KeyError) as error:  # pictures are not worth stopping a search for
+        except (HarnessError, OSError, KeyError) as error:  # missing grids do not end a study
             self._display.message(f"no pictures of trial {trial.number}: {redact(str(error))[:200]}")
         else:
             self._drawn = str(trial.number)
             self.log.tags({Tag.DRAWN_TRIAL: self._drawn})
 
-    def _show(self, trial: FrozenTrial, counted: int) -> None:
-        """Log the best trial's scores under the names that all runs have, and the description of the study."""
+    def _log_best(self, trial: FrozenTrial, counted: int) -> None:
+        """Log the best trial's scores under the metric names of other runs, and the description of the study."""
         settings, run_id = self._trials.settings, trial.user_attrs.get(TrialAttribute.RUN_ID)
         picture = None
         try:
@@ -172,24 +175,26 @@ class StudyRun:
                 )
         except HarnessError as error:
             self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
-        said = f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {value_of(trial):.4g}"
-        values = ", ".join(f"{path} {_short(value)}" for path, value in trial.params.items())
-        text = provenance.format_description(settings.experiment, said, values, picture=picture)
+        headline = (
+            f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {trial_value(trial):.4g}"
+        )
+        values = ", ".join(f"{path} {_format_value(value)}" for path, value in trial.params.items())
+        text = provenance.format_description(settings.experiment, headline, values, picture=picture)
         self.log.describe("\n\n".join(part for part in (text, self._verdict) if part))
 
 
-def _drawn_epochs(experiment: Experiment) -> list[int]:
-    """The epochs at which runs of the experiment draw their samples, the newest of them where they are many."""
+def _grid_epochs(experiment: Experiment) -> list[int]:
+    """The last epochs, at most MAX_GRIDS, at which runs of the experiment log sample grids."""
     every, last = experiment.samples_every, experiment.train.epochs
-    return sorted({*range(every, last + 1, every), last})[-MOST_EPOCHS:]
+    return sorted({*range(every, last + 1, every), last})[-MAX_GRIDS:]
 
 
-def _short(value: Value) -> str:
+def _format_value(value: Value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def params(settings: Settings) -> dict[str, object]:
-    """What is said of a study among the params of its run: everything that was settled when it was created."""
+def study_params(settings: Settings) -> dict[str, object]:
+    """Return the MLflow params of a study: all of its settings."""
     space = {f"search.{path}": json.dumps(text) for path, text in settings.search.describe()["search"].items()}
     budget = {f"search_budget.{path}": value for path, value in settings.search.budget.items()}
     names = ("metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs")
@@ -197,42 +202,49 @@ def params(settings: Settings) -> dict[str, object]:
 
 
 def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Experiment:
-    """The experiment with the values of a trial, in its full budget."""
+    """Return the experiment with the values of a trial and the full budget."""
     experiment = settings.search.experiment(settings.experiment, trial.params)
-    said = f"Trial {trial.number} of study {study}: validation {settings.metric} {value_of(trial):.4g} as a trial."
-    return experiment.with_values({"name": f"{settings.experiment.name}-best"[:100], "description": said})
+    description = (
+        f"Trial {trial.number} of study {study}: validation {settings.metric} {trial_value(trial):.4g} as a trial."
+    )
+    return experiment.with_values({"name": f"{settings.experiment.name}-best"[:100], "description": description})
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A best value at an edge of its range: what to say of it, and a wider range to try, as a value for --set."""
+    """A best value at an edge of its range.
 
-    said: str
-    wider: str
+    Attributes:
+        message: Which value, and which edge.
+        wider_range: A wider range, as a value for --set.
+    """
+
+    message: str
+    wider_range: str
 
 
-def at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edge]:
-    """Those of the best values that lie at an edge of their range."""
-    lines = []
+def values_at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edge]:
+    """Return the values that are at an edge of their range."""
+    edges = []
     for path, dimension in settings.search.space.items():
         value = values.get(path)
         if not isinstance(dimension, Range) or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         low, high = dimension.low, dimension.high
-        near = (value - low) / (high - low) if not dimension.log else math.log(value / low) / math.log(high / low)
-        if EDGE < near < 1 - EDGE:
+        position = (value - low) / (high - low) if not dimension.log else math.log(value / low) / math.log(high / low)
+        if EDGE < position < 1 - EDGE:
             continue
-        if wider := _wider(settings, path, dimension, upper=near > 0.5):
+        if wider := _widen(settings, path, dimension, upper=position > 0.5):
             bounds = [str(int(end)) if dimension.integer else f"{end:g}" for end in wider]
             range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}}}"
-            end = "upper" if near > 0.5 else "lower"
-            said = f"{path} {value:.4g} lies at the {end} edge of its range, {low:g} to {high:g}"
-            lines.append(Edge(said, f"search.{path}={range_}"))
-    return lines
+            end = "upper" if position > 0.5 else "lower"
+            message = f"{path} {value:.4g} is at the {end} edge of its range, {low:g} to {high:g}"
+            edges.append(Edge(message, f"search.{path}={range_}"))
+    return edges
 
 
-def _wider(settings: Settings, path: str, dimension: Range, *, upper: bool) -> tuple[float, float] | None:
-    """A range that goes on beyond one end, as far as the experiment allows; None where it goes no further."""
+def _widen(settings: Settings, path: str, dimension: Range, *, upper: bool) -> tuple[float, float] | None:
+    """Extend a range at one end, as far as the experiment allows; None if it does not allow more."""
     low, high = dimension.low, dimension.high
     for share in (1.0, 0.5):
         step = 4**share if dimension.log else share * (high - low)

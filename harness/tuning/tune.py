@@ -1,4 +1,4 @@
-"""`tune`: a study from start to end, by one process or several, and on from where it was stopped."""
+"""`tune`: run or resume a study, in one process or several."""
 
 from __future__ import annotations
 
@@ -20,26 +20,35 @@ from harness.quality.scoring import Scoring
 from harness.runs.display import Display, NullDisplay
 from harness.runs.options import Status
 from harness.tracking import Store, ensure_final_status
-from harness.tuning import storage as storages
-from harness.tuning import study_run as parents
-from harness.tuning.open_study import TRIALS, open_or_create_study, parent_of, reopened
+from harness.tuning.new_study import DEFAULT_TRIALS
+from harness.tuning.open_study import open_or_create_study, open_study_run, reopen_study_run
 from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
-from harness.tuning.study_run import StudyRun
-from harness.tuning.trials import Trials, best
+from harness.tuning.storage import open_storage, storage_errors
+from harness.tuning.study_run import Edge, StudyRun, best_experiment, values_at_edges
+from harness.tuning.trials import Trials, best_trial
 from harness.tuning.worker import Worker
 from harness.tuning.worker_pool import run_workers
 
-PATIENCE = 5.0  # seconds for a tracking store that may be away at the end of a study
+CLEANUP_TIMEOUT = 5.0  # seconds that the end of a study waits for the tracking store
 
 
 @dataclass(frozen=True)
 class Result:
-    """How `tune` ended. stopped: by what, before the study had all its trials. edges: ranges that seem too narrow.
+    """The result of `tune`.
 
-    before: trials that had ended before this command. trial_seconds: of a trial that is trained to its end, the median.
-    best_file: the best experiment, on this machine. unshipped: what keeps a part of the tracking here.
+    Attributes:
+        name: Name of the study.
+        run_id: Id of the study's MLflow run.
+        settings: Settings of the study.
+        progress: Numbers of trials, and the best one.
+        stopped: What stopped the study before it had all its trials: SIGINT, SIGTERM or max-time; else None.
+        best_file: Path of the best experiment on this machine.
+        edges: Best values at an edge of their range, which may be too narrow.
+        unshipped: Why a part of the tracking is still on this machine; None if the store has everything.
+        before: Number of trials that had ended before this command.
+        trial_seconds: Median duration of the complete trials.
     """
 
     name: str
@@ -48,7 +57,7 @@ class Result:
     progress: StudyProgress
     stopped: str | None
     best_file: Path | None
-    edges: list[parents.Edge]
+    edges: list[Edge]
     unshipped: str | None
     before: int = 0
     trial_seconds: float | None = None
@@ -57,12 +66,13 @@ class Result:
 def tune(
     experiment: Experiment | None, search: Search | None, request: TuneRequest, store: Store, display: StudyDisplay
 ) -> Result:
-    """Search until the study has `request.trials` trials. Without an experiment the study must exist already.
+    """Search until the study has `request.trials` trials. Without an experiment the study must exist.
 
-    Raises HarnessError, before anything trains, for a search or a storage that cannot be used, and for a study of that
-    name that searches otherwise.
+    Raises:
+        HarnessError: The search or the storage cannot be used, or the existing study has other settings. Raised before
+            the first trial.
     """
-    storage = storages.open_storage(request.storage, store.root, store.uri, display.message)
+    storage = open_storage(request.storage, store.root, store.uri, display.message)
     name = request.study or (experiment.name if experiment else "default")
     with contextlib.ExitStack() as code:
         trials, scoring, new = open_or_create_study(storage, name, experiment, search, request, store, display, code)
@@ -75,111 +85,111 @@ def tune(
 def _search(
     trials: Trials, scoring: Scoring, request: TuneRequest, store: Store, display: StudyDisplay, *, new: bool
 ) -> Result:
-    """Train what is left of a study that was opened."""
-    with storages.storage_errors(files=False), handle_signals():
-        total = request.trials or trials.total or TRIALS
+    """Train the remaining trials of an open study."""
+    with storage_errors(files=False), handle_signals():
+        total = request.trials or trials.total or DEFAULT_TRIALS
         request = replace(request, trials=total)
         request.deadline.reserve("study")
         if trials.total != total:
             trials.total = total
-        trials.name_metric()  # a study of an earlier version has none
-        parent = parent_of(trials, request, store, display, new=new)
+        trials.name_metric()  # for a study of an earlier version
+        study_run = open_study_run(trials, request, store, display, new=new)
         if not new:
-            _greet(trials, total, display)
-        trials.keeping = parent is not None
-        with ensure_final_status(parent.log) if parent else contextlib.nullcontext(), trials.heartbeat():
-            monitor = ProgressMonitor(trials, total, display, parent)
+            _print_resumed(trials, total, display)
+        trials.writes_study_run = study_run is not None
+        with ensure_final_status(study_run.log) if study_run else contextlib.nullcontext(), trials.heartbeat():
+            monitor = ProgressMonitor(trials, total, display, study_run)
             before = study_progress(trials, total)
             display.study_progress(before)
             if request.workers > 1:
-                del scoring  # the workers have their own
+                del scoring  # each worker process loads it
                 stopped = run_workers(trials, request, store, monitor, total)
             else:
                 stopped = Worker(trials, store, request, scoring, display, monitor).work()
             return replace(_finish(trials, total, request, store, monitor, stopped), before=before.ended)
 
 
-def _greet(trials: Trials, total: int, display: Display) -> None:
+def _print_resumed(trials: Trials, total: int, display: Display) -> None:
     now = study_progress(trials, total)
     left = max(0, total - now.ended)
-    what = f"{left} to go" if left else "nothing is left to train"
+    what = f"{left} left" if left else "no trial is left to train"
     if now.ended > total:
-        display.message(f"study {trials.name} has {now.ended} trials already, of {total} to be reached: {what}")
+        display.message(f"study {trials.name} has {now.ended} trials, {total} are requested: {what}")
     else:
-        display.message(f"study {trials.name} goes on: {now.ended} of {total} trials have ended, {what}")
+        display.message(f"study {trials.name} is resumed: {now.ended} of {total} trials have ended, {what}")
 
 
 def _finish(
     trials: Trials, total: int, request: TuneRequest, store: Store, monitor: ProgressMonitor, stopped: str | None
 ) -> Result:
     monitor.update()
-    _tidy(store)
+    _recover_runs(store)
     now = study_progress(trials, total)
-    parent = monitor.parent
-    if parent is None and stopped is None:
-        parent = _inherited(trials, store)
+    study_run = monitor.study_run
+    if study_run is None and stopped is None:
+        study_run = _take_over_study_run(trials, store)
     unshipped = None
-    if parent is not None:
+    if study_run is not None:
         status: Status = "KILLED" if stopped else "FINISHED"
-        with request.deadline.timed("study"):
-            shipped = parent.close(status)
+        with request.deadline.measure("study"):
+            shipped = study_run.close(status)
         if not shipped:
-            unshipped = parent.log.lost or "the tracking server did not take everything"
-    found = best(trials.study)
-    assert trials.parent is not None
+            unshipped = study_run.log.shipping_error or "the tracking server did not take everything"
+    found = best_trial(trials.study)
+    assert trials.run_id is not None
     return Result(
         trials.name,
-        trials.parent,
+        trials.run_id,
         trials.settings,
         now,
         stopped,
         None if found is None else _best_file(trials, found, store),
-        [] if found is None else parents.at_edges(trials.settings, found.params),
+        [] if found is None else values_at_edges(trials.settings, found.params),
         unshipped,
-        trial_seconds=_seconds_of_a_trial(trials),
+        trial_seconds=_median_seconds(trials),
     )
 
 
-def _seconds_of_a_trial(trials: Trials) -> float | None:
-    spans = [summarize_trial(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
-    return statistics.median(spans) if spans else None
+def _median_seconds(trials: Trials) -> float | None:
+    seconds = [summarize_trial(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
+    return statistics.median(seconds) if seconds else None
 
 
-def _tidy(store: Store) -> None:
-    """A worker that was killed has left its run RUNNING, and a part of it in its spool.
+def _recover_runs(store: Store) -> None:
+    """Ship the spools of killed workers, and set their RUNNING runs to KILLED.
 
-    A store that does not answer by now is left to the next command.
+    If the store does not answer within CLEANUP_TIMEOUT, the next command does it.
     """
 
-    def tidy() -> None:
+    def recover() -> None:
         with contextlib.suppress(HarnessError):
             store.sync()
             store.reconcile()
 
-    thread = threading.Thread(target=tidy, name="tidy", daemon=True)
+    thread = threading.Thread(target=recover, name="recover", daemon=True)
     thread.start()
-    thread.join(timeout=PATIENCE)
+    thread.join(timeout=CLEANUP_TIMEOUT)
 
 
-def _inherited(trials: Trials, store: Store) -> StudyRun | None:
-    """The record of the study, where who kept it has gone before the end: then it is ours to end."""
-    with trials.deciding():
-        log = reopened(trials, store)
+def _take_over_study_run(trials: Trials, store: Store) -> StudyRun | None:
+    """Return the study's MLflow run, if the process that wrote it has ended; None if that process is alive."""
+    with trials.locked():
+        log = reopen_study_run(trials, store)
         if log is None:
             return None
-        parent = StudyRun(log, trials, store, NullDisplay())
-    parent.observe()
-    return parent
+        study_run = StudyRun(log, trials, store, NullDisplay())
+    study_run.log_ended_trials()
+    return study_run
 
 
 def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
     try:
-        text = parents.best_experiment(trials.settings, found, trials.name).to_yaml()
-    except HarnessError:  # it is said where it is logged
+        text = best_experiment(trials.settings, found, trials.name).to_yaml()
+    except HarnessError:  # `StudyRun.close` has reported it
         return None
     path = store.root / "studies" / safe_file_name(trials.name) / "best.yaml"
     try:
-        with write_cache_file(path) as file:  # several commands may end one study together
+        with write_cache_file(path) as file:  # several processes may end the study at once
             file.write(text.encode())
     except OSError as error:
         raise HarnessError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""One process at work on a study: it claims trials, trains them as `harness run` does, and records how they ended."""
+"""The worker of a study: claims trials, trains them like `harness run`, and records their results."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from harness.runs.session import STOP, RunSession
 from harness.runs.train import resume_session, train
 from harness.tracking import Store
 from harness.tuning.request import TuneRequest
-from harness.tuning.trials import Claim, Trials, experiment_of
+from harness.tuning.trials import Claim, Trials, trial_experiment
 
 if TYPE_CHECKING:
     from harness.tracking import Run
 
-PAUSE = 0.5  # seconds between looks at what other processes are doing
+POLL_INTERVAL = 0.5  # seconds between checks of the other processes
 
 
 class Monitor(Protocol):
-    """What is told how a study advances."""
+    """Receives the progress of a study."""
 
     def update(self) -> object:
-        """Trials were claimed, or have ended."""
+        """Called after trials are claimed or end."""
 
     def on_progress(self) -> None:
-        """A trial was trained its first epoch by this command."""
+        """Called after the first epoch that a trial trains."""
 
 
 class NullMonitor:
-    """A monitor for processes whose parent watches the study."""
+    """A monitor for worker processes: their parent process shows the progress."""
 
     def update(self) -> None:
         """Do nothing."""
@@ -53,7 +53,7 @@ class NullMonitor:
 
 @dataclass
 class TrialPruner:
-    """Ends the run of a trial where the study's pruner says so: `harness.runs.options.Pruner`."""
+    """Ends the run of a trial that the study's pruner prunes: a `harness.runs.options.Pruner`."""
 
     trials: Trials
     claim: Claim
@@ -63,11 +63,11 @@ class TrialPruner:
     pruned: bool = False
 
     def attach(self, run_id: str, epoch: int) -> None:
-        """Take note of the trial's MLflow run, and of the epochs that it was trained so far."""
+        """Receive the id of the trial's MLflow run, and the number of epochs trained so far."""
         self.run_id, self.epoch = run_id, epoch
 
     def report(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Report the study's metric to Optuna, unless a process that died has done so and was told to prune."""
+        """Report the study's metric to Optuna, unless an earlier process did and Optuna decided to prune."""
         self.epoch = epoch
         if epoch != self.claim.pruned:
             value = scores[f"quality/{self.trials.settings.metric}"]
@@ -75,7 +75,7 @@ class TrialPruner:
             self.pruned = self.trials.report(self.claim, self.run_id, epoch, value, last=last)
 
     def should_prune(self) -> bool:
-        """Return whether the run ends with the epoch that was attached or reported last."""
+        """Return whether the run ends after the epoch that was attached or reported last."""
         return self.pruned or self.epoch == self.claim.pruned
 
 
@@ -84,8 +84,8 @@ class Worker:
     """Trains trials of a study until it has `request.trials` of them.
 
     Attributes:
-        scoring: images and judge, which all trials share that can.
-        monitor: told how the study advances.
+        scoring: Images and judge, shared by all trials that can use them.
+        monitor: Receives the progress of the study.
     """
 
     trials: Trials
@@ -97,48 +97,51 @@ class Worker:
 
     @property
     def total(self) -> int:
-        """How many trials the study is to have."""
+        """Requested number of trials."""
         assert self.request.trials is not None
         return self.request.trials
 
     @property
-    def parent(self) -> str:
+    def study_run_id(self) -> str:
         """Id of the study's MLflow run."""
-        assert self.trials.parent is not None
-        return self.trials.parent
+        assert self.trials.run_id is not None
+        return self.trials.run_id
 
     def work(self) -> str | None:
-        """Train until the study has all its trials. Returns what stopped it before: SIGINT, SIGTERM or max-time.
+        """Train until the study has all its trials.
+
+        Returns:
+            What stopped the study early: SIGINT, SIGTERM or max-time; else None.
 
         Raises:
-            HarnessError: if tracking or storage fail. The trials that were being trained can be resumed.
+            HarnessError: The tracking or the storage fails. The running trials can be resumed.
         """
         with handle_signals() as stop:
             started = False
             while True:
-                if stopped := self._stopped(stop, started=started):
-                    return stopped if self.trials.open(self.total) else None
+                if stopped := self._stop_reason(stop, started=started):
+                    return stopped if self.trials.is_incomplete(self.total) else None
                 claims = self.trials.claim(self.total, self.trials.settings.batch_runs)
                 started = started or bool(claims)
                 try:
                     if claims:
                         self.monitor.update()
-                    for group in self._alike(claims):
+                    for group in self._batchable_groups(claims):
                         self._train(group)
-                        if self._stopped(stop):
+                        if self._stop_reason(stop):
                             break
                 finally:
-                    for claim in claims:  # those that have ended are no longer held
+                    for claim in claims:  # trials that have ended are not affected
                         self.trials.release(claim)
                 if not claims:
-                    if not self.trials.open(self.total):
+                    if not self.trials.is_incomplete(self.total):
                         return None
-                    time.sleep(PAUSE)  # others are at work; one that dies leaves its trial to us
+                    time.sleep(POLL_INTERVAL)  # other processes train; the trial of one that dies can be claimed
 
-    def _stopped(self, stop: StopRequest, *, started: bool = True) -> str | None:
-        """Why no other trial starts. The first of a command always does, while there is any time: all must advance."""
+    def _stop_reason(self, stop: StopRequest, *, started: bool = True) -> str | None:
+        """Why no more trials start. Before the first one, only a signal or the end of the time stops a command."""
         deadline = self.request.deadline
-        late = deadline.near("epoch", *STOP) if started else deadline.passed
+        late = deadline.too_late_for("epoch", *STOP) if started else deadline.passed
         return stop.signal or ("max-time" if late else None)
 
     def _train(self, group: Sequence[Claim]) -> None:
@@ -148,12 +151,12 @@ class Worker:
                 self._train_single(*specs[0])
             elif specs:
                 self._train_batched(specs)
-        except NotBatchableError:  # one by one, so that the trial whose values cannot be is the one that fails
+        except NotBatchableError:  # train one by one, so that only the invalid trial fails
             for claim, _ in specs:
                 self._train([claim])
         except HarnessError:
             raise
-        except Exception as error:  # a trial's failure is a result; the others are still trained
+        except Exception as error:  # a failed trial does not end the study
             for claim, _ in specs:
                 if self.trials.holds(claim):
                     self._fail(claim, f"{type(error).__name__}: {error}")
@@ -171,8 +174,8 @@ class Worker:
         else:
             try:
                 training, scoring = prepare(spec.experiment, self.display, self.scoring)
-            except HarnessError as error:  # values that do not go together; trying again would change nothing
-                self._fail(claim, str(error), again=False)
+            except HarnessError as error:  # invalid values: a retry would fail, too
+                self._fail(claim, str(error), retry=False)
                 return
             opened = RunSession.start(training, scoring, self.store, spec.options, self.display)
         with handle_signals(), opened as session:
@@ -180,11 +183,11 @@ class Worker:
         self._record(claim, result)
 
     def _run_spec(self, claim: Claim) -> RunSpec | None:
-        """What to train; None where the trial has ended by now: its values cannot be, or its run had just ended."""
+        """Return what to train; None if the values are invalid, or if the trial's earlier run has ended."""
         try:
-            experiment = experiment_of(self.trials.settings, claim.values)
+            experiment = trial_experiment(self.trials.settings, claim.values)
         except HarnessError as error:
-            self._fail(claim, str(error), again=False)
+            self._fail(claim, str(error), retry=False)
             return None
         options = self._run_options(claim, experiment)
         run = self._earlier_run(claim)
@@ -198,7 +201,7 @@ class Worker:
         except UnreachableError:
             raise
         except HarnessError as error:
-            if claim.pruned is not None:  # what is missing cannot be made any more
+            if claim.pruned is not None:  # the trial is pruned, so it needs no checkpoint
                 self.store.add(run.info.run_id, claim.pruned, {}, {Tag.PRUNED: str(claim.pruned)})
                 self._record_pruned(claim, run.info.run_id)
                 return None
@@ -212,7 +215,7 @@ class Worker:
         return RunOptions(
             name=f"{study}-{claim.number}",
             kind=Kind.TRIAL,
-            parent=self.parent,
+            parent=self.study_run_id,
             tags={**request.tags, **tags},
             deadline=request.deadline,
             system_metrics=request.system_metrics,
@@ -223,14 +226,14 @@ class Worker:
         )
 
     def _earlier_run(self, claim: Claim) -> Run | None:
-        """The run of a trial that another process has started before us."""
-        if not claim.again:
+        """Return the run that an earlier process started for this trial, if any."""
+        if not claim.requeued:
             return None
-        runs = self.store.children(self.parent, {Tag.TRIAL: str(claim.number)})
+        runs = self.store.children(self.study_run_id, {Tag.TRIAL: str(claim.number)})
         return runs[0] if runs else None
 
     def _record_ended(self, claim: Claim, run: Run) -> bool:
-        """End a trial whose process died after its run had ended. Returns False for a run that can be resumed."""
+        """Record the result of a run that ended before its process died. Returns False if the run can be resumed."""
         tags, status, pruned = run.data.tags, run.info.status, claim.pruned
         score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
         # harness.epoch is the last thing that a run logs before its status.
@@ -248,7 +251,7 @@ class Worker:
         self.monitor.update()
 
     def _record(self, claim: Claim, result: RunResult) -> None:
-        """Tell Optuna how a trial's run has ended; one that was stopped is released instead, to be resumed."""
+        """Record the result of a trial's run in Optuna. A stopped run is not recorded: its trial can be resumed."""
         if result.pruned:
             self._record_pruned(claim, result.run_id)
         elif not result.stopped:
@@ -257,18 +260,18 @@ class Worker:
             self.trials.complete(claim, result.run_id, score, diverged=diverged)
             self.monitor.update()
 
-    def _fail(self, claim: Claim, error: str, *, again: bool = True) -> None:
+    def _fail(self, claim: Claim, error: str, *, retry: bool = True) -> None:
         self.display.message(redact(f"trial {claim.number} failed: {error}")[:300])
-        self.trials.fail(claim, error, again=again)
+        self.trials.fail(claim, error, retry=retry)
         self.monitor.update()
 
-    def _alike(self, claims: Sequence[Claim]) -> list[list[Claim]]:
-        """Group the trials that can share one program; one that was tried before is trained alone."""
+    def _batchable_groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
+        """Group the trials that can be trained as one batch. A retried or resumed trial is trained alone."""
         groups: dict[object, list[Claim]] = {}
         for claim in claims:
             key: object = claim.number
-            with contextlib.suppress(HarnessError):  # values that cannot be fail when their turn comes
-                experiment = experiment_of(self.trials.settings, claim.values)
+            with contextlib.suppress(HarnessError):  # invalid values fail in `_run_spec`
+                experiment = trial_experiment(self.trials.settings, claim.values)
                 if claim.attempt == 1 and claim.pruned is None and self.scoring.matches(experiment):
                     key = batch_key(experiment)
             groups.setdefault(key, []).append(claim)

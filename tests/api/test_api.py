@@ -179,7 +179,7 @@ def test_a_study_is_searched_read_back_and_confirmed(harness_command: Harness, s
     with pytest.raises(HarnessError, match="seeds is 1; expected 2 or more"):
         longer.confirm(1)
     confirmed = longer.confirm(2, budget="tuning", progress=False)
-    assert {name: len(scores) for name, scores in confirmed.scores.items()} == {"own": 2, "best": 2}
+    assert {name: len(scores) for name, scores in confirmed.scores.items()} == {"baseline": 2, "best": 2}
     assert confirmed.interval[0] < confirmed.gain < confirmed.interval[1]
     assert confirmed.verdict in confirmed._repr_html_()
 

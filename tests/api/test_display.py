@@ -19,7 +19,7 @@ from harness.api.live_line import fold
 from harness.api.study_display import StudyTerminal
 from harness.experiment import Experiment
 from harness.runs.display import EpochReport
-from harness.tuning.progress import StudyProgress, TrialSummary, Working
+from harness.tuning.progress import RunningTrial, StudyProgress, TrialSummary
 
 SCORED = {"data.validation": 100, "track.score_every": 1}
 VALUES = {
@@ -287,7 +287,9 @@ def test_trials_of_other_processes_are_shown_by_their_last_scores(monkeypatch: p
     display = StudyTerminal(console(80))
     display.study_progress(study_progress(0, running=0))
     clock.now += 30
-    display.study_progress(study_progress(0, running=2, working=(Working(0, 1, 3, 0.5), Working(1, 0, 3, None))))
+    display.study_progress(
+        study_progress(0, running=2, running_trials=(RunningTrial(0, 1, 3, 0.5), RunningTrial(1, 0, 3, None)))
+    )
     head, working = drawn(display)
     assert "2 running" in head
     assert "29 min 30 s left" in head, "a third of a trial took 30 s"

@@ -174,7 +174,9 @@ def tune_and_paste(
     tune = ("tune", "small.yaml", f"--study={study}", "--batch-runs", "1", "--pruner", "none", *QUIET, *there, *storage)
     with pytest.MonkeyPatch.context() as patch:
         give_time_for_one_epoch(patch)
-        patch.setattr("harness.tuning.worker.Worker._stopped", lambda *_, started=True: "max-time" if started else None)
+        patch.setattr(
+            "harness.tuning.worker.Worker._stop_reason", lambda *_, started=True: "max-time" if started else None
+        )
         stopped = harness(*tune, "--trials", "2", "--max-time", "1h")
     assert stopped.code == 3, stopped.err
     assert "why      stopped as requested by the time limit: 2 trials are left" in stopped.out

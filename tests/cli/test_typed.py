@@ -49,7 +49,7 @@ def test_tune_takes_the_budget_of_its_trials_from_the_command_line(harness: Harn
     again = harness("tune", "--study", "small", *QUIET)
     assert again.out.splitlines()[0] == "loading PyTorch, MLflow and Optuna ..."
     assert "a trial: 40 images, 1 epoch (search_budget of experiment small)" in again.out.splitlines()
-    assert "nothing is left to train" in again.out
+    assert "no trial is left to train" in again.out
     assert the_study().info.run_name == "first"
     assert len(runs("trial")) == 1
 

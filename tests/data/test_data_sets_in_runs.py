@@ -132,7 +132,7 @@ def test_bad_input_is_one_line_and_nothing_is_tracked(
 def test_a_study_of_images_without_a_judge_is_refused(harness: Harness, shapes: Path) -> None:
     answer = harness("tune", "tiny.yaml", *FOLDER, "--set", "data.validation=40", "--trials", "1")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "a search goes by scores, and there is no judge for the images of tiny" in answer.err
+    assert "a search needs scores, and there is no judge for the images of tiny" in answer.err
 
 
 def test_check_passes_a_folder_and_the_small_digits_with_their_own_judge(harness: Harness, shapes: Path) -> None:

@@ -154,7 +154,7 @@ def test_workers_inherit_what_may_be_imported(monkeypatch: pytest.MonkeyPatch) -
     )
     trust.set_policy(trust.Policy(trust=True, stored_code=True, strict=True, allowed={"a:B"}))
     named: Any = SimpleNamespace(name="study", uri="sqlite:///x", root=Path())
-    worker_pool._spawned(0, named, TuneRequest(), named)
+    worker_pool._spawn(0, named, TuneRequest(), named)
     place = pickle.loads(pickle.dumps(started[0]))
     assert place.policy == trust.get_policy()
 

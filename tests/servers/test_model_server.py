@@ -88,7 +88,7 @@ def test_a_run_without_a_sampler_is_served_from_its_checkpoint(
     port = free_port(0)
     process = spawn("serve", "short", "--port", str(port))
     said = wait_for(process, "print(len(found)")
-    assert "run short is KILLED: the sampler is made from its checkpoint of epoch 1" in said
+    assert "run short is KILLED: the sampler is created from its checkpoint of epoch 1" in said
     assert harness("sample", "short", "--out", "x.npz", "--count", "2", "--seed", "4").code == 0
     answer = _ask(f"http://127.0.0.1:{port}", {"count": 2, "seed": 4})
     np.testing.assert_array_equal(np.array(answer["predictions"], np.uint8), np.load("x.npz")["images"])
@@ -169,7 +169,7 @@ def test_what_was_logged_before_a_run_was_gone_on_with_is_not_its_best(
     store = Store.open()
     heard: list[str] = []
     model = model_server._model(store, store.find("longer"), Path.cwd(), heard.append)
-    assert heard == ["run longer is KILLED: the sampler is made from its checkpoint of epoch 2"]
+    assert heard == ["run longer is KILLED: the sampler is created from its checkpoint of epoch 2"]
     assert model.parent.name == "models"
 
 
@@ -183,7 +183,7 @@ def test_a_run_that_logged_no_sampler_says_so(harness: Harness, monkeypatch: pyt
     assert harness("run", "tiny.yaml", "--name", "old", "--epochs", "1", "--no-system-metrics").code == 0
     refused = harness("promote", "old", "--as", "digits")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "it was made before runs had one" in refused.err
+    assert "an older version trained it" in refused.err
     from harness.servers import model_server
 
     store = Store.open()

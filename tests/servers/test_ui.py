@@ -72,7 +72,7 @@ def test_a_study_of_one_trial_opens_on_its_own_page(harness: Harness, workplace:
     study = store.find("small")
     page = ui.choose_page(store, [study])
     assert study.info.run_id in page.path
-    assert page.notices == ("study small has one trial yet: its own page is opened",)
+    assert page.messages == ("study small has one trial yet: its own page is opened",)
 
 
 def test_the_view_has_what_differs_and_is_written_once(store: Store) -> None:
@@ -105,7 +105,10 @@ def test_a_param_that_some_runs_lack_does_not_differ(store: Store) -> None:
     check = copy.deepcopy(quick)
     check.data.tags["harness.kind"] = "check"
     check.data.params.update({"train.epochs": "1", "data.subset": "500"})
-    assert views.differing([slow, quick, older, check, store.find("seeds")]) == ["optimizer.lr", "generator.latent"]
+    assert views.differing_params([slow, quick, older, check, store.find("seeds")]) == [
+        "optimizer.lr",
+        "generator.latent",
+    ]
 
 
 def test_a_parent_has_pictures_where_runs_have_them(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Processes that die: what they logged is shipped, their runs do not stay RUNNING, and they can be resumed."""
+"""Killed processes: their events are shipped, their runs do not stay RUNNING, and can be resumed."""
 
 import json
 import os
@@ -49,7 +49,7 @@ lines = []
 store = Store.open(root=Path(sys.argv[1]), message=lines.append)
 run = store.start_run(project=sys.argv[2], name="one", kind="run", params={"a": 1})
 run.metrics(1, {"loss/generator": 1.0})
-assert run.finish("FINISHED"), run.lost
+assert run.finish("FINISHED"), run.shipping_error
 print(len(lines))
 """
 
@@ -233,7 +233,7 @@ def test_what_is_left_of_a_run_that_is_not_in_the_store_is_named_and_the_others_
         leave(run, {"kind": "metrics", "time": 1, "step": 1, "values": {"loss/generator": 1.0}})
     lines = store.sync()
     (line,) = [line for line in lines if line.startswith("run a ")]
-    assert "1 events cannot be shipped, the run is gone from the store" in line
+    assert "1 events cannot be shipped, the run is no longer in the store" in line
     assert f"they are in {lost.folder}, which can be deleted" in line
     assert [line for line in lines if line.startswith("run b ")] == [], "it has nothing to ship"
     assert len([line for line in lines if line.startswith("run c ") and "shipped 1 events" in line]) == 1

@@ -28,7 +28,7 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server: Se
     run.metrics(1, {"loss/generator": 1.0})
     run.image("samples", 1, np.zeros((8, 8), np.uint8))
     assert run.flush(20)
-    assert run.lost is None
+    assert run.shipping_error is None
     link = store.link(store.find("latest"))
     assert link == f"{server.uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
 
@@ -39,8 +39,8 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server: Se
     lasting.metrics(1, {"loss/generator": 1.0})
     log_everything(run, tmp_path / "model")
     assert not run.finish("FINISHED", timeout=3)
-    assert run.lost == "the tracking server does not answer"
-    assert lasting.lost == "the tracking server does not answer"
+    assert run.shipping_error == "the tracking server does not answer"
+    assert lasting.shipping_error == "the tracking server does not answer"
     with pytest.raises(HarnessError, match="does not answer"):
         store.find("latest")
     (line,) = once_released(store)
@@ -53,7 +53,7 @@ def test_what_is_logged_while_the_server_is_gone_arrives_once_by_sync(server: Se
     assert store.sync() == []
     lasting.metrics(2, {"loss/generator": 2.0})
     assert lasting.finish("FINISHED"), "a run that is still there when the server comes back needs no sync"
-    assert lasting.lost is None
+    assert lasting.shipping_error is None
     assert [point.step for point in store.client.get_metric_history(lasting.run_id, "loss/generator")] == [1, 2]
     assert_everything_arrived_once(store, run, tmp_path / "back")
 

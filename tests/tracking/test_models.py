@@ -49,7 +49,7 @@ def test_a_stored_generator_makes_the_same_images_elsewhere(store: Store, tmp_pa
     assert network.training, "it is left as it was"
     run = store.start_run(project="gan", name="one", kind="run", params={})
     run.model("generator", tmp_path / "model", 5, "a key")
-    assert run.finish("FINISHED"), run.lost
+    assert run.finish("FINISHED"), run.shipping_error
 
     noise = torch.randn(7, 10)
     np.save(tmp_path / "noise.npy", noise.numpy())

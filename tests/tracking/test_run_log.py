@@ -150,8 +150,8 @@ def test_what_the_store_refuses_is_set_aside_and_nothing_else(store: Store) -> N
     run.artifact(Path("/nowhere/at/all"))
     run.metrics(2, {"loss/generator": 3.0})
     assert not run.finish("FINISHED")
-    assert run.lost is not None
-    assert "refused 3 events" in run.lost
+    assert run.shipping_error is not None
+    assert "refused 3 events" in run.shipping_error
     found = store.client.get_run(run.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.params == {"optimizer.lr": "1", "late": "3"}
@@ -187,8 +187,8 @@ def test_an_event_that_fails_for_long_does_not_block_the_others(store: Store, mo
         run.metrics(1, {"loss/generator": 1.0})
         assert not run.finish("FINISHED")
         assert history(store, run, "loss/generator") == [(1, 1.0)]
-        assert run.lost is not None
-        assert "no credentials for the bucket" in run.lost
+        assert run.shipping_error is not None
+        assert "no credentials for the bucket" in run.shipping_error
     (line,) = store.sync()
     assert "shipped" in line
     assert [info.path for info in store.client.list_artifacts(run.run_id)] == ["note.txt"]
@@ -206,7 +206,7 @@ def test_shipping_twice_is_as_shipping_once(store: Store, tmp_path: Path, monkey
 
     monkeypatch.setattr(Spool, "mark_shipped", forgetful)
     monkeypatch.setattr("harness.tracking.background_shipper._SHIPPING_INTERVAL", 0.01)
-    monkeypatch.setattr("harness.tracking.background_shipper._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("harness.tracking.background_shipper._MAX_RETRY_DELAY", 0.01)
     run = begin(store, params={"a": 1})
     run.metrics(1, {"loss/generator": math.nan, "loss/discriminator": math.inf})
     run.image("samples", 1, np.zeros((8, 8), np.uint8))
@@ -282,7 +282,7 @@ def test_passwords_reach_neither_store_nor_spool(store: Store, monkeypatch: pyte
         patch.setattr(store.client, "log_batch", away)
         run.metrics(1, {"loss/generator": 1.0})
         assert not run.flush(0.5)
-        assert "hunter2" not in (run.lost or "")
+        assert "hunter2" not in (run.shipping_error or "")
     for file in run.folder.rglob("*"):
         assert file.is_dir() or b"hunter2" not in file.read_bytes()
     assert run.finish("FINISHED")
@@ -297,8 +297,8 @@ def test_a_run_deleted_meanwhile_is_named_and_its_numbers_kept(store: Store) -> 
     store.client.delete_run(run.run_id)
     run.metrics(1, {"loss/generator": 1.0})
     assert not run.finish("FINISHED")
-    assert run.lost is not None
-    assert "deleted" in run.lost
+    assert run.shipping_error is not None
+    assert "deleted" in run.shipping_error
     store.client.restore_run(run.run_id)
     (line,) = store.sync()
     assert "shipped" in line
@@ -331,7 +331,7 @@ def test_neither_logging_nor_the_end_waits_for_a_store_that_hangs(
     assert history(store, run, "loss/generator") == [], "it hangs to this moment"
     assert not run.finish("FINISHED", timeout=0.2)
     assert history(store, run, "loss/generator") == []
-    assert run.lost == "the store was too slow to take everything"
+    assert run.shipping_error == "the store was too slow to receive everything"
     assert store.sync() == [], "the thread is still at it"
     answer.set()
     run._shipper.join()
@@ -351,8 +351,8 @@ def test_a_full_disk_does_not_leave_a_run_running(store: Store, monkeypatch: pyt
         with pytest.raises(HarnessError, match="No space left"):
             run.metrics(1, {"loss/generator": 1.0})
         assert not run.finish("FAILED")
-        assert run.lost is not None
-        assert run.lost.startswith(f"cannot write to the spool {run.folder}: No space left")
+        assert run.shipping_error is not None
+        assert run.shipping_error.startswith(f"cannot write to the spool {run.folder}: No space left")
         patch.setattr(store.client, "set_terminated", full)
         assert not hopeless.finish("FAILED")
     assert run.folder.exists()
@@ -373,7 +373,7 @@ def test_a_second_end_changes_nothing(store: Store) -> None:
     lost = begin(store)
     lost.artifact(Path("/nowhere/at/all"))
     assert [lost.finish("FINISHED"), lost.finish("FINISHED")] == [False, False]
-    assert "refused 1 events" in (lost.lost or "")
+    assert "refused 1 events" in (lost.shipping_error or "")
 
 
 def test_an_end_that_was_cut_short_is_completed_by_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

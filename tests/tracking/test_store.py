@@ -13,7 +13,7 @@ import pytest
 from harness.errors import HarnessError, UnreachableError
 from harness.files import safe_file_name
 from harness.tracking import Store
-from harness.tracking.process_tags import gone, this_process
+from harness.tracking.process_tags import process_ended, this_process
 
 
 def test_importing_the_package_imports_neither_mlflow_nor_torch() -> None:
@@ -178,15 +178,15 @@ def test_a_store_that_does_not_answer_is_no_store_without_it(
 
 def test_a_process_is_gone_when_its_pid_is_free_or_taken_by_another() -> None:
     mine = this_process()
-    assert not gone(mine)
-    assert gone(mine | {"harness.process_start": "1.0"})
-    assert not gone(mine | {"harness.host": "elsewhere", "harness.process_start": "1.0"})
-    assert not gone({})
+    assert not process_ended(mine)
+    assert process_ended(mine | {"harness.process_start": "1.0"})
+    assert not process_ended(mine | {"harness.host": "elsewhere", "harness.process_start": "1.0"})
+    assert not process_ended({})
     free = max(psutil.pids()) + 10_000
-    assert gone(mine | {"harness.pid": str(free)})
+    assert process_ended(mine | {"harness.pid": str(free)})
     ended = subprocess.Popen([sys.executable, "-c", ""])
     started = psutil.Process(ended.pid).create_time()
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
         pass
-    assert gone(mine | {"harness.pid": str(ended.pid), "harness.process_start": repr(started)})
+    assert process_ended(mine | {"harness.pid": str(ended.pid), "harness.process_start": repr(started)})
     ended.wait()

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from harness.tuning import journal as module
 from harness.tuning.journal import Journal, open_journal
-from harness.tuning.storage import quiet
+from harness.tuning.storage import silence_optuna
 
 State = dict[str, list[tuple[object, ...]]]
 
@@ -23,7 +23,7 @@ State = dict[str, list[tuple[object, ...]]]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A journal of two studies and five trials, of which the last is RUNNING."""
-    quiet()
+    silence_optuna()
     path = tmp_path / "optuna.journal"
     storage = open_journal(path, print)
     for name, count in (("first", 2), ("second", 3)):
@@ -186,7 +186,7 @@ def test_a_journal_that_cannot_be_mended_is_read_all_the_same(path: Path, monkey
         found, said = opened(path)
         assert found == known
         assert len(said) == 1
-        assert said[0].endswith("the file cannot be mended: No space left on device")
+        assert said[0].endswith("the file cannot be repaired: No space left on device")
 
 
 def test_a_request_that_is_refused_is_an_error_still(path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_lock_that_a_dead_process_left_is_no_lock(path: Path) -> None:
 
 
 def test_whoever_waits_for_a_lock_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "LOCK_MESSAGE_DELAY", 0.01)
     said, told = [], threading.Event()
 
     def message(text: str) -> None:

@@ -26,8 +26,8 @@ def test_commands_share_a_study_in_a_database(harness: Harness, small: Path, emp
     assert the_study().info.status == "FINISHED"
     assert not (small / "mlruns" / "optuna.journal").exists()
     said_again = harness(*command)
-    assert "nothing is left to train" in said_again.out, said_again.err
+    assert "no trial is left to train" in said_again.out, said_again.err
     assert "small" in harness("studies", "--storage", empty_postgresql).out
     same = harness("tune", "small.yaml", "--storage", empty_postgresql, "--tracking-uri", empty_postgresql)
     assert same.code == 2
-    assert "Optuna needs a database of its own" in same.err
+    assert "Optuna needs another database" in same.err

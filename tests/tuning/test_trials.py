@@ -23,7 +23,7 @@ from harness.tuning.list_studies import studies
 from harness.tuning.progress import study_progress
 from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
-from harness.tuning.trials import Claim, Trials, best, is_counted
+from harness.tuning.trials import Claim, Trials, best_trial, is_counted
 
 from .common import settings
 from .postgresql import PostgreSQL
@@ -75,11 +75,11 @@ def test_as_many_trials_as_were_asked_for_and_no_more(trials: Trials) -> None:
     claims += trials.claim(3, 2)
     assert [claim.number for claim in claims] == [0, 1, 2]
     assert trials.claim(3) == []
-    assert trials.open(3)
+    assert trials.is_incomplete(3)
     for claim in claims:
         trials.complete(claim, "run", 1.0)
-    assert not trials.open(3)
-    assert trials.open(4)
+    assert not trials.is_incomplete(3)
+    assert trials.is_incomplete(4)
 
 
 def test_only_one_process_makes_the_study(
@@ -95,9 +95,9 @@ def test_only_one_process_makes_the_study(
 def test_a_study_of_somebody_else_is_refused(
     storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_study, "CREATION", 0.2)
+    monkeypatch.setattr(shared_study, "CREATION_TIMEOUT", 0.2)
     optuna.create_study(study_name="theirs", storage=storage).set_user_attr("by", "them")
-    with pytest.raises(HarnessError, match="was not made by harness"):
+    with pytest.raises(HarnessError, match="was not created by harness"):
         Trials.find(storage, "theirs", tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_a_trial_whose_process_is_gone_is_gone_on_with(trials: Trials, other: Ot
     trials.report(claim, "run", 1, 0.5)
     mark(claim.number, pid=gone_pid())
     (again,) = other().claim(2)
-    assert (again.number, again.attempt, again.again) == (claim.number, 2, True)
+    assert (again.number, again.attempt, again.requeued) == (claim.number, 2, True)
     assert again.values == claim.values
     assert again.trial.user_attrs["harness.process"]["harness.pid"] == str(os.getpid())
 
@@ -139,12 +139,12 @@ def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
     (claim,) = trials.claim(2)
     mark(claim.number, host="elsewhere", pid="1")
     assert [claim.number for claim in other().claim(1)] == []
-    mark(claim.number, beat=time.time() - shared_study.SILENCE - 1)
+    mark(claim.number, beat=time.time() - shared_study.HEARTBEAT_TIMEOUT - 1)
     assert [claim.number for claim in other().claim(1)] == [0]
 
 
 def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch, mark: Mark) -> None:
-    monkeypatch.setattr(module, "BEAT", 0.05)
+    monkeypatch.setattr(module, "HEARTBEAT_INTERVAL", 0.05)
     (claim,) = trials.claim(1)
     mark(0, beat=0)
     with trials.heartbeat():
@@ -162,7 +162,7 @@ def test_a_released_trial_waits_and_keeps_its_scores(trials: Trials, other: Othe
     trials.release(claim)  # twice is once
     assert trials.all()[0].state == TrialState.WAITING
     (again,) = other().claim(1)
-    assert (again.number, again.attempt, again.again) == (0, 1, True)
+    assert (again.number, again.attempt, again.requeued) == (0, 1, True)
     assert again.values == claim.values
     assert again.trial.study.trials[0].intermediate_values == {1: 0.5}
 
@@ -171,22 +171,22 @@ def test_a_failed_trial_is_tried_twice_more(trials: Trials) -> None:
     numbers = []
     while claims := trials.claim(1):
         numbers.append(claims[0].number)
-        trials.fail(claims[0], "RuntimeError: out of luck", again=True)
+        trials.fail(claims[0], "RuntimeError: out of luck", retry=True)
     assert numbers == [0, 1, 2]
     assert [is_counted(trial) for trial in trials.all()] == [False, False, True]
     assert [trial.params for trial in trials.all()] == [trials.all()[0].params] * 3
-    assert not trials.open(1)
+    assert not trials.is_incomplete(1)
 
 
 def test_a_failure_that_would_repeat_itself_is_not_repeated(trials: Trials) -> None:
     (claim,) = trials.claim(1)
-    trials.fail(claim, "no such layer", again=False)
+    trials.fail(claim, "no such layer", retry=False)
     assert trials.claim(1) == []
     assert is_counted(trials.all()[0])
 
 
 def test_halving_starts_at_its_rung_and_keeps_a_third(trials: Trials) -> None:
-    """Every score at epoch 1 is forgiven; at epoch 2 the best third of those so far goes on."""
+    """No trial is pruned at epoch 1; at epoch 2 the best third so far continues."""
     claims = trials.claim(6, 6)
     ended = []
     for claim, value in zip(claims, [0.6, 0.5, 0.4, 0.7, 0.8, 0.3], strict=True):
@@ -233,7 +233,7 @@ def test_a_smaller_total_leaves_a_begun_trial_alone(trials: Trials) -> None:
     trials.complete(claims[1], "run", 1.0)
     trials.release(claims[2])
     assert trials.claim(2) == []
-    assert not trials.open(2)
+    assert not trials.is_incomplete(2)
     assert [claim.number for claim in trials.claim(3)] == [2]
 
 
@@ -256,14 +256,14 @@ def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch
     trials.study.enqueue_trial({})
     trials.study.ask()  # somebody who died before naming itself
     assert trials.claim(1) == []
-    monkeypatch.setattr(module, "UNCLAIMED", 0.0)
+    monkeypatch.setattr(module, "CLAIM_TIMEOUT", 0.0)
     assert [claim.number for claim in trials.claim(1)] == [0]
 
 
 def test_a_study_that_was_only_half_made_is_made_anew(
     storage: BaseStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_study, "CREATION", 0.2)
+    monkeypatch.setattr(shared_study, "CREATION_TIMEOUT", 0.2)
     optuna.create_study(study_name="half", storage=storage)
     assert Trials.find(storage, "half", tmp_path) is None
 
@@ -272,7 +272,7 @@ def assert_trouble_is_one_line(trials: Trials, claim: Claim, said: str) -> None:
     for act in (
         lambda: trials.report(claim, "run", 1, 0.5),
         lambda: trials.complete(claim, "run", 0.5),
-        lambda: trials.fail(claim, "why", again=True),
+        lambda: trials.fail(claim, "why", retry=True),
         lambda: trials.claim(2),
     ):
         with pytest.raises(HarnessError, match=f"the storage of the study failed: {said}") as caught:
@@ -286,7 +286,7 @@ def test_trouble_with_the_journal_is_one_line(
     trials: Trials, storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (claim,) = trials.claim(2)
-    monkeypatch.setattr(module, "PATIENCE", (0.0,))
+    monkeypatch.setattr(module, "RETRY_DELAYS", (0.0,))
 
     def away(*_: object, **__: object) -> None:
         raise OSError("no such host")
@@ -301,7 +301,7 @@ def test_trouble_with_a_database_is_one_line(
     trials: Trials, postgresql_server: PostgreSQL, storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (claim,) = trials.claim(2)
-    monkeypatch.setattr(module, "PATIENCE", (0.0,))
+    monkeypatch.setattr(module, "RETRY_DELAYS", (0.0,))
     postgresql_server.drop(storage_url)
     assert_trouble_is_one_line(trials, claim, "")
 
@@ -310,14 +310,14 @@ def test_the_best_is_by_the_studys_direction(storage: BaseStorage, tiny: Experim
     for direction, wanted in (("minimize", 0), ("maximize", 1)):
         trials = Trials.create(storage, direction, settings(tiny, direction=direction), tmp_path)
         assert trials
-        assert best(trials.study) is None
+        assert best_trial(trials.study) is None
         for value in (1.0, 2.0):
             (claim,) = trials.claim(3)
             trials.complete(claim, "run", value)
         (claim,) = trials.claim(3)
         trials.report(claim, "run", 1, -9.0 if direction == "minimize" else 9.0)
-        trials.prune(claim, "run")  # a score on the way is no score
-        found = best(trials.study)
+        trials.prune(claim, "run")  # an intermediate score is no score
+        found = best_trial(trials.study)
         assert found
         assert found.number == wanted
 
@@ -345,13 +345,13 @@ def test_what_is_said_of_a_study_counts_each_trial_once(
     pruned = next(ended)
     trials.report(pruned, "run", 2, 3.0)
     trials.prune(pruned, "run")
-    trials.fail(next(ended), "no such layer", again=False)
-    trials.fail(next(ended), "out of luck", again=True)
+    trials.fail(next(ended), "no such layer", retry=False)
+    trials.fail(next(ended), "out of luck", retry=True)
     for claim in ended:
         trials.release(claim)
     now = study_progress(trials, 2)
     assert (now.complete, now.pruned, now.failed, now.running) == (2, 1, 1, 0)
-    assert (now.ended, now.asked, now.total) == (4, 2, 4)
+    assert (now.ended, now.requested, now.total) == (4, 2, 4)
     assert study_progress(trials, 9).total == 9
     (row,) = studies(storage_url, tmp_path)
     assert (row["complete"], row["pruned"], row["failed"], row["running"]) == (2, 1, 1, 0)

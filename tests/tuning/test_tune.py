@@ -168,15 +168,15 @@ def test_the_first_line_says_how_long_a_trial_took_before(harness: Harness, smal
     assert re.fullmatch(r"a trial: 60 images, 4 epochs \(experiment small\); one took \d+ s in an earlier study", again)
     other = harness("tune", "small.yaml", "--dry-run", "--epochs", "2").out.splitlines()[0]
     assert "one took" not in other, "trials of another length"
-    trial_times.file().write_text("damaged")
-    assert trial_times.recall("any") is None
+    trial_times.path().write_text("damaged")
+    assert trial_times.load("any") is None
 
 
 def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
     tune(harness, "--trials", "2")
     run_ids = {run.info.run_id for run in runs("trial").values()}
     said = tune(harness, "--trials", "4")
-    assert "goes on: 2 of 4 trials have ended, 2 to go" in said
+    assert "is resumed: 2 of 4 trials have ended, 2 left" in said
     assert_one_to_one(4)
     assert run_ids < {run.info.run_id for run in runs("trial").values()}
     parent = the_study()
@@ -184,7 +184,7 @@ def test_the_same_command_goes_on(harness: Harness, small: Path) -> None:
     steps = [p.step for p in client().get_metric_history(parent.info.run_id, "trial/ended")]
     assert steps == [0, 1, 2, 3]
     said = tune(harness, "--trials", "4")
-    assert "nothing is left to train" in said
+    assert "no trial is left to train" in said
     assert_one_to_one(4)
     again = harness("tune", "--study", "small")  # without the experiment, and to the same number
     assert again.code == 0, again.err
@@ -240,13 +240,13 @@ def test_a_stale_lock_and_a_damaged_line_end_no_study(harness: Harness, small: P
         file.write(b'{"op_code": 5, "wor\n')
     damaged = journal.read_bytes()
     said = tune(harness, "--trials", "2", "--epochs", "1")
-    assert "left out 1 damaged line of" in said
+    assert "skipped 1 damaged line of" in said
     assert "2 of 2 trials (2 complete" in said
     assert_one_to_one(2)
     assert (small / "mlruns" / "optuna.journal.damaged-1").read_bytes() == damaged
     again = harness("studies", "--json")
     assert json.loads(again.out)[0]["complete"] == 2
-    assert "damaged" not in again.err, "it is mended once"
+    assert "damaged" not in again.err, "it is repaired once"
     said = tune(harness, "--trials", "1", "--epochs", "1")
     assert "FINISHED  study small  2 trials (1 was requested; 2 complete, 0 pruned, 0 failed)" in said
 
@@ -523,12 +523,12 @@ def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    shares = [worker_pool._share(index, 3) for index in range(3)]
+    shares = [worker_pool._resource_environment(index, 3) for index in range(3)]
     assert [share["OMP_NUM_THREADS"] for share in shares] == ["2", "2", "2"]
     assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES" not in worker_pool._share(0, 100)
-    assert worker_pool._share(0, 100)["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in worker_pool._resource_environment(0, 100)
+    assert worker_pool._resource_environment(0, 100)["OMP_NUM_THREADS"] == "1"
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
@@ -548,9 +548,9 @@ def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--storage", "nowhere"], "expected a database such as postgresql"),
         (["--storage", "postgresql://mia:secret@127.0.0.1:1/optuna"], "cannot be reached"),
         (["--storage", "nosuch://host/db"], "nosuch"),
-        (["--set", "quality.judge=null", "--set", "track.score_every=null"], "a search goes by scores"),
+        (["--set", "quality.judge=null", "--set", "track.score_every=null"], "a search needs scores"),
         (["--trials", "0"], "--trials"),
-        (["--sampler", "gp", "--pruner", "halving"], "learns only from trials that reach their end"),
+        (["--sampler", "gp", "--pruner", "halving"], "uses only complete trials: leave --pruner out"),
         (
             ["--set", "search.optimizer.schedule=[constant, 2026-11-23]"],
             "optimizer.schedule is '2026-11-23'; input should be 'constant'",
@@ -586,7 +586,7 @@ def optuna_studies() -> list[str]:
 def test_mlflows_own_database_is_refused(harness: Harness, small: Path) -> None:
     said = harness("tune", "small.yaml", "--storage", f"sqlite:///{small / 'mlruns' / 'mlflow.db'}")
     assert said.code == 2
-    assert "Optuna needs a database of its own" in said.err
+    assert "Optuna needs another database" in said.err
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ def test_classes_are_not_searched_by_with_a_judge_that_tells_none(harness: Harne
     )
     said = harness("tune", "small.yaml", *QUIET, "--metric", "class_kl", "--set", "quality.judge=featured:Judge")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert "returns features alone" in said.err
+    assert "returns features without class logits" in said.err
     assert not client().search_runs(["0"])
 
 
@@ -710,7 +710,7 @@ def test_the_best_is_confirmed_under_fresh_seeds(harness: Harness, small: Path) 
     assert confirmed.tags["harness.confirmed"] in confirmed.tags["mlflow.note.content"]
     header, *lines = Path(client().download_artifacts(parent.info.run_id, "confirm.csv")).read_text().splitlines()
     assert header == "values,seeds,test kid,deviation,run"
-    assert [line.split(",")[0] for line in lines] == ["own", "best", "gain"]
+    assert [line.split(",")[0] for line in lines] == ["baseline", "best", "gain"]
     assert lines[1].split(",")[2] == f"{found:.4f}"
     assert f"gain in test kid {gain:.4g}" in said
     count = len(children)
@@ -736,15 +736,15 @@ def test_the_experiments_own_values_need_no_confirming(harness: Harness, small: 
 def test_a_gain_is_compared_with_its_spread() -> None:
     from scipy import stats
 
-    from harness.tuning.confirm import compared
+    from harness.tuning.confirm import compare_scores
 
     own, found = [3.0, 3.2, 3.1], [1.0, 1.1, 0.9]
-    gain, (low, high) = compared(own, found, lower_is_better=True)
+    gain, (low, high) = compare_scores(own, found, lower_is_better=True)
     assert gain == pytest.approx(2.1)
     # Welch by hand: variances 0.01 each, so the standard error is sqrt(0.02 / 3), with 4 degrees of freedom.
     half = stats.t.ppf(0.975, 4) * (0.02 / 3) ** 0.5
     assert (low, high) == pytest.approx((2.1 - half, 2.1 + half))
-    gain, (low, high) = compared(own, found, lower_is_better=False)
+    gain, (low, high) = compare_scores(own, found, lower_is_better=False)
     assert (gain, high) == pytest.approx((-2.1, -2.1 + half))
 
 

@@ -1,0 +1,103 @@
+"""The settings of a new study: metric, sampler, pruner, and `auto` values resolved."""
+
+from __future__ import annotations
+
+from harness import formatting
+from harness.errors import HarnessError
+from harness.experiment import Experiment
+from harness.experiment.scores import SCORES
+from harness.experiment.search_space import Search
+from harness.gan import resolve_batch_runs
+from harness.quality.scoring import Scoring
+from harness.runs.display import Display
+from harness.runs.prepare import prepare
+from harness.tuning.request import TuneRequest
+from harness.tuning.settings import Settings, resolve_metric, trial_base
+
+DEFAULT_TRIALS = 20
+MAX_BATCH_RUNS = 20  # trials at most that are trained as one batch by default
+REDUCTION_FACTOR = 3
+SAMPLERS_WITHOUT_PRUNING = ("gp", "cmaes")  # they ignore pruned trials, and would propose the same values again
+
+
+def resolve_settings(
+    experiment: Experiment, search: Search, request: TuneRequest, display: Display
+) -> tuple[Settings, Scoring]:
+    """Return the settings of a new study, with `auto` values resolved, and its images and judge."""
+    metric = resolve_metric(experiment, request.metric)
+    base = trial_base(experiment, search)
+    training, scoring = prepare(base, display)
+    scoring = require_scoring(scoring, base)
+    needs_classes = base.primary.against_real and SCORES[metric].needs_classes
+    if needs_classes and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
+        without = [key for key in base.primary.searchable if not SCORES[key].needs_classes]
+        raise HarnessError(
+            f"--metric {metric}: judge {scoring.judge.name} returns features without class logits; "
+            f"search by {formatting.join_words(without, 'or')}"
+        )
+    if base.data.validation != experiment.with_values(search.budget).data.validation:
+        display.message(
+            f"experiment {experiment.name} holds out no validation images: {base.data.validation:,} of its training "
+            "images are held out for this study"
+        )
+    base = training.experiment
+    resolved = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
+    batch_runs, planned = request.batch_runs, request.trials or DEFAULT_TRIALS
+    if batch_runs is None:
+        share = -(-planned // request.workers)  # one process must not claim the trials of the others
+        batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
+    sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
+    settings = Settings(
+        experiment.with_values(resolved),
+        search,
+        metric,
+        request.direction or SCORES[metric].direction,
+        sampler,
+        pruner,
+        min_resource,
+        REDUCTION_FACTOR,
+        batch_runs,
+        planned,
+    )
+    for path, value in search.baseline(base).items():
+        if search.decode(path, value) != base.flatten()[path]:
+            display.message(f"{path} is {base.flatten()[path]}, outside of its search; the first trial uses {value}")
+    return settings, scoring
+
+
+def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int) -> tuple[str, str, int]:
+    """Return the sampler, the pruner, and the epoch from which on a new study prunes.
+
+    Args:
+        search: The search.
+        request: The options of the command.
+        epochs: Epochs of a trial.
+
+    Raises:
+        HarnessError: Sampler, pruner and search cannot be combined.
+    """
+    sampler = request.sampler or "tpe"
+    pruner = request.pruner or ("none" if sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
+    if sampler in SAMPLERS_WITHOUT_PRUNING and pruner != "none":
+        raise HarnessError(f"--sampler {sampler} uses only complete trials: leave --pruner out")
+    if sampler == "cmaes" and len(search.space) < 2:
+        raise HarnessError("--sampler cmaes needs two or more searched fields; use tpe or gp for one")
+    return sampler, pruner, request.min_resource or search.prune_from or first_pruning_epoch(epochs)
+
+
+def first_pruning_epoch(epochs: int) -> int:
+    """Return the default epoch from which on trials of `epochs` epochs are pruned: three quarters.
+
+    It is late because the best GANs may score worst for many epochs (docs/tuning.md).
+    """
+    return max(1, round(0.75 * epochs))
+
+
+def require_scoring(scoring: Scoring | None, base: Experiment) -> Scoring:
+    """Return `scoring`. Raises HarnessError if there is none."""
+    if scoring is None:
+        raise HarnessError(
+            f"a search needs scores, and there is no judge for the images of {base.name}, which have no labels: set "
+            "quality.judge to a custom feature network, package.module:Class"
+        )
+    return scoring
