@@ -207,12 +207,15 @@ def test_what_cannot_share_a_program_is_refused_by_name(
     tiny: Experiment, images: Images, values: dict[str, object]
 ) -> None:
     (path,) = values
-    with pytest.raises(HarnessError, match=f"{path} is .* in one member and .* in another: train these one after"):
+    with pytest.raises(
+        HarnessError,
+        match=f"the same {path} in all members, but it is .* in one and .* in another: train these one after",
+    ):
         BatchedTraining([Training(tiny, images), Training(tiny.with_values(values), images)])
 
 
 def test_other_images_are_refused(tiny: Experiment, images: Images) -> None:
-    with pytest.raises(HarnessError, match="two members have different ones"):
+    with pytest.raises(HarnessError, match="the same training images in all members, but two have different ones"):
         BatchedTraining([Training(tiny, images), Training(tiny, images.index_select(torch.arange(50)))])
 
 
