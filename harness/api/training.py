@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.runs.display import Display
-    from harness.runs.options import RunOptions, RunResult
+    from harness.runs.options import RunResult
     from harness.runs.seeds import Replicates
     from harness.tracking import Store
 
@@ -119,7 +119,15 @@ def run(
             found = continue_named_run(store, resolved, seeds, options, display)
             if found is not None:
                 return _finished(found, store, display, trust=trust)
-        result = _train(resolved, seeds, batch_runs, store, options, display)
+        from harness.runs.seeds import replicate
+        from harness.runs.train import start_session, train
+
+        result: RunResult | Replicates
+        if seeds is not None:
+            result = replicate(resolved, seeds, store, options, display, batch_runs=batch_runs)
+        else:
+            with start_session(resolved, store, options, display) as session:
+                result = train(session)
         return _finished(result, store, display, trust=trust)
 
 
@@ -142,24 +150,6 @@ def _load(source: str | Path, overrides: list[str], display: Display) -> Experim
     if adjusted.description:
         print_line(display, adjusted.description)
     return resolved
-
-
-def _train(
-    experiment: Experiment,
-    seeds: int | None,
-    batch_runs: int | None,
-    store: Store,
-    options: RunOptions,
-    display: Display,
-) -> RunResult | Replicates:
-    """Start a new run, or a run with seeds, and train it."""
-    from harness.runs.seeds import replicate
-    from harness.runs.train import start_session, train
-
-    if seeds is not None:
-        return replicate(experiment, seeds, store, options, display, batch_runs=batch_runs)
-    with start_session(experiment, store, options, display) as session:
-        return train(session)
 
 
 def resume(

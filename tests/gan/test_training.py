@@ -72,7 +72,7 @@ def test_another_seed_is_another_run(tiny: Experiment, images: Images) -> None:
 def test_a_training_that_is_resumed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
     tiny: Experiment, images: Images, values: dict[str, object]
 ) -> None:
-    experiment = tiny.with_values(values | {"train.batch_size": 10})
+    experiment = tiny.with_values(values | {"train.batch_size": 5})
     whole = Training(experiment, images)
     expected = [next(whole).metrics for _ in range(2)]
 
