@@ -69,7 +69,7 @@ def _best_trial(store: Store, study: Run, message: Callable[[str], None]) -> Run
     restore = ""
     if deleted:
         line = formatting.mlflow_command("runs", "restore", "--run-id", deleted[0].info.run_id, store=store.uri)
-        restore = f"; `{line}` restores it"
+        restore = f"; `{line}` brings it back"
     if not complete:
         if best is not None:
             raise HarnessError(f"trial {best}, the best of study {name}, is deleted, and no other is complete{restore}")

@@ -245,7 +245,7 @@ def test_defaults_are_adjusted_to_the_number_of_images(
 @pytest.mark.parametrize(
     ("images", "classes", "changes", "said"),
     [
-        (40, 3, ["data.validation=30"], "data.validation is 30, but there are 30 to train on"),
+        (40, 3, ["data.validation=30"], "data.validation is 30, but there are 30 training images"),
         (40, 3, ["quality.samples=4"], "quality.samples is 4, but scores need 10 images or more"),
         (40, 3, ["quality.samples=20"], "quality.samples is 20, but the test split has 10 images"),
         (
@@ -286,7 +286,7 @@ def test_a_file_has_chosen_for_its_own_data_set_and_not_for_another(tmp_path: Pa
     path, other = folder(tmp_path / "some", 40, 3), folder(tmp_path / "other", 40, 3)
     file = tmp_path / "mine.yaml"
     file.write_text(f"data: {{name: folder, path: {path}, validation: 35}}\ntrain: {{batch_size: 10}}\n")
-    with pytest.raises(HarnessError, match=r"data\.validation is 35, but there are 30 to train on"):
+    with pytest.raises(HarnessError, match=r"data\.validation is 35, but there are 30 training images"):
         small_data.load(file)
     plan, adjusted = small_data.load(file, [f"data.path={other}"])
     assert (plan.data.validation, plan.train.batch_size) == (10, 10)

@@ -114,7 +114,7 @@ def test_a_folder_without_labels_is_scored_by_a_judge_of_ones_own(harness: Harne
         ),
         (
             ["data.name=folder", "data.path=shapes", "data.validation=10000"],
-            "folder-shapes has 300 images: data.validation is 10,000, but there are 270 to train on; these work "
+            "folder-shapes has 300 images: data.validation is 10,000, but there are 270 training images; these work "
             "together: data.validation=27 train.batch_size=20",
         ),
     ],
