@@ -17,6 +17,7 @@ from harness.api.samples import Samples
 from harness.api.studies import Study, load_study
 from harness.api.training import resume, run
 from harness.api.tuning import tune
+from harness.api.workers import work
 
 __all__ = [
     "Comparison",
@@ -47,4 +48,5 @@ __all__ = [
     "save_walks",
     "sync",
     "tune",
+    "work",
 ]

@@ -93,6 +93,20 @@ def check_labels(name: str | None, tags: Mapping[str, str], note: str | None) ->
             )
 
 
+def executor_options(options: Mapping[str, object] | Sequence[str]) -> tuple[str, ...]:
+    """Return the options of a scheduler as `KEY=VALUE`, the form that --slurm takes.
+
+    Raises:
+        HarnessError: A text has another form.
+    """
+    texts = [f"{key}={value}" for key, value in options.items()] if isinstance(options, Mapping) else list(options)
+    for text in texts:
+        key, sign, _ = text.partition("=")
+        if not sign or not key.strip("-"):
+            raise HarnessError(f"--slurm {text!r}: expected KEY=VALUE, for example --slurm time=2:00:00")
+    return tuple(texts)
+
+
 def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:
     """Raise HarnessError if a value is given and is not in [low, high]. The command line has the same ranges."""
     if value is not None and (value < low or (high is not None and value > high)):

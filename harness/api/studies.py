@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ from harness.api.context import api_context
 from harness.api.options import check_range, deadline_after
 from harness.api.progress import Progress, close, closing, run_display
 from harness.api.runs import Run
-from harness.api.stores import open_store
+from harness.api.stores import open_store, storage_to_use
 from harness.errors import HarnessError
 from harness.formatting import duration, format_count
 from harness.interrupts import Deadline
@@ -280,7 +279,7 @@ def load_study(name: str, *, storage: str | None = None, tracking_uri: str | Non
     """
     with api_context(trust=trust):
         store = open_store(tracking_uri)
-        study = Study(store, name, storage=storage or os.environ.get(formatting.STORAGE) or None, trust=trust)
+        study = Study(store, name, storage=storage_to_use(storage), trust=trust)
         _ = study._trials  # raises if it does not exist
         return study
 

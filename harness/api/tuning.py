@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import formatting
 from harness.api.context import api_context
-from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
+from harness.api.options import (
+    Overrides,
+    check_labels,
+    deadline_after,
+    executor_options,
+    experiment_source,
+    merge_overrides,
+)
 from harness.api.progress import Progress, close, closing, finish, study_display
 from harness.api.search import LOADING, load_search
 from harness.api.stores import check_store_answers, open_store, recover_runs, storage_to_use, store_to_write
@@ -36,6 +43,9 @@ def tune(
     metric: str | None = None,
     direction: Direction | None = None,
     workers: int = 1,
+    executor: str = "local",
+    slurm: Mapping[str, object] | Sequence[str] = (),
+    address: str | None = None,
     batch_runs: int | None = None,
     max_time: str | None = None,
     storage: str | None = None,
@@ -70,7 +80,10 @@ def tune(
         metric: Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes
             for stacked-mnist. None: kid, or mode_kl.
         direction: minimize or maximize. None: the metric's.
-        workers: Number of processes. They share the CPU cores.
+        workers: Number of processes.
+        executor: Where they run: local (they share the CPU cores), slurm (a job array) or ray (actors of a cluster).
+        slurm: Options of `sbatch`: `{"time": "2:00:00", "partition": "gpu"}`.
+        address: Address of a Ray cluster. None: $RAY_ADDRESS, else Ray is started on this machine.
         batch_runs: Number of trials that one process trains at once, as one program. None: a short timing decides.
         max_time: Stop before this time is over: "30m", "2h", "1h30m".
         storage: Optuna storage. None: $HARNESS_STORAGE, else mlruns/optuna.journal.
@@ -127,6 +140,9 @@ def tune(
             direction=direction,
             batch_runs=batch_runs,
             workers=workers,
+            executor=executor,
+            executor_options=executor_options(slurm),
+            address=address,
             deadline=deadline,
             name=name,
             tags=tags,

@@ -93,6 +93,7 @@ for command in (
     run.run,
     tune.tune,
     tune.studies,
+    tune.worker,
     run.check,
     inspect.runs,
     inspect.evaluate,

@@ -13,7 +13,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Pictures": ("write", "history"),
     "Models": ("promote", "serve"),
     "Experiment files": ("experiments", "schema"),
-    "Maintenance": ("doctor", "sync", "push"),
+    "Clusters": ("worker", "sync", "push"),
+    "Maintenance": ("doctor",),
 }
 
 # By command: a description of the example, and a line that can be pasted into a shell.
@@ -109,6 +110,13 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         (
             "Train offline into a folder, then send its runs.",
             "harness run --offline --spool node7 --epochs 2 --subset 6000 && harness sync node7",
+        ),
+    ),
+    "worker": (
+        ("Join the study `default` of this folder.", "harness worker --study default"),
+        (
+            "Join a study in a shared storage, for two hours.",
+            "harness worker --study default --storage sqlite:///studies.db --max-time 2h",
         ),
     ),
     "push": (

@@ -120,6 +120,18 @@ def pop_overrides(options: dict[str, Any]) -> list[str]:
     return merge_overrides(options.pop("set"), **shortcuts)
 
 
+system_metrics_option = click.option(
+    "--no-system-metrics",
+    "system_metrics",
+    is_flag=True,
+    callback=lambda _context, _option, chosen: not chosen,
+    help="Do not log CPU, GPU and memory use.",
+)
+max_time_option = click.option(
+    "--max-time",
+    metavar="TIME",
+    help="Stop at the end of an epoch, before this time is over: 30m, 2h, 1h30m. auto: the time left to the Slurm job.",
+)
 run_options = group(
     click.option("--name", metavar="NAME", help="Name of the run."),
     click.option(
@@ -145,18 +157,29 @@ run_options = group(
         metavar="DIR",
         help="Used with --offline: the folder.  [default: mlruns/offline]",
     ),
+    system_metrics_option,
+    max_time_option,
+)
+
+
+executor_options = (
     click.option(
-        "--no-system-metrics",
-        "system_metrics",
-        is_flag=True,
-        callback=lambda _context, _option, chosen: not chosen,
-        help="Do not log CPU, GPU and memory use.",
+        "--executor",
+        metavar="NAME",
+        default="local",
+        show_default=True,
+        help="Where the processes run: local (they share the CPU cores), slurm (a job array) or ray (a cluster).",
     ),
     click.option(
-        "--max-time",
-        metavar="TIME",
-        help="Stop at the end of an epoch, before this time is over: 30m, 2h, 1h30m. auto: the time left to the Slurm "
-        "job.",
+        "--slurm",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Used with --executor slurm: option of sbatch, such as time=2:00:00. Can be repeated.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Used with --executor ray: address of the cluster.  [default: $RAY_ADDRESS, else this machine]",
     ),
 )
 

@@ -12,12 +12,16 @@ from harness.cli.common import exit_code, print_rows, survive_hangup
 from harness.cli.options import (
     allow_changes_option,
     code_options,
+    executor_options,
     experiment_options,
     group,
     json_option,
+    max_time_option,
     pop_overrides,
     run_options,
     storage_option,
+    system_metrics_option,
+    tracking_uri_option,
 )
 from harness.errors import HarnessError
 from harness.experiment.scores import PRIMARY_SCORES, described_choices
@@ -73,8 +77,9 @@ _search_options = group(
         metavar="N",
         default=1,
         show_default=True,
-        help="Number of processes. They share the CPU cores.",
+        help="Number of processes.",
     ),
+    *executor_options,
     click.option(
         "--batch-runs",
         metavar="K",
@@ -160,6 +165,33 @@ def tune(
         print_confirmation(confirmation)
         stopped = confirmation.stopped
     return exit_code(stopped)
+
+
+@click.command(short_help="Join a study as a worker, from any machine.")
+@click.option("--study", metavar="NAME", required=True, help="Name of the study.")
+@storage_option
+@tracking_uri_option
+@system_metrics_option
+@max_time_option
+@code_options
+@allow_changes_option
+def worker(study: str, **options: Any) -> int:
+    """Train trials of a study that was started with `harness tune`, until it has all its trials.
+
+    Start it on any machine that reaches the storage and the tracking server: a container, a job of a scheduler. Workers
+    claim trials one by one. A trial whose worker died is resumed by another one.
+
+    Exit code: 0 all trials have ended, 2 bad input, 3 stopped by --max-time; stopped and saved: 85 by SIGUSR1, 130 by
+    Ctrl-C, 143 by SIGTERM.
+    """
+    survive_hangup()
+    from harness import api
+    from harness.api.study_display import StudyTerminal
+    from harness.cli.study_output import print_study
+    from harness.cli.tables import console
+
+    joined = api.work(study, **options, progress=StudyTerminal(console()))
+    return exit_code(print_study(joined, None, options))
 
 
 @click.command(short_help="List studies: trials, best score, best values.")
