@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -133,3 +135,18 @@ def _writable(folder: Path) -> bool:
         return False
     needed = os.W_OK | os.X_OK | (os.R_OK if nearest == folder else 0)
     return nearest.is_dir() and os.access(nearest, needed)
+
+
+@contextmanager
+def temporary_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while the block lasts, for processes that are started in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -18,6 +18,7 @@ from harness import experiment as experiments
 from harness.experiment import Experiment, trust
 
 from .commands import Harness, Said, Server
+from .executors import slurm_cluster
 from .faults_lib.runs import save_small_models, undisturbed
 from .tuning import postgresql
 from .tuning.common import SMALL
@@ -105,6 +106,22 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_times_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a trial took is remembered in the cache, which outlives the session."""
     monkeypatch.setattr("harness.tuning.trial_times.path", lambda: tmp_path / "trial-times.json")
+
+
+@pytest.fixture(scope="session")
+def slurm_session() -> Iterator[slurm_cluster.SlurmCluster]:
+    if slurm_cluster.MISSING:
+        pytest.skip(slurm_cluster.MISSING)
+    with slurm_cluster.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(slurm_session: slurm_cluster.SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> slurm_cluster.SlurmCluster:
+    """A real Slurm cluster of one node, which Slurm's commands find. Its jobs import this tree."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_session.config))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return slurm_session
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,14 +136,30 @@ def parse_duration(text: str | None, option: str = "--max-time") -> float | None
 
 
 def _job_time_left(option: str) -> float:
-    """The seconds that are left to the Slurm job. Slurm sets SLURM_JOB_END_TIME to its end, in seconds since 1970."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    if not end.isdecimal():
+    """The seconds that are left to the Slurm job.
+
+    Slurm sets SLURM_JOB_END_TIME to the end of the job, in seconds since 1970. Before version 23 it does not, and
+    squeue is asked.
+    """
+    end, job = os.environ.get("SLURM_JOB_END_TIME", ""), os.environ.get("SLURM_JOB_ID", "")
+    if end.isdecimal():
+        return max(1.0, int(end) - time.time())
+    if not job:
         raise HarnessError(
-            f"{option} auto: SLURM_JOB_END_TIME is {end or 'not set'}; expected inside a Slurm job with a time limit, "
-            "or give a time such as 2h"
+            f"{option} auto: SLURM_JOB_END_TIME is not set; expected inside a Slurm job, or give a time such as 2h"
         )
-    return max(1.0, int(end) - time.time())
+    words = ["squeue", "--noheader", f"--jobs={job}", "--format=%L"]
+    try:
+        left = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        left = ""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)", left)  # days-hours:minutes:seconds
+    if found is None:
+        raise HarnessError(
+            f"{option} auto: the time left to Slurm job {job} is {left or 'not known'}; give a time such as 2h"
+        )
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return max(1.0, float(86400 * days + 3600 * hours + 60 * minutes + seconds))
 
 
 def deadline_after(max_time: str | Deadline | None) -> Deadline:

@@ -115,8 +115,9 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "worker": (
         ("Join the study `default` of this folder.", "harness worker --study default"),
         (
-            "Join a study in a shared storage, for two hours.",
-            "harness worker --study default --storage sqlite:///studies.db --max-time 2h",
+            "Start a search in a storage that other machines can reach, and join it.",
+            "harness tune --trials 2 --storage sqlite:///studies.db && "
+            "harness worker --study default --storage sqlite:///studies.db",
         ),
     ),
     "push": (

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from harness import console
+from harness.environment import temporary_environment
 from harness.errors import HarnessError
 from harness.executors.base import Job, Worker
 from harness.interrupts import handle_signals, on_hangup, terminate
@@ -79,7 +79,7 @@ class LocalExecutor:
         place = None if log is None else (log.path, log.title)
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(job, index, place), daemon=False)
         # Set here: threads are counted when torch is imported.
-        with _environment({**resource_environment(index, self._workers), **job.environment()}):
+        with temporary_environment({**resource_environment(index, self._workers), **job.environment()}):
             process.start()
         return LocalWorker(process)
 
@@ -104,20 +104,6 @@ def resource_environment(index: int, workers: int) -> dict[str, str]:
     if names := [name for name in gpus.split(",") if name.strip()]:
         share["CUDA_VISIBLE_DEVICES"] = names[index % len(names)]
     return share
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _work(job: Job, index: int, log_place: tuple[Path, str] | None) -> None:
