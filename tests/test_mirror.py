@@ -11,10 +11,13 @@ ELSEWHERE = {
     # The Python API, function by function; its time estimates with the display that shows them.
     "api/test_api.py": (
         "checks comparisons confirmation context evaluation html listings models options plans runs samples search "
-        "stores studies training tuning",
+        "stores studies training tuning workers",
         "api",
     ),
     "api/test_display.py": ("eta live_line progress study_display", "api"),
+    # Where workers run.
+    "executors/test_local.py": ("base registry", "executors"),
+    "executors/test_slurm.py": ("supervise", "executors"),
     # Commands, as they are typed.
     "cli/test_run.py": ("inspect maintain run_output", "cli"),
     "cli/test_typed.py": ("common options", "cli"),
@@ -31,6 +34,7 @@ ELSEWHERE = {
     # What `auto` stands for: timed, remembered, asked of the hardware. Networks: all kinds by the same tests.
     "gan/test_auto.py": ("auto_cache hardware timing", "gan"),
     "gan/test_training.py": ("optimizers report sampling", "gan"),
+    "gan/test_randomness.py": ("step_noise", "gan"),
     "gan/test_losses.py": ("logits", "gan"),
     "gan/test_batched.py": ("stacked_network", "gan"),
     "gan/networks/test_networks.py": ("conv layers mlp residual", "gan/networks"),
@@ -41,7 +45,7 @@ ELSEWHERE = {
     "results/compare/test_compare.py": ("sample_grids selection table", "results/compare"),
     "results/compare/test_report.py": ("curves style", "results/compare"),
     # A run as it is trained, and as it ends.
-    "runs/test_session.py": ("artifacts display final options resumable", "runs"),
+    "runs/test_session.py": ("artifacts checkpointing display final options resumable", "runs"),
     # A study from its command to its run; its trials are in tuning/test_trials.py.
     "tuning/test_tune.py": (
         "confirm dashboard new_study open_study plan settings study_run study_job trial_times worker",
@@ -69,6 +73,8 @@ ELSEWHERE_ABROAD = {
     "harness/runs/doctor.py": "cli/test_run.py",
     "harness/runs/prepare.py": "cli/test_typed.py",
     "harness/runs/provenance.py": "results/test_changes.py",
+    "harness/runs/seed_summary.py": "results/test_evaluate.py",
+    "harness/runs/seed_workers.py": "executors/test_slurm_commands.py",
     "harness/runs/seeds.py": "results/test_evaluate.py",
     "harness/runs/small_data.py": "cli/test_typed.py",
     "harness/runs/smoke_test.py": "cli/test_run.py",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.executors import WorkerOptions, check_executor
 from harness.experiment.param_names import LONGEST_NAME, LONGEST_TAG, invalid_key_reason
 from harness.interrupts import Deadline
 
@@ -106,6 +107,30 @@ def executor_options(options: Mapping[str, object] | Sequence[str]) -> tuple[str
         if not sign or not key.strip("-"):
             raise HarnessError(f"--slurm {text!r}: expected KEY=VALUE, for example --slurm time=2:00:00")
     return tuple(texts)
+
+
+def worker_options(
+    seeds: int | None,
+    workers: int | None,
+    executor: str,
+    slurm: Mapping[str, object] | Sequence[str],
+    address: str | None,
+) -> WorkerOptions | None:
+    """Return where the seeds of a run are trained; None for this process.
+
+    Raises:
+        HarnessError: The options do not go together.
+    """
+    check_executor(executor)
+    options = executor_options(slurm)
+    if workers is None and executor == "local" and not options and address is None:
+        return None
+    if seeds is None:
+        what = f"--executor {executor}" if executor != "local" else "--workers, --slurm and --address"
+        raise HarnessError(f"{what}: use it with --seeds N; docs/cluster.md has a job script for a single run")
+    if workers is not None and not 1 <= workers <= seeds:
+        raise HarnessError(f"--workers is {workers}; expected 1 to {seeds}, the number of seeds")
+    return WorkerOptions(workers or (1 if executor == "local" else seeds), executor, options, address)
 
 
 def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api.context import api_context
 from harness.api.continue_run import EndedRun, continue_named_run, continue_run
-from harness.api.options import Overrides, check_labels, deadline_after, experiment_source, merge_overrides
+from harness.api.options import (
+    Overrides,
+    check_labels,
+    deadline_after,
+    experiment_source,
+    merge_overrides,
+    worker_options,
+)
 from harness.api.progress import Progress, close, closing, finish, print_line, run_display
 from harness.api.runs import Run
 from harness.api.stores import check_store_answers, open_store, recover_runs, store_to_write
@@ -35,6 +42,10 @@ def run(
     set: Overrides | None = None,
     seeds: int | None = None,
     batch_runs: int | None = None,
+    workers: int | None = None,
+    executor: str = "local",
+    slurm: Mapping[str, object] | Sequence[str] = (),
+    address: str | None = None,
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
     note: str | None = None,
@@ -62,6 +73,10 @@ def run(
         set: Values to change, by dotted path: `{"optimizer.lr": 1e-3}`.
         seeds: Train under this number of seeds. A parent run holds the mean and deviation of the scores.
         batch_runs: Number of seeds that are trained at once, as one program. None: a short timing decides.
+        workers: Number of processes that train the seeds. None: one, or one for each seed with slurm and ray.
+        executor: Where these processes run: see `harness.tune`.
+        slurm: See `harness.tune`.
+        address: See `harness.tune`.
         name: Name of the run. None: the name of the experiment and four random digits.
         tags: Tags of the run.
         note: A note for the run's page in MLflow.
@@ -93,6 +108,7 @@ def run(
     deadline = deadline_after(max_time)
     tags = {key: str(value) for key, value in (tags or {}).items()}
     _check_batch_runs(batch_runs, seeds)
+    places = worker_options(seeds, workers, executor, slurm, address)
     display = run_display(progress)
     with api_context(trust=trust), closing(display), experiment_source(experiment) as source:
         overrides = merge_overrides(set, seed=seed, device=device, epochs=epochs, subset=subset)
@@ -113,6 +129,7 @@ def run(
             deadline=deadline,
             system_metrics=system_metrics,
             allow_changes=allow_changes,
+            workers=places,
         )
         if resume:
             options = replace(options, name=name or resolved.name, upload_first_checkpoint=True)

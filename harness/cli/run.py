@@ -11,7 +11,9 @@ from harness.cli.common import EXIT_FAILED, survive_hangup
 from harness.cli.options import (
     allow_changes_option,
     code_options,
+    executor_options,
     experiment_options,
+    group,
     pop_overrides,
     run_options,
     tracking_uri_option,
@@ -25,6 +27,10 @@ _NEW_RUN = {
     "experiment": "EXPERIMENT",
     "seeds": "--seeds",
     "batch_runs": "--batch-runs",
+    "workers": "--workers",
+    "executor": "--executor",
+    "slurm": "--slurm",
+    "address": "--address",
     "name": "--name",
     "tags": "--tag",
     "note": "--note",
@@ -53,6 +59,13 @@ _NEW_RUN = {
     metavar="K",
     help="Used with --seeds: number of seeds to train at once.  [default: the fastest]",
 )
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Used with --seeds: number of processes.  [default: 1; with slurm and ray, the number of seeds]",
+)
+@group(*executor_options)
 @click.option("--preview", is_flag=True, help="Show the sample grids in the terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the experiment with all its values, without training.")
 @code_options
@@ -88,7 +101,7 @@ def run(experiment: str | None, resume: str | None, preview: bool, dry_run: bool
 
 
 def _check_resume(run: str, options: Mapping[str, Any]) -> None:
-    given = [typed for name, typed in _NEW_RUN.items() if options[name] not in (None, {}, False)]
+    given = [typed for name, typed in _NEW_RUN.items() if options[name] not in (None, {}, (), False, "local")]
     if given:
         raise HarnessError(f"--resume {run} continues the run as it was started: leave out {', '.join(given)}")
 

@@ -9,8 +9,8 @@ An executor knows nothing of runs and studies. It calls a job, which is pickled,
 workers share, they share through a tracking store and an Optuna storage.
 """
 
-from harness.executors.base import Executor, Job, Worker
+from harness.executors.base import Executor, Job, Worker, WorkerOptions
 from harness.executors.registry import EXECUTORS, check_executor, open_executor
 from harness.executors.supervise import supervise
 
-__all__ = ["EXECUTORS", "Executor", "Job", "Worker", "check_executor", "open_executor", "supervise"]
+__all__ = ["EXECUTORS", "Executor", "Job", "Worker", "WorkerOptions", "check_executor", "open_executor", "supervise"]

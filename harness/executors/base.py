@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How many workers a command asks for, and where.
+
+    Attributes:
+        count: Number of workers at a time.
+        executor: A key of `registry.EXECUTORS`.
+        options: Options of the scheduler, KEY=VALUE.
+        address: Address of a Ray cluster.
+    """
+
+    count: int
+    executor: str = "local"
+    options: tuple[str, ...] = ()
+    address: str | None = None
 
 
 class Job(Protocol):

@@ -16,10 +16,14 @@ EXECUTORS: Mapping[str, str] = {
 }
 
 
-def check_executor(name: str) -> None:
-    """Raise HarnessError for a name that is no executor."""
+def check_executor(name: str, options: Sequence[str] = (), address: str | None = None) -> None:
+    """Raise HarnessError for a name that is no executor, and for options that belong to another one."""
     if name not in EXECUTORS:
         raise HarnessError(f"--executor {name}: expected one of {', '.join(EXECUTORS)}")
+    if options and name != "slurm":
+        raise HarnessError(f"--slurm {options[0]}: use it with --executor slurm")
+    if address and name != "ray":
+        raise HarnessError(f"--address {address}: use it with --executor ray")
 
 
 def open_executor(
@@ -42,7 +46,7 @@ def open_executor(
     Raises:
         HarnessError: The name is unknown, its extra is not installed, the options are wrong, or nothing answers there.
     """
-    check_executor(name)
+    check_executor(name, options, address)
     module, _, attribute = EXECUTORS[name].partition(":")
     create = getattr(importlib.import_module(module), attribute)
     executor: Executor = create(workers=workers, folder=folder, options=options, address=address)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from harness.executors import WorkerOptions
 from harness.experiment import Experiment
 from harness.experiment.tags import Kind
 from harness.interrupts import Deadline
@@ -46,6 +47,7 @@ class RunOptions:
         allow_changes: Resume although images, judge or source of the networks have changed.
         upload_first_checkpoint: Send the checkpoint before the first epoch to the store. A run that is killed in its
             first epochs can then be resumed on another machine.
+        workers: Processes that train the seeds of a run with seeds; None for this process.
         on_progress: Called once, after the first epoch that this command has trained.
     """
 
@@ -60,6 +62,7 @@ class RunOptions:
     final: Split = "test"
     allow_changes: bool = False
     upload_first_checkpoint: bool = False
+    workers: WorkerOptions | None = None
     on_progress: Callable[[], None] = lambda: None
 
 

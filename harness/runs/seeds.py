@@ -9,18 +9,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.errors import HarnessError, UnreachableError, redact
+from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
-from harness.experiment.scores import PrimaryScore
 from harness.experiment.tags import Kind, Tag
 from harness.gan import generate, resolve_batch_runs, sample_inputs
 from harness.interrupts import handle_signals
 from harness.media import pictures
-from harness.results import changes, load, summary
+from harness.results import changes, load
 from harness.results.changes import RecordedInputs
-from harness.results.evaluate import mean_and_deviation
 from harness.runs import provenance
 from harness.runs.artifacts import GRID
 from harness.runs.batched import RunSpec, run_batched
@@ -28,15 +24,14 @@ from harness.runs.display import Display
 from harness.runs.options import RunOptions, RunResult, Status
 from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
+from harness.runs.seed_summary import log_summary
+from harness.runs.seed_workers import has_ended, seed_children, train_seeds
 from harness.runs.session import STOP
 from harness.runs.train import resume_session, start_session, train
-from harness.tracking import RunLog, Store, ensure_final_status, run_description
+from harness.tracking import RunLog, Store, ensure_final_status
 
 if TYPE_CHECKING:
     from harness.tracking import Run
-
-ROW = 10  # digits of each seed in the parent's picture
-CURVES = ("loss/discriminator", "loss/generator", "quality/class_kl")  # and the primary and secondary scores
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,8 @@ def replicate(
     training, scoring = prepare(experiment, display)
     identity = provenance.identity_tags(training, scoring)
     experiment = training.experiment  # every seed is trained with what `auto` meant at the start
+    if options.workers is not None:
+        batch_runs = 1
     if batch_runs is None:
         batch_runs = resolve_batch_runs(experiment, training.images, seeds, display.message)
     tags = provenance.run_tags(training, scoring)  # what they share: data, judge, device
@@ -111,11 +108,7 @@ def resume(parent: Run, store: Store, options: RunOptions, display: Display) -> 
     """
     experiment = load.experiment(store, parent)
     seeds, batch_runs = int(parent.data.tags[Tag.SEEDS]), int(parent.data.tags.get(Tag.BATCH_RUNS, 1))
-    children = {
-        int(child.data.params["train.seed"]): child
-        for child in reversed(store.children(parent.info.run_id))
-        if "train.seed" in child.data.params
-    }
+    children = seed_children(store, parent.info.run_id)
     with handle_signals(), load.use_stored_code(store, next(iter(children.values()), parent), experiment):
         recorded = load.recorded(store, parent, experiment, allow_changes=options.allow_changes)
         tags = _recheck(experiment, recorded, [*children.values()], store, options, display)
@@ -173,7 +166,11 @@ def _replicate(
     with handle_signals() as stop:
         if not log.resumed:
             log.text(experiment.to_yaml(), "experiment.yaml")
-        for group in batched(wanted, batch_runs):
+        seeds_here: Iterable[int] = wanted
+        if options.workers is not None:
+            known, stopped = train_seeds(wanted, known, store, log, options, display)
+            seeds_here = [seed for seed in wanted if seed in known and has_ended(known[seed])]  # all, unless stopped
+        for group in batched(seeds_here, batch_runs):
             plans = {
                 seed: RunSpec(
                     experiment.with_values({"train.seed": seed}),
@@ -185,7 +182,13 @@ def _replicate(
             if log.before is None:  # else nothing was trained yet, and the parent stands as it did
                 log.tags(_ended_tag(outcomes))
             # A signal in the last epoch lets what is trained finish, and nobody else start.
-            stopped = next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None) or stop.signal
+            stopped = (
+                stopped
+                or next((outcomes[seed].stopped for seed in group if outcomes[seed].stopped), None)
+                or stop.signal
+            )
+            if options.workers is not None:
+                continue
             if stopped is None and options.deadline.too_late_for("prepare", "epoch", *batch_runs * STOP):
                 stopped = "max-time"
             if stopped:
@@ -196,7 +199,7 @@ def _replicate(
         log.tags(_ended_tag(outcomes))
         with options.deadline.measure("seeds"):
             if complete:
-                means, deviations = _summarise(store, log, experiment, list(outcomes.values()), display)
+                means, deviations = log_summary(store, log, experiment, list(outcomes.values()), display)
             status: Status = "FINISHED" if complete else "KILLED"
             shipped = log.finish(status)
     unshipped = None if shipped else log.shipping_error or "the tracking server did not take everything"
@@ -208,51 +211,6 @@ def _ended_tag(outcomes: Mapping[int, RunResult]) -> dict[str, str]:
     return {Tag.SEEDS_ENDED: str(sum(outcome.stopped is None for outcome in outcomes.values()))}
 
 
-def _summarise(
-    store: Store, log: RunLog, experiment: Experiment, outcomes: list[RunResult], display: Display
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Give the parent numbers, curves and a picture of its own; returns means and deviations of the test scores."""
-    last = experiment.train.epochs
-    scored = [outcome.scores for outcome in outcomes if outcome.scores]
-    means, deviations = mean_and_deviation(scored) if scored else ({}, {})
-    log.metrics(last, {**means, **{f"{score}_std": value for score, value in deviations.items()}})
-    log.metrics(last, {"replicates/diverged": sum(outcome.status == "FAILED" for outcome in outcomes)})
-    grids = [outcome.grid for outcome in outcomes if outcome.grid is not None]
-    if grids:
-        log.image("seeds", last, _rows(grids))
-    _show_best(store, log, experiment, means, deviations, display)
-    try:
-        _log_curves(store, log, experiment.primary, [outcome.run_id for outcome in outcomes])
-    except Exception as error:  # the seeds are trained and kept; their mean curve is not worth failing for
-        display.message(f"the mean curves are missing, the store does not answer: {redact(str(error))[:200]}")
-    return means, deviations
-
-
-def _show_best(
-    store: Store,
-    log: RunLog,
-    experiment: Experiment,
-    means: Mapping[str, float],
-    deviations: Mapping[str, float],
-    display: Display,
-) -> None:
-    """Give the parent the grids of its best seed, at the epochs that all runs have, and its description."""
-    picture = None
-    try:
-        best = summary.resolve_run(store, store.client.get_run(log.run_id), display.message)
-        for grid in summary.load_grids(store, best):
-            log.image("samples", grid.epoch, grid.picture)
-            path = f"samples/epoch-{grid.epoch:04d}.png"
-            picture = run_description.picture(
-                best.info.run_id, path, f"samples of {best.info.run_name}, epoch {grid.epoch}"
-            )
-    except Exception as error:  # the seeds are trained and kept; their pictures are there
-        display.message(f"no pictures of the best seed: {redact(str(error))[:200]}")
-    name = f"test/{experiment.primary.key}"
-    said = f"mean test {experiment.primary.label} {means[name]:.4f} ± {deviations[name]:.4f}" if name in means else None
-    log.describe(provenance.format_description(experiment, said, picture=picture))
-
-
 def _some(
     plans: Mapping[int, RunSpec], known: Mapping[int, Run], seeds: int, store: Store, display: Display
 ) -> dict[int, RunResult]:
@@ -261,7 +219,7 @@ def _some(
     todo: dict[int, RunSpec] = {}
     for seed, plan in plans.items():
         found = known.get(seed)
-        if found is not None and _ended(found):
+        if found is not None and has_ended(found):
             outcomes[seed] = _as_it_ended(plan.experiment, found, store)
             continue
         if found is not None:
@@ -289,11 +247,6 @@ def _some(
     return outcomes
 
 
-def _ended(run: Run) -> bool:
-    """Whether a seed has ended with everything: one that diverged, but was killed in its end, has no scores yet."""
-    return run.info.status == "FINISHED" or (run.info.status == "FAILED" and Tag.DIVERGED in run.data.tags)
-
-
 def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
     metrics = found.data.metrics
     scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
@@ -308,20 +261,3 @@ def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:
     rest = iter(seeds)
     while group := list(islice(rest, size)):
         yield group
-
-
-def _log_curves(store: Store, log: RunLog, primary: PrimaryScore, run_ids: list[str]) -> None:
-    """The parent's own charts: each curve's mean over the seeds, at the steps that all of them have."""
-    curves: dict[int, dict[str, float]] = {}
-    for metric in (*CURVES, *(f"quality/{score.key}" for score in primary.shown)):
-        histories = [store.history(run_id, metric) for run_id in run_ids]
-        for step in sorted(set.intersection(*(set(history) for history in histories))):
-            curves.setdefault(step, {})[metric] = float(np.mean([history[step] for history in histories]))
-    for step, values in sorted(curves.items()):
-        log.metrics(step, values)
-
-
-def _rows(grids: list[pictures.Picture]) -> pictures.Picture:
-    """The first row of every seed's grid, one below the other."""
-    height = (grids[0].shape[0] - 2) // (GRID // ROW)
-    return np.concatenate([grid[:height] for grid in grids] + [grids[0][:2]])

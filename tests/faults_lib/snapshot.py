@@ -23,6 +23,7 @@ _OF_THE_PROCESS = (
     "harness.id",
     "harness.resumed",
     "harness.seconds",
+    "harness.job",
 )
 
 
