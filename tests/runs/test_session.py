@@ -74,7 +74,7 @@ FAULTS = {
     "no room for the spool": (no_room_for_the_spool, 2, "No space left on device"),
     "first epoch": (failing_epoch(RuntimeError("out of memory")), 1, "RuntimeError: out of memory"),
     "Ctrl-C twice": (failing_epoch(KeyboardInterrupt()), 130, "stopped"),
-    "no device": (no_device, 2, "device cuda was asked for"),
+    "no device": (no_device, 2, "device is cuda, but torch does not find it"),
     "store": (store_fails, 2, "mlflow.db failed: gone"),
 }
 
