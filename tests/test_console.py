@@ -109,7 +109,7 @@ def test_a_broken_connection_is_not_taken_for_a_closed_pipe(harness: Harness, mo
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     assert harness("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics").code == 0
-    monkeypatch.setattr(summary, "summary", broken)
+    monkeypatch.setattr(summary, "summarize_run", broken)
     said = harness("runs")
     assert said.code == 1
     assert "Broken pipe" in said.err

@@ -273,7 +273,7 @@ def test_max_time_ends_at_an_epoch_and_can_be_resumed(
 ) -> None:
     near = iter([False] * 5)  # before the first epoch, and after each of the next four
     with monkeypatch.context() as patch:
-        patch.setattr("harness.interrupts.Deadline.near", lambda *_: next(near, True))
+        patch.setattr("harness.interrupts.Deadline.too_late_for", lambda *_: next(near, True))
         said = harness("run", "tiny.yaml", "--epochs", "100000", "--max-time", "1h", "--no-system-metrics")
     assert said.code == 3, said.err
     assert "stopped as requested by the time limit: epoch " in said.out
@@ -539,7 +539,7 @@ def test_sync_with_nothing_to_ship_says_so(harness: Harness) -> None:
             ["run", "tiny.yaml", "--set", "generator.kind=conv", "--set", "generator.widths=[3]"],
             "it has kind, latent, wi",
         ),
-        (["run", "tiny.yaml", "--subset", "60001"], "only 60,000 training images"),
+        (["run", "tiny.yaml", "--subset", "60001"], "but there are 60,000 training images"),
         (["run", "tiny.yaml", "--tag", "oops"], "expected key=value"),
         (["run", "tiny.yaml", "--tag", "harness.kind=trial"], "set by harness itself"),
         (["run", "tiny.yaml", "--max-time", "soon"], "expected a time such as"),

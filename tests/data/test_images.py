@@ -59,7 +59,7 @@ def test_a_subset_larger_than_the_rarest_class_allows_takes_the_rest_of_the_othe
 
 
 def test_too_much_is_refused() -> None:
-    with pytest.raises(HarnessError, match=r"data\.subset is 60,001, but only 60,000 training images"):
+    with pytest.raises(HarnessError, match=r"data\.subset is 60,001, but there are 60,000 training images"):
         data.load("mnist", subset=60_001)
     with pytest.raises(HarnessError, match=r"data\.validation is 60,000, but mnist/train has 60,000"):
         data.load("mnist", validation=60_000)
