@@ -121,8 +121,8 @@ def worker_options(
     Raises:
         HarnessError: The options do not go together.
     """
-    check_executor(executor)
     options = executor_options(slurm)
+    check_executor(executor, options, address)
     if workers is None and executor == "local" and not options and address is None:
         return None
     if seeds is None:

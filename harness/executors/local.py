@@ -52,22 +52,15 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self, *, workers: int, folder: Path, options: Sequence[str] = (), address: str | None = None) -> None:
+    def __init__(self, *, workers: int, folder: Path, options: Sequence[str], address: str | None) -> None:
         """Prepare an executor.
 
         Args:
             workers: Number of processes that share the machine.
             folder: Not used.
-            options: None are accepted.
-            address: None is accepted.
-
-        Raises:
-            HarnessError: Options or an address are given.
+            options: Not used.
+            address: Not used.
         """
-        if options:
-            raise HarnessError(f"--slurm {options[0]}: use it with --executor slurm")
-        if address:
-            raise HarnessError(f"--address {address}: use it with --executor ray")
         self._workers = workers
 
     def start(self, job: Job, indices: Sequence[int]) -> list[Worker]:

@@ -128,20 +128,18 @@ class SlurmExecutor:
 
     name = "slurm"
 
-    def __init__(self, *, workers: int, folder: Path, options: Sequence[str] = (), address: str | None = None) -> None:
+    def __init__(self, *, workers: int, folder: Path, options: Sequence[str], address: str | None) -> None:
         """Prepare submissions.
 
         Args:
             workers: Not used: Slurm gives every task its own share.
             folder: Where submitit's files and the logs go, in `slurm`.
             options: Options of sbatch, KEY=VALUE.
-            address: None is accepted.
+            address: Not used.
 
         Raises:
             HarnessError: submitit or Slurm is missing, or an option is wrong.
         """
-        if address:
-            raise HarnessError(f"--address {address}: use it with --executor ray")
         try:
             import submitit
         except ImportError as error:

@@ -108,7 +108,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     ):
         if number is not None and number < 1:
             raise HarnessError(f"{name} is {number}; expected 1 or more")
-    check_executor(request.executor)
+    check_executor(request.executor, request.executor_options, request.address)
     if request.direction not in (None, "minimize", "maximize"):
         raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")
     if experiment is not None:

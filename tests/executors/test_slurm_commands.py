@@ -87,7 +87,7 @@ def test_a_study_over_an_array_with_a_requeued_and_a_cancelled_worker_has_exactl
 
 
 def running(slurm: SlurmCluster) -> list[str]:
-    return sorted(job for job, state in slurm.jobs().items() if "_" in job and state == "RUNNING")
+    return sorted(job for job, state in slurm.jobs().items() if state == "RUNNING")
 
 
 def test_the_command_may_die_and_the_workers_end_the_study(harness: Harness, slurm: SlurmCluster) -> None:
