@@ -26,10 +26,10 @@ ELSEWHERE = {
     "cli/test_tables.py": ("compare", "cli"),
     # `data.load` and the registry; the interface of a data set, by each of them.
     "data/test_images.py": ("registry source", "data"),
-    "data/test_folder.py": ("mnist progress", "data"),
+    "data/test_folder.py": ("decoding mnist progress", "data"),
     # Experiments as files: sections, YAML, names.
-    "experiment/test_experiment.py": ("base loading networks param_names sections yaml_text", "experiment"),
-    "experiment/test_search_space.py": ("dimensions", "experiment"),
+    "experiment/test_experiment.py": ("annotations base loading networks param_names sections yaml_text", "experiment"),
+    "experiment/test_search_space.py": ("dimensions search", "experiment"),
     "experiment/test_trust.py": ("custom", "experiment"),
     # What `auto` stands for: timed, remembered, asked of the hardware. Networks: all kinds by the same tests.
     "gan/test_auto.py": ("auto_cache hardware timing", "gan"),
@@ -60,7 +60,7 @@ ELSEWHERE = {
     "tracking/test_crash.py": ("before_resume logged_items process_tags recovery", "tracking"),
     "tracking/test_copy_runs.py": ("copy_contents", "tracking"),
     "tracking/test_lossy_server.py": ("retries", "tracking"),
-    "tracking/test_store.py": ("artifacts errors experiments sqlite_store store_reader", "tracking"),
+    "tracking/test_store.py": ("artifacts ended_runs errors experiments sqlite_store store_reader", "tracking"),
     "tracking/test_sampler.py": ("sampler_code", "tracking"),
 }
 # In another folder than the module: what a command does, and what it leaves.

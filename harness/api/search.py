@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.experiment import Experiment
-    from harness.experiment.search_space import Search
+    from harness.experiment.search import Search
     from harness.tuning.progress import StudyDisplay
 
 LOADING = "loading PyTorch, MLflow and Optuna ..."

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.data.decoding import decode_image
 from harness.data.progress import progress_messages
 from harness.data.source import (
     Counts,
@@ -40,8 +41,6 @@ TEST_FRACTION, MAX_TEST = (
 VERSION = 1  # increase it when the same files would give other pixels
 REPORTED_COUNT = 2_000  # images; the progress of larger folders is reported
 THREADS = 8
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Folder(DataSource):
@@ -174,7 +173,7 @@ class Folder(DataSource):
         try:
             shape = (len(files), self.channels, self.size, self.size)
             array = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.uint8, shape=shape)
-            decoded = executor.map(lambda name: _decode_image(self.path / name, self.size, self.channels), files)
+            decoded = executor.map(lambda name: decode_image(self.path / name, self.size, self.channels), files)
             for row, (name, found) in enumerate(zip(files, decoded, strict=True)):
                 if isinstance(found, str):
                     if self.unreadable == "refuse":
@@ -286,47 +285,3 @@ def _unreadable_error(file: Path, why: str) -> HarnessError:
     return HarnessError(
         f"the image {file} cannot be read ({why}): repair or remove it, or set data.unreadable to skip such images"
     )
-
-
-@dataclass(frozen=True)
-class _DecodedImage:
-    pixels: Pixels  # [C, size, size]
-    resized: bool
-    converted: bool
-
-
-def _decode_image(file: Path, size: int, channels: int) -> _DecodedImage | str:
-    """Decode one image (the first frame of an animation); a text says why it cannot be decoded."""
-    from PIL import Image, ImageOps
-
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        with Image.open(file) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            converted_image = _convert(upright, mode)
-            resized, converted = converted_image.size != (size, size), upright.mode != mode
-            if resized:
-                converted_image = ImageOps.fit(converted_image, (size, size), Image.Resampling.LANCZOS)
-            pixels = np.asarray(converted_image, dtype=np.uint8).reshape(size, size, channels)
-    except Exception as error:  # decoders raise many types for damaged files
-        return " ".join(f"{error}".split()).replace(f"'{file}'", "it") or type(error).__name__
-    return _DecodedImage(pixels.transpose(2, 0, 1), resized, converted)
-
-
-def _convert(image: Any, mode: str) -> Any:
-    """A Pillow image in mode L or RGB: 16-bit grey is scaled to 8 bits, transparent pixels are put on white."""
-    from PIL import Image
-
-    if image.mode == mode:
-        return image
-    if image.mode.startswith("I"):  # Pillow would clip the values
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its values are neither 8 nor 16 bits")
-        image = Image.fromarray((values / 257).round().astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("its values are floats of unknown scale")
-    elif image.has_transparency_data:
-        front = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), front)
-    return image.convert(mode)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import HarnessError
 from harness.experiment import yaml_text
+from harness.experiment.annotations import all_scalar_types, scalar_types_of, section_models
 from harness.experiment.base import Section, format_value
 from harness.experiment.networks import (
     Discriminators,
@@ -218,18 +219,7 @@ def scalar_types(experiment: Experiment, path: str) -> set[type]:
     if declared is None:  # an option of a custom network has the type of its value
         value = getattr(owner, field)
         return {type(value)} & {bool, int, float, str}
-    return _scalars(declared.annotation)
-
-
-def _scalars(annotation: Any) -> set[type]:
-    if annotation in (bool, int, float, str):
-        return {annotation}
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is tuple:
-        return set()
-    if origin is Literal:
-        return {type(part) for part in parts}
-    return {found for part in parts for found in _scalars(part)}
+    return scalar_types_of(declared.annotation)
 
 
 def field_type(path: str) -> yaml_text.FieldType | None:
@@ -240,31 +230,15 @@ def field_type(path: str) -> yaml_text.FieldType | None:
     section, _, field = path.rpartition(".")
     models = _sections().get(section, []) if section else [Experiment]
     fields = [model.model_fields[field] for model in models if field in model.model_fields]
-    types = {found for field in fields for found in _parts(field.annotation)}
+    types = {found for field in fields for found in all_scalar_types(field.annotation)}
     if str in types:
         return "text or null" if type(None) in types else "text"
     return "number" if types & {int, float} else None
 
 
-def _parts(annotation: Any) -> set[type]:
-    """The scalar types anywhere in an annotation, including those of list elements."""
-    if annotation in (bool, int, float, str, type(None)):
-        return {annotation}
-    if get_origin(annotation) is Literal:
-        return {type(part) for part in get_args(annotation)}
-    return {found for part in get_args(annotation) for found in _parts(part)}
-
-
-def _section_models(annotation: Any) -> list[type[Section]]:
-    """The Section classes of a field: one, or one for each kind."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _section_models(part)]
-
-
 def _sections() -> dict[str, list[type[Section]]]:
     fields = Experiment.model_fields.items()
-    return {name: models for name, field in fields if (models := _section_models(field.annotation))}
+    return {name: models for name, field in fields if (models := section_models(field.annotation))}
 
 
 def _known_paths() -> list[str]:

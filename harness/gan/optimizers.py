@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,3 +65,19 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def load_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the moments of a saved optimizer. Rates and options stay those of this optimizer.
+
+    The moments are copied: PyTorch would train on those of `state`.
+    """
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(state["state"])})
+
+
+def unshared_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a network. Tensors in memory that is shared with other members of a batch are copied."""
+    return {
+        name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+        for name, tensor in network.state_dict().items()
+    }

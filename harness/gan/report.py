@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from harness.gan.step import StepStats
+
 
 @dataclass(frozen=True)
 class Report:
@@ -25,6 +27,28 @@ class Report:
     metrics: dict[str, float]
     seconds: float
     diverged: str | None = None
+
+
+def epoch_metrics(
+    mean: StepStats[float], logits: Mapping[str, float], images_per_second: float, *, penalty: bool
+) -> dict[str, float]:
+    """Return the metrics of an epoch by their names in MLflow.
+
+    Args:
+        mean: Means over the steps of the epoch.
+        logits: Metrics of `evaluate_logits`.
+        images_per_second: Real images that the discriminator has seen.
+        penalty: Whether there is a penalty.
+    """
+    return {
+        "loss/discriminator": mean.discriminator_loss,
+        "loss/generator": mean.generator_loss,
+        "gradient/discriminator": mean.discriminator_gradient,
+        "gradient/generator": mean.generator_gradient,
+        **({"loss/penalty": mean.penalty} if penalty else {}),
+        **logits,
+        "speed/images_per_second": images_per_second,
+    }
 
 
 def find_divergence(metrics: Mapping[str, float], networks: Mapping[str, nn.Module]) -> str | None:

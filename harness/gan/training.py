@@ -24,9 +24,9 @@ from harness.gan.cuda_graph import CudaGraphStep, can_capture
 from harness.gan.logits import LOGIT_IMAGES, evaluate_logits
 from harness.gan.networks import build, can_be_recorded, mask_shapes
 from harness.gan.networks.spectral import SpectralNorms
-from harness.gan.optimizers import SCHEDULES, backward, build_adam, set_lr
+from harness.gan.optimizers import SCHEDULES, backward, build_adam, load_moments, set_lr, unshared_state
 from harness.gan.randomness import Randomness
-from harness.gan.report import Report, find_divergence
+from harness.gan.report import Report, epoch_metrics, find_divergence
 from harness.gan.sampling import from_uint8, generate, sample_inputs
 from harness.gan.step import LossConfig, StepStats, training_step
 from harness.gan.step_noise import StepNoise, noise_shape
@@ -229,21 +229,11 @@ class Training:
         self.epoch += 1
         self._has_begun = False
         mean: StepStats[float] = StepStats(*(total / self.steps_per_epoch for total in totals))
-        metrics: dict[str, float] = {
-            "loss/discriminator": mean.discriminator_loss,
-            "loss/generator": mean.generator_loss,
-            "gradient/discriminator": mean.discriminator_gradient,
-            "gradient/generator": mean.generator_gradient,
-            **({"loss/penalty": mean.penalty} if self.losses.penalties else {}),
-            **evaluate_logits(self),
-            "speed/images_per_second": self.steps_per_epoch * self.images_per_step / seconds,
-        }
-        return Report(
-            self.epoch,
-            metrics,
-            seconds,
-            find_divergence(metrics, {"generator": self.generator, "discriminator": self.discriminator}),
-        )
+        logits = evaluate_logits(self)
+        images_per_second = self.steps_per_epoch * self.images_per_step / seconds
+        metrics = epoch_metrics(mean, logits, images_per_second, penalty=bool(self.losses.penalties))
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        return Report(self.epoch, metrics, seconds, find_divergence(metrics, networks))
 
     def forget_recording(self) -> None:
         """Record the CUDA graph again at the next step: its tensors were replaced."""
@@ -282,9 +272,9 @@ class Training:
             "epoch": self.epoch,
             # In the middle of an epoch, also the sums of its steps so far.
             **({"steps": self.steps_in_epoch, "totals": self._totals.clone()} if self.steps_in_epoch else {}),
-            "generator": _weights(self.generator),
-            "average": None if self.average is None else _weights(self.average),
-            "discriminator": _weights(self.discriminator),
+            "generator": unshared_state(self.generator),
+            "average": None if self.average is None else unshared_state(self.average),
+            "discriminator": unshared_state(self.discriminator),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
         }
@@ -295,12 +285,8 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.discriminator.load_state_dict(state["discriminator"])
-        for name in ("generator_optimizer", "discriminator_optimizer"):
-            optimizer: torch.optim.Optimizer = getattr(self, name)
-            # The moments alone, and copies of them, which PyTorch would train on in the state's own place: rates and
-            # options are the experiment's, and where they lie is this device's matter.
-            moments = copy.deepcopy(state[name]["state"])
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        load_moments(self.generator_optimizer, state["generator_optimizer"])
+        load_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
         self.forget_recording()  # it knows the old moments
         self.epoch = state["epoch"]
         self.steps = self.epoch * self.steps_per_epoch + state.get("steps", 0)
@@ -312,11 +298,3 @@ class Training:
 def images_per_step(experiment: Experiment) -> int:
     """Number of real images of a step: a batch for each update of D."""
     return experiment.train.batch_size * experiment.train.discriminator_steps
-
-
-def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """Its state; what lies in memory shared with other members of a batch is copied, lest theirs be saved too."""
-    return {
-        name: tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-        for name, tensor in network.state_dict().items()
-    }

@@ -77,7 +77,7 @@ def evaluate(
     for run in runs:
         rows = []
         changed: dict[str, Mapping[str, str]] = {}
-        for child in _fields(store, run):
+        for child in _scored_runs(store, run):
             described, generator, epoch, like = load.generator(store, child, "end", message=message)
             own = described.quality.judge or "first"
             key = _what_counts(described, samples)
@@ -87,12 +87,7 @@ def evaluate(
                 tags = _changes(store, child, described, protocols[key], judge in {None, own})
             if tags:
                 changed[child.info.run_id] = changed[run.info.run_id] = tags
-                what = tags[Tag.CHANGED].rpartition("evaluated: ")[2]
-                written = "written back (--allow-changes)" if allow_changes else "shown, not written back"
-                message(
-                    f"run {child.info.run_name} is scored with what is here now, which is not what it was trained on "
-                    f"and with ({what}): its scores are {written}"
-                )
+                message(_changes_message(child, tags, allow_changes))
             _refuse_other_classes(child, described, like, protocols[key])
             message(f"scoring {child.info.run_name}, epoch {epoch} ...")
             scores = protocols[key].scoring.score(described, generator, split)
@@ -108,6 +103,15 @@ def evaluate(
                 if allow_changes or not tags:
                     _write_back(store, row, prefix, described.train.epochs, tags)
     return [row for protocol in protocols.values() for row in (*protocol.references, *protocol.rows)]
+
+
+def _changes_message(run: Run, tags: Mapping[str, str], allow_changes: bool) -> str:
+    what = tags[Tag.CHANGED].rpartition("evaluated: ")[2]
+    written = "written back (--allow-changes)" if allow_changes else "shown, not written back"
+    return (
+        f"run {run.info.run_name} is scored with what is here now, which is not what it was trained on and with "
+        f"({what}): its scores are {written}"
+    )
 
 
 def _changes(
@@ -198,7 +202,7 @@ def _held_out(name: str, message: Callable[[str], None]) -> int:
     return VALIDATION_IMAGES if there > 2 * VALIDATION_IMAGES else there // 10
 
 
-def _fields(store: Store, run: Run) -> list[Run]:
+def _scored_runs(store: Store, run: Run) -> list[Run]:
     if run.data.tags.get(Tag.KIND) != Kind.REPLICATES:
         return [summary.resolve_run(store, run)]
     children = store.children(run.info.run_id)

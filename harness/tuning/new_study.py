@@ -6,7 +6,7 @@ from harness import formatting
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.scores import SCORES
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.runs.display import Display

@@ -14,7 +14,7 @@ from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import SourceCode
 from harness.experiment.scores import SCORES
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.experiment.tags import Kind, Tag
 from harness.quality.scoring import Scoring
 from harness.results import changes, load

@@ -6,7 +6,7 @@ from harness import data
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
 from harness.experiment.scores import SCORES
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.tuning.new_study import DEFAULT_TRIALS, REDUCTION_FACTOR, resolve_sampler_and_pruner
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import resolve_metric, trial_base

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment.dimensions import Dimension, Range, Value
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.tuning.settings import Settings
 
 

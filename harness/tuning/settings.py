@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.experiment import Experiment, from_store, search_space
+from harness.experiment import Experiment, from_store
 from harness.experiment.dimensions import Value
 from harness.experiment.scores import Direction
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search, parse
 from harness.experiment.sections import VALIDATION_IMAGES
 
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
@@ -89,7 +89,7 @@ class Settings:
         try:
             stored: dict[str, Any] = json.loads(text)
             experiment = from_store(stored.pop("experiment"), f"the experiment of study {study}")
-            search = search_space.parse(experiment, stored.pop("search"), stored.pop("search_budget"))
+            search = parse(experiment, stored.pop("search"), stored.pop("search_budget"))
             return cls(experiment, search, **stored)
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(f"study {study} was created by another version of harness: use a new name") from error

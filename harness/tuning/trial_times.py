@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.environment import cache_folder
 from harness.experiment import Experiment
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.files import atomic_write
 
 MAX_ENTRIES = 100

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.data.source import write_cache_file
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.files import safe_file_name
 from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring

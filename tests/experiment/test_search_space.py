@@ -10,10 +10,11 @@ from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import search_space
 from harness.experiment.dimensions import Choices, Dimension, Range
+from harness.experiment.search import Search
 from harness.gan.batched import batch_key
 
 
-def load(path: Path, *overrides: str) -> search_space.Search:
+def load(path: Path, *overrides: str) -> Search:
     return search_space.load(path, overrides)[1]
 
 

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial
 
 from harness.experiment.dimensions import Choices, Dimension, Range
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage
 

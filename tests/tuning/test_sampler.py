@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Range
-from harness.experiment.search_space import Search
+from harness.experiment.search import Search
 from harness.tuning.sampler import grid, quasi_random
 from harness.tuning.settings import SAMPLERS
 from harness.tuning.storage import open_storage

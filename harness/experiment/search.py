@@ -1,0 +1,188 @@
+"""A search: which fields are varied, and in which ranges, checked against the experiment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.experiment import Experiment, format_value, scalar_types, unknown_field
+from harness.experiment.dimensions import Choices, Dimension, Range, Value
+
+# Trials that differ in these cannot be compared.
+_FIXED = (
+    *("name", "project", "description", "quality.", "track.", "train.device"),
+    *("data.name", "data.path", "data.size", "data.channels", "data.unreadable", "data.validation"),
+)
+BUDGET_FIELDS = ("data.subset", "train.epochs")  # on the command line they change the trials only
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of an experiment.
+
+    Attributes:
+        space: what is varied, by dotted path.
+        budget: fields that every trial has instead of the experiment's values.
+        prune_from: the epoch at which trials are first compared, if the file sets it.
+        from_command_line: fields of the budget, and search_prune_from, that the command line sets.
+        fixed: fields that the file searches and the command line sets to one value.
+    """
+
+    space: Mapping[str, Dimension]
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    prune_from: int | None = field(default=None, compare=False)
+    from_command_line: frozenset[str] = field(default=frozenset(), compare=False)
+    fixed: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the search as in an experiment file."""
+        space = {path: dimension.describe() for path, dimension in self.space.items()}
+        return {"search": space, "search_budget": dict(self.budget)}
+
+    def describe_trial(self, experiment: Experiment, images: int | None = None) -> str:
+        """Describe a trial and where that comes from, such as `500 images, 1 epoch (command line)`.
+
+        Args:
+            experiment: the full experiment.
+            images: number of training images if the trial's subset is null; None if it is not known.
+        """
+        fields = {**experiment.flatten(), **self.budget}
+        subset, epochs = fields["data.subset"], fields["train.epochs"]
+        everything = "all training images" if images is None else f"all {images:,} training images"
+        words = {
+            "data.subset": everything if subset is None else f"{subset:,} images",
+            "train.epochs": f"{epochs:,} epoch{'s' * (epochs != 1)}",
+        }
+        words |= {path: f"{path} {value}" for path, value in self.budget.items() if path not in BUDGET_FIELDS}
+        words |= {path: f"{path} as searched" for path in BUDGET_FIELDS if path in self.space}
+        groups: dict[str, list[str]] = {}
+        for path, text in words.items():
+            groups.setdefault(self._origin(path, experiment), []).append(text)
+        return ", ".join(f"{', '.join(texts)} ({origin})" for origin, texts in groups.items())
+
+    def _origin(self, path: str, experiment: Experiment) -> str:
+        if path in self.from_command_line:
+            return "command line"
+        return f"{'search_budget of ' if path in self.budget else ''}experiment {experiment.name}"
+
+    def experiment(self, base: Experiment, values: Mapping[str, Value]) -> Experiment:
+        """Return the experiment with these values of the search.
+
+        Raises:
+            HarnessError: they are not valid together.
+        """
+        return base.with_values({path: self.decode(path, value) for path, value in values.items()})
+
+    def baseline(self, base: Experiment) -> dict[str, Value]:
+        """Return the experiment's values, as close as the space has them, without fields that are null."""
+        fields = base.flatten()
+        values = {path: fields[path] for path in self.space if fields[path] is not None or self._allows(path, None)}
+        return {path: self.space[path].nearest(_encode(value)) for path, value in values.items()}  # type: ignore[arg-type]
+
+    def _allows(self, path: str, value: Value) -> bool:
+        dimension = self.space[path]
+        return isinstance(dimension, Choices) and value in dimension.values
+
+    def decode(self, path: str, value: Value) -> Any:
+        """Convert a value of the search to a value of the experiment: JSON text to a list."""
+        lists = isinstance(self.space[path], Choices) and isinstance(value, str) and value.startswith("[")
+        return json.loads(value) if lists else value  # type: ignore[arg-type]
+
+
+def parse(
+    experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str, Any], prune_from: Any = None
+) -> Search:
+    """Return the search of an experiment.
+
+    Raises:
+        HarnessError: a path is not a field, or a range or list of choices is not valid.
+    """
+    if not space:
+        raise HarnessError("search is empty: name a field, for example optimizer.lr: {low: 1e-4, high: 1e-2}")
+    try:
+        cheap = experiment.with_values(budget)
+    except HarnessError as error:
+        reason = str(error).removeprefix("--set ").removeprefix("the overrides: ")
+        raise HarnessError(f"the budget of a trial (search_budget): {reason}") from error
+    for path in space:
+        if path in budget:
+            raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
+    if prune_from is not None:
+        check_prune_from(prune_from)
+    return Search(
+        {path: _dimension(cheap, experiment, path, spec) for path, spec in space.items()}, dict(budget), prune_from
+    )
+
+
+def check_prune_from(epoch: Any) -> None:
+    """Raise HarnessError for a value of `search_prune_from` that is no epoch."""
+    if type(epoch) is not int or epoch < 1:
+        raise HarnessError(f"search_prune_from is {format_value(epoch)}; expected an epoch, 1 or more")
+
+
+def _dimension(experiment: Experiment, full: Experiment, path: str, spec: Any) -> Dimension:
+    """Check one dimension; experiment: with the budget of a trial; full: without it."""
+    fields = experiment.flatten()
+    if path not in fields:
+        inside = [name for name in fields if name.startswith(f"{path}.")]
+        if inside:
+            raise HarnessError(f"search.{path}: {path} is a section, not a field; search {', '.join(inside)}")
+        raise HarnessError(f"search: {unknown_field(path)}")
+    if path.startswith(_FIXED):
+        raise HarnessError(f"search.{path}: trials that differ in {path} cannot be compared; leave it out")
+    dimension = _choices(path, spec) if isinstance(spec, list) else _range(experiment, path, spec)
+    ends = dimension.values if isinstance(dimension, Choices) else (dimension.nearest(dimension.low), dimension.high)
+    for value in ends:
+        plain = json.loads(value) if isinstance(value, str) and value.startswith("[") else value
+        for budget in (experiment, full):
+            try:
+                budget.with_values({path: plain})
+            except HarnessError as error:
+                raise HarnessError(f"search.{path}: {str(error).removeprefix('the overrides: ')}") from error
+    return dimension
+
+
+def _choices(path: str, spec: list[Any]) -> Choices:
+    values = tuple(_encode(value) for value in spec)
+    if len(set(values)) < 2 or len(set(values)) < len(values):
+        raise HarnessError(f"search.{path} is {format_value(spec)}; expected a list of at least two different choices")
+    return Choices(values)
+
+
+def _range(experiment: Experiment, path: str, spec: Any) -> Range:
+    if not isinstance(spec, dict) or not {"low", "high"} <= set(spec) <= {"low", "high", "log"}:
+        raise HarnessError(
+            f"search.{path} is {format_value(spec)}; expected {{low: ..., high: ..., log: true or false}} or a "
+            "list of choices"
+        )
+    types = scalar_types(experiment, path)
+    low, high, log = spec["low"], spec["high"], spec.get("log", False)
+    if types.isdisjoint({int, float}) or bool in types:
+        raise HarnessError(f"search.{path}: {path} is not a number; give a list of choices")
+    integer = float not in types
+    for name, bound in (("low", low), ("high", high)):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise HarnessError(f"search.{path}.{name} is {format_value(bound)}; a finite number was expected")
+        if integer and bound != int(bound):
+            raise HarnessError(f"search.{path}.{name} is {format_value(bound)}; {path} is a whole number")
+    if not isinstance(log, bool):
+        raise HarnessError(f"search.{path}.log is {format_value(log)}; expected true or false")
+    if low >= high:
+        raise HarnessError(f"search.{path} goes from {low} to {high}; low must be less than high")
+    if log and low <= 0:
+        raise HarnessError(f"search.{path} is logarithmic from {low}; low must be greater than 0, or log false")
+    return Range(float(low), float(high), log, integer)
+
+
+def _encode(value: Any) -> Value:
+    """A value as a choice: lists become JSON text. Raises HarnessError for a date."""
+    try:
+        return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
+    except TypeError as error:
+        raise HarnessError(
+            f"search: {format_value(value)} cannot be a choice; expected numbers, texts or lists"
+        ) from error
