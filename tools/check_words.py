@@ -43,7 +43,6 @@ WORDS = (
         r"\b[Tt]old\b",
         "passes, receives, is called with",
         TEXT,
-        (),
     ),
     Word(
         r"\b[Ww]ish(es|ed)?\b",
@@ -54,26 +53,22 @@ WORDS = (
         r"\b(gone|goes|go) on with\b",
         "continue, resume",
         ALL,
-        (),
     ),
     Word(
         r"\b[Aa]new\b",
         "again",
         TEXT,
-        (),
     ),
     Word(r"\bamiss\b", "wrong", TEXT),
     Word(
         r"\bleaf\b|\bleaves(?=[\[.)]| =|:)|\b(in|of) leaves\b",
         "field, fields",
         TEXT,
-        (),
     ),
     Word(
         r"\b(one|user)'s own\b",
         "custom",
         TEXT,
-        (),
     ),
     Word(
         r"^ *notice: ",
@@ -89,6 +84,9 @@ WORDS = (
         "session, RunSession",
         CODE,
     ),
+    Word(r"\bstanding\b|\bStanding\b", "progress, StudyProgress", CODE),
+    Word(r"\bPopulation\b", "BatchedTraining", ALL),
+    Word(r"\bApartError\b", "NotBatchableError"),
     Word(r"\bStepDraws\b|\bmade\(", "StepNoise, build_step_noise", CODE),
     Word(r"\bkeep_masks\b|\bresolved_device\b|\bown_test_split\b", "dropout_masks, resolve_device, random_test_split"),
     Word(r"\bharness\.gan\.walks\b", "harness.gan.latent_interpolation"),
@@ -106,7 +104,6 @@ WORDS = (
         r"\bimport (\w+ )?as (experiments|searches|recall|course|replicating|comparing|evaluating|requests|storages)\b",
         "import the functions, or the module under its own name",
         ("harness",),
-        (),
     ),
 )
 

@@ -191,7 +191,7 @@ def worker(study: str, **options: Any) -> int:
     from harness.cli.tables import console
 
     joined = api.work(study, **options, progress=StudyTerminal(console()))
-    return exit_code(print_study(joined, None, options))
+    return exit_code(print_study(joined, None, {**options, "study": study, "set": []}))
 
 
 @click.command(short_help="List studies: trials, best score, best values.")

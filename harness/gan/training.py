@@ -98,6 +98,7 @@ class Training:
         self._totals = torch.zeros(len(StepStats._fields), device=self.device, dtype=dtype)
         self._average_rate = torch.zeros((), device=self.device, dtype=dtype)
         self._has_begun, self._seconds, self._timed_steps = False, 0.0, 0  # of the epoch that is trained now
+        self._restored_steps = 0  # of an epoch that `load_state_dict` has restored in its middle
         self._step: Callable[[], None] | None = None  # `_add_step`, or its CUDA graph
 
     def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
@@ -217,11 +218,11 @@ class Training:
         return self.steps - self.epoch * self.steps_per_epoch
 
     def begin_epoch(self) -> None:
-        """Seed and shuffle the next epoch, and reset its statistics; of one that was restored, skip the steps done."""
-        done = self.steps_in_epoch
-        self.randomness.begin(self.epoch + 1, skip=done * self.discriminator_steps)
-        if not done:
+        """Seed and shuffle the next epoch, and reset its statistics; or continue the one that was restored."""
+        self.randomness.begin(self.epoch + 1, skip=self._restored_steps * self.discriminator_steps)
+        if not self._restored_steps:
             self._totals.zero_()
+        self._restored_steps = 0
         self._has_begun, self._seconds, self._timed_steps = True, 0.0, 0
 
     def end_epoch(self, totals: Sequence[float], seconds: float) -> Report:
@@ -289,9 +290,10 @@ class Training:
         load_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
         self.forget_recording()  # it knows the old moments
         self.epoch = state["epoch"]
-        self.steps = self.epoch * self.steps_per_epoch + state.get("steps", 0)
+        self._restored_steps = state.get("steps", 0)
+        self.steps = self.epoch * self.steps_per_epoch + self._restored_steps
         self._has_begun = False
-        if self.steps_in_epoch:
+        if self._restored_steps:
             self._totals.copy_(state["totals"])
 
 

@@ -389,7 +389,7 @@ def test_a_diverged_run_fails_and_keeps_its_numbers(harness: Harness, monkeypatc
 def test_an_exception_fails_the_run(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.gan import Training
 
-    def broken(self: Training) -> None:
+    def broken(self: Training, count: int) -> None:
         raise RuntimeError("the GPU fell off: http://mia:secret@host/")
 
     monkeypatch.setattr(Training, "train_steps", broken)

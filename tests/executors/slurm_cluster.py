@@ -81,8 +81,16 @@ class SlurmCluster:
     def requeue(self, job: str) -> None:
         """Interrupt a job and put it back into the queue, where it would wait for two minutes."""
         self.call("scontrol", "requeue", job)
-        self.wait_for(job, "PENDING")
-        self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self.start_now(job)
+
+    def start_now(self, job: str, seconds: float = 120) -> None:
+        """Start a requeued job without the delay, which starts again when the processes of the job have ended."""
+        deadline = time.monotonic() + seconds
+        while self.jobs().get(job) != "RUNNING":
+            assert time.monotonic() < deadline, f"job {job} does not start again: {self.log()}"
+            with contextlib.suppress(AssertionError):  # it may be running by now
+                self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+            time.sleep(0.5)
 
     def wait_for(self, job: str, *states: str, seconds: float = 120) -> str:
         """Wait until a job has one of these states, and return it."""

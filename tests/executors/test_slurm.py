@@ -68,7 +68,7 @@ def test_a_task_that_is_warned_of_its_time_limit_requeues_itself(
     slurm.call("scancel", "--signal=USR2", task)  # what Slurm itself sends some time before the limit
     job.wait_for_lines(0, 2)
     slurm.wait_for(task, "PENDING")
-    slurm.call("scontrol", "update", f"JobId={task}", "StartTime=now")
+    slurm.start_now(task)
     job.wait_for_lines(0, 3)
     (tmp_path / "done").touch()
     wait_until_ended(executor, workers)

@@ -71,6 +71,7 @@ def test_the_names_are_those_of_stored_runs_and_studies() -> None:
         "Tag.VERSION": "harness.version",
         "Tag.HOST": "harness.host",
         "Tag.PID": "harness.pid",
+        "Tag.JOB": "harness.job",
         "Tag.PROCESS_START": "harness.process_start",
         "Tag.DEVICE": "harness.device",
         "Tag.THREADS": "harness.threads",
