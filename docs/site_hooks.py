@@ -55,7 +55,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     An option without a default has an empty cell. A default that is a part of the help text moves to its column.
     """
     html = re.sub(r"<code>Sentinel\.\w+</code>", "", html)
-    return re.sub(r" *\[default: ([^\]<]*)\]</td>\n<td></td>", r"</td>\n<td>\1</td>", html)
+    return re.sub(r" *\[default: ([^\]<]*)\]</td>\n<td>(?:None)?</td>", r"</td>\n<td>\1</td>", html)
 
 
 def site_link(link: re.Match[str], source: str, page: str) -> str:

@@ -95,7 +95,8 @@ class RayExecutor:
         if self._connected_here:
             _connect(ray, address)
         resources = ray.cluster_resources()
-        self._cpus = max(1, int(resources.get("CPU", 1)) // workers)
+        largest = max((int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"]), default=1)
+        self._cpus = max(1, min(largest, int(resources.get("CPU", 1)) // workers))  # an actor is on one node
         gpus = resources.get("GPU", 0)
         self._gpus = min(1.0, gpus / workers) if gpus else 0.0
 

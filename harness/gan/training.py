@@ -1,7 +1,6 @@
 """The training core: an iterator of reports, one an epoch.
 
-    for report in Training(experiment, images):
-        ...
+    for report in Training(experiment, images): ...
 
 Whoever loops decides what happens between epochs. The core knows no tracker, no trial and no display.
 """
@@ -255,8 +254,6 @@ class Training:
     def generators(self) -> tuple[torch.Generator, ...]:
         """Return the random generators that a step uses."""
         return self.randomness.generators
-
-    # Between epochs ----------------------------------------------------------------------------------------------
 
     @property
     def generator_ema(self) -> nn.Module:
