@@ -17,7 +17,7 @@ from harness.api.samples import Samples
 from harness.api.studies import Study, load_study
 from harness.api.training import resume, run
 from harness.api.tuning import tune
-from harness.api.workers import work
+from harness.api.workers import serve_storage, work
 
 __all__ = [
     "Comparison",
@@ -46,6 +46,7 @@ __all__ = [
     "save_history",
     "save_samples",
     "save_walks",
+    "serve_storage",
     "sync",
     "tune",
     "work",

@@ -1,9 +1,14 @@
-"""Join a study as a worker: the command `harness worker`."""
+"""Join a study as a worker, and serve a storage to workers: `harness worker`, `harness storage serve`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from harness._version import __version__
+from harness.api.context import api_context
 from harness.api.progress import Progress
+from harness.api.stores import storage_to_use
 from harness.api.studies import Study, load_study
 from harness.api.tuning import tune
 from harness.errors import HarnessError
@@ -60,3 +65,30 @@ def work(
         trust=trust,
         progress=progress,
     )
+
+
+def serve_storage(
+    storage: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 13000,
+    message: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve an Optuna storage to workers that cannot reach its database, until SIGTERM or Ctrl-C.
+
+    Workers use `--storage grpc://HOST:PORT`. The connection is not encrypted and asks for no password.
+
+    Args:
+        storage: See `harness.tune`.
+        host: Address to listen on; 0.0.0.0 for all.
+        port: Port to listen on.
+        message: Called with one line when the storage is served.
+
+    Raises:
+        HarnessError: The storage cannot be reached, or the port is taken.
+    """
+    with api_context():
+        from harness.tuning.grpc_storage import serve
+        from harness.tuning.storage import open_storage
+
+        serve(open_storage(storage_to_use(storage), Path("mlruns").absolute(), "", message), host, port, message)

@@ -94,6 +94,7 @@ for command in (
     tune.tune,
     tune.studies,
     tune.worker,
+    tune.storage,
     run.check,
     inspect.runs,
     inspect.evaluate,

@@ -13,7 +13,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Pictures": ("write", "history"),
     "Models": ("promote", "serve"),
     "Experiment files": ("experiments", "schema"),
-    "Clusters": ("worker", "sync", "push"),
+    "Clusters": ("worker", "storage", "sync", "push"),
     "Maintenance": ("doctor",),
 }
 
@@ -119,6 +119,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
             "harness tune --trials 2 --storage sqlite:///studies.db && "
             "harness worker --study default --storage sqlite:///studies.db",
         ),
+    ),
+    "storage": (
+        ("Serve the studies of this folder to this machine.", "harness storage serve"),
+        ("Serve a database on another port.", "harness storage serve --storage sqlite:///studies.db --port 13001"),
     ),
     "push": (
         ("Copy the newest run to another store.", "harness push latest --to sqlite:///team.db"),

@@ -194,6 +194,22 @@ def worker(study: str, **options: Any) -> int:
     return exit_code(print_study(joined, None, {**options, "study": study, "set": []}))
 
 
+@click.command(short_help="Serve an Optuna storage to workers that cannot reach it.")
+@click.argument("action", type=click.Choice(["serve"]))
+@storage_option
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", default=13000, show_default=True, help="Port.")
+def storage(action: str, storage: str | None, host: str, port: int) -> None:
+    """Serve an Optuna storage with Optuna's gRPC proxy, until Ctrl-C or SIGTERM.
+
+    Workers that reach no database use --storage grpc://HOST:PORT. The connection is not encrypted and asks for no
+    password: use it inside a cluster.
+    """
+    from harness import api
+
+    api.serve_storage(storage, host=host, port=port, message=click.echo)
+
+
 @click.command(short_help="List studies: trials, best score, best values.")
 @storage_option
 @json_option

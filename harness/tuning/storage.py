@@ -17,6 +17,7 @@ from harness import formatting
 from harness.console import to_stderr
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
+from harness.tuning.grpc_storage import is_grpc, open_proxy, parse_address
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -31,7 +32,7 @@ def open_storage(
     """Return the database at `url`, or the journal file in the folder `root`, which is created if it is missing.
 
     Args:
-        url: URL of a database; None for the journal file.
+        url: URL of a database or a gRPC proxy; None for the journal file.
         root: Folder of the journal file.
         tracking_uri: URI of the MLflow store.
         message: Called with one line if the journal is damaged, or if another process holds its lock for long.
@@ -43,7 +44,7 @@ def open_storage(
     if url is None:
         return _journal(root / JOURNAL, message)
     check_url(url, tracking_uri)
-    return _database(url)
+    return open_proxy(url) if is_grpc(url) else _database(url)
 
 
 def open_existing(url: str | None, root: Path) -> BaseStorage | None:
@@ -63,6 +64,8 @@ def check_url(url: str, tracking_uri: str) -> None:
     """Raise HarnessError if `url` is not a database, or is the database of the MLflow store."""
     if "://" not in url:
         raise HarnessError(f"--storage {url}: expected a database such as postgresql://user@host/optuna")
+    if is_grpc(url):
+        parse_address(url)
     formatting.check_not_redacted(url, "--storage", formatting.STORAGE)
     if _database_of(url) == _database_of(tracking_uri):
         raise HarnessError(f"--storage {url} is the database of the MLflow store: Optuna needs another database")
@@ -86,6 +89,11 @@ def storage_errors(*, files: bool = True) -> Iterator[None]:
         cause = error.__cause__ or error
         first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise HarnessError(f"the storage of the study failed: {first}; the same command resumes it") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        reason = getattr(error, "details", lambda: None)() or type(error).__name__
+        raise HarnessError(f"the storage proxy failed: {reason}; the same command resumes the study") from error
 
 
 def lock_dir(url: str | None, root: Path) -> Path:
