@@ -16,6 +16,10 @@ from harness.quality.scoring import Split
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
+def _do_nothing() -> None:
+    """The default of `RunOptions.on_progress`, which can be pickled."""
+
+
 class Pruner(Protocol):
     """Decides whether a run ends before its last epoch, as Optuna's `Trial.report` and `Trial.should_prune` do."""
 
@@ -63,7 +67,7 @@ class RunOptions:
     allow_changes: bool = False
     upload_first_checkpoint: bool = False
     workers: WorkerOptions | None = None
-    on_progress: Callable[[], None] = lambda: None
+    on_progress: Callable[[], None] = _do_nothing
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from harness.console import to_stderr
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
 from harness.tuning.grpc_storage import is_grpc, open_proxy, parse_address
+from harness.tuning.retrying_storage import retrying
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -44,7 +45,10 @@ def open_storage(
     if url is None:
         return _journal(root / JOURNAL, message)
     check_url(url, tracking_uri)
-    return open_proxy(url) if is_grpc(url) else _database(url)
+    from optuna.storages import get_storage
+
+    # `get_storage` adds the cache that Optuna gives a database.
+    return retrying(open_proxy(url) if is_grpc(url) else get_storage(_database(url)), message)
 
 
 def open_existing(url: str | None, root: Path) -> BaseStorage | None:

@@ -10,6 +10,9 @@ import pytest
 from harness.errors import HarnessError
 from harness.executors import open_executor
 from harness.executors.local import resource_environment
+from harness.experiment.tags import Tag
+
+from ..commands import Harness, client, run_named
 
 
 def test_workers_divide_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +36,13 @@ def test_options_of_other_executors_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_executor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="--executor kubernetes: expected one of local, slurm, ray"):
         open_executor("kubernetes", workers=1, folder=tmp_path)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_seeds_are_trained_by_processes_of_this_machine(harness: Harness) -> None:
+    said = harness("run", "tiny.yaml", "--seeds", "2", "--workers", "2", "--name", "two")
+    assert said.code == 0, said.err
+    parent = run_named("two")
+    assert (parent.info.status, parent.data.tags[Tag.SEEDS_ENDED]) == ("FINISHED", "2")
+    children = client().search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert sorted(run.data.params["train.seed"] for run in children) == ["0", "1"]

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
@@ -23,7 +23,8 @@ MISSING = "no PostgreSQL on this machine (Debian: apt-get install postgresql)"
 class PostgreSQL:
     """A server that only these tests know."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, control: Callable[..., None]) -> None:
+        self._control = control
         self._server = f"postgresql://mia@127.0.0.1:{port}"
         self._numbers = itertools.count()
         self._execute("CREATE DATABASE studies")
@@ -39,6 +40,14 @@ class PostgreSQL:
             yield f"{self._server}/{name}"
         finally:
             self.drop(f"{self._server}/{name}")
+
+    def stop(self) -> None:
+        """Stop the server: its clients lose their connections, and get no new ones."""
+        self._control("-m", "fast", "stop")
+
+    def start(self) -> None:
+        """Start the server again."""
+        self._control("start")
 
     def drop(self, url: str) -> None:
         """Remove a database, whoever is connected to it."""
@@ -57,12 +66,12 @@ def server() -> Iterator[PostgreSQL]:
         if os.getuid() == 0:
             shutil.chown(folder, "postgres")
             prefix = ["runuser", "-u", "postgres", "--"]
-        with _started(Path(folder), prefix) as port:
-            yield PostgreSQL(port)
+        with _started(Path(folder), prefix) as (port, control):
+            yield PostgreSQL(port, control)
 
 
 @contextlib.contextmanager
-def _started(folder: Path, prefix: list[str]) -> Iterator[int]:
+def _started(folder: Path, prefix: list[str]) -> Iterator[tuple[int, Callable[..., None]]]:
     assert PG_CTL
     binaries = Path(PG_CTL).parent
     with socket.socket() as probe:
@@ -76,8 +85,12 @@ def _started(folder: Path, prefix: list[str]) -> Iterator[int]:
     data = str(folder / "data")
     call("initdb", "-D", data, "-U", "mia", "--auth=trust", "--no-sync")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+
+    def control(*words: str) -> None:
+        call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, *words)
+
+    control("start")
     try:
-        yield port
+        yield port, control
     finally:
-        call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        control("-m", "immediate", "stop")
