@@ -113,9 +113,10 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 class Server:
     """A real `mlflow server` on loopback, which can be killed and started again on the same database."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
+    def __init__(self, folder: Path, database: Path | None = None) -> None:
         folder.mkdir()
-        shutil.copy(database, folder / "server.db")
+        if database:
+            shutil.copy(database, folder / "server.db")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -123,15 +124,22 @@ class Server:
         self.uri = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def options(self) -> list[str]:
+        """What `mlflow server` is started with, beside artifacts, host and port."""
+        return ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+
+    def environment(self) -> dict[str, str]:
+        return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # two processes fewer
+
     def start(self) -> None:
-        words = ["-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+        words = ["-m", "mlflow", "server", *self.options()]
         words += ["--artifacts-destination", str(self.folder / "artifacts"), "--port", str(self.port)]
         words += ["--host", "127.0.0.1", "--workers", "1"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *words],
                 cwd=self.folder,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # two processes fewer
+                env={**os.environ, **self.environment()},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -17,6 +17,7 @@ import psycopg
 
 _INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 PG_CTL = shutil.which("pg_ctl") or (str(_INSTALLED[-1]) if _INSTALLED else None)
+WITH_PASSWORD = "team"  # the user who has to give one
 MISSING = "no PostgreSQL on this machine (Debian: apt-get install postgresql)"
 
 
@@ -40,6 +41,11 @@ class PostgreSQL:
             yield f"{self._server}/{name}"
         finally:
             self.drop(f"{self._server}/{name}")
+
+    def set_password(self, password: str) -> None:
+        """Create the user who has to give a password."""
+        self._execute(f"DROP ROLE IF EXISTS {WITH_PASSWORD}")
+        self._execute(f"CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD '{password}'")
 
     def stop(self) -> None:
         """Stop the server: its clients lose their connections, and get no new ones."""
@@ -84,6 +90,8 @@ def _started(folder: Path, prefix: list[str]) -> Iterator[tuple[int, Callable[..
 
     data = str(folder / "data")
     call("initdb", "-D", data, "-U", "mia", "--auth=trust", "--no-sync")
+    rules = Path(data) / "pg_hba.conf"
+    rules.write_text(f"host all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
 
     def control(*words: str) -> None:
