@@ -21,18 +21,20 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.2, 3.0  # seconds between two tries
 _METHODS = [name for name, member in vars(BaseStorage).items() if callable(member) and not name.startswith("_")]
 
 
-def retrying(storage: BaseStorage, message: Callable[[str], None], patience: float = PATIENCE) -> BaseStorage:
+def retrying(storage: BaseStorage, message: Callable[[str], None], patience: float | None = None) -> BaseStorage:
     """Return a storage whose calls wait while the server of `storage` is away.
 
     Args:
         storage: A database, or a proxy.
         message: Called with one line when the waiting begins, and when it ends.
-        patience: Seconds after which the error is raised.
+        patience: Seconds after which the error is raised; None for `PATIENCE`. Later calls do not wait again until
+            one has succeeded.
     """
+    calls = _Calls(storage, message, patience)
 
     def method(name: str) -> Callable[..., Any]:
         def call(_: BaseStorage, *arguments: Any, **named: Any) -> Any:
-            return _call(storage, name, arguments, named, message, patience)
+            return calls.call(name, *arguments, **named)
 
         call.__name__ = name
         return call
@@ -41,41 +43,47 @@ def retrying(storage: BaseStorage, message: Callable[[str], None], patience: flo
     return wrapper
 
 
-def _call(
-    storage: BaseStorage,
-    name: str,
-    arguments: tuple[Any, ...],
-    named: dict[str, Any],
-    message: Callable[[str], None],
-    patience: float,
-) -> Any:
-    """Call a method until it answers, or for `patience` seconds."""
-    end, delay, waiting = time.monotonic() + patience, _FIRST_DELAY, False
-    while True:
-        try:
-            result = getattr(storage, name)(*arguments, **named)
-            break
-        except optuna.exceptions.UpdateFinishedTrialError:
-            if not (waiting and name == "set_trial_state_values" and _has_state(storage, *arguments, **named)):
-                raise
-            result = True  # an earlier try has done it, and its answer was lost
-            break
-        except Exception as error:
-            if not is_connection_error(error) or time.monotonic() + delay > end:
-                raise
-            if not waiting:
-                waiting = True
-                message(f"the storage of the study does not answer: waiting up to {patience:.0f} s for it")
-        time.sleep(delay)
-        delay = min(2 * delay, _LONGEST_DELAY)
-    if waiting:
-        message("the storage of the study answers again")
-    return result
+class _Calls:
+    """The calls of one storage."""
 
+    def __init__(self, storage: BaseStorage, message: Callable[[str], None], patience: float | None) -> None:
+        self._storage = storage
+        self._message = message
+        self._patience = patience
+        self._is_given_up = False
 
-def _has_state(storage: BaseStorage, trial_id: int, state: TrialState, values: Any = None) -> bool:
-    trial = storage.get_trial(trial_id)
-    return trial.state == state and (values is None or list(trial.values or []) == list(values))
+    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """Call a method until it answers, or for `patience` seconds."""
+        patience = PATIENCE if self._patience is None else self._patience
+        end, delay, waiting = time.monotonic() + patience, _FIRST_DELAY, False
+        while True:
+            try:
+                result = getattr(self._storage, name)(*arguments, **named)
+                break
+            except optuna.exceptions.UpdateFinishedTrialError:
+                if not (waiting and name == "set_trial_state_values" and self._has_state(*arguments, **named)):
+                    raise
+                result = True  # an earlier try has done it, and its answer was lost
+                break
+            except Exception as error:
+                if not is_connection_error(error):
+                    raise
+                if self._is_given_up or time.monotonic() + delay > end:
+                    self._is_given_up = True
+                    raise
+                if not waiting:
+                    waiting = True
+                    self._message(f"the storage of the study does not answer: waiting up to {patience:.0f} s for it")
+            time.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+        self._is_given_up = False
+        if waiting:
+            self._message("the storage of the study answers again")
+        return result
+
+    def _has_state(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
+        trial = self._storage.get_trial(trial_id)
+        return trial.state == state and (values is None or list(trial.values or []) == list(values))
 
 
 def is_connection_error(error: BaseException | None) -> bool:

@@ -79,7 +79,7 @@ def suggested(*words: str, **environment: str) -> list[str]:
 
 def test_commands_and_options(program: Path) -> None:
     assert suggested("")[:5] == ["run", "sample", "tune", "compare", "ui"]
-    assert suggested("st") == ["studies"]
+    assert suggested("st") == ["studies", "storage"]
     assert suggested("run", "--se") == ["--set", "--seed", "--seeds"]
 
 

@@ -14,13 +14,15 @@ import pytest
 from harness import cli
 from harness.cli.help import EXAMPLES, GROUPS, START
 from harness.servers.ports import free_port
+from harness.tuning.grpc_storage import open_proxy
+from harness.tuning.storage import silence_optuna
 
 from ..commands import spawn, wait_for
 from ..tuning.common import SMALL
 
 COMMANDS = sorted(cli.cli.commands)
 LINES = [line for examples in EXAMPLES.values() for _, line in examples]
-SERVERS = {"ui", "serve"}
+SERVERS = {"ui", "serve", "storage"}
 
 # Stand-ins for the bundled experiments of these names: ./experiments is looked at first.
 TINY = SMALL.replace("epochs: 4", "epochs: 2").replace("samples_every: 4", "samples_every: 1")
@@ -131,10 +133,14 @@ def served(*arguments: str) -> None:
     words = [*arguments, "--port", str(free_port(0))]  # the last one counts
     process = spawn(*words)
     try:
-        text = wait_for(process, "http://")
-        match = re.search(r"http://127\.0\.0\.1:\d+", text)
+        text = wait_for(process, "://127.0.0.1:")
+        match = re.search(r"(http|grpc)://127\.0\.0\.1:\d+", text)
         assert match, text
-        assert urllib.request.urlopen(f"{match[0]}/health", timeout=30).status == 200
+        if match[1] == "grpc":
+            silence_optuna()
+            assert open_proxy(match[0]).get_all_studies() is not None
+        else:
+            assert urllib.request.urlopen(f"{match[0]}/health", timeout=30).status == 200
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         assert process.returncode == 0

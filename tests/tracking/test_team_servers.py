@@ -173,7 +173,12 @@ def test_push_and_sync_to_a_server_with_logins(login: Harness, team: tuple[TeamS
     [
         ("MLFLOW_TRACKING_PASSWORD", "wrong-pw", ("run", "tiny.yaml"), "wants a login (HTTP 401)"),
         ("MLFLOW_TRACKING_PASSWORD", "", ("runs",), "wants a login (HTTP 401)"),
-        ("HARNESS_STORAGE", "team:wrong-pw@", ("tune", "small.yaml", "--trials", "1"), "password authentication failed"),
+        (
+            "HARNESS_STORAGE",
+            "team:wrong-pw@",
+            ("tune", "small.yaml", "--trials", "1"),
+            "password authentication failed",
+        ),
         ("HARNESS_STORAGE", "team:wrong-pw@", ("worker", "--study", "small"), "password authentication failed"),
     ],
 )

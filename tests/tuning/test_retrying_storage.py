@@ -82,10 +82,19 @@ def test_a_trial_that_was_told_although_the_answer_was_lost_is_not_told_twice() 
         storage.set_trial_state_values(trial, TrialState.COMPLETE, [0.7])
 
 
-def test_after_its_patience_the_error_is_raised() -> None:
+def test_after_its_patience_the_error_is_raised_and_later_calls_do_not_wait() -> None:
     flaky: Any = Flaky(10**9, after=False)
-    with pytest.raises(sqlalchemy.exc.OperationalError):
-        retrying(flaky, lambda _: None, patience=0.05).get_all_studies()
+    said: list[str] = []
+    storage = retrying(flaky, said.append, patience=0.05)
+    for _ in range(3):
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            storage.get_all_studies()
+    assert len(said) == 1
+    flaky.failures = 0
+    assert storage.get_all_studies() == []
+    flaky.failures = 2
+    assert storage.get_all_studies() == []
+    assert len(said) == 3
 
 
 def test_other_errors_are_not_tried_again() -> None:

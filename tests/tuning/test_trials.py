@@ -303,6 +303,7 @@ def test_trouble_with_a_database_is_one_line(
     (claim,) = trials.claim(2)
     monkeypatch.setattr(module, "RETRY_DELAYS", (0.0,))
     postgresql_server.drop(storage_url)
+    monkeypatch.setattr("harness.tuning.retrying_storage.PATIENCE", 0.5)
     assert_trouble_is_one_line(trials, claim, "")
 
 

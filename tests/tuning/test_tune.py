@@ -546,7 +546,7 @@ def test_commands_started_at_once_share_one_study(tmp_path: Path, commands: int)
             ["--set", "search.train.batch_size=[20, 200]", "--set", "search_budget.data.subset=400"],
             "less than one batch",
         ),
-        (["--device", "cuda"], "device cuda was asked for"),
+        (["--device", "cuda"], "device is cuda, but torch does not find it"),
     ],
 )
 def test_bad_input_trains_nothing(harness: Harness, small: Path, arguments: list[str], said: str) -> None:
