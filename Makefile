@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check docs bench bench-quality bench-study bench-startup bench-looking bench-gpu format lock clean
+.PHONY: run test check docs bench bench-quality bench-study bench-startup bench-looking bench-executors bench-gpu format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -41,6 +41,9 @@ bench-startup: $(READY)           ## how long run and tune take from the command
 
 bench-looking: $(READY)           ## how long runs, compare and the UI take with many runs in the store
 	$(BIN)/python benchmarks/looking.py
+
+bench-executors: $(READY)         ## trials per hour with each executor and 1 and 2 workers, and the cost of coordination
+	$(BIN)/python benchmarks/executors.py
 
 bench-gpu: export PYTHONPATH := .
 bench-gpu:                        ## the GPU's tests and benchmarks, with $(PYTHON) as it is: no .venv, no tracker

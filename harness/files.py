@@ -20,6 +20,11 @@ _DEVICES = re.compile(
     r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE
 )  # Windows cannot open a file with such a name
 
+# Types of file systems whose files are on other machines, as Linux and macOS name them.
+_NETWORK = re.compile(
+    r"nfs\d*|cifs|smb\w*|afs\w*|lustre|gpfs|beegfs\w*|panfs|ceph|ocfs2|gfs2|webdav|fuse\.(sshfs|glusterfs|ceph\S*|davfs2?)"
+)
+
 
 def safe_file_name(name: str, *, unique: bool = True) -> str:
     """Return a file name for `name`: never a path, and valid on Linux, macOS and Windows.
@@ -62,6 +67,26 @@ def path_of(location: str) -> Path | None:
     if location.startswith("file:///"):
         return Path(unquote(location.removeprefix("file://")))
     return Path(location) if location.startswith("/") else None
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the network file system that `path` is on, such as "nfs4"; None on a local disk.
+
+    The path need not exist. The answer comes from the list of mounted file systems: no server is asked.
+    """
+    import psutil
+
+    path = Path(os.path.realpath(path))
+    nearest = None
+    for mount in psutil.disk_partitions(all=True):  # in the order of mounting: a later mount hides an earlier one
+        if path.is_relative_to(mount.mountpoint) and (
+            nearest is None or len(mount.mountpoint) >= len(nearest.mountpoint)
+        ):
+            nearest = mount
+    if nearest is None:
+        return None
+    network = _NETWORK.fullmatch(nearest.fstype) or "remote" in nearest.opts.split(",")  # "remote": Windows
+    return (nearest.fstype or "network") if network else None
 
 
 @contextmanager

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import sqlalchemy
 
 from harness.errors import redact
-from harness.files import atomic_write, database_of, path_of, safe_file_name, sha256_of, sqlite_uri
+from harness.files import (
+    atomic_write,
+    database_of,
+    network_file_system,
+    path_of,
+    safe_file_name,
+    sha256_of,
+    sqlite_uri,
+)
 
 ODD = (
     "..", ".", "", "/", "a/b", "a_b", "a b", "/etc/passwd", "../../x", "con", "CON", "con.txt", "nul", ".hidden",
@@ -114,3 +123,36 @@ def test_a_path_is_the_same_in_every_notation(name: str) -> None:
 
 def test_a_plain_path_stays_readable() -> None:
     assert sqlite_uri(Path("/home/mia/größe/x.db")) == "sqlite:////home/mia/größe/x.db"
+
+
+class Mount(NamedTuple):
+    mountpoint: str
+    fstype: str
+    opts: str = "rw"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kind"),
+    [
+        ([Mount("/", "ext4")], None),
+        ([Mount("/", "ext4"), Mount("/home", "nfs4")], "nfs4"),
+        ([Mount("/home", "nfs4"), Mount("/", "ext4")], "nfs4"),
+        ([Mount("/", "nfs"), Mount("/home", "xfs")], None),
+        ([Mount("/", "ext4"), Mount("/home/mia", "fuse.sshfs")], "fuse.sshfs"),
+        ([Mount("/", "ext4"), Mount("/home/mi", "lustre")], None),
+        ([Mount("/home", "autofs"), Mount("/home", "nfs")], "nfs"),
+        ([Mount("/home", "nfs"), Mount("/home", "tmpfs")], None),
+        ([Mount("/home", "", "rw,remote")], "network"),
+        ([], None),
+    ],
+)
+def test_a_network_file_system_is_recognized(
+    mounts: list[Mount], kind: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: mounts)
+    assert network_file_system(Path("/home/mia/new/mlruns/mlflow.db")) == kind
+
+
+def test_this_machines_mounts_can_be_read(tmp_path: Path) -> None:
+    assert network_file_system(Path("/proc/self/status")) is None
+    assert network_file_system(tmp_path / "new") in (None, "nfs", "nfs4")

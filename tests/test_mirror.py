@@ -45,7 +45,7 @@ ELSEWHERE = {
     "results/compare/test_compare.py": ("sample_grids selection table", "results/compare"),
     "results/compare/test_report.py": ("curves style", "results/compare"),
     # A run as it is trained, and as it ends.
-    "runs/test_session.py": ("artifacts checkpointing display final options resumable", "runs"),
+    "runs/test_session.py": ("artifacts display final options resumable", "runs"),
     # A study from its command to its run; its trials are in tuning/test_trials.py.
     "tuning/test_tune.py": (
         "confirm dashboard new_study open_study plan settings study_run study_job trial_times worker",

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from harness import formatting
 from harness.errors import HarnessError
-from harness.files import database_of, sqlite_uri
+from harness.files import database_of, network_file_system, sqlite_uri
 from harness.tracking.relocation import artifacts_of
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -37,6 +37,12 @@ def create_if_missing(uri: str, message: Callable[[str], None]) -> None:
         with FileLock(path.with_name(path.name + ".lock")):
             if not path.exists() or path.stat().st_size == 0:
                 message(f"creating the tracking store {path} (a few seconds, once)")
+                if kind := network_file_system(path):
+                    message(
+                        f"warning: {path.parent} is on a network file system ({kind}). Commands on several hosts "
+                        "damage an SQLite file if its locks do not work between hosts: use an MLflow server "
+                        "(MLFLOW_TRACKING_URI=http://host:5000) there"
+                    )
                 _create(path)
     except (OSError, NotImplementedError) as error:
         raise HarnessError(

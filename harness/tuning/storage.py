@@ -17,6 +17,7 @@ from harness import formatting
 from harness.console import to_stderr
 from harness.environment import user_name
 from harness.errors import HarnessError, redact
+from harness.files import network_file_system
 from harness.tuning.grpc_storage import is_grpc, open_proxy, parse_address
 from harness.tuning.retrying_storage import retrying
 
@@ -49,6 +50,18 @@ def open_storage(
 
     # `get_storage` adds the cache that Optuna gives a database.
     return retrying(open_proxy(url) if is_grpc(url) else get_storage(_database(url)), message)
+
+
+def warn_of_network_files(url: str | None, root: Path, message: Callable[[str], None]) -> None:
+    """Give a warning if studies are in a file (SQLite or the journal) on a network file system."""
+    if url is not None and not url.startswith("sqlite"):
+        return
+    path = root / JOURNAL if url is None else _sqlite_file(url)
+    if kind := network_file_system(path):
+        message(
+            f"warning: {path} is on a network file system ({kind}). Workers on several hosts damage the file if its "
+            "locks do not work between hosts: use a database server (--storage postgresql://...) there"
+        )
 
 
 def open_existing(url: str | None, root: Path) -> BaseStorage | None:
@@ -166,11 +179,15 @@ def _database(url: str) -> BaseStorage:
         raise HarnessError(f"--storage {url} cannot be reached: {first}") from error
 
 
+def _sqlite_file(url: str) -> Path:
+    return Path(unquote(url.partition("://")[2].removeprefix("/"))).absolute()
+
+
 def _database_of(url: str) -> list[object]:
     """What two URLs of the same database have in common: dialect, host and name, without driver and password."""
     scheme, _, rest = url.partition("://")
     dialect = scheme.split("+")[0].replace("postgres", "postgresql").replace("postgresqlql", "postgresql")
     if scheme.startswith("sqlite"):
-        return [dialect, Path(unquote(rest.removeprefix("/"))).absolute()]
+        return [dialect, _sqlite_file(url)]
     host, _, name = rest.split("?")[0].rpartition("@")[2].partition("/")
     return [dialect, host if ":" in host else f"{host}:", name]

@@ -25,7 +25,7 @@ from harness.tuning.open_study import open_or_create_study, open_study_run, reop
 from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
-from harness.tuning.storage import open_storage, storage_errors
+from harness.tuning.storage import open_storage, storage_errors, warn_of_network_files
 from harness.tuning.study_job import run_workers
 from harness.tuning.study_run import Edge, StudyRun, best_experiment, values_at_edges
 from harness.tuning.trials import Trials, best_trial
@@ -73,6 +73,7 @@ def tune(
             the first trial.
     """
     storage = open_storage(request.storage, store.root, store.uri, display.message)
+    warn_of_network_files(request.storage, store.root, display.message)
     name = request.study or (experiment.name if experiment else "default")
     with contextlib.ExitStack() as code:
         trials, scoring, new = open_or_create_study(storage, name, experiment, search, request, store, display, code)

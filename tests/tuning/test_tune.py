@@ -634,6 +634,31 @@ def study_of_one(small: Path) -> None:
     trials.complete(claim, "run", 1.0)
 
 
+@pytest.mark.parametrize("storage", [None, "sqlite:///studies.db"])
+def test_files_on_a_network_file_system_are_warned_of(
+    harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None
+) -> None:
+    arguments = ("tune", "small.yaml", "--trials", "1", *QUIET, *(("--storage", storage) if storage else ()))
+    quiet = harness(*arguments)
+    assert (quiet.code, "network file system" in quiet.out + quiet.err) == (0, False)
+    monkeypatch.setattr("harness.tuning.storage.network_file_system", lambda path: "nfs4")
+    said = harness(*arguments)
+    file = "studies.db" if storage else "mlruns/optuna.journal"
+    assert said.code == 0
+    assert f"{small / file} is on a network file system (nfs4)" in said.out + said.err
+
+
+def test_a_new_store_on_a_network_file_system_is_warned_of_once(
+    harness: Harness, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.tracking.sqlite_store.network_file_system", lambda path: "lustre")
+    run = ("run", "tiny.yaml", "--epochs", "1", "--no-system-metrics", "--tracking-uri", "sqlite:///new/mlflow.db")
+    said, again = harness(*run), harness(*run)
+    assert (said.code, again.code) == (0, 0)
+    assert f"{workplace / 'new'} is on a network file system (lustre)" in said.out + said.err
+    assert "network file system" not in again.out + again.err
+
+
 def test_an_unknown_study_is_refused(harness: Harness, small: Path, study_of_one: None) -> None:
     said = harness("tune", "--study", "smal")
     assert said.code == 2
