@@ -51,7 +51,8 @@ ELSEWHERE = {
         "confirm dashboard new_study open_study plan settings study_run study_job trial_times worker",
         "tuning",
     ),
-    "tuning/test_trials.py": ("list_studies progress request shared_study storage", "tuning"),
+    "tuning/test_trials.py": ("held_trials list_studies progress request shared_study storage trial_values", "tuning"),
+    "tuning/test_seeded_trial.py": ("pruning train_runs", "tuning"),
     # A run's log from the spool to the store, processes that die, servers that fail.
     "tracking/test_run_log.py": (
         "background_shipper batches event_writer item_log shipping spool system_metrics",

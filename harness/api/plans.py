@@ -96,6 +96,9 @@ def plan_study(
     direction: Direction | None = None,
     workers: int = 1,
     batch_runs: int | None = None,
+    seeds: int | None = None,
+    aggregate: str | None = None,
+    race: bool | None = None,
     progress: Progress = True,
 ) -> list[tuple[str, str]]:
     """Return what `harness.tune` would search, and what a trial costs: rows of a label and a text.
@@ -125,6 +128,9 @@ def plan_study(
             metric=metric,
             direction=direction,
             batch_runs=batch_runs,
+            seeds=seeds,
+            aggregate=aggregate,
+            race=race,
             workers=workers,
         )
         validate(request, "", search.experiment)

@@ -79,7 +79,10 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """The tag harness.kind: `run`, `replicates` (the parent of `seeds`), `study`, `trial`, `check` or `confirm`."""
+        """The tag harness.kind.
+
+        One of `run`, `replicates` (the parent of `seeds`), `study`, `trial`, `seed` (of a trial), `check`, `confirm`.
+        """
         return str(self.mlflow_run.data.tags.get(Tag.KIND, Kind.RUN))
 
     @property
@@ -203,8 +206,8 @@ class Run:
 
     @property
     def seeds(self) -> list[Run]:
-        """The runs of the seeds, in the order of their start. Empty for a run without `seeds`."""
-        if self.kind != Kind.REPLICATES:
+        """The runs of the seeds of a run or a trial, in the order of their start. Empty without `seeds`."""
+        if Tag.SEEDS not in self.mlflow_run.data.tags:
             return []
         children = reversed(self.store.children(self.id))
         return [Run(self.store, child.info.run_id, trust=self._trust) for child in children]

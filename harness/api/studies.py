@@ -93,6 +93,14 @@ class Study:
         return best
 
     @property
+    def verdict(self) -> str | None:
+        """How sure it is that the best trial is the best, in words; None without several seeds for each trial."""
+        from harness.tuning.trial_values import study_verdict
+
+        sure = study_verdict(self._trials.study, self._trials.settings)
+        return None if sure is None else sure.text
+
+    @property
     def best_params(self) -> dict[str, Any]:
         """The values of the best trial by dotted path: `harness.run(..., set=study.best_params)`."""
         return dict(self.best.values)
@@ -109,7 +117,7 @@ class Study:
     def best_experiment(self) -> Experiment:
         """The experiment with the values of the best trial and its full budget, as in best.yaml."""
         from harness.tuning.study_run import best_experiment
-        from harness.tuning.trials import best_trial
+        from harness.tuning.trial_values import best_trial
 
         trial = best_trial(self._trials.study)
         if trial is None:
@@ -124,7 +132,8 @@ class Study:
     def trials(self) -> pd.DataFrame:
         """Return a table of the trials that have ended.
 
-        The index is the number; the columns are state, score, seconds, run id, and one for each searched value.
+        The index is the number; the columns are state, score, number of seeds, seconds, run id, and one for each
+        searched value.
         """
         import pandas as pd
 
@@ -133,6 +142,7 @@ class Study:
                 "number": trial.number,
                 "state": trial.state,
                 self.metric: trial.score,
+                "seeds": trial.seeds,
                 "seconds": trial.seconds,
                 "run_id": trial.run_id,
                 **trial.values,
@@ -140,7 +150,7 @@ class Study:
             for trial in self._ended()
         ]
         searched = list(self._trials.settings.search.space)
-        columns = ["number", "state", self.metric, "seconds", "run_id", *searched]
+        columns = ["number", "state", self.metric, "seeds", "seconds", "run_id", *searched]
         return pd.DataFrame(rows, columns=columns).set_index("number")
 
     def confirm(
@@ -235,7 +245,7 @@ class Study:
 
     def _ended(self) -> list[TrialSummary]:
         from harness.tuning.progress import summarize_trial
-        from harness.tuning.trials import is_counted
+        from harness.tuning.trial_values import is_counted
 
         return [
             summarize_trial(trial) for trial in self._trials.all() if trial.state.is_finished() and is_counted(trial)

@@ -73,8 +73,10 @@ class StudyTerminal(Screen):
         """Show a trial that has ended."""
         words = [f"trial {summary.number:<3}", f"{summary.state:8}"]
         if summary.score is not None:
-            words.append(f"{progress.metric} {summary.score:.4f}{' when pruned' if summary.intermediate else ''}")
-        words += [*format_each(summary.values), duration(summary.seconds)]
+            seeds = f" ({summary.seeds} seeds)" if summary.seeds > 1 else ""
+            when = " when pruned" if summary.intermediate else ""
+            words.append(f"{progress.metric} {summary.score:.4f}{seeds}{when}")
+        words += [*format_each(summary.values), *([duration(summary.seconds)] if summary.seconds else [])]
         if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")
         if summary.remark:
@@ -135,6 +137,8 @@ class StudyTerminal(Screen):
         parts = [Part(f"{progress.ended}/{progress.total} ended")]
         if running:
             parts.append(Part(f"{running} running", 4))
+        if progress.racing:
+            parts.append(Part(f"{progress.racing} in the race", 2))
         parts.append(Part(f"{progress.pruned} pruned", 5))
         if progress.failed:
             parts.append(Part(f"{progress.failed} failed", 2))
@@ -147,7 +151,7 @@ class StudyTerminal(Screen):
     def _seconds_left(self, progress: StudyProgress) -> float | None:
         """Estimate the remaining time: the trials in training, and the others at the average speed so far."""
         done, left = progress.ended - self._ended_before, progress.total - progress.ended
-        if left <= 0:
+        if left <= 0 or progress.race:  # how many seeds follow is not known
             return None
         elapsed = time.monotonic() - self._started_at
         current = None if self._training is None else self._timer.seconds_left()

@@ -47,6 +47,9 @@ def tune(
     slurm: Mapping[str, object] | Sequence[str] = (),
     address: str | None = None,
     batch_runs: int | None = None,
+    seeds: int | None = None,
+    aggregate: str | None = None,
+    race: bool | None = None,
     max_time: str | None = None,
     storage: str | None = None,
     name: str | None = None,
@@ -75,7 +78,8 @@ def tune(
         set: Values to change, by dotted path. `{"search.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}`
             changes a range.
         sampler: Optuna sampler: tpe, random, qmc, grid, gp or cmaes. None: tpe.
-        pruner: halving or none. None: halving.
+        pruner: halving, hyperband, median (between epochs), wilcoxon (between seeds only) or none. None: halving. With
+            `seeds`, each of the first three also prunes between seeds.
         prune_from: First epoch at which trials can be pruned. None: the experiment's.
         metric: Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes
             for stacked-mnist. None: kid, or mode_kl.
@@ -84,7 +88,11 @@ def tune(
         executor: Where they run: local (they share the CPU cores), slurm (a job array) or ray (actors of a cluster).
         slurm: Options of `sbatch`: `{"time": "2:00:00", "partition": "gpu"}`.
         address: Address of a Ray cluster. None: $RAY_ADDRESS, else Ray is started on this machine.
-        batch_runs: Number of trials that one process trains at once, as one program. None: a short timing decides.
+        batch_runs: Number of runs that one process trains at once, as one program. None: a short timing decides.
+        seeds: Number of seeds that each trial is trained under. With `race`, the most that a trial gets. None: the
+            experiment's `search_seeds`, else 1; with `race`, 8.
+        aggregate: How the scores of a trial's seeds become its value: mean, median, worst or mean+std. None: mean.
+        race: Start all trials with one seed, and give more seeds to the better half, round after round.
         max_time: Stop before this time is over: "30m", "2h", "1h30m".
         storage: Optuna storage. None: $HARNESS_STORAGE, else mlruns/optuna.journal.
         name: Name of the study's run.
@@ -139,6 +147,9 @@ def tune(
             metric=metric,
             direction=direction,
             batch_runs=batch_runs,
+            seeds=seeds,
+            aggregate=aggregate,
+            race=race,
             workers=workers,
             executor=executor,
             executor_options=executor_options(slurm),

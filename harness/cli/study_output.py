@@ -84,11 +84,17 @@ def _best_rows(result: Result) -> Rows:
     metric, best, baseline = result.settings.metric, result.progress.best, result.progress.baseline
     if best is None:
         return []
-    rows = [("best", f"trial {best.number}: validation {metric} {best.score:.4f}"), ("", format_values(best.values))]
+    seeds = "" if best.seeds < 2 else f", {result.settings.aggregate} of {best.seeds} seeds"
+    rows = [
+        ("best", f"trial {best.number}: validation {metric} {best.score:.4f}{seeds}"),
+        ("", format_values(best.values)),
+    ]
     if baseline is not None and best.number == baseline.number:
         rows.append(("baseline", "the baseline values are the best"))
     elif baseline is not None:
         rows.append(("baseline", f"{metric} {baseline.score:.4f}  {format_values(baseline.values)}"))
+    if result.verdict is not None:
+        rows.append(("verdict", result.verdict.text))
     return rows
 
 

@@ -52,7 +52,11 @@ _search_options = group(
     click.option(
         "--sampler", metavar="NAME", help="Optuna sampler: tpe, random, qmc, grid, gp or cmaes.  [default: tpe]"
     ),
-    click.option("--pruner", metavar="NAME", help="Pruner: halving or none.  [default: halving]"),
+    click.option(
+        "--pruner",
+        metavar="NAME",
+        help="Pruner: halving, hyperband, median, wilcoxon (between seeds only) or none.  [default: halving]",
+    ),
     click.option(
         "--prune-from",
         type=click.IntRange(1),
@@ -84,7 +88,24 @@ _search_options = group(
         "--batch-runs",
         metavar="K",
         callback=_parse_batch_runs,
-        help="Number of trials that one process trains at once.  [default: auto]",
+        help="Number of runs that one process trains at once.  [default: auto]",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(1),
+        metavar="K",
+        help="Number of seeds of each trial; with --race, at most.  [default: 1; with --race: 8]",
+    ),
+    click.option(
+        "--aggregate",
+        metavar="NAME",
+        help="How the scores of a trial's seeds become its value: mean, median, worst or mean+std.  [default: mean]",
+    ),
+    click.option(
+        "--race",
+        is_flag=True,
+        default=None,
+        help="Start all trials with one seed, and give more seeds to the better half, round after round.",
     ),
     storage_option,
 )

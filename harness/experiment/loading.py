@@ -15,7 +15,9 @@ from harness.experiment.base import format_value
 from harness.experiment.experiment import NETWORKS, Experiment, field_type, from_mapping, with_overrides
 from harness.experiment.param_names import LONGEST_PARAM, invalid_key_reason
 
-SEARCH_KEYS = ("search", "search_budget", "search_prune_from")  # keys of a file that are no part of the experiment
+# Keys of a file that are no part of the experiment: two mappings, and options of a study.
+SEARCH_KEYS = ("search", "search_budget", "search_prune_from", "search_seeds", "search_aggregate")
+AGGREGATES = ("mean", "median", "worst", "mean+std")  # how the scores of a trial's seeds become its value
 _BOUNDS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
 
 
@@ -132,6 +134,11 @@ def schema() -> dict[str, Any]:
         "search": {"type": "object", "description": "what `harness tune` varies: dotted path -> range or choices"},
         "search_budget": {"type": "object", "description": "what `harness tune` changes to make trials cheap"},
         "search_prune_from": {"type": "integer", "description": "the epoch at which its trials are first compared"},
+        "search_seeds": {"type": "integer", "description": "number of seeds that it trains each trial under"},
+        "search_aggregate": {
+            "enum": [*AGGREGATES],
+            "description": "how the scores of a trial's seeds become its value",
+        },
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
@@ -206,4 +213,6 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _field_type(path: str) -> yaml_text.FieldType | None:
-    return "number" if path == "search_prune_from" else field_type(path)
+    if path == "search_aggregate":
+        return "text"
+    return "number" if path in SEARCH_KEYS[2:] else field_type(path)

@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment, format_value, scalar_types, unknown_field
 from harness.experiment.dimensions import Choices, Dimension, Range, Value
+from harness.experiment.loading import AGGREGATES
 
 # Trials that differ in these cannot be compared.
 _FIXED = (
@@ -28,13 +30,17 @@ class Search:
         space: what is varied, by dotted path.
         budget: fields that every trial has instead of the experiment's values.
         prune_from: the epoch at which trials are first compared, if the file sets it.
-        from_command_line: fields of the budget, and search_prune_from, that the command line sets.
+        seeds: the number of seeds that a trial is trained under, if the file sets it.
+        aggregate: one of AGGREGATES, if the file sets it.
+        from_command_line: fields of the budget, and options such as search_prune_from, that the command line sets.
         fixed: fields that the file searches and the command line sets to one value.
     """
 
     space: Mapping[str, Dimension]
     budget: Mapping[str, Any] = field(default_factory=dict)
     prune_from: int | None = field(default=None, compare=False)
+    seeds: int | None = field(default=None, compare=False)
+    aggregate: str | None = field(default=None, compare=False)
     from_command_line: frozenset[str] = field(default=frozenset(), compare=False)
     fixed: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -94,12 +100,21 @@ class Search:
 
 
 def parse(
-    experiment: Experiment, space: Mapping[str, Any], budget: Mapping[str, Any], prune_from: Any = None
+    experiment: Experiment,
+    space: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Search:
     """Return the search of an experiment.
 
+    Args:
+        experiment: the experiment.
+        space: ranges and choices by dotted path.
+        budget: what makes a trial cheap, by dotted path.
+        options: values of search_prune_from, search_seeds and search_aggregate.
+
     Raises:
-        HarnessError: a path is not a field, or a range or list of choices is not valid.
+        HarnessError: a path is not a field, or a range, list of choices or option is not valid.
     """
     if not space:
         raise HarnessError("search is empty: name a field, for example optimizer.lr: {low: 1e-4, high: 1e-2}")
@@ -111,17 +126,24 @@ def parse(
     for path in space:
         if path in budget:
             raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
-    if prune_from is not None:
-        check_prune_from(prune_from)
+    for name, value in options.items():
+        check_option(name, value)
     return Search(
-        {path: _dimension(cheap, experiment, path, spec) for path, spec in space.items()}, dict(budget), prune_from
+        {path: _dimension(cheap, experiment, path, spec) for path, spec in space.items()},
+        dict(budget),
+        **{name.removeprefix("search_"): value for name, value in options.items()},
     )
 
 
-def check_prune_from(epoch: Any) -> None:
-    """Raise HarnessError for a value of `search_prune_from` that is no epoch."""
-    if type(epoch) is not int or epoch < 1:
-        raise HarnessError(f"search_prune_from is {format_value(epoch)}; expected an epoch, 1 or more")
+def check_option(name: str, value: Any) -> None:
+    """Raise HarnessError for a value of `search_prune_from`, `search_seeds` or `search_aggregate` that is not valid."""
+    if name == "search_aggregate":
+        expected, valid = f"one of {', '.join(AGGREGATES)}", value in AGGREGATES
+    else:
+        expected = "an epoch, 1 or more" if name == "search_prune_from" else "a number of seeds, 1 or more"
+        valid = type(value) is int and value >= 1
+    if not valid:
+        raise HarnessError(f"{name} is {format_value(value)}; expected {expected}")
 
 
 def _dimension(experiment: Experiment, full: Experiment, path: str, spec: Any) -> Dimension:

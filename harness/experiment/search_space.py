@@ -31,7 +31,7 @@ from harness.experiment import (
 )
 from harness.experiment import load as load_experiment
 from harness.experiment.dimensions import Choices
-from harness.experiment.search import BUDGET_FIELDS, Search, check_prune_from, parse
+from harness.experiment.search import BUDGET_FIELDS, Search, check_option, parse
 
 DEFAULT_SPACE: Mapping[str, Any] = {
     "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -62,7 +62,7 @@ def load(
     Raises:
         HarnessError: as for `harness.experiment.load`, or the search is not valid.
     """
-    *mappings, pruning = SEARCH_KEYS
+    mappings, names = SEARCH_KEYS[:2], SEARCH_KEYS[2:]
     raw, parts = _read(name, mappings)
     typed = _CommandLine.sort(overrides)
     space, budget = ({**_flatten(parts[part]), **typed.parts[part]} for part in mappings)
@@ -91,12 +91,11 @@ def load(
                 f"data.subset of a trial is {budget['data.subset']:,}, but {images:,} are left to train on"
             )
         del budget["data.subset"]
-    found = parse(experiment, space, budget, typed.prune_from or raw.get(pruning))
+    options = {name: raw[name] for name in names if raw.get(name) is not None} | typed.options
+    found = parse(experiment, space, budget, options)
     trust.allow(experiment.with_values(found.budget).custom_classes.values())
     trust.allow(value for each in found.space.values() if isinstance(each, Choices) for value in each.values)
-    from_command_line = frozenset(
-        [*cheap, *typed.parts["search_budget"], *([pruning] if typed.prune_from is not None else [])]
-    )
+    from_command_line = frozenset([*cheap, *typed.parts["search_budget"], *typed.options])
     return experiment, replace(found, from_command_line=from_command_line, fixed=fixed)
 
 
@@ -118,24 +117,24 @@ class _CommandLine:
         parts: values of `search` and `search_budget`, by path.
         plain: values of the experiment, by path.
         texts: the text of each of these.
-        prune_from: search_prune_from, or None.
+        options: values of search_prune_from, search_seeds and search_aggregate.
     """
 
     parts: Mapping[str, dict[str, Any]]
     plain: dict[str, Any]
     texts: dict[str, str]
-    prune_from: Any
+    options: dict[str, Any]
 
     @classmethod
     def sort(cls, overrides: Sequence[str]) -> _CommandLine:
-        *mappings, pruning = SEARCH_KEYS
-        found = cls({part: {} for part in mappings}, {}, {}, None)
+        mappings, names = SEARCH_KEYS[:2], SEARCH_KEYS[2:]
+        found = cls({part: {} for part in mappings}, {}, {}, {})
         texts = {parse_override(text)[0]: text for text in overrides}
         for path, value in parse_overrides(overrides).items():
             part, _, name = path.partition(".")
-            if path == pruning:
-                check_prune_from(value)
-                found = replace(found, prune_from=value)
+            if path in names:
+                check_option(path, value)
+                found.options[path] = value
             elif part not in mappings:
                 found.plain[path], found.texts[path] = value, texts[path]
             elif not name:

@@ -59,6 +59,7 @@ class Tag:
     BEST_VALUE = "harness.best_value"
     BEST_VALUE_OF_ = "harness.best."  # + dotted path: the best trial's value
     DRAWN_TRIAL = "harness.drawn_trial"  # the trial whose pictures the study's run repeats
+    VERDICT = "harness.verdict"  # how sure it is that the best trial is the best, if trials have several seeds
     SCORED_TRIAL = "harness.scored_trial"  # the trial whose scores the study's run repeats
 
     # Of the confirmation of a study (`tuning.confirm`): the first two of the study, the others of its replicates.
@@ -83,6 +84,7 @@ class Kind:
     REPLICATES = "replicates"  # the parent of runs that differ in their seed
     STUDY = "study"  # the parent of trials
     TRIAL = "trial"
+    SEED = "seed"  # a run of a trial that is trained under several seeds
     CHECK = "check"  # of `harness check`
     CONFIRM = "confirm"  # a run of replicates that confirm a study
 
@@ -108,6 +110,10 @@ class TrialAttribute:
     RETRY_OF = "harness.retry_of"  # number of the trial whose place it takes
     SURPLUS = "harness.surplus"  # drawn beyond the number of trials that was asked for
     CUSTOM = "harness.experiment.custom"  # has the experiment's own values
+    SEED_SCORES = "harness.seed_scores"  # its scores by seed, if it has several seeds
+    RACING = "harness.racing"  # it is in a race, and may get more seeds: its value so far
+    NEEDED_SEEDS = "harness.needed_seeds"  # of a race: number of seeds that it gets now
+    GIVEN_UP = "harness.given_up"  # between seeds: number of seeds that it had
     PRUNED = "harness.pruned"  # the epoch
     DIVERGED = "harness.diverged"  # as the tag
     ERROR = "harness.error"  # as the tag

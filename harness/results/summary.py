@@ -44,8 +44,13 @@ def resolve_run(store: Store, run: Run, message: Callable[[str], None] = to_stde
     """
     if run.data.tags.get(Tag.KIND) == "study":
         return _best_trial(store, run, message)
-    if run.data.tags.get(Tag.KIND) != "replicates":
+    if Tag.SEEDS not in run.data.tags:
         return run
+    return best_seed(store, run)
+
+
+def best_seed(store: Store, run: Run) -> Run:
+    """Return the best seed of a run or a trial with several seeds; see `resolve_run`."""
     finished = [child for child in reversed(store.children(run.info.run_id)) if child.info.status == "FINISHED"]
     if not finished:
         raise HarnessError(f"no run below {run.info.run_name} has finished yet")

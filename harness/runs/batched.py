@@ -149,6 +149,8 @@ def _train(
             scores = _score(scoring, sessions, reports, display)
             display.epoch(_mean(reports, scores))
             for training, report in reports:
+                sessions[training].report(report, scores.get(training))
+            for training, report in reports:
                 session = sessions[training]
                 session.log(report, scores.get(training))
                 session.save()

@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError, UnreachableError
 from harness.experiment import Experiment
 from harness.experiment.tags import Kind, Tag
-from harness.gan import generate, resolve_batch_runs, sample_inputs
+from harness.gan import resolve_batch_runs
 from harness.interrupts import handle_signals
-from harness.media import pictures
 from harness.results import changes, load
 from harness.results.changes import RecordedInputs
 from harness.runs import provenance
-from harness.runs.artifacts import GRID
 from harness.runs.batched import RunSpec, run_batched
 from harness.runs.display import Display
 from harness.runs.options import RunOptions, RunResult, Status
 from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
-from harness.runs.seed_summary import log_summary
+from harness.runs.seed_summary import log_summary, result_of
 from harness.runs.seed_workers import has_ended, seed_children, train_seeds
 from harness.runs.session import STOP
 from harness.runs.train import resume_session, start_session, train
@@ -220,7 +218,7 @@ def _some(
     for seed, plan in plans.items():
         found = known.get(seed)
         if found is not None and has_ended(found):
-            outcomes[seed] = _as_it_ended(plan.experiment, found, store)
+            outcomes[seed] = result_of(plan.experiment, found, store, "test")
             continue
         if found is not None:
             try:
@@ -245,15 +243,6 @@ def _some(
         with opened as session:
             outcomes[seed] = train(session)
     return outcomes
-
-
-def _as_it_ended(experiment: Experiment, found: Run, store: Store) -> RunResult:
-    metrics = found.data.metrics
-    scores = {name: value for name, value in metrics.items() if name.startswith("test/") and name.count("/") == 1}
-    _, generator, epoch, like = load.generator(store, found, "end")
-    grid = pictures.grid(generate(generator, sample_inputs(experiment, like, GRID)))
-    status: Status = "FAILED" if Tag.DIVERGED in found.data.tags else "FINISHED"
-    return RunResult(found.info.run_id, str(found.info.run_name), experiment, status, epoch, metrics, scores, grid=grid)
 
 
 def batched(seeds: Iterable[int], size: int) -> Iterator[list[int]]:

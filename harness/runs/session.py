@@ -140,6 +140,11 @@ class RunSession:
             (scores,) = self.scoring.score_during_training([self.training.experiment], [self.training.generator_ema])
         return scores
 
+    def report(self, report: Report, scores: ScoreSet | None) -> None:
+        """Report the scores of an epoch to the pruner. Of a batch, all runs report before the first one is logged."""
+        if self.options.pruner is not None and scores is not None:
+            self.options.pruner.report(report.epoch, scores.metrics("quality"))
+
     def log(self, report: Report, scores: ScoreSet | None) -> None:
         """Log an epoch's numbers, ask the pruner, and keep the weights of the best epoch."""
         epoch, metrics = report.epoch, dict(report.metrics)
@@ -147,7 +152,8 @@ class RunSession:
         if scores is not None:
             # First in the store, they are what MLflow's comparison page colours its lines by.
             metrics = {**scores.metrics("quality"), **metrics}
-            pruned = self._ask_pruner(epoch, metrics)
+            last = epoch >= self.training.experiment.train.epochs
+            pruned = self.options.pruner is not None and not last and self.options.pruner.should_prune()
         if scores is not None and self._best.update(scores.primary_score, epoch, self.training.generator_ema):
             self.checkpoints.save("best")
         # True as well where a crash made the best epoch train again.
@@ -242,13 +248,6 @@ class RunSession:
     def _end_early(self, reason: str, more: str = "") -> None:
         why = stop_message(reason, f"{self._saved_text()}{more}")
         self.result = replace(self.result, status="KILLED", reason=why, stopped=reason)
-
-    def _ask_pruner(self, epoch: int, metrics: dict[str, float]) -> bool:
-        pruner = self.options.pruner
-        if pruner is None:
-            return False
-        pruner.report(epoch, metrics)
-        return pruner.should_prune() and epoch < self.training.experiment.train.epochs
 
     def _prune(self) -> None:
         self.run_log.tags({Tag.PRUNED: str(self.result.epoch)})

@@ -92,6 +92,7 @@ def train(session: RunSession) -> RunResult:
                     ended = session.pause(stop.signal)
                     continue
                 scores = session.score(report)
+                session.report(report, scores)
                 session.log(report, scores)
                 session.save()
                 session.draw()

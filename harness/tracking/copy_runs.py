@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from harness.tracking.store import Store
 
-_NO_CHILDREN = (Kind.TRIAL,)
-
 
 class RefusedCopyError(HarnessError):
     """A run cannot be copied into this target. Nothing of its family was written."""
@@ -80,7 +78,8 @@ def find_families(source: StoreReader, runs: Iterable[Run]) -> list[list[Run]]:
 
 
 def _descendants(source: StoreReader, run: Run) -> Iterator[Run]:
-    if run.data.tags.get(Tag.KIND) in _NO_CHILDREN:
+    kind, tags = run.data.tags.get(Tag.KIND), run.data.tags
+    if kind == Kind.SEED or (kind == Kind.TRIAL and Tag.SEEDS not in tags):  # they have no children
         return
     for child in reversed(source.children(run.info.run_id)):  # oldest first, as they were created
         yield child

@@ -69,8 +69,9 @@ def harness_runs(client: "MlflowClient", *, experiments: list[str] | None = None
 
 
 def recent(client: "MlflowClient") -> list["Run"]:
-    """Return the newest runs except trials, at most 100, with one request, to suggest names."""
-    condition = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}'"  # true only of runs that have the tag
+    """Return the newest runs except trials and their seeds, at most 100, with one request, to suggest names."""
+    # True only of runs that have the tag.
+    condition = f"tags.`{Tag.KIND}` != '{Kind.TRIAL}' and tags.`{Tag.KIND}` != '{Kind.SEED}'"
     return list(itertools.islice(search(client, condition, page=_RECENT), _RECENT))
 
 

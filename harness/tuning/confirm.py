@@ -21,7 +21,8 @@ from harness.tuning.open_study import stored_code
 from harness.tuning.request import TuneRequest
 from harness.tuning.storage import lock_dir, open_storage
 from harness.tuning.study_run import CONFIRMED, best_experiment
-from harness.tuning.trials import Trials, best_trial
+from harness.tuning.trial_values import best_trial
+from harness.tuning.trials import Trials
 from harness.tuning.tune import Result
 
 Budget = Literal["full", "tuning"]

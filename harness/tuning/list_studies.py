@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from harness.errors import HarnessError
 from harness.tuning.storage import lock_dir, open_existing, storage_errors
-from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
+from harness.tuning.trial_values import best_trial, is_counted, trial_value
+from harness.tuning.trials import Trials
 
 
 def studies(url: str | None, root: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
+from harness.tuning.race import RACE_SEEDS
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings, resolve_metric, trial_base
 
@@ -43,8 +44,9 @@ def resolve_settings(
     base = training.experiment
     resolved = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
     batch_runs, planned = request.batch_runs, request.trials or DEFAULT_TRIALS
+    seeds = resolve_seeds(search, request)
     if batch_runs is None:
-        share = -(-planned // request.workers)  # one process must not claim the trials of the others
+        share = -(-planned // request.workers) * seeds  # one process must not claim the trials of the others
         batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
     settings = Settings(
@@ -58,6 +60,9 @@ def resolve_settings(
         REDUCTION_FACTOR,
         batch_runs,
         planned,
+        seeds,
+        request.aggregate or search.aggregate or "mean",
+        bool(request.race),
     )
     for path, value in search.baseline(base).items():
         if search.decode(path, value) != base.flatten()[path]:
@@ -83,6 +88,26 @@ def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int
     if sampler == "cmaes" and len(search.space) < 2:
         raise HarnessError("--sampler cmaes needs two or more searched fields; use tpe or gp for one")
     return sampler, pruner, request.min_resource or search.prune_from or first_pruning_epoch(epochs)
+
+
+def resolve_seeds(search: Search, request: TuneRequest) -> int:
+    """Return the number of seeds of a trial; in a race, at most.
+
+    Raises:
+        HarnessError: The options cannot be combined.
+    """
+    seeds = request.seeds or search.seeds or (RACE_SEEDS if request.race else 1)
+    if request.pruner == "wilcoxon" and (seeds < 2 or request.race):
+        raise HarnessError("--pruner wilcoxon compares trials under several seeds: add --seeds K, without --race")
+    if request.race and seeds < 2:
+        raise HarnessError("--race adds seeds to the best trials: --seeds is 1; expected 2 or more")
+    if request.race and request.sampler == "cmaes":
+        raise HarnessError("--race with --sampler cmaes: CMA-ES needs trials that end one by one; take tpe or gp")
+    if seeds > 1 and "train.seed" in search.space:
+        raise HarnessError(f"search.train.seed with {seeds} seeds for each trial: leave one of them out")
+    if request.aggregate not in (None, "mean") and seeds < 2:
+        raise HarnessError(f"--aggregate {request.aggregate} needs several seeds for each trial: add --seeds K")
+    return seeds
 
 
 def first_pruning_epoch(epochs: int) -> int:

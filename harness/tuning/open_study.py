@@ -144,6 +144,9 @@ def _check_same(
         known.reduction_factor,
         request.batch_runs or known.batch_runs,
         known.planned,
+        request.seeds or (search and search.seeds) or known.seeds,
+        request.aggregate or (search and search.aggregate) or known.aggregate,
+        known.race if request.race is None else request.race,
     )
     if differences := known.differences(given):
         resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=request.storage)

@@ -7,9 +7,21 @@ from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
 from harness.experiment.scores import SCORES
 from harness.experiment.search import Search
-from harness.tuning.new_study import DEFAULT_TRIALS, REDUCTION_FACTOR, resolve_sampler_and_pruner
+from harness.tuning.new_study import (
+    DEFAULT_TRIALS,
+    REDUCTION_FACTOR,
+    resolve_sampler_and_pruner,
+    resolve_seeds,
+)
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import resolve_metric, trial_base
+
+_PRUNERS = {
+    "halving": "halving: from epoch {first} on, the best of {factor} continues",
+    "hyperband": "hyperband: halving from several epochs on, the first is {first}",
+    "median": "median: from epoch {first} on, the better half continues",
+    "wilcoxon": "wilcoxon: between seeds, a trial that is worse than the best one under the same seeds ends",
+}
 
 
 def plan(
@@ -28,6 +40,7 @@ def plan(
     """
     metric = resolve_metric(experiment, request.metric)
     base = trial_base(experiment, search)
+    seeds = resolve_seeds(search, request)
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
     count = base.data.subset or images or len(data.load(**base.data.model_dump()).train)
     steps, epochs = count // (base.train.batch_size * base.train.discriminator_steps), base.train.epochs
@@ -37,18 +50,19 @@ def plan(
         ("trial", f"{count:,} images, {_count(epochs, 'epoch')} of {_count(steps, 'step')}: {steps * epochs:,} steps")
     )
     rows.append(("trials", f"{request.trials or DEFAULT_TRIALS}"))
+    if request.race:
+        rows.append(("seeds", f"one for each trial; the better half gets twice as many, up to {seeds}"))
+    elif seeds > 1:
+        rows.append(
+            ("seeds", f"{seeds} for each trial; its value is their {request.aggregate or search.aggregate or 'mean'}")
+        )
     better = {"minimize": "lower is better", "maximize": "higher is better"}[
         request.direction or SCORES[metric].direction
     ]
     where = "on the validation images, " if experiment.primary.against_real else ""
     rows.append(("metric", f"{metric} {where}{base.quality.samples:,} samples at the end of a trial; {better}"))
     rows.append(("sampler", f"{sampler}, seed {experiment.train.seed}"))
-    pruned = (
-        f"{pruner}: from epoch {min_resource} on, the best of {REDUCTION_FACTOR} continues"
-        if pruner == "halving"
-        else pruner
-    )
-    rows.append(("pruner", pruned))
+    rows.append(("pruner", _PRUNERS.get(pruner, pruner).format(first=min_resource, factor=REDUCTION_FACTOR)))
     return rows
 
 

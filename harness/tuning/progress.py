@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -11,14 +13,15 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.experiment.tags import TrialAttribute
 from harness.runs.display import Display, NullDisplay
 from harness.tuning.study_run import StudyRun
-from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
+from harness.tuning.trial_values import is_counted, is_racing, leading_trial, seed_scores, trial_value
+from harness.tuning.trials import Trials
 
-State = Literal["complete", "pruned", "failed"]
+State = Literal["complete", "pruned", "failed", "racing"]
 
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """A trial that has ended.
+    """A trial that has ended, or waits in a race.
 
     Attributes:
         number: Number of the trial.
@@ -29,6 +32,7 @@ class TrialSummary:
         seconds: Its duration.
         run_id: Id of its MLflow run.
         remark: Why it diverged or failed, if it did.
+        seeds: Number of seeds that `score` is from.
     """
 
     number: int
@@ -39,6 +43,7 @@ class TrialSummary:
     seconds: float
     run_id: str | None
     remark: str | None
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class StudyProgress:
         pruned: Number of pruned trials.
         failed: Number of failed trials.
         running: Number of trials that are being trained.
-        best: The best complete trial.
+        racing: Number of trials that wait in a race, with the scores of their seeds.
+        race: Whether the study is a race.
+        best: The best complete trial; while a race goes on, the best one so far.
         baseline: The complete trial with the experiment's original values.
         running_trials: The trials that are being trained.
     """
@@ -85,6 +92,8 @@ class StudyProgress:
     best: TrialSummary | None
     baseline: TrialSummary | None
     running_trials: tuple[RunningTrial, ...] = ()
+    racing: int = 0
+    race: bool = False
 
     @property
     def ended(self) -> int:
@@ -116,8 +125,9 @@ def study_progress(trials: Trials, total: int) -> StudyProgress:
     """Return the progress of a study. total: requested number of trials."""
     every = [trial for trial in trials.all() if is_counted(trial)]
     states = [trial.state for trial in every]
-    found = best_trial(trials.study)
-    complete = (trial for trial in every if trial.state == TrialState.COMPLETE)
+    found = leading_trial(trials.study)
+    racing = sum(is_racing(trial) for trial in every)
+    complete = (trial for trial in every if trial.state == TrialState.COMPLETE or is_racing(trial))
     baseline = next((trial for trial in complete if trial.user_attrs.get(TrialAttribute.CUSTOM)), None)
     return StudyProgress(
         metric=trials.settings.metric,
@@ -126,15 +136,17 @@ def study_progress(trials: Trials, total: int) -> StudyProgress:
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
-        running=states.count(TrialState.RUNNING),
+        running=states.count(TrialState.RUNNING) - racing,
         best=None if found is None else summarize_trial(found),
         baseline=None if baseline is None else summarize_trial(baseline),
         running_trials=_running_trials(trials, every),
+        racing=racing,
+        race=trials.settings.race,
     )
 
 
 def _running_trials(trials: Trials, every: list[FrozenTrial]) -> tuple[RunningTrial, ...]:
-    running = [trial for trial in every if trial.state == TrialState.RUNNING]
+    running = [trial for trial in every if trial.state == TrialState.RUNNING and not is_racing(trial)]
     epochs = trials.settings.base.train.epochs if running else 0
     found = []
     for trial in running:
@@ -145,19 +157,30 @@ def _running_trials(trials: Trials, every: list[FrozenTrial]) -> tuple[RunningTr
 
 
 def summarize_trial(trial: FrozenTrial) -> TrialSummary:
-    """Summarize a trial that has ended."""
+    """Summarize a trial that has ended, or waits in a race."""
     states: Mapping[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-    duration = trial.duration
+    duration, racing, scores = trial.duration, is_racing(trial), seed_scores(trial)
+    value = trial_value(trial)
+    if scores and not racing and trial.state != TrialState.COMPLETE:  # it has dropped out with these
+        value = statistics.fmean(scores.values())
     return TrialSummary(
         trial.number,
-        states.get(trial.state, "failed"),
+        "racing" if racing else states.get(trial.state, "failed"),
         trial.params,
-        None if trial.value is None else trial_value(trial),
-        trial.state == TrialState.PRUNED,
+        None if math.isnan(value) else value,
+        trial.state == TrialState.PRUNED and not scores,
         duration.total_seconds() if duration else 0.0,
         trial.user_attrs.get(TrialAttribute.RUN_ID),
         trial.user_attrs.get(TrialAttribute.DIVERGED) or trial.user_attrs.get(TrialAttribute.ERROR),
+        max(1, len(scores)),
     )
+
+
+def _shown_as(trial: FrozenTrial) -> tuple[int, int] | None:
+    """Identify what is shown of a trial: its end, or that it has more seeds in a race; None for nothing."""
+    if is_racing(trial):
+        return trial.number, len(seed_scores(trial))
+    return (trial.number, 0) if trial.state.is_finished() else None
 
 
 class ProgressMonitor:
@@ -165,7 +188,7 @@ class ProgressMonitor:
 
     def __init__(self, trials: Trials, total: int, display: StudyDisplay, study_run: StudyRun | None) -> None:
         self._trials, self._total, self._display, self.study_run = trials, total, display, study_run
-        self._known = {trial.number for trial in trials.all() if trial.state.is_finished()}
+        self._known = {_shown_as(trial) for trial in trials.all()}
         self._shown: StudyProgress | None = None
         if study_run is not None:
             study_run.log_ended_trials()  # trials that ended after the last command
@@ -179,10 +202,10 @@ class ProgressMonitor:
         """Show and log the trials that have ended since the last call. Returns their number."""
         if self.study_run is not None:
             self.study_run.log_ended_trials()
-        fresh = [t for t in self._trials.all() if t.state.is_finished() and t.number not in self._known]
+        fresh = [trial for trial in self._trials.all() if _shown_as(trial) not in {*self._known, None}]
         now = study_progress(self._trials, self._total)
         for trial in fresh:
-            self._known.add(trial.number)
+            self._known.add(_shown_as(trial))
             self._display.trial(summarize_trial(trial), now)
         if now != self._shown:
             self._display.study_progress(now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 from harness.executors import check_executor
 from harness.experiment import Experiment
+from harness.experiment.loading import AGGREGATES
 from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
 from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metric
@@ -31,7 +32,10 @@ class TuneRequest:
         min_resource: The epoch from which on trials may be pruned.
         metric: Key of the score to optimize.
         direction: minimize or maximize.
-        batch_runs: Number of trials that are trained as one batch; None measures what is fastest.
+        batch_runs: Number of runs that are trained as one batch; None measures what is fastest.
+        seeds: Number of seeds of a trial.
+        aggregate: How their scores become the value of the trial.
+        race: Whether trials begin with one seed, and the best ones get more.
         workers: Number of processes.
         executor: Where they run: one of `executors.EXECUTORS`.
         executor_options: Options of the scheduler, KEY=VALUE.
@@ -53,6 +57,9 @@ class TuneRequest:
     metric: str | None = None
     direction: Direction | None = None
     batch_runs: int | None = None
+    seeds: int | None = None
+    aggregate: str | None = None
+    race: bool | None = None
     workers: int = 1
     executor: str = "local"
     executor_options: tuple[str, ...] = ()
@@ -97,6 +104,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
         ("--metric", request.metric, searchable()),
         ("--sampler", request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
+        ("--aggregate", request.aggregate, AGGREGATES),
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{option} {value}: expected one of {', '.join(known)}")
@@ -105,6 +113,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
         ("prune_from", request.min_resource),
         ("workers", request.workers),
         ("batch_runs", request.batch_runs),
+        ("seeds", request.seeds),
     ):
         if number is not None and number < 1:
             raise HarnessError(f"{name} is {number}; expected 1 or more")

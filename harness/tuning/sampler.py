@@ -6,17 +6,19 @@ import hashlib
 import itertools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.experiment.dimensions import Dimension, Range, Value
 from harness.experiment.search import Search
+from harness.tuning.seed_scores import aggregate
 from harness.tuning.settings import Settings
+from harness.tuning.trial_values import is_racing, seed_scores
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
@@ -65,7 +67,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         """Seed the sampler of this trial from the study's seed and the trial's number."""
         settings = self._settings
         others = study.get_trials(deepcopy=False)
-        ended = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) for other in others)
+        ended = sum(other.state in (TrialState.COMPLETE, TrialState.PRUNED) or is_racing(other) for other in others)
         # Enqueued trials have fixed values, and use no point.
         position = sum(other.number < trial.number and "fixed_params" not in other.system_attrs for other in others)
         seed = trial_seed(settings.seed, trial.number)
@@ -75,7 +77,25 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         elif settings.sampler == "qmc" or (settings.sampler != "random" and ended < settings.startup):
             self._point = quasi_random(settings.search, settings.seed, position)
         self._inner = _sampler(settings.sampler, settings.startup, seed)
+        if self._point is None and settings.race:
+            self._point = self._propose_in_race(others)
         self._inner.before_trial(study, trial)
+
+    def _propose_in_race(self, trials: Sequence[FrozenTrial]) -> Mapping[str, Value]:
+        """Propose values from a copy of the study in memory, in which trials that are in the race are complete."""
+        settings = self._settings
+        copy = optuna.create_study(direction=settings.direction, sampler=self._inner)
+        for trial in trials:
+            scores = list(seed_scores(trial).values())
+            described = {"params": trial.params, "distributions": trial.distributions}
+            if scores:
+                value = aggregate(scores, settings.aggregate, settings.direction)
+                copy.add_trial(create_trial(value=value, **described))
+            elif trial.state in (TrialState.PRUNED, TrialState.RUNNING) and trial.params:
+                copy.add_trial(
+                    create_trial(state=trial.state, intermediate_values=trial.intermediate_values, **described)
+                )
+        return dict(copy.ask(distributions(settings.search)).params)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the search space that the wrapped sampler proposes in."""

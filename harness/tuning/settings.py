@@ -14,7 +14,7 @@ from harness.experiment.search import Search, parse
 from harness.experiment.sections import VALIDATION_IMAGES
 
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
-PRUNERS = ("halving", "none")
+PRUNERS = ("halving", "hyperband", "median", "wilcoxon", "none")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Settings:
         reduction_factor: One in so many trials continues, as in Optuna's SuccessiveHalvingPruner.
         batch_runs: Number of trials that are trained as one batch.
         planned: Number of trials that was first requested; determines `startup` and the grid.
+        seeds: Number of seeds that a trial is trained under; in a race, at most.
+        aggregate: How the scores of the seeds become the value of the trial: one of `loading.AGGREGATES`.
+        race: Whether trials begin with one seed, and the best ones get more.
     """
 
     experiment: Experiment
@@ -44,6 +47,9 @@ class Settings:
     reduction_factor: int
     batch_runs: int
     planned: int
+    seeds: int = 1
+    aggregate: str = "mean"
+    race: bool = False
 
     @property
     def base(self) -> Experiment:
@@ -60,6 +66,16 @@ class Settings:
         """Number of quasi-random trials before the sampler uses results: a quarter of `planned`, 4 to 10."""
         return min(10, max(4, self.planned // 4))
 
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of every trial, the same for all: those of the experiment, counted up."""
+        return list(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def batch_trials(self) -> int:
+        """Number of trials that one process claims at once."""
+        return self.batch_runs if self.race else max(1, self.batch_runs // self.seeds)
+
     def differences(self, other: Settings) -> list[str]:
         """Return the differences from other settings, in words."""
         changed = [
@@ -72,7 +88,9 @@ class Settings:
                 before, after = mine[part].get(path), others[part].get(path)
                 if before != after:
                     changed.append(f"{part}.{path} {before} -> {after}")
-        for field in fields(self)[2:-1]:
+        for field in fields(self)[2:]:
+            if field.name == "planned":
+                continue
             before, after = getattr(self, field.name), getattr(other, field.name)
             if before != after:
                 changed.append(f"{field.name} {before} -> {after}")

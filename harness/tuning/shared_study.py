@@ -12,7 +12,7 @@ from typing import Self
 
 import optuna
 from filelock import FileLock
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
 
 from harness.console import to_stderr
@@ -152,7 +152,14 @@ class SharedStudy:
 
 
 def _pruner(settings: Settings) -> BasePruner:
-    """Asynchronous successive halving (Li et al. 2020): at each rung, the best trials so far continue."""
-    if settings.pruner == "none":
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=settings.min_resource, reduction_factor=settings.reduction_factor)
+    """The pruner between epochs. Between seeds: `Trials.should_give_up`."""
+    first, factor = settings.min_resource, settings.reduction_factor
+    match settings.pruner:
+        case "halving":  # asynchronous successive halving (Li et al. 2020): at each rung, the best trials so far go on
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
+        case "hyperband":  # several of these with different first epochs (Li et al. 2018)
+            epochs = settings.base.train.epochs
+            return HyperbandPruner(min_resource=first, max_resource=max(first, epochs), reduction_factor=factor)
+        case "median":  # worse than the median of the earlier trials at the same epoch
+            return MedianPruner(n_startup_trials=settings.startup, n_warmup_steps=first - 1)
+    return NopPruner()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import statistics
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from harness.runs.options import Status
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
 from harness.tuning.settings import Settings
-from harness.tuning.trials import Trials, best_trial, is_counted, trial_value
+from harness.tuning.trial_values import best_trial, is_counted, seed_scores, study_verdict, trial_value
+from harness.tuning.trials import Trials
 
 SCORES = ("quality/", "validation/")  # what a trial is scored by
 MAX_GRIDS = 50  # sample grids of the best trial that a study logs
@@ -94,6 +96,8 @@ class StudyRun:
             self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
             # MLflow params cannot change, so the best of 20 and of 40 trials are different params.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
+            if sure := study_verdict(self._trials.study, self._trials.settings):
+                self.log.tags({Tag.VERDICT: sure.text})
             self._log_best(found, counted)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
@@ -118,6 +122,10 @@ class StudyRun:
         }
         if trial.datetime_start and trial.datetime_complete:
             metrics["trial/seconds"] = (trial.datetime_complete - trial.datetime_start).total_seconds()
+        if scores := list(seed_scores(trial).values()):
+            metrics["trial/seeds"] = len(scores)
+            if len(scores) > 1:
+                metrics[f"trial/{self._metric}_std"] = statistics.stdev(scores)
         if trial.state == TrialState.COMPLETE:
             metrics[f"trial/{self._metric}"] = trial_value(trial)
         elif trial.state == TrialState.PRUNED and trial.intermediate_values:
@@ -143,7 +151,8 @@ class StudyRun:
             return
         try:
             run = self._store.get_run(run_id)
-            grids = {grid.epoch: grid.picture for grid in summary.load_grids(self._store, run)} if run else {}
+            drawn = summary.load_grids(self._store, summary.resolve_run(self._store, run)) if run else []
+            grids = {grid.epoch: grid.picture for grid in drawn}
             last = max(grids, default=0)
             for epoch in (
                 *grids,
@@ -168,16 +177,19 @@ class StudyRun:
                     self.log.metrics(step, scores, replace=True)
                     self.log.tags({Tag.SCORED_TRIAL: str(trial.number)})
                     self._scored = str(trial.number)
-                newest = summary.load_grids(self._store, run)[-1]
+                drawn = summary.resolve_run(self._store, run)  # the best seed, if the trial has several
+                newest = summary.load_grids(self._store, drawn)[-1]
                 path = f"samples/epoch-{newest.epoch:04d}.png"
                 picture = run_description.picture(
-                    run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}"
+                    drawn.info.run_id, path, f"samples of trial {trial.number}, epoch {newest.epoch}"
                 )
         except HarnessError as error:
             self._display.message(f"no scores or pictures of trial {trial.number}: {redact(str(error))[:200]}")
         headline = (
             f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {trial_value(trial):.4g}"
         )
+        if sure := study_verdict(self._trials.study, settings):
+            headline += f"; {sure.text}"
         values = ", ".join(f"{path} {_format_value(value)}" for path, value in trial.params.items())
         text = provenance.format_description(settings.experiment, headline, values, picture=picture)
         self.log.describe("\n\n".join(part for part in (text, self._verdict) if part))
@@ -197,7 +209,9 @@ def study_params(settings: Settings) -> dict[str, object]:
     """Return the MLflow params of a study: all of its settings."""
     space = {f"search.{path}": json.dumps(text) for path, text in settings.search.describe()["search"].items()}
     budget = {f"search_budget.{path}": value for path, value in settings.search.budget.items()}
-    names = ("metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs")
+    names = ["metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs"]
+    if settings.seeds > 1:
+        names += ["seeds", "aggregate", "race"]
     return {**settings.experiment.flatten(), **space, **budget, **{f"study.{n}": getattr(settings, n) for n in names}}
 
 

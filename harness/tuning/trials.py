@@ -1,65 +1,35 @@
 """The trials of a study, shared by several processes: claimed, reported to Optuna, and requeued when a process dies.
 
 A trial that is being trained is RUNNING and names its process in an attribute. When that process has stopped or died,
-the trial becomes WAITING again, and the next process that claims it resumes from its checkpoint.
+the trial becomes WAITING again, and the next process that claims it resumes from its checkpoint. In a race, a trial
+that has the scores of its seeds stays RUNNING, without a process, until it drops out or the race ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from harness.errors import HarnessError, redact
-from harness.experiment import Experiment
-from harness.experiment.tags import StudyAttribute, Tag, TrialAttribute
-from harness.tracking.process_tags import process_ended, this_process
+from harness.experiment.tags import Tag, TrialAttribute
+from harness.tracking.process_tags import this_process
+from harness.tuning.held_trials import MAX_ATTEMPTS, Claim, HeldTrials
+from harness.tuning.race import race_state
 from harness.tuning.sampler import distributions
+from harness.tuning.seed_scores import aggregate, can_no_longer_win
 from harness.tuning.settings import Settings, baseline_values
-from harness.tuning.shared_study import HEARTBEAT_TIMEOUT, SharedStudy
 from harness.tuning.storage import storage_errors
+from harness.tuning.trial_values import best_trial, is_counted, is_racing, seed_scores
 
-MAX_ATTEMPTS = 3  # of a trial that fails, or whose process dies
-HEARTBEAT_INTERVAL = 30.0  # seconds, for processes of other hosts
 RETRY_DELAYS = (1.0, 3.0)  # seconds between tries of a storage that fails
-CLAIM_TIMEOUT = 60.0  # seconds that a trial may be RUNNING before it names its process
 
 
-@dataclass
-class Claim:
-    """A trial that this process trains.
-
-    Attributes:
-        trial: Optuna's trial.
-        values: The hyperparameters that it tries.
-        attempt: Counted from 1, including the attempts of the trials that it retries.
-        requeued: Whether another process has claimed it before, and may have trained a part of it.
-        pruned: The epoch at which an earlier process decided to prune it; else None.
-    """
-
-    trial: Trial
-    values: Mapping[str, Any]
-    attempt: int
-    requeued: bool
-    pruned: int | None = None
-
-    @property
-    def number(self) -> int:
-        """Number of the trial."""
-        return int(self.trial.number)
-
-
-class Trials(SharedStudy):
+class Trials(HeldTrials):
     """The trials of one study, from `Trials.create` or `Trials.find`.
 
     All methods raise HarnessError if the storage fails, or if another process has taken over a trial.
@@ -68,8 +38,6 @@ class Trials(SharedStudy):
     def __init__(self, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> None:
         super().__init__(storage, name, settings, folder)
         self._distributions = distributions(settings.search)
-        self._held: dict[int, Claim] = {}
-        self._unclaimed: dict[int, float] = {}  # when this process first saw it, on the monotonic clock
 
     # Claims ------------------------------------------------------------------------------------------------------
 
@@ -84,49 +52,47 @@ class Trials(SharedStudy):
         """
         claims: list[Claim] = []
         with self.locked(), storage_errors():
-            if not self.all():
+            trials = self.all()
+            if not trials:
                 self.study.enqueue_trial(baseline_values(self.settings), user_attrs={TrialAttribute.CUSTOM: True})
-            self._reap_stale_trials()
-            requeued = any(_is_requeued(trial) for trial in self.all())
-            while len(claims) < at_most and self._has_room(total):
-                if requeued and not any(_is_requeued(trial) for trial in self.all()):
-                    break
+            if self._reap_stale_trials(trials) or (self.settings.race and self._advance_race(trials, total)):
+                trials = self.all()
+            requeued = {trial.number for trial in trials if _is_requeued(trial)}
+            only_requeued = bool(requeued)
+            taken = sum(is_counted(trial) for trial in trials if trial.state != TrialState.WAITING)
+            while len(claims) < at_most and taken < total and (requeued or not only_requeued):
                 trial = self.study.ask(self._distributions)
+                taken += 1
+                requeued.discard(trial.number)
                 found = self._storage.get_trial(self._id(trial.number))
                 if self._is_surplus(found, total):
                     trial.set_user_attr(TrialAttribute.SURPLUS, True)
                     self.study.tell(trial, state=TrialState.FAIL)
                     break
-                attributes = found.user_attrs
                 if changed := self.changed:
                     trial.set_user_attr(Tag.CHANGED, changed)
                 trial.set_user_attr(TrialAttribute.PROCESS, {**this_process(), "beat": time.time()})
-                claim = Claim(
-                    trial,
-                    trial.params,
-                    attempt=int(attributes.get(TrialAttribute.ATTEMPT, 1)),
-                    requeued=TrialAttribute.AGAIN in attributes,
-                    pruned=attributes.get(TrialAttribute.PRUNED),
-                )
-                self._held[trial.number] = claim
-                claims.append(claim)
+                claims.append(self._hold(trial, found))
         return claims
 
-    def holds(self, claim: Claim) -> bool:
-        """Whether this process still holds the trial."""
-        return claim.number in self._held
+    def _hold(self, trial: Trial, found: FrozenTrial) -> Claim:
+        attributes, settings = found.user_attrs, self.settings
+        claim = Claim(
+            trial,
+            trial.params,
+            attempt=int(attributes.get(TrialAttribute.ATTEMPT, 1)),
+            requeued=TrialAttribute.AGAIN in attributes,
+            pruned=attributes.get(TrialAttribute.PRUNED),
+            seeds=int(attributes.get(TrialAttribute.NEEDED_SEEDS, 1)) if settings.race else settings.seeds,
+            scores=seed_scores(found),
+            given_up=TrialAttribute.GIVEN_UP in attributes,
+        )
+        self._held[trial.number] = claim
+        return claim
 
     def is_incomplete(self, total: int) -> bool:
         """Whether fewer than `total` trials have ended."""
         return sum(is_counted(trial) for trial in self.all() if trial.state.is_finished()) < total
-
-    def all(self) -> list[FrozenTrial]:
-        """Return all trials of the study."""
-        with storage_errors():
-            return list(self.study.get_trials(deepcopy=False))
-
-    def _has_room(self, total: int) -> bool:
-        return sum(is_counted(trial) for trial in self.all() if trial.state != TrialState.WAITING) < total
 
     def _is_surplus(self, trial: FrozenTrial, total: int) -> bool:
         """Whether processes of other hosts have claimed the last trials at the same moment."""
@@ -134,40 +100,6 @@ class Trials(SharedStudy):
             return False
         busy = [other.number for other in self.all() if is_counted(other) and other.state != TrialState.WAITING]
         return len([number for number in busy if number < trial.number]) >= total
-
-    def _reap_stale_trials(self) -> None:
-        """Requeue RUNNING trials whose process has ended; after MAX_ATTEMPTS, let them fail."""
-        trials = self.all()
-        retried = {trial.user_attrs.get(TrialAttribute.RETRY_OF) for trial in trials}
-        for trial in trials:
-            if trial.state != TrialState.RUNNING or trial.number in self._held or not self._is_stale(trial):
-                continue
-            attempt = int(trial.user_attrs.get(TrialAttribute.ATTEMPT, 1))
-            if trial.number in retried:  # its process died after it had enqueued the retry
-                self._set(trial.number, TrialAttribute.RETRIED, True)
-                self.study.tell(trial.number, state=TrialState.FAIL)
-            elif attempt >= MAX_ATTEMPTS:
-                self._set(trial.number, TrialAttribute.ERROR, f"its process died in each of {MAX_ATTEMPTS} attempts")
-                self.study.tell(trial.number, state=TrialState.FAIL)
-            else:
-                self._set(trial.number, TrialAttribute.ATTEMPT, attempt + 1)
-                self._requeue(trial.number)
-
-    def _is_stale(self, trial: FrozenTrial) -> bool:
-        process = trial.user_attrs.get(TrialAttribute.PROCESS)
-        if process is None:
-            return time.monotonic() - self._unclaimed.setdefault(trial.number, time.monotonic()) > CLAIM_TIMEOUT
-        self._unclaimed.pop(trial.number, None)
-        if process[Tag.HOST] != socket.gethostname():
-            return process_ended(process) or bool(time.time() - process["beat"] > HEARTBEAT_TIMEOUT)
-        dropped = process[Tag.PID] == this_process()[Tag.PID]  # by this process, which does not hold it
-        return dropped or process_ended(process)
-
-    def _requeue(self, number: int) -> None:
-        """Set a trial to WAITING, without a process, so that any process can claim it."""
-        self._set(number, TrialAttribute.PROCESS, None)
-        self._set(number, TrialAttribute.AGAIN, True)
-        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     # Results -----------------------------------------------------------------------------------------------------
 
@@ -218,9 +150,81 @@ class Trials(SharedStudy):
             claim.trial.set_user_attr(TrialAttribute.ERROR, redact(error)[:500])
             if retry and claim.attempt < MAX_ATTEMPTS:
                 attributes = {TrialAttribute.RETRY_OF: claim.number, TrialAttribute.ATTEMPT: claim.attempt + 1}
+                if self.settings.race:
+                    attributes[TrialAttribute.NEEDED_SEEDS] = claim.seeds
                 self.study.enqueue_trial(dict(claim.values), user_attrs=attributes)
                 claim.trial.set_user_attr(TrialAttribute.RETRIED, True)
             self._tell(claim, None, TrialState.FAIL)
+
+    # Seeds -------------------------------------------------------------------------------------------------------
+
+    def record_seed(self, claim: Claim, run_id: str, seed: int, score: float) -> None:
+        """Record the score of one seed of a trial. run_id: id of the trial's MLflow run."""
+        claim.scores[seed] = score
+        with storage_errors():
+            claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
+            stored = {str(seed): claim.scores[seed] for seed in sorted(claim.scores)}
+            claim.trial.set_user_attr(TrialAttribute.SEED_SCORES, stored)
+
+    def should_give_up(self, claim: Claim) -> bool:
+        """Whether to give a trial up between seeds: see `seed_scores.can_no_longer_win`."""
+        if claim.given_up:
+            return True
+        best = best_trial(self.study)
+        if self.settings.pruner == "none" or self.settings.race or best is None or len(claim.scores) < 2:
+            return False
+        of_best = {seed: score for seed, score in seed_scores(best).items() if seed in claim.scores}
+        if can_no_longer_win(claim.scores, of_best, self.settings.direction):
+            with storage_errors():  # the best trial may be another one after a crash
+                claim.trial.set_user_attr(TrialAttribute.GIVEN_UP, len(claim.scores))
+            claim.given_up = True
+        return claim.given_up
+
+    def complete_seeds(self, claim: Claim, run_id: str, *, diverged: str | None = None) -> None:
+        """End a trial that has the scores of its seeds; in a race, keep it until the race ends."""
+        if not self.settings.race:
+            self.complete(claim, run_id, self._value(claim.scores), diverged=diverged)
+            return
+        with storage_errors():
+            if diverged:
+                claim.trial.set_user_attr(TrialAttribute.DIVERGED, diverged)
+            claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
+            claim.trial.set_user_attr(TrialAttribute.RACING, self._value(claim.scores))
+            claim.trial.set_user_attr(TrialAttribute.PROCESS, None)
+        self._held.pop(claim.number, None)
+
+    def _value(self, scores: Mapping[int, float]) -> float:
+        """The value of a trial with these scores by seed."""
+        ordered = [scores[seed] for seed in sorted(scores)]
+        return aggregate(ordered, self.settings.aggregate, self.settings.direction)
+
+    def _advance_race(self, trials: Sequence[FrozenTrial], total: int) -> bool:
+        """If all trials have the scores of their seeds, prune those that drop out, and requeue those that stay.
+
+        Returns:
+            Whether it did.
+        """
+        counted = [trial for trial in trials if is_counted(trial)]
+        racing = {trial.number: trial for trial in counted if is_racing(trial)}
+        busy = any(not trial.state.is_finished() and trial.number not in racing for trial in trials)
+        if not racing or busy or len(counted) < total:
+            return False
+        settings = self.settings
+        scores = {trial.number: list(seed_scores(trial).values()) for trial in counted if seed_scores(trial)}
+        finished = {trial.number for trial in counted if trial.state.is_finished()}
+        now = race_state(scores, finished, settings.seeds, settings.aggregate, settings.direction)
+        for number, trial in racing.items():
+            if number not in now.survivors:
+                self.study.tell(number, state=TrialState.PRUNED)
+            elif now.ended:
+                self.study.tell(number, self._value(seed_scores(trial)))
+            elif len(scores[number]) < now.seeds:
+                self._set(number, TrialAttribute.NEEDED_SEEDS, now.seeds)
+                self._set(number, TrialAttribute.RACING, None)
+                self._requeue(number)
+        return True
+
+    # Stops -------------------------------------------------------------------------------------------------------
 
     def release(self, claim: Claim) -> None:
         """Requeue a trial that was stopped. If the storage fails, the next `claim` of any process does it."""
@@ -233,67 +237,6 @@ class Trials(SharedStudy):
             claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
         self.study.tell(claim.trial, value, state=state)
         self._held.pop(claim.number, None)
-
-    def _set(self, number: int, key: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(self._id(number), key, value)
-
-    def _id(self, number: int) -> int:
-        study = self._storage.get_study_id_from_name(self.name)
-        return int(self._storage.get_trial_id_from_study_id_trial_number(study, number))
-
-    # Heartbeat ---------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def heartbeat(self) -> Iterator[None]:
-        """Send heartbeats for the claimed trials and the study's run while the block lasts, for other hosts."""
-        stopped = threading.Event()
-
-        def beat() -> None:
-            while True:
-                if self.writes_study_run:
-                    with contextlib.suppress(Exception):
-                        self.study.set_user_attr(StudyAttribute.KEPT, time.time())
-                if stopped.wait(HEARTBEAT_INTERVAL):
-                    return
-                for number in list(self._held):
-                    with contextlib.suppress(Exception):  # the trial has ended, or the storage fails for a moment
-                        self._set(number, TrialAttribute.PROCESS, {**this_process(), "beat": time.time()})
-
-        thread = threading.Thread(target=beat, name="beat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join(timeout=5)
-
-
-def is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts as one of the requested trials: a failed trial that is retried does not."""
-    attributes = trial.user_attrs
-    return trial.state != TrialState.FAIL or not (
-        attributes.get(TrialAttribute.RETRIED) or attributes.get(TrialAttribute.SURPLUS)
-    )
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the complete trial with the best value, the first of several; None if there is none."""
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    return min(complete, key=lambda trial: sign * trial_value(trial), default=None)
-
-
-def trial_value(trial: FrozenTrial) -> float:
-    """Return the value of a trial; NaN if it has none."""
-    return math.nan if trial.value is None else float(trial.value)
-
-
-def trial_experiment(settings: Settings, values: Mapping[str, Any]) -> Experiment:
-    """Return the experiment that a trial trains. Raises HarnessError if its values are invalid.
-
-    Names of custom classes come from the storage: see `harness.experiment.trust`.
-    """
-    return settings.search.experiment(settings.base, values)
 
 
 def _is_requeued(trial: FrozenTrial) -> bool:

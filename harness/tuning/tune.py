@@ -24,11 +24,13 @@ from harness.tuning.new_study import DEFAULT_TRIALS
 from harness.tuning.open_study import open_or_create_study, open_study_run, reopen_study_run
 from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
 from harness.tuning.request import TuneRequest
+from harness.tuning.seed_scores import Verdict
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage, storage_errors, warn_of_network_files
 from harness.tuning.study_job import run_workers
 from harness.tuning.study_run import Edge, StudyRun, best_experiment, values_at_edges
-from harness.tuning.trials import Trials, best_trial
+from harness.tuning.trial_values import best_trial, study_verdict
+from harness.tuning.trials import Trials
 from harness.tuning.worker import Worker
 
 CLEANUP_TIMEOUT = 5.0  # seconds that the end of a study waits for the tracking store
@@ -49,6 +51,7 @@ class Result:
         unshipped: Why a part of the tracking is still on this machine; None if the store has everything.
         before: Number of trials that had ended before this command.
         trial_seconds: Median duration of the complete trials.
+        verdict: How sure it is that the best trial is the best; None if each trial has one seed.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Result:
     unshipped: str | None
     before: int = 0
     trial_seconds: float | None = None
+    verdict: Verdict | None = None
 
 
 def tune(
@@ -148,10 +152,13 @@ def _finish(
         [] if found is None else values_at_edges(trials.settings, found.params),
         unshipped,
         trial_seconds=_median_seconds(trials),
+        verdict=study_verdict(trials.study, trials.settings),
     )
 
 
 def _median_seconds(trials: Trials) -> float | None:
+    if trials.settings.race:  # a trial waits for the others
+        return None
     seconds = [summarize_trial(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
     return statistics.median(seconds) if seconds else None
 

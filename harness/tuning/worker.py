@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import HarnessError, UnreachableError, redact
-from harness.experiment import Experiment
 from harness.experiment.tags import Kind, Tag
 from harness.gan.batched import batch_key
 from harness.interrupts import StopRequest, handle_signals
 from harness.quality.scoring import Scoring
-from harness.runs.batched import NotBatchableError, RunSpec, run_batched
+from harness.runs.batched import NotBatchableError, RunSpec
 from harness.runs.display import Display
 from harness.runs.options import RunOptions, RunResult
-from harness.runs.prepare import prepare
 from harness.runs.resumable import find_resumable
-from harness.runs.session import STOP, RunSession
-from harness.runs.train import resume_session, train
+from harness.runs.session import STOP
 from harness.tracking import Store
+from harness.tuning.held_trials import Claim
+from harness.tuning.pruning import TrialPruner
 from harness.tuning.request import TuneRequest
-from harness.tuning.trials import Claim, Trials, trial_experiment
+from harness.tuning.seeded_trial import SeededTrial, SeedRun
+from harness.tuning.train_runs import InvalidRunError, train_runs
+from harness.tuning.trial_values import trial_experiment
+from harness.tuning.trials import Trials
 
 if TYPE_CHECKING:
     from harness.tracking import Run
@@ -49,34 +51,6 @@ class NullMonitor:
 
     def on_progress(self) -> None:
         """Do nothing."""
-
-
-@dataclass
-class TrialPruner:
-    """Ends the run of a trial that the study's pruner prunes: a `harness.runs.options.Pruner`."""
-
-    trials: Trials
-    claim: Claim
-    epochs: int
-    run_id: str = ""
-    epoch: int = 0
-    pruned: bool = False
-
-    def attach(self, run_id: str, epoch: int) -> None:
-        """Receive the id of the trial's MLflow run, and the number of epochs trained so far."""
-        self.run_id, self.epoch = run_id, epoch
-
-    def report(self, epoch: int, scores: Mapping[str, float]) -> None:
-        """Report the study's metric to Optuna, unless an earlier process did and Optuna decided to prune."""
-        self.epoch = epoch
-        if epoch != self.claim.pruned:
-            value = scores[f"quality/{self.trials.settings.metric}"]
-            last = epoch == self.epochs
-            self.pruned = self.trials.report(self.claim, self.run_id, epoch, value, last=last)
-
-    def should_prune(self) -> bool:
-        """Return whether the run ends after the epoch that was attached or reported last."""
-        return self.pruned or self.epoch == self.claim.pruned
 
 
 @dataclass
@@ -121,7 +95,7 @@ class Worker:
             while True:
                 if stopped := self._stop_reason(stop, started=started):
                     return stopped if self.trials.is_incomplete(self.total) else None
-                claims = self.trials.claim(self.total, self.trials.settings.batch_runs)
+                claims = self.trials.claim(self.total, self.trials.settings.batch_trials)
                 started = started or bool(claims)
                 try:
                     if claims:
@@ -145,42 +119,79 @@ class Worker:
         return stop.signal or ("max-time" if late else None)
 
     def _train(self, group: Sequence[Claim]) -> None:
-        specs = [(claim, spec) for claim in group if (spec := self._run_spec(claim))]
         try:
-            if len(specs) == 1:
-                self._train_single(*specs[0])
-            elif specs:
-                self._train_batched(specs)
+            if self.trials.settings.seeds > 1:
+                self._train_seeded(group)
+            else:
+                self._train_once(group)
         except NotBatchableError:  # train one by one, so that only the invalid trial fails
-            for claim, _ in specs:
+            for claim in group:
                 self._train([claim])
+        except InvalidRunError as error:
+            self._fail(group[0], str(error), retry=False)
         except HarnessError:
             raise
         except Exception as error:  # a failed trial does not end the study
-            for claim, _ in specs:
+            for claim in group:
                 if self.trials.holds(claim):
                     self._fail(claim, f"{type(error).__name__}: {error}")
 
-    def _train_batched(self, specs: Sequence[tuple[Claim, RunSpec]]) -> None:
+    def _train_once(self, group: Sequence[Claim]) -> None:
+        """Train trials with one seed each."""
+        specs = [(claim, spec) for claim in group if (spec := self._run_spec(claim))]
+
         def on_result(index: int, result: RunResult) -> None:
             self._record(specs[index][0], result)
 
-        runs, splits = [spec for _, spec in specs], self.scoring.splits
-        run_batched(runs, splits.train, splits.validation, self.scoring, self.store, self.display, on_result)
+        if specs:
+            train_runs([spec for _, spec in specs], self.scoring, self.store, self.display, on_result)
 
-    def _train_single(self, claim: Claim, spec: RunSpec) -> None:
-        if spec.resumable:
-            opened = resume_session(spec.resumable, self.store, {}, spec.options, self.display, self.scoring)
-        else:
-            try:
-                training, scoring = prepare(spec.experiment, self.display, self.scoring)
-            except HarnessError as error:  # invalid values: a retry would fail, too
-                self._fail(claim, str(error), retry=False)
-                return
-            opened = RunSession.start(training, scoring, self.store, spec.options, self.display)
-        with handle_signals(), opened as session:
-            result = train(session)
-        self._record(claim, result)
+    def _train_seeded(self, group: Sequence[Claim]) -> None:
+        """Train trials with several seeds each: as many runs at once as one batch has, in the order of the seeds."""
+        with contextlib.ExitStack() as stack, handle_signals() as stop:
+            opened = [context for claim in group if (context := self._open_seeded(claim))]
+            trials = [stack.enter_context(context) for context in opened]
+            share = max(1, self.trials.settings.batch_runs // max(1, len(trials)))  # runs of each trial
+            while runs := [run for trial in trials for run in trial.next_runs(share)]:
+                self._train_seeds(runs)
+                if self._stop_reason(stop):
+                    break
+            for trial in trials:
+                trial.end()
+                if trial.error:
+                    self._fail(trial.claim, trial.error, retry=False)
+        self.monitor.update()
+
+    def _train_seeds(self, runs: Sequence[SeedRun]) -> None:
+        def train(some: Sequence[SeedRun]) -> None:
+            specs = [run.spec for run in some]
+            train_runs(
+                specs,
+                self.scoring,
+                self.store,
+                self.display,
+                lambda index, result: some[index].trial.record(some[index].seed, result),
+            )
+
+        try:
+            train(runs)
+        except (NotBatchableError, InvalidRunError):  # one by one, so that only the invalid trial fails
+            for run in runs:
+                if not run.trial.decided:
+                    try:
+                        train([run])
+                    except InvalidRunError as error:
+                        run.trial.error = str(error)
+
+    def _open_seeded(self, claim: Claim) -> contextlib.AbstractContextManager[SeededTrial] | None:
+        """Open a trial with several seeds; None if its values are invalid."""
+        try:
+            experiment = trial_experiment(self.trials.settings, claim.values)
+        except HarnessError as error:
+            self._fail(claim, str(error), retry=False)
+            return None
+        options, earlier = self._run_options(claim), self._earlier_run(claim)
+        return SeededTrial.open(claim, experiment, earlier, self.trials, self.store, options, self.display)
 
     def _run_spec(self, claim: Claim) -> RunSpec | None:
         """Return what to train; None if the values are invalid, or if the trial's earlier run has ended."""
@@ -189,7 +200,8 @@ class Worker:
         except HarnessError as error:
             self._fail(claim, str(error), retry=False)
             return None
-        options = self._run_options(claim, experiment)
+        pruner = TrialPruner(self.trials, claim, experiment.train.epochs)
+        options = replace(self._run_options(claim), pruner=pruner)
         run = self._earlier_run(claim)
         if run is None:
             return RunSpec(experiment, options)
@@ -209,7 +221,7 @@ class Worker:
             self.store.add(run.info.run_id, 0, {}, {Tag.TRIAL: f"{claim.number}, abandoned"})
             return RunSpec(experiment, options)
 
-    def _run_options(self, claim: Claim, experiment: Experiment) -> RunOptions:
+    def _run_options(self, claim: Claim) -> RunOptions:
         request, study, changed = self.request, self.trials.name, self.trials.changed
         tags = {Tag.STUDY: study, Tag.TRIAL: str(claim.number), **({Tag.CHANGED: changed} if changed else {})}
         return RunOptions(
@@ -219,7 +231,6 @@ class Worker:
             tags={**request.tags, **tags},
             deadline=request.deadline,
             system_metrics=request.system_metrics,
-            pruner=TrialPruner(self.trials, claim, experiment.train.epochs),
             final="validation",
             allow_changes=bool(changed),  # the user has allowed them
             on_progress=self.monitor.on_progress,

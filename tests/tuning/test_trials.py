@@ -17,13 +17,15 @@ from optuna.trial import Trial, TrialState
 
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.tuning import shared_study
+from harness.tuning import held_trials, shared_study
 from harness.tuning import trials as module
+from harness.tuning.held_trials import Claim
 from harness.tuning.list_studies import studies
 from harness.tuning.progress import study_progress
 from harness.tuning.request import check_name
 from harness.tuning.storage import open_storage
-from harness.tuning.trials import Claim, Trials, best_trial, is_counted
+from harness.tuning.trial_values import best_trial, is_counted
+from harness.tuning.trials import Trials
 
 from .common import settings
 from .postgresql import PostgreSQL
@@ -144,7 +146,7 @@ def test_another_hosts_trial_is_taken_over_when_its_signs_of_life_stop(
 
 
 def test_signs_of_life_are_given(trials: Trials, monkeypatch: pytest.MonkeyPatch, mark: Mark) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT_INTERVAL", 0.05)
+    monkeypatch.setattr(held_trials, "HEARTBEAT_INTERVAL", 0.05)
     (claim,) = trials.claim(1)
     mark(0, beat=0)
     with trials.heartbeat():
@@ -256,7 +258,7 @@ def test_a_trial_that_names_no_process_is_given_time(trials: Trials, monkeypatch
     trials.study.enqueue_trial({})
     trials.study.ask()  # somebody who died before naming itself
     assert trials.claim(1) == []
-    monkeypatch.setattr(module, "CLAIM_TIMEOUT", 0.0)
+    monkeypatch.setattr(held_trials, "CLAIM_TIMEOUT", 0.0)
     assert [claim.number for claim in trials.claim(1)] == [0]
 
 

@@ -1,0 +1,71 @@
+"""What a trial stands for: its value, its experiment, and whether it counts as one of the requested trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.experiment import Experiment
+from harness.experiment.tags import TrialAttribute
+from harness.tuning.seed_scores import Verdict, verdict
+from harness.tuning.settings import Settings
+
+
+def is_counted(trial: FrozenTrial) -> bool:
+    """Whether a trial counts as one of the requested trials: a failed trial that is retried does not."""
+    attributes = trial.user_attrs
+    return trial.state != TrialState.FAIL or not (
+        attributes.get(TrialAttribute.RETRIED) or attributes.get(TrialAttribute.SURPLUS)
+    )
+
+
+def is_racing(trial: FrozenTrial) -> bool:
+    """Whether a trial is in a race, and waits for the other trials."""
+    return trial.state == TrialState.RUNNING and trial.user_attrs.get(TrialAttribute.RACING) is not None
+
+
+def seed_scores(trial: FrozenTrial) -> dict[int, float]:
+    """Return the scores of a trial by seed; empty if each trial of the study has one seed."""
+    stored = trial.user_attrs.get(TrialAttribute.SEED_SCORES, {})
+    return {int(seed): float(score) for seed, score in stored.items()}
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the complete trial with the best value, the first of several; None if there is none."""
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return min(complete, key=lambda trial: sign * trial_value(trial), default=None)
+
+
+def trial_value(trial: FrozenTrial) -> float:
+    """Return the value of a trial, or its value so far if it is in a race; NaN if it has none."""
+    value = trial.user_attrs[TrialAttribute.RACING] if is_racing(trial) else trial.value
+    return math.nan if value is None else float(value)
+
+
+def leading_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the best trial; while a race goes on, the best of those with the most seeds. None if there is none."""
+    racing = [trial for trial in study.get_trials(deepcopy=False) if is_racing(trial)]
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return best_trial(study) or min(
+        racing, key=lambda trial: (-len(seed_scores(trial)), sign * trial_value(trial)), default=None
+    )
+
+
+def study_verdict(study: optuna.Study, settings: Settings) -> Verdict | None:
+    """Return how sure it is that the best complete trial is the best; None if each trial has one seed."""
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    scores = {trial.number: [score for _, score in sorted(seed_scores(trial).items())] for trial in complete}
+    return verdict(scores, settings.aggregate, settings.direction)
+
+
+def trial_experiment(settings: Settings, values: Mapping[str, Any]) -> Experiment:
+    """Return the experiment that a trial trains. Raises HarnessError if its values are invalid.
+
+    Names of custom classes come from the storage: see `harness.experiment.trust`.
+    """
+    return settings.search.experiment(settings.base, values)
