@@ -11,7 +11,7 @@ ELSEWHERE = {
     # The Python API, function by function; its time estimates with the display that shows them.
     "api/test_api.py": (
         "checks comparisons confirmation context evaluation html listings models options plans runs samples search "
-        "stores studies training tuning workers",
+        "stores studies study_table training tuning workers",
         "api",
     ),
     "api/test_display.py": ("eta live_line progress study_display", "api"),
@@ -48,10 +48,13 @@ ELSEWHERE = {
     "runs/test_session.py": ("artifacts display final options resumable", "runs"),
     # A study from its command to its run; its trials are in tuning/test_trials.py.
     "tuning/test_tune.py": (
-        "confirm dashboard new_study open_study plan settings study_run study_job trial_times worker",
+        "confirm dashboard edges new_study open_study plan settings study_run study_job trial_times worker",
         "tuning",
     ),
-    "tuning/test_trials.py": ("held_trials list_studies progress request shared_study storage trial_values", "tuning"),
+    "tuning/test_trials.py": (
+        "held_trials list_studies monitor progress request shared_study storage trial_values",
+        "tuning",
+    ),
     "tuning/test_seeded_trial.py": ("pruning train_runs", "tuning"),
     # A run's log from the spool to the store, processes that die, servers that fail.
     "tracking/test_run_log.py": (

@@ -50,6 +50,11 @@ def merge_overrides(
     return [*(values or ()), *(f"{path}={value}" for path, value in shortcuts.items() if value is not None)]
 
 
+def as_names(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one text or several as a tuple; an empty one for None."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
 def _to_yaml(path: str, value: Any) -> str:
     try:
         return value if isinstance(value, str) else json.dumps(value)  # JSON is YAML

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.api.context import api_context
-from harness.api.options import Overrides, experiment_source, merge_overrides
+from harness.api.options import Overrides, as_names, experiment_source, merge_overrides
 from harness.api.progress import Progress, closing, study_display
 from harness.api.search import load_search
 from harness.errors import HarnessError
@@ -92,13 +92,14 @@ def plan_study(
     sampler: str | None = None,
     pruner: str | None = None,
     prune_from: int | None = None,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     direction: Direction | None = None,
     workers: int = 1,
     batch_runs: int | None = None,
     seeds: int | None = None,
     aggregate: str | None = None,
     race: bool | None = None,
+    constraint: str | Sequence[str] | None = None,
     progress: Progress = True,
 ) -> list[tuple[str, str]]:
     """Return what `harness.tune` would search, and what a trial costs: rows of a label and a text.
@@ -125,7 +126,8 @@ def plan_study(
             sampler=sampler,
             pruner=pruner,
             min_resource=search.prune_from,
-            metric=metric,
+            metrics=as_names(metric),
+            constraints=as_names(constraint),
             direction=direction,
             batch_runs=batch_runs,
             seeds=seeds,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import formatting
-from harness.api import html
 from harness.api.confirmation import Confirmation, NothingToConfirmError
 from harness.api.context import api_context
 from harness.api.options import check_range, deadline_after
@@ -14,7 +13,7 @@ from harness.api.progress import Progress, close, closing, run_display
 from harness.api.runs import Run
 from harness.api.stores import open_store, storage_to_use
 from harness.errors import HarnessError
-from harness.formatting import duration, format_count
+from harness.formatting import format_count
 from harness.interrupts import Deadline
 
 if TYPE_CHECKING:
@@ -74,6 +73,19 @@ class Study:
     def metric(self) -> str:
         """The score that trials are compared by, on validation images."""
         return self._trials.settings.metric
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics that the study optimises, `metric` first."""
+        return self._trials.settings.metrics
+
+    @property
+    def front(self) -> list[TrialSummary]:
+        """The trials on the Pareto front, by `metric`: no other trial beats them in all metrics. Empty with one."""
+        from harness.tuning.progress import summarize_trial
+        from harness.tuning.trial_values import pareto_front
+
+        return [summarize_trial(trial) for trial in pareto_front(self._trials.study)]
 
     @property
     def optuna(self) -> optuna.Study:
@@ -146,11 +158,13 @@ class Study:
                 "seconds": trial.seconds,
                 "run_id": trial.run_id,
                 **trial.values,
+                **{name: value for name, value in trial.measured.items() if name not in (self.metric, "seconds")},
             }
             for trial in self._ended()
         ]
         searched = list(self._trials.settings.search.space)
-        columns = ["number", "state", self.metric, "seeds", "seconds", "run_id", *searched]
+        others = [name for name in self._trials.settings.measured if name not in (self.metric, "seconds")]
+        columns = ["number", "state", self.metric, *others, "seeds", "seconds", "run_id", *searched]
         return pd.DataFrame(rows, columns=columns).set_index("number")
 
     def confirm(
@@ -252,27 +266,10 @@ class Study:
         ]
 
     def _repr_html_(self) -> str:
-        minimized = self._trials.settings.direction == "minimize"
+        from harness.api.study_table import study_html
 
-        def rank(trial: TrialSummary) -> tuple[bool, float]:
-            score = trial.score or 0.0
-            return trial.score is None or trial.intermediate, score if minimized else -score
-
-        searched = list(self._trials.settings.search.space)
-        lines = [
-            [
-                str(trial.number),
-                trial.state,
-                "" if trial.score is None else f"{trial.score:.4f}",
-                *(_format(trial.values.get(path)) for path in searched),
-                duration(trial.seconds),
-            ]
-            for trial in sorted(self._ended(), key=rank)
-        ]
-        now = self._progress
-        title = f"study {self.name}: {now.ended} of {format_count(now.requested, 'trial')}, {now.pruned} pruned"
-        header = ["trial", "state", self.metric, *searched, "time"]
-        return f"<div><p>{html.text(title)}</p>{html.table(header, lines)}</div>"
+        settings = self._trials.settings
+        return study_html(self._progress, self._ended(), [*settings.search.space], settings.direction, name=self.name)
 
 
 def load_study(name: str, *, storage: str | None = None, tracking_uri: str | None = None, trust: bool = False) -> Study:
@@ -292,7 +289,3 @@ def load_study(name: str, *, storage: str | None = None, tracking_uri: str | Non
         study = Study(store, name, storage=storage_to_use(storage), trust=trust)
         _ = study._trials  # raises if it does not exist
         return study
-
-
-def _format(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -76,6 +76,10 @@ class StudyTerminal(Screen):
             seeds = f" ({summary.seeds} seeds)" if summary.seeds > 1 else ""
             when = " when pruned" if summary.intermediate else ""
             words.append(f"{progress.metric} {summary.score:.4f}{seeds}{when}")
+        others = {name: value for name, value in summary.measured.items() if name != progress.metric}
+        words += [f"{name} {value:.4g}" for name, value in others.items()]
+        if not summary.feasible:
+            words.append("beyond a constraint")
         words += [*format_each(summary.values), *([duration(summary.seconds)] if summary.seconds else [])]
         if progress.best is not None and progress.best.number == summary.number:
             words.append("best so far")

@@ -11,6 +11,7 @@ from harness import formatting
 from harness.api.context import api_context
 from harness.api.options import (
     Overrides,
+    as_names,
     check_labels,
     deadline_after,
     executor_options,
@@ -40,7 +41,7 @@ def tune(
     sampler: str | None = None,
     pruner: str | None = None,
     prune_from: int | None = None,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     direction: Direction | None = None,
     workers: int = 1,
     executor: str = "local",
@@ -50,6 +51,7 @@ def tune(
     seeds: int | None = None,
     aggregate: str | None = None,
     race: bool | None = None,
+    constraint: str | Sequence[str] | None = None,
     max_time: str | None = None,
     storage: str | None = None,
     name: str | None = None,
@@ -77,13 +79,14 @@ def tune(
         device: See `harness.run`.
         set: Values to change, by dotted path. `{"search.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}`
             changes a range.
-        sampler: Optuna sampler: tpe, random, qmc, grid, gp or cmaes. None: tpe.
+        sampler: Optuna sampler: tpe, random, qmc, grid, gp, cmaes or nsgaii. None: tpe.
         pruner: halving, hyperband, median (between epochs), wilcoxon (between seeds only) or none. None: halving. With
             `seeds`, each of the first three also prunes between seeds.
         prune_from: First epoch at which trials can be pruned. None: the experiment's.
         metric: Score to optimise on validation images: kid, frechet, density, coverage or class_kl; mode_kl or modes
-            for stacked-mnist. None: kid, or mode_kl.
-        direction: minimize or maximize. None: the metric's.
+            for stacked-mnist. Several, also of the costs seconds, images and parameters, are optimised together: the
+            result is a Pareto front. None: kid, or mode_kl.
+        direction: minimize or maximize, for one metric. None: the metric's.
         workers: Number of processes.
         executor: Where they run: local (they share the CPU cores), slurm (a job array) or ray (actors of a cluster).
         slurm: Options of `sbatch`: `{"time": "2:00:00", "partition": "gpu"}`.
@@ -93,6 +96,7 @@ def tune(
             experiment's `search_seeds`, else 1; with `race`, 8.
         aggregate: How the scores of a trial's seeds become its value: mean, median, worst or mean+std. None: mean.
         race: Start all trials with one seed, and give more seeds to the better half, round after round.
+        constraint: Limits such as "parameters<=2e6" on scores and costs. A trial beyond one cannot be the best.
         max_time: Stop before this time is over: "30m", "2h", "1h30m".
         storage: Optuna storage. None: $HARNESS_STORAGE, else mlruns/optuna.journal.
         name: Name of the study's run.
@@ -144,7 +148,8 @@ def tune(
             sampler=sampler,
             pruner=pruner,
             min_resource=search.prune_from if search else prune_from,
-            metric=metric,
+            metrics=as_names(metric),
+            constraints=as_names(constraint),
             direction=direction,
             batch_runs=batch_runs,
             seeds=seeds,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.tuning.tune import Result
 
 Rows = list[tuple[str, str]]
+MAX_FRONT = 12  # trials of the Pareto front that are printed
 
 
 def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]) -> str | None:
@@ -45,6 +46,7 @@ def print_study(study: Study, experiment: str | None, options: Mapping[str, Any]
     if result.edges:
         rows += [("edge", edge.message) for edge in result.edges]
         rows.append(("wider", _wider_search(store, result, experiment, options)))
+    rows += _front_rows(result)
     rows.append(("run", f"{result.run_id}  (MLflow experiment {result.settings.experiment.project})"))
     if result.best_file:
         best = formatting.short_path(result.best_file)
@@ -83,7 +85,8 @@ def _time_row(result: Result) -> tuple[str, str]:
 def _best_rows(result: Result) -> Rows:
     metric, best, baseline = result.settings.metric, result.progress.best, result.progress.baseline
     if best is None:
-        return []
+        constraints = result.settings.constraints
+        return [("best", f"no complete trial is within {' and '.join(constraints)}")] if constraints else []
     seeds = "" if best.seeds < 2 else f", {result.settings.aggregate} of {best.seeds} seeds"
     rows = [
         ("best", f"trial {best.number}: validation {metric} {best.score:.4f}{seeds}"),
@@ -96,6 +99,19 @@ def _best_rows(result: Result) -> Rows:
     if result.verdict is not None:
         rows.append(("verdict", result.verdict.text))
     return rows
+
+
+def _front_rows(result: Result) -> Rows:
+    """The trials of the Pareto front, the first ones, and where their experiments are."""
+    texts = [
+        f"trial {trial.number}: " + ", ".join(f"{name} {value:.4g}" for name, value in trial.measured.items())
+        for trial in result.front[:MAX_FRONT]
+    ]
+    if len(result.front) > MAX_FRONT:
+        texts.append(f"and {len(result.front) - MAX_FRONT} more")
+    if result.front_folder:
+        texts.append(f"experiments in {formatting.short_path(result.front_folder)}")
+    return [("front" if not index else "", text) for index, text in enumerate(texts)]
 
 
 def _wider_search(store: Store, result: Result, experiment: str | None, options: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ _study_options = group(
 )
 _search_options = group(
     click.option(
-        "--sampler", metavar="NAME", help="Optuna sampler: tpe, random, qmc, grid, gp or cmaes.  [default: tpe]"
+        "--sampler", metavar="NAME", help="Optuna sampler: tpe, random, qmc, grid, gp, cmaes or nsgaii.  [default: tpe]"
     ),
     click.option(
         "--pruner",
@@ -66,14 +66,21 @@ _search_options = group(
     click.option(
         "--metric",
         metavar="NAME",
-        help=f"Score to optimise on validation images: {described_choices()}.  "
-        f"[default: {', or '.join(primary.key for primary in PRIMARY_SCORES)}]",
+        multiple=True,
+        help=f"Score to optimise on validation images: {described_choices()}. Give several, also seconds, images or "
+        f"parameters, for a Pareto front.  [default: {', or '.join(primary.key for primary in PRIMARY_SCORES)}]",
+    ),
+    click.option(
+        "--constraint",
+        metavar="LIMIT",
+        multiple=True,
+        help="Limit such as 'parameters<=2e6' or 'coverage>=0.8'. A trial beyond it cannot be the best. Repeatable.",
     ),
     click.option(
         "--direction",
         type=click.Choice(["minimize", "maximize"]),
         metavar="DIRECTION",
-        help="minimize or maximize.  [default: the metric's]",
+        help="minimize or maximize, for one metric.  [default: the metric's]",
     ),
     click.option(
         "--workers",

@@ -59,6 +59,7 @@ class Tag:
     BEST_VALUE = "harness.best_value"
     BEST_VALUE_OF_ = "harness.best."  # + dotted path: the best trial's value
     DRAWN_TRIAL = "harness.drawn_trial"  # the trial whose pictures the study's run repeats
+    FRONT = "harness.front"  # numbers of the trials on the Pareto front, if the study has several metrics
     VERDICT = "harness.verdict"  # how sure it is that the best trial is the best, if trials have several seeds
     SCORED_TRIAL = "harness.scored_trial"  # the trial whose scores the study's run repeats
 
@@ -113,6 +114,8 @@ class TrialAttribute:
     SEED_SCORES = "harness.seed_scores"  # its scores by seed, if it has several seeds
     RACING = "harness.racing"  # it is in a race, and may get more seeds: its value so far
     NEEDED_SEEDS = "harness.needed_seeds"  # of a race: number of seeds that it gets now
+    MEASURED = "harness.measured"  # its metrics by name, if the study has several, or constraints
+    SEED_MEASURED = "harness.seed_measured"  # the same by seed
     GIVEN_UP = "harness.given_up"  # between seeds: number of seeds that it had
     PRUNED = "harness.pruned"  # the epoch
     DIVERGED = "harness.diverged"  # as the tag

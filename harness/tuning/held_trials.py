@@ -38,6 +38,7 @@ class Claim:
         pruned: The epoch at which an earlier process decided to prune it; else None.
         seeds: Number of seeds that it needs now.
         scores: Its scores so far by seed, if it has several seeds.
+        measured: All metrics so far by seed and name, if the study has several.
         given_up: Whether an earlier process decided to give it up between seeds.
     """
 
@@ -48,6 +49,7 @@ class Claim:
     pruned: int | None = None
     seeds: int = 1
     scores: dict[int, float] = field(default_factory=dict)
+    measured: dict[int, dict[str, float]] = field(default_factory=dict)
     given_up: bool = False
 
     @property

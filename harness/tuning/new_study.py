@@ -11,25 +11,31 @@ from harness.gan import resolve_batch_runs
 from harness.quality.scoring import Scoring
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
+from harness.tuning.goals import Constraint, direction_of
 from harness.tuning.race import RACE_SEEDS
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import Settings, resolve_metric, trial_base
+from harness.tuning.settings import Settings, resolve_metrics, trial_base
 
 DEFAULT_TRIALS = 20
 MAX_BATCH_RUNS = 20  # trials at most that are trained as one batch by default
 REDUCTION_FACTOR = 3
-SAMPLERS_WITHOUT_PRUNING = ("gp", "cmaes")  # they ignore pruned trials, and would propose the same values again
+SAMPLERS_WITHOUT_PRUNING = (
+    "gp",
+    "cmaes",
+    "nsgaii",
+)  # they ignore pruned trials, and would propose the same values again
 
 
 def resolve_settings(
     experiment: Experiment, search: Search, request: TuneRequest, display: Display
 ) -> tuple[Settings, Scoring]:
     """Return the settings of a new study, with `auto` values resolved, and its images and judge."""
-    metric = resolve_metric(experiment, request.metric)
+    metric, *more_metrics = resolve_metrics(experiment, request.metrics)
     base = trial_base(experiment, search)
     training, scoring = prepare(base, display)
     scoring = require_scoring(scoring, base)
-    needs_classes = base.primary.against_real and SCORES[metric].needs_classes
+    scores = [name for name in (metric, *more_metrics) if name in SCORES]
+    needs_classes = base.primary.against_real and any(SCORES[name].needs_classes for name in scores)
     if needs_classes and scoring.judge.features_and_classes(scoring.splits.train.pixels[:2])[1] is None:
         without = [key for key in base.primary.searchable if not SCORES[key].needs_classes]
         raise HarnessError(
@@ -45,6 +51,11 @@ def resolve_settings(
     resolved = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
     batch_runs, planned = request.batch_runs, request.trials or DEFAULT_TRIALS
     seeds = resolve_seeds(search, request)
+    limits = [Constraint.parse(text) for text in request.constraints]
+    if "seconds" in (*more_metrics, *(limit.metric for limit in limits)):
+        if batch_runs not in (None, 1):
+            raise HarnessError("--batch-runs with seconds: trials that are trained at once share their time; take 1")
+        batch_runs = 1
     if batch_runs is None:
         share = -(-planned // request.workers) * seeds  # one process must not claim the trials of the others
         batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
@@ -53,7 +64,7 @@ def resolve_settings(
         experiment.with_values(resolved),
         search,
         metric,
-        request.direction or SCORES[metric].direction,
+        request.direction or direction_of(metric),
         sampler,
         pruner,
         min_resource,
@@ -63,6 +74,8 @@ def resolve_settings(
         seeds,
         request.aggregate or search.aggregate or "mean",
         bool(request.race),
+        tuple(more_metrics),
+        tuple(str(limit) for limit in limits),
     )
     for path, value in search.baseline(base).items():
         if search.decode(path, value) != base.flatten()[path]:
@@ -82,7 +95,20 @@ def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int
         HarnessError: Sampler, pruner and search cannot be combined.
     """
     sampler = request.sampler or "tpe"
-    pruner = request.pruner or ("none" if sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
+    several = len(request.metrics) > 1
+    if several and request.pruner not in (None, "none"):
+        raise HarnessError(f"--pruner {request.pruner}: trials with several metrics are not pruned; leave --pruner out")
+    if several and request.race:
+        raise HarnessError("--race ranks trials by one metric; take --seeds K for several metrics")
+    if request.race and request.constraints:
+        raise HarnessError(
+            f"--race with --constraint {request.constraints[0]}: a race ranks trials by one metric alone"
+        )
+    if several and request.direction:
+        raise HarnessError(f"--direction {request.direction}: it is for one metric; leave it out for several")
+    if several and sampler == "cmaes":
+        raise HarnessError("--sampler cmaes searches by one metric; take tpe, nsgaii or gp for several")
+    pruner = request.pruner or ("none" if several or sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
     if sampler in SAMPLERS_WITHOUT_PRUNING and pruner != "none":
         raise HarnessError(f"--sampler {sampler} uses only complete trials: leave --pruner out")
     if sampler == "cmaes" and len(search.space) < 2:

@@ -13,7 +13,6 @@ from harness import formatting
 from harness.errors import HarnessError, nearest
 from harness.experiment import Experiment, trust
 from harness.experiment.custom import SourceCode
-from harness.experiment.scores import SCORES
 from harness.experiment.search import Search
 from harness.experiment.tags import Kind, Tag
 from harness.quality.scoring import Scoring
@@ -23,10 +22,11 @@ from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
 from harness.tracking import RunLog, Store, run_description
+from harness.tuning.goals import Constraint, direction_of
 from harness.tuning.list_studies import summaries
 from harness.tuning.new_study import require_scoring, resolve_settings
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import Settings, with_resolved_auto
+from harness.tuning.settings import Settings, resolve_metrics, with_resolved_auto
 from harness.tuning.storage import lock_dir, storage_name
 from harness.tuning.study_run import StudyRun, study_params
 from harness.tuning.trials import Trials
@@ -133,11 +133,12 @@ def _check_same(
 ) -> None:
     """Raise HarnessError if the settings of the existing study differ from those of the command."""
     known = trials.settings
+    metrics = resolve_metrics(known.experiment, request.metrics) if request.metrics else known.metrics
     given = Settings(
         known.experiment if experiment is None else with_resolved_auto(experiment, known.experiment),
         search or known.search,
-        request.metric or known.metric,
-        request.direction or (SCORES[request.metric].direction if request.metric else known.direction),
+        metrics[0],
+        request.direction or (direction_of(metrics[0]) if request.metrics else known.direction),
         request.sampler or known.sampler,
         request.pruner or known.pruner,
         request.min_resource or known.min_resource,
@@ -147,6 +148,8 @@ def _check_same(
         request.seeds or (search and search.seeds) or known.seeds,
         request.aggregate or (search and search.aggregate) or known.aggregate,
         known.race if request.race is None else request.race,
+        metrics[1:],
+        tuple(str(Constraint.parse(text)) for text in request.constraints) or known.constraints,
     )
     if differences := known.differences(given):
         resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=request.storage)

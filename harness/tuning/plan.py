@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness import data
 from harness.experiment import Experiment
 from harness.experiment.dimensions import Choices, Dimension
-from harness.experiment.scores import SCORES
 from harness.experiment.search import Search
+from harness.tuning.goals import COSTS, Constraint, direction_of
 from harness.tuning.new_study import (
     DEFAULT_TRIALS,
     REDUCTION_FACTOR,
@@ -14,7 +14,7 @@ from harness.tuning.new_study import (
     resolve_seeds,
 )
 from harness.tuning.request import TuneRequest
-from harness.tuning.settings import resolve_metric, trial_base
+from harness.tuning.settings import resolve_metrics, trial_base
 
 _PRUNERS = {
     "halving": "halving: from epoch {first} on, the best of {factor} continues",
@@ -38,7 +38,7 @@ def plan(
     Raises:
         HarnessError: The study cannot be created.
     """
-    metric = resolve_metric(experiment, request.metric)
+    metrics = resolve_metrics(experiment, request.metrics)
     base = trial_base(experiment, search)
     seeds = resolve_seeds(search, request)
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
@@ -56,11 +56,14 @@ def plan(
         rows.append(
             ("seeds", f"{seeds} for each trial; its value is their {request.aggregate or search.aggregate or 'mean'}")
         )
-    better = {"minimize": "lower is better", "maximize": "higher is better"}[
-        request.direction or SCORES[metric].direction
-    ]
     where = "on the validation images, " if experiment.primary.against_real else ""
-    rows.append(("metric", f"{metric} {where}{base.quality.samples:,} samples at the end of a trial; {better}"))
+    samples = f"{where}{base.quality.samples:,} samples at the end of a trial"
+    for index, metric in enumerate(metrics):
+        direction = (request.direction if len(metrics) == 1 else None) or direction_of(metric)
+        better = "lower is better" if direction == "minimize" else "higher is better"
+        text = f"{metric}: {COSTS[metric]}; {better}" if metric in COSTS else f"{metric} {samples}; {better}"
+        rows.append(("metric" if not index else "", text))
+    rows += [("limit", str(Constraint.parse(text))) for text in request.constraints]
     rows.append(("sampler", f"{sampler}, seed {experiment.train.seed}"))
     rows.append(("pruner", _PRUNERS.get(pruner, pruner).format(first=min_resource, factor=REDUCTION_FACTOR)))
     return rows

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 PLOTS = {
+    "front": ("Pareto front", "The trials that no other one beats in all metrics are red."),
     "history": ("History", "Each trial's score, and the best so far."),
-    "importances": ("Importances", "How much of the score's variation each value explains (fANOVA)."),
+    "importances": (
+        "Importances",
+        "How much each value decides if a trial is among the best (PED-ANOVA, Watanabe et al. 2023).",
+    ),
     "parallel": ("Parallel coordinates", "Which values go with which score: the darkest lines are the best trials."),
     "slices": ("Slices", "The score against each value."),
     "intermediate": ("Intermediate scores", "Each trial's score by epoch. A line that ends early is a pruned trial."),
 }
-FANOVA_DEPTH = 6  # gives the same importances as unlimited depth, whose time grows with the square of the trials
+FEW_TRIALS = 50  # complete trials up to which importances are rough
 MAX_LEGEND = 30  # trials in a legend
 LOG_RATIO = 10  # ratio of the largest to the smallest score from which the axis is logarithmic
 
 
-def write(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
+def write(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> list[Path]:
     """Write `study.html`, which needs no network, and a PNG file for each plot; return the paths.
 
     Plots that need more trials are left out.
@@ -31,20 +35,20 @@ def write(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
     Args:
         study: The study.
         folder: Folder for the files, which is created.
-        metric: Name of the scores.
+        metrics: Names of the metrics.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [_page(study, folder / "study.html", metric), *_pictures(study, folder, metric)]
+        return [_page(study, folder / "study.html", metrics), *_pictures(study, folder, metrics)]
 
 
-def _page(study: optuna.Study, path: Path, metric: str) -> Path:
+def _page(study: optuna.Study, path: Path, metrics: Sequence[str]) -> Path:
     import plotly.io
 
     sections = []
     script: bool | str = True  # plotly.js is included once: the page works offline
-    for name, figure in _render(_drawings(study, metric, optuna.visualization)):
+    for name, figure in _render(_drawings(study, metrics, optuna.visualization)):
         figure.update_layout(template="plotly_white", title=None, margin={"t": 30}, height=460)
         if name == "parallel":
             figure.update_layout(plot_bgcolor="#dfe3e8")  # the lines of the worst are white
@@ -54,6 +58,8 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
             figure.update_layout(showlegend=False)
         body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
         heading, description = PLOTS[name]
+        if name == "importances" and (count := len(_complete(study))) <= FEW_TRIALS:
+            description += f" From {count} trials, the order is rough."
         sections.append(f"<h2>{heading}</h2><p>{html.escape(description)}</p>{body}")
         script = False
     title = f"Study {html.escape(study.study_name)}"
@@ -68,7 +74,7 @@ def _page(study: optuna.Study, path: Path, metric: str) -> Path:
     return path
 
 
-def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
+def _pictures(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> Iterator[Path]:
     import matplotlib as mpl
 
     with mpl.rc_context({"figure.figsize": (11, 5), "figure.dpi": 110, "savefig.bbox": "tight"}):
@@ -77,7 +83,7 @@ def _pictures(study: optuna.Study, folder: Path, metric: str) -> Iterator[Path]:
         backend = mpl.get_backend()
         pyplot.switch_backend("agg")
         try:
-            for name, axes in _render(_drawings(study, metric, optuna.visualization.matplotlib)):
+            for name, axes in _render(_drawings(study, metrics, optuna.visualization.matplotlib)):
                 every = [axes] if hasattr(axes, "figure") else list(axes.flat)
                 for one in every if name in _log_scale_plots(study) else []:
                     one.set_yscale("log")
@@ -105,25 +111,33 @@ def _render(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
 def _log_scale_plots(study: optuna.Study) -> tuple[str, ...]:
     """The plots with a logarithmic vertical axis: plots of scores, if all are positive and far apart."""
     trials = study.get_trials(deepcopy=False)
-    scores = [trial.value for trial in trials if trial.value is not None]
+    scores = [trial.values[0] for trial in trials if trial.values]
     scores += [score for trial in trials for score in trial.intermediate_values.values()]
     wide = scores and min(scores) > 0 and max(scores) > LOG_RATIO * min(scores)
     return ("history", "slices", "intermediate") if wide else ()
 
 
-def _drawings(study: optuna.Study, metric: str, plots: Any) -> dict[str, Drawing]:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+def _complete(study: optuna.Study) -> list[FrozenTrial]:
+    return list(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+
+
+def _drawings(study: optuna.Study, metrics: Sequence[str], plots: Any) -> dict[str, Drawing]:
+    complete = _complete(study)
     reported = any(trial.intermediate_values for trial in study.get_trials(deepcopy=False))
+    # Of several metrics, all plots but the front show the first.
+    options: dict[str, Any] = {"target_name": metrics[0]}
+    if len(metrics) > 1:
+        options["target"] = lambda trial: trial.values[0]
     drawings: dict[str, Drawing] = {}
     if complete:
-        drawings["history"] = lambda: plots.plot_optimization_history(study, target_name=metric)
+        if 2 <= len(metrics) <= 3:
+            drawings["front"] = lambda: plots.plot_pareto_front(study, target_names=[*metrics])
+        drawings["history"] = lambda: plots.plot_optimization_history(study, **options)
         if len(complete) > 2:
-            evaluator = optuna.importance.FanovaImportanceEvaluator(max_depth=FANOVA_DEPTH, seed=0)
-            drawings["importances"] = lambda: plots.plot_param_importances(
-                study, evaluator=evaluator, target_name=metric
-            )
-        drawings["parallel"] = lambda: plots.plot_parallel_coordinate(study, target_name=metric)
-        drawings["slices"] = lambda: plots.plot_slice(study, target_name=metric)
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            drawings["importances"] = lambda: plots.plot_param_importances(study, evaluator=evaluator, **options)
+        drawings["parallel"] = lambda: plots.plot_parallel_coordinate(study, **options)
+        drawings["slices"] = lambda: plots.plot_slice(study, **options)
     if reported:
         drawings["intermediate"] = lambda: plots.plot_intermediate_values(study)
     return drawings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
@@ -13,7 +13,15 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.experiment.tags import TrialAttribute
 from harness.runs.display import Display, NullDisplay
 from harness.tuning.study_run import StudyRun
-from harness.tuning.trial_values import is_counted, is_racing, leading_trial, seed_scores, trial_value
+from harness.tuning.trial_values import (
+    is_counted,
+    is_feasible,
+    is_racing,
+    leading_trial,
+    pareto_front,
+    seed_scores,
+    trial_value,
+)
 from harness.tuning.trials import Trials
 
 State = Literal["complete", "pruned", "failed", "racing"]
@@ -33,6 +41,8 @@ class TrialSummary:
         run_id: Id of its MLflow run.
         remark: Why it diverged or failed, if it did.
         seeds: Number of seeds that `score` is from.
+        measured: All metrics by name, if the study has several, or constraints.
+        feasible: Whether it is within the constraints.
     """
 
     number: int
@@ -44,6 +54,8 @@ class TrialSummary:
     run_id: str | None
     remark: str | None
     seeds: int = 1
+    measured: Mapping[str, float] = field(default_factory=dict)
+    feasible: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class StudyProgress:
         running: Number of trials that are being trained.
         racing: Number of trials that wait in a race, with the scores of their seeds.
         race: Whether the study is a race.
+        front: Numbers of the trials on the Pareto front, if the study has several metrics.
         best: The best complete trial; while a race goes on, the best one so far.
         baseline: The complete trial with the experiment's original values.
         running_trials: The trials that are being trained.
@@ -94,6 +107,7 @@ class StudyProgress:
     running_trials: tuple[RunningTrial, ...] = ()
     racing: int = 0
     race: bool = False
+    front: tuple[int, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -142,6 +156,7 @@ def study_progress(trials: Trials, total: int) -> StudyProgress:
         running_trials=_running_trials(trials, every),
         racing=racing,
         race=trials.settings.race,
+        front=tuple(trial.number for trial in pareto_front(trials.study)),
     )
 
 
@@ -173,6 +188,8 @@ def summarize_trial(trial: FrozenTrial) -> TrialSummary:
         trial.user_attrs.get(TrialAttribute.RUN_ID),
         trial.user_attrs.get(TrialAttribute.DIVERGED) or trial.user_attrs.get(TrialAttribute.ERROR),
         max(1, len(scores)),
+        trial.user_attrs.get(TrialAttribute.MEASURED, {}),
+        is_feasible(trial),
     )
 
 

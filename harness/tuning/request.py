@@ -12,7 +12,8 @@ from harness.experiment import Experiment
 from harness.experiment.loading import AGGREGATES
 from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
-from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metric
+from harness.tuning.goals import COSTS, Constraint, check_metric
+from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metrics
 from harness.tuning.storage import check_url
 
 MAX_NAME_LENGTH = 200  # characters of a study's name
@@ -30,7 +31,8 @@ class TuneRequest:
         sampler: One of SAMPLERS.
         pruner: One of PRUNERS.
         min_resource: The epoch from which on trials may be pruned.
-        metric: Key of the score to optimize.
+        metrics: Metrics to optimize: keys of scores, or costs.
+        constraints: Limits on metrics, such as "parameters<=2e6".
         direction: minimize or maximize.
         batch_runs: Number of runs that are trained as one batch; None measures what is fastest.
         seeds: Number of seeds of a trial.
@@ -54,7 +56,8 @@ class TuneRequest:
     sampler: str | None = None
     pruner: str | None = None
     min_resource: int | None = None
-    metric: str | None = None
+    metrics: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
     direction: Direction | None = None
     batch_runs: int | None = None
     seeds: int | None = None
@@ -101,13 +104,19 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     if request.storage is not None:
         check_url(request.storage, tracking_uri)
     for option, value, known in (
-        ("--metric", request.metric, searchable()),
         ("--sampler", request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
         ("--aggregate", request.aggregate, AGGREGATES),
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{option} {value}: expected one of {', '.join(known)}")
+    metrics = (*searchable(), *COSTS)
+    for metric in request.metrics:
+        if metric not in metrics:
+            raise HarnessError(f"--metric {metric}: expected one of {', '.join(metrics)}")
+    for text in request.constraints:
+        if (metric := Constraint.parse(text).metric) not in metrics:
+            raise HarnessError(f"--constraint {text}: {metric} is no metric; expected one of {', '.join(metrics)}")
     for name, number in (
         ("trials", request.trials),
         ("prune_from", request.min_resource),
@@ -121,4 +130,6 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     if request.direction not in (None, "minimize", "maximize"):
         raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")
     if experiment is not None:
-        resolve_metric(experiment, request.metric)
+        resolve_metrics(experiment, request.metrics)
+        for text in request.constraints:
+            check_metric(experiment, Constraint.parse(text).metric, f"--constraint {text}")

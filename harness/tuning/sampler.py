@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.experiment.dimensions import Dimension, Range, Value
@@ -76,7 +76,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
             self._point = self._grid[position % len(self._grid)]
         elif settings.sampler == "qmc" or (settings.sampler != "random" and ended < settings.startup):
             self._point = quasi_random(settings.search, settings.seed, position)
-        self._inner = _sampler(settings.sampler, settings.startup, seed)
+        self._inner = _sampler(settings.sampler, settings.startup, settings.population, seed)
         if self._point is None and settings.race:
             self._point = self._propose_in_race(others)
         self._inner.before_trial(study, trial)
@@ -135,7 +135,7 @@ def quasi_random(search: Search, seed: int, position: int) -> dict[str, Value]:
     }
 
 
-def _sampler(kind: str, startup: int, seed: int) -> BaseSampler:
+def _sampler(kind: str, startup: int, population: int, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match kind:
@@ -155,6 +155,8 @@ def _sampler(kind: str, startup: int, seed: int) -> BaseSampler:
                     warn_independent_sampling=False,
                     seed=seed,
                 )
+            case "nsgaii":
+                return NSGAIISampler(population_size=population, seed=seed)
             case "cmaes":
                 return CmaEsSampler(
                     n_startup_trials=startup,

@@ -8,7 +8,7 @@ trial.end()
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from harness.tracking import Run
 
 
+# Of a seed: experiment, id of its run, its metrics and epochs -> metrics of the study by name.
+Measure = Callable[[Experiment, str, Mapping[str, float], int], dict[str, float]]
+
+
 class SeedRun(NamedTuple):
     """A run of one seed, to be trained: its result is for `trial.record(seed, result)`."""
 
@@ -52,6 +56,7 @@ class SeededTrial:
         trials: The trials of the study.
         store: The MLflow store.
         options: Options of the runs of its seeds, without name and pruner.
+        measure: Returns the metrics of a seed: see `goals.measure`.
         display: Receives messages.
         stopped: What stopped it: SIGINT, SIGTERM or max-time; else None.
         error: Why it cannot be trained; else None.
@@ -63,6 +68,7 @@ class SeededTrial:
     trials: Trials
     store: Store
     options: RunOptions
+    measure: Measure
     display: Display
     stopped: str | None = None
     error: str | None = None
@@ -81,6 +87,7 @@ class SeededTrial:
         trials: Trials,
         store: Store,
         options: RunOptions,
+        measure: Measure,
         display: Display,
     ) -> Iterator[SeededTrial]:
         """Create or resume the MLflow run of a trial. Its status is true, whatever ends the block.
@@ -92,6 +99,7 @@ class SeededTrial:
             trials: The trials of the study.
             store: The MLflow store.
             options: Options of the run.
+            measure: Returns the metrics of a seed.
             display: Receives messages.
         """
         if earlier is None:
@@ -113,7 +121,7 @@ class SeededTrial:
             else:
                 log.mark_changed()
             log.tags({Tag.SEEDS: str(claim.seeds)})
-            trial = cls(claim, experiment, log, trials, store, options, display)
+            trial = cls(claim, experiment, log, trials, store, options, measure, display)
             if earlier is not None:
                 trial._known = seed_children(store, log.run_id)
                 trial._record_ended()
@@ -156,8 +164,8 @@ class SeededTrial:
             self.stopped = result.stopped
         else:
             self._results[seed] = result
-            score = result.scores[f"validation/{self.trials.settings.metric}"]
-            self.trials.record_seed(self.claim, self.log.run_id, seed, score)
+            measured = self.measure(result.experiment, result.run_id, result.scores, result.epoch)
+            self.trials.record_seed(self.claim, self.log.run_id, seed, measured)
             self.log.tags({Tag.SEEDS_ENDED: str(len(self.claim.scores))})
 
     def end(self) -> None:
@@ -189,13 +197,13 @@ class SeededTrial:
     def _run(self, seed: int) -> RunSpec:
         pruner = self._pruner
         assert pruner is not None
-        experiment = self.experiment.with_values({"train.seed": seed})
+        experiment = self._experiment(seed)
         options = replace(
             self.options,
             name=f"{self.options.name}-seed{seed}",
             kind=Kind.SEED,
             parent=self.log.run_id,
-            pruner=pruner.of(seed) if seed in pruner.seeds else None,
+            pruner=pruner.of(seed) if seed in pruner.seeds and len(self.trials.settings.metrics) == 1 else None,
         )
         known = self._known.get(seed)
         if known is None:
@@ -208,6 +216,9 @@ class SeededTrial:
             self.display.message(f"trial {self.claim.number}, seed {seed} is trained from the start: {error}")
             return RunSpec(experiment, options)
 
+    def _experiment(self, seed: int) -> Experiment:
+        return self.experiment.with_values({"train.seed": seed})
+
     def _record_ended(self) -> None:
         """Record the scores of seeds that ended before their process died."""
         metric = f"validation/{self.trials.settings.metric}"
@@ -215,10 +226,11 @@ class SeededTrial:
             if seed in self.claim.scores or seed not in self.seeds or not has_ended(run):
                 continue
             if metric in run.data.metrics:
-                self.trials.record_seed(self.claim, self.log.run_id, seed, run.data.metrics[metric])
+                epoch = int(run.data.tags[Tag.EPOCH])
+                measured = self.measure(self._experiment(seed), run.info.run_id, run.data.metrics, epoch)
+                self.trials.record_seed(self.claim, self.log.run_id, seed, measured)
 
     def _result(self, seed: int) -> RunResult:
         if seed not in self._results:
-            experiment = self.experiment.with_values({"train.seed": seed})
-            self._results[seed] = result_of(experiment, self._known[seed], self.store, "validation")
+            self._results[seed] = result_of(self._experiment(seed), self._known[seed], self.store, "validation")
         return self._results[seed]

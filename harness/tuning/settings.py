@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,8 +13,9 @@ from harness.experiment.dimensions import Value
 from harness.experiment.scores import Direction
 from harness.experiment.search import Search, parse
 from harness.experiment.sections import VALIDATION_IMAGES
+from harness.tuning.goals import COSTS, Constraint, check_metric, direction_of
 
-SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes")
+SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes", "nsgaii")
 PRUNERS = ("halving", "hyperband", "median", "wilcoxon", "none")
 
 
@@ -35,6 +37,8 @@ class Settings:
         seeds: Number of seeds that a trial is trained under; in a race, at most.
         aggregate: How the scores of the seeds become the value of the trial: one of `loading.AGGREGATES`.
         race: Whether trials begin with one seed, and the best ones get more.
+        more_metrics: Further metrics to optimize: scores and costs. The result is then a Pareto front.
+        constraints: Limits on metrics, as in `goals.Constraint.parse`.
     """
 
     experiment: Experiment
@@ -50,6 +54,8 @@ class Settings:
     seeds: int = 1
     aggregate: str = "mean"
     race: bool = False
+    more_metrics: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
 
     @property
     def base(self) -> Experiment:
@@ -65,6 +71,31 @@ class Settings:
     def startup(self) -> int:
         """Number of quasi-random trials before the sampler uses results: a quarter of `planned`, 4 to 10."""
         return min(10, max(4, self.planned // 4))
+
+    @property
+    def population(self) -> int:
+        """Number of trials in a generation of NSGA-II: a fifth of `planned`, 4 to 50."""
+        return min(50, max(4, self.planned // 5))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics to optimize."""
+        return (self.metric, *self.more_metrics)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """The direction of each of them."""
+        return (self.direction, *(direction_of(metric) for metric in self.more_metrics))
+
+    @property
+    def limits(self) -> list[Constraint]:
+        """The constraints."""
+        return [Constraint.parse(text) for text in self.constraints]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Everything that is measured of a trial: the metrics, and those of the constraints."""
+        return tuple(dict.fromkeys([*self.metrics, *(limit.metric for limit in self.limits)]))
 
     @property
     def seed_list(self) -> list[int]:
@@ -93,7 +124,7 @@ class Settings:
                 continue
             before, after = getattr(self, field.name), getattr(other, field.name)
             if before != after:
-                changed.append(f"{field.name} {before} -> {after}")
+                changed.append(f"{field.name} {_words(before)} -> {_words(after)}")
         return changed
 
     def to_json(self) -> str:
@@ -108,9 +139,14 @@ class Settings:
             stored: dict[str, Any] = json.loads(text)
             experiment = from_store(stored.pop("experiment"), f"the experiment of study {study}")
             search = parse(experiment, stored.pop("search"), stored.pop("search_budget"))
-            return cls(experiment, search, **stored)
+            lists = {key: tuple(value) for key, value in stored.items() if isinstance(value, list)}
+            return cls(experiment, search, **{**stored, **lists})
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(f"study {study} was created by another version of harness: use a new name") from error
+
+
+def _words(value: object) -> str:
+    return (", ".join(value) or "none") if isinstance(value, tuple) else str(value)
 
 
 def trial_base(experiment: Experiment, search: Search) -> Experiment:
@@ -124,15 +160,21 @@ def trial_base(experiment: Experiment, search: Search) -> Experiment:
     return experiment.with_values(values)
 
 
-def resolve_metric(experiment: Experiment, requested: str | None) -> str:
-    """Return the requested score, or the primary one. Raises HarnessError if the experiment does not have it."""
-    primary = experiment.primary
-    if requested is not None and requested not in primary.searchable:
+def resolve_metrics(experiment: Experiment, requested: Sequence[str]) -> tuple[str, ...]:
+    """Return the requested metrics, scores first, or the primary score.
+
+    Raises:
+        HarnessError: The experiment does not have a metric, or the metrics do not go together.
+    """
+    for metric in requested:
+        check_metric(experiment, metric, f"--metric {metric}")
+        if requested.count(metric) > 1:
+            raise HarnessError(f"--metric {metric} is given twice")
+    if requested and not set(requested) - set(COSTS):
         raise HarnessError(
-            f"--metric {requested}: {experiment.data.name} is not scored by that; expected one of "
-            f"{', '.join(primary.searchable)}"
+            f"--metric {requested[0]}: a search needs a score, too; add --metric {experiment.primary.key}"
         )
-    return requested or primary.key
+    return tuple(sorted(requested, key=lambda metric: metric in COSTS)) or (experiment.primary.key,)
 
 
 def baseline_values(settings: Settings) -> dict[str, Value]:

@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.experiment.tags import StudyAttribute, Tag
 from harness.files import safe_file_name
 from harness.tracking.process_tags import process_ended
+from harness.tuning.goals import COSTS
 from harness.tuning.journal import hold_lock
 from harness.tuning.sampler import Sampler
 from harness.tuning.settings import Settings
@@ -60,7 +61,7 @@ class SharedStudy:
         """Create a study; None if another process has created it. identity: see `SharedStudy.identity`."""
         with storage_errors():
             try:
-                study = optuna.create_study(study_name=name, storage=storage, direction=settings.direction)
+                study = optuna.create_study(study_name=name, storage=storage, directions=settings.directions)
             except optuna.exceptions.DuplicatedStudyError:
                 return None
             # The settings are stored last, so a study with settings is complete.
@@ -135,7 +136,8 @@ class SharedStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if self.study.metric_names is None:
-                self.study.set_metric_names([f"validation/{self.settings.metric}"])
+                names = [metric if metric in COSTS else f"validation/{metric}" for metric in self.settings.metrics]
+                self.study.set_metric_names(names)
 
     def owner_alive(self, tags: Mapping[str, str]) -> bool:
         """Whether the process in these tags is alive and writes the study's MLflow run."""

@@ -14,12 +14,13 @@ from harness.experiment import trust
 from harness.interrupts import Deadline
 from harness.runs.display import NullDisplay
 from harness.tracking import Store
+from harness.tuning.monitor import NullMonitor
 from harness.tuning.open_study import load_scoring, stored_code
 from harness.tuning.progress import NullStudyDisplay, ProgressMonitor
 from harness.tuning.request import TuneRequest
 from harness.tuning.storage import lock_dir, open_storage, storage_errors
 from harness.tuning.trials import Trials
-from harness.tuning.worker import NullMonitor, Worker
+from harness.tuning.worker import Worker
 
 if TYPE_CHECKING:
     from harness.executors import Executor

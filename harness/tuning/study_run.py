@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import statistics
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import HarnessError, redact
 from harness.experiment import Experiment
-from harness.experiment.dimensions import Range, Value
+from harness.experiment.dimensions import Value
 from harness.experiment.tags import Tag, TrialAttribute
+from harness.formatting import join_words
 from harness.results import summary
 from harness.runs import provenance
 from harness.runs.display import Display
@@ -24,13 +22,20 @@ from harness.runs.options import Status
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
 from harness.tuning.settings import Settings
-from harness.tuning.trial_values import best_trial, is_counted, seed_scores, study_verdict, trial_value
+from harness.tuning.trial_values import (
+    best_trial,
+    is_counted,
+    is_feasible,
+    pareto_front,
+    seed_scores,
+    study_verdict,
+    trial_value,
+)
 from harness.tuning.trials import Trials
 
 SCORES = ("quality/", "validation/")  # what a trial is scored by
 MAX_GRIDS = 50  # sample grids of the best trial that a study logs
 CONFIRMED = "**Confirmed under fresh seeds:**"  # begins the last part of the description, which `confirm` adds
-EDGE = 0.03  # a value is at an edge of its range within this share of the range's length
 
 
 class StudyRun:
@@ -98,6 +103,7 @@ class StudyRun:
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
             if sure := study_verdict(self._trials.study, self._trials.settings):
                 self.log.tags({Tag.VERDICT: sure.text})
+            self._log_front()
             self._log_best(found, counted)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
@@ -106,13 +112,25 @@ class StudyRun:
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
-                drawn = plots.write(self._trials.study, Path(scratch), self._metric)
+                drawn = plots.write(self._trials.study, Path(scratch), self._trials.settings.metrics)
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in drawn:
                     shutil.copy(path, folder / path.name)
                     self.log.artifact(folder / path.name, "plots")
             except OSError as error:
                 raise HarnessError(f"cannot write the plots: {error.strerror or error}") from error
+
+    def _log_front(self) -> None:
+        """Log the numbers of the trials on the Pareto front, and the experiment of each."""
+        front = pareto_front(self._trials.study)
+        if front:
+            self.log.tags({Tag.FRONT: ",".join(str(trial.number) for trial in front)})
+        for trial in front:
+            try:
+                experiment = best_experiment(self._trials.settings, trial, self._trials.name)
+                self.log.text(experiment.to_yaml(), f"front/trial-{trial.number}.yaml")
+            except HarnessError as error:
+                self._display.message(f"no front/trial-{trial.number}.yaml: the values are invalid in full: {error}")
 
     def _trial_metrics(self, trial: FrozenTrial) -> dict[str, float]:
         metrics: dict[str, float] = {
@@ -130,6 +148,8 @@ class StudyRun:
             metrics[f"trial/{self._metric}"] = trial_value(trial)
         elif trial.state == TrialState.PRUNED and trial.intermediate_values:
             metrics[f"trial/{self._metric}_when_pruned"] = trial.intermediate_values[max(trial.intermediate_values)]
+        for name, value in trial.user_attrs.get(TrialAttribute.MEASURED, {}).items():
+            metrics[f"trial/{name}"] = value
         if self._best is not None:
             metrics[f"best/{self._metric}"] = trial_value(self._best)
         metrics["trial/ended"] = sum(trial.number in self._logged and is_counted(trial) for trial in self._trials.all())
@@ -137,7 +157,7 @@ class StudyRun:
 
     def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
         sign = 1 if self._trials.settings.direction == "minimize" else -1
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and is_feasible(trial)]
         return min(complete, key=lambda trial: (sign * trial_value(trial), trial.number), default=None)
 
     def _log_grids(self, trial: FrozenTrial) -> None:
@@ -190,6 +210,9 @@ class StudyRun:
         )
         if sure := study_verdict(self._trials.study, settings):
             headline += f"; {sure.text}"
+        if front := pareto_front(self._trials.study):
+            numbers = join_words([str(each.number) for each in front], "and")
+            headline += f"; the Pareto front of {join_words(settings.metrics, 'and')}: trials {numbers}"
         values = ", ".join(f"{path} {_format_value(value)}" for path, value in trial.params.items())
         text = provenance.format_description(settings.experiment, headline, values, picture=picture)
         self.log.describe("\n\n".join(part for part in (text, self._verdict) if part))
@@ -212,6 +235,10 @@ def study_params(settings: Settings) -> dict[str, object]:
     names = ["metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs"]
     if settings.seeds > 1:
         names += ["seeds", "aggregate", "race"]
+    if settings.more_metrics:
+        names += ["more_metrics"]
+    if settings.constraints:
+        names += ["constraints"]
     return {**settings.experiment.flatten(), **space, **budget, **{f"study.{n}": getattr(settings, n) for n in names}}
 
 
@@ -222,53 +249,3 @@ def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Exper
         f"Trial {trial.number} of study {study}: validation {settings.metric} {trial_value(trial):.4g} as a trial."
     )
     return experiment.with_values({"name": f"{settings.experiment.name}-best"[:100], "description": description})
-
-
-@dataclass(frozen=True)
-class Edge:
-    """A best value at an edge of its range.
-
-    Attributes:
-        message: Which value, and which edge.
-        wider_range: A wider range, as a value for --set.
-    """
-
-    message: str
-    wider_range: str
-
-
-def values_at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edge]:
-    """Return the values that are at an edge of their range."""
-    edges = []
-    for path, dimension in settings.search.space.items():
-        value = values.get(path)
-        if not isinstance(dimension, Range) or isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        low, high = dimension.low, dimension.high
-        position = (value - low) / (high - low) if not dimension.log else math.log(value / low) / math.log(high / low)
-        if EDGE < position < 1 - EDGE:
-            continue
-        if wider := _widen(settings, path, dimension, upper=position > 0.5):
-            bounds = [str(int(end)) if dimension.integer else f"{end:g}" for end in wider]
-            range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}}}"
-            end = "upper" if position > 0.5 else "lower"
-            message = f"{path} {value:.4g} is at the {end} edge of its range, {low:g} to {high:g}"
-            edges.append(Edge(message, f"search.{path}={range_}"))
-    return edges
-
-
-def _widen(settings: Settings, path: str, dimension: Range, *, upper: bool) -> tuple[float, float] | None:
-    """Extend a range at one end, as far as the experiment allows; None if it does not allow more."""
-    low, high = dimension.low, dimension.high
-    for share in (1.0, 0.5):
-        step = 4**share if dimension.log else share * (high - low)
-        end = (high * step if upper else low / step) if dimension.log else (high + step if upper else low - step)
-        end = float(round(end)) if dimension.integer else end
-        if end in (low, high):
-            continue
-        try:
-            settings.base.with_values({path: int(end) if dimension.integer else end})
-        except HarnessError:
-            continue
-        return (low, end) if upper else (end, high)
-    return None

@@ -35,30 +35,53 @@ def seed_scores(trial: FrozenTrial) -> dict[int, float]:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the complete trial with the best value, the first of several; None if there is none."""
+    """Return the complete trial with the best value, the first of several; None if there is none.
+
+    A trial that violates a constraint is no candidate. Of several metrics, the first one counts.
+    """
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    return min(complete, key=lambda trial: sign * trial_value(trial), default=None)
+    feasible = [trial for trial in complete if is_feasible(trial)]
+    return min(feasible, key=lambda trial: _sign(study) * trial_value(trial), default=None)
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    """Whether a trial is within all constraints."""
+    return all(violation <= 0 for violation in trial.constraints.values())
+
+
+def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that no other one beats in all metrics, ordered by the first; empty with one metric."""
+    if len(study.directions) < 2:
+        return []
+    return sorted(study.best_trials, key=lambda trial: (_sign(study) * trial_value(trial), trial.number))
+
+
+def _sign(study: optuna.Study) -> int:
+    return 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
 
 
 def trial_value(trial: FrozenTrial) -> float:
-    """Return the value of a trial, or its value so far if it is in a race; NaN if it has none."""
-    value = trial.user_attrs[TrialAttribute.RACING] if is_racing(trial) else trial.value
-    return math.nan if value is None else float(value)
+    """Return the value of a trial, that of the first of several metrics; NaN if it has none.
+
+    A trial in a race has its value so far.
+    """
+    if is_racing(trial):
+        return float(trial.user_attrs[TrialAttribute.RACING])
+    return float(trial.values[0]) if trial.values else math.nan
 
 
 def leading_trial(study: optuna.Study) -> FrozenTrial | None:
     """Return the best trial; while a race goes on, the best of those with the most seeds. None if there is none."""
     racing = [trial for trial in study.get_trials(deepcopy=False) if is_racing(trial)]
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
     return best_trial(study) or min(
-        racing, key=lambda trial: (-len(seed_scores(trial)), sign * trial_value(trial)), default=None
+        racing, key=lambda trial: (-len(seed_scores(trial)), _sign(study) * trial_value(trial)), default=None
     )
 
 
 def study_verdict(study: optuna.Study, settings: Settings) -> Verdict | None:
     """Return how sure it is that the best complete trial is the best; None if each trial has one seed."""
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in complete if is_feasible(trial)]
     scores = {trial.number: [score for _, score in sorted(seed_scores(trial).items())] for trial in complete}
     return verdict(scores, settings.aggregate, settings.direction)
 

@@ -16,8 +16,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from harness.errors import HarnessError, redact
+from harness.experiment.scores import Direction
 from harness.experiment.tags import Tag, TrialAttribute
 from harness.tracking.process_tags import this_process
+from harness.tuning.goals import direction_of
 from harness.tuning.held_trials import MAX_ATTEMPTS, Claim, HeldTrials
 from harness.tuning.race import race_state
 from harness.tuning.sampler import distributions
@@ -85,6 +87,7 @@ class Trials(HeldTrials):
             pruned=attributes.get(TrialAttribute.PRUNED),
             seeds=int(attributes.get(TrialAttribute.NEEDED_SEEDS, 1)) if settings.race else settings.seeds,
             scores=seed_scores(found),
+            measured={int(seed): each for seed, each in attributes.get(TrialAttribute.SEED_MEASURED, {}).items()},
             given_up=TrialAttribute.GIVEN_UP in attributes,
         )
         self._held[trial.number] = claim
@@ -132,12 +135,29 @@ class Trials(HeldTrials):
             claim.trial.set_user_attr(TrialAttribute.PRUNED, epoch)  # a repeated report would not be pruned
             return True
 
-    def complete(self, claim: Claim, run_id: str, value: float, *, diverged: str | None = None) -> None:
-        """End a trial with a score."""
+    def complete(
+        self, claim: Claim, run_id: str, value: float | Mapping[str, float], *, diverged: str | None = None
+    ) -> None:
+        """End a trial.
+
+        Args:
+            claim: The trial.
+            run_id: Id of its MLflow run.
+            value: Its score, or its metrics by name, with those of the constraints.
+            diverged: Why it diverged, if it did.
+        """
+        settings = self.settings
+        measured = value if isinstance(value, Mapping) else {settings.metric: value}
         with storage_errors():
             if diverged:
                 claim.trial.set_user_attr(TrialAttribute.DIVERGED, diverged)
-            self._tell(claim, run_id, TrialState.COMPLETE, value)
+            if len(settings.measured) > 1:
+                claim.trial.set_user_attr(TrialAttribute.MEASURED, dict(measured))
+            known = self._storage.get_trial(self._id(claim.number)).constraints if settings.constraints else {}
+            for limit in settings.limits:
+                if str(limit) not in known:  # a process that died may have set it
+                    claim.trial.set_constraint(str(limit), limit.violation(measured[limit.metric]))
+            self._tell(claim, run_id, TrialState.COMPLETE, [measured[metric] for metric in settings.metrics])
 
     def prune(self, claim: Claim, run_id: str) -> None:
         """End a pruned trial."""
@@ -158,10 +178,14 @@ class Trials(HeldTrials):
 
     # Seeds -------------------------------------------------------------------------------------------------------
 
-    def record_seed(self, claim: Claim, run_id: str, seed: int, score: float) -> None:
-        """Record the score of one seed of a trial. run_id: id of the trial's MLflow run."""
-        claim.scores[seed] = score
+    def record_seed(self, claim: Claim, run_id: str, seed: int, measured: Mapping[str, float]) -> None:
+        """Record the metrics of one seed of a trial, by name. run_id: id of the trial's MLflow run."""
+        claim.scores[seed] = measured[self.settings.metric]
+        claim.measured[seed] = dict(measured)
         with storage_errors():
+            if len(self.settings.measured) > 1:
+                by_seed = {str(each): values for each, values in claim.measured.items()}
+                claim.trial.set_user_attr(TrialAttribute.SEED_MEASURED, by_seed)
             claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
             stored = {str(seed): claim.scores[seed] for seed in sorted(claim.scores)}
             claim.trial.set_user_attr(TrialAttribute.SEED_SCORES, stored)
@@ -171,7 +195,8 @@ class Trials(HeldTrials):
         if claim.given_up:
             return True
         best = best_trial(self.study)
-        if self.settings.pruner == "none" or self.settings.race or best is None or len(claim.scores) < 2:
+        several = len(self.settings.metrics) > 1
+        if self.settings.pruner == "none" or self.settings.race or several or best is None or len(claim.scores) < 2:
             return False
         of_best = {seed: score for seed, score in seed_scores(best).items() if seed in claim.scores}
         if can_no_longer_win(claim.scores, of_best, self.settings.direction):
@@ -183,7 +208,11 @@ class Trials(HeldTrials):
     def complete_seeds(self, claim: Claim, run_id: str, *, diverged: str | None = None) -> None:
         """End a trial that has the scores of its seeds; in a race, keep it until the race ends."""
         if not self.settings.race:
-            self.complete(claim, run_id, self._value(claim.scores), diverged=diverged)
+            names = self.settings.measured
+            by_name = {name: {seed: values[name] for seed, values in claim.measured.items()} for name in names[1:]}
+            first = {self.settings.metric: self._value(claim.scores)}
+            others = {name: self._value(scores, direction_of(name)) for name, scores in by_name.items()}
+            self.complete(claim, run_id, {**first, **others}, diverged=diverged)
             return
         with storage_errors():
             if diverged:
@@ -193,10 +222,10 @@ class Trials(HeldTrials):
             claim.trial.set_user_attr(TrialAttribute.PROCESS, None)
         self._held.pop(claim.number, None)
 
-    def _value(self, scores: Mapping[int, float]) -> float:
+    def _value(self, scores: Mapping[int, float], direction: Direction | None = None) -> float:
         """The value of a trial with these scores by seed."""
         ordered = [scores[seed] for seed in sorted(scores)]
-        return aggregate(ordered, self.settings.aggregate, self.settings.direction)
+        return aggregate(ordered, self.settings.aggregate, direction or self.settings.direction)
 
     def _advance_race(self, trials: Sequence[FrozenTrial], total: int) -> bool:
         """If all trials have the scores of their seeds, prune those that drop out, and requeue those that stay.
@@ -232,10 +261,10 @@ class Trials(HeldTrials):
             with contextlib.suppress(HarnessError), storage_errors():
                 self._requeue(claim.number)
 
-    def _tell(self, claim: Claim, run_id: str | None, state: TrialState, value: float | None = None) -> None:
+    def _tell(self, claim: Claim, run_id: str | None, state: TrialState, values: Sequence[float] | None = None) -> None:
         if run_id:
             claim.trial.set_user_attr(TrialAttribute.RUN_ID, run_id)
-        self.study.tell(claim.trial, value, state=state)
+        self.study.tell(claim.trial, values, state=state)
         self._held.pop(claim.number, None)
 
 

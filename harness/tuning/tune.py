@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,16 +21,24 @@ from harness.quality.scoring import Scoring
 from harness.runs.display import Display, NullDisplay
 from harness.runs.options import Status
 from harness.tracking import Store, ensure_final_status
+from harness.tuning.edges import Edge, values_at_edges
 from harness.tuning.new_study import DEFAULT_TRIALS
 from harness.tuning.open_study import open_or_create_study, open_study_run, reopen_study_run
-from harness.tuning.progress import ProgressMonitor, StudyDisplay, StudyProgress, study_progress, summarize_trial
+from harness.tuning.progress import (
+    ProgressMonitor,
+    StudyDisplay,
+    StudyProgress,
+    TrialSummary,
+    study_progress,
+    summarize_trial,
+)
 from harness.tuning.request import TuneRequest
 from harness.tuning.seed_scores import Verdict
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage, storage_errors, warn_of_network_files
 from harness.tuning.study_job import run_workers
-from harness.tuning.study_run import Edge, StudyRun, best_experiment, values_at_edges
-from harness.tuning.trial_values import best_trial, study_verdict
+from harness.tuning.study_run import StudyRun, best_experiment
+from harness.tuning.trial_values import best_trial, pareto_front, study_verdict
 from harness.tuning.trials import Trials
 from harness.tuning.worker import Worker
 
@@ -52,6 +61,8 @@ class Result:
         before: Number of trials that had ended before this command.
         trial_seconds: Median duration of the complete trials.
         verdict: How sure it is that the best trial is the best; None if each trial has one seed.
+        front: The trials on the Pareto front, if the study has several metrics.
+        front_folder: Folder of their experiments on this machine.
     """
 
     name: str
@@ -65,6 +76,8 @@ class Result:
     before: int = 0
     trial_seconds: float | None = None
     verdict: Verdict | None = None
+    front: tuple[TrialSummary, ...] = ()
+    front_folder: Path | None = None
 
 
 def tune(
@@ -140,7 +153,7 @@ def _finish(
             shipped = study_run.close(status)
         if not shipped:
             unshipped = study_run.log.shipping_error or "the tracking server did not take everything"
-    found = best_trial(trials.study)
+    found, front = best_trial(trials.study), pareto_front(trials.study)
     assert trials.run_id is not None
     return Result(
         trials.name,
@@ -148,11 +161,13 @@ def _finish(
         trials.settings,
         now,
         stopped,
-        None if found is None else _best_file(trials, found, store),
+        None if found is None else _write(trials, found, store, "best.yaml"),
         [] if found is None else values_at_edges(trials.settings, found.params),
         unshipped,
         trial_seconds=_median_seconds(trials),
         verdict=study_verdict(trials.study, trials.settings),
+        front=tuple(summarize_trial(trial) for trial in front),
+        front_folder=_write_front(trials, front, store),
     )
 
 
@@ -190,12 +205,27 @@ def _take_over_study_run(trials: Trials, store: Store) -> StudyRun | None:
     return study_run
 
 
-def _best_file(trials: Trials, found: FrozenTrial, store: Store) -> Path | None:
+def _write_front(trials: Trials, front: Sequence[FrozenTrial], store: Store) -> Path | None:
+    """Write the experiments of the Pareto front, and remove those that are no longer on it. Returns their folder."""
+    if not front:
+        return None
+    written = {path for trial in front if (path := _write(trials, trial, store, f"front/trial-{trial.number}.yaml"))}
+    folder = _folder(trials, store) / "front"
+    for path in set(folder.glob("trial-*.yaml")) - written:
+        path.unlink(missing_ok=True)
+    return folder
+
+
+def _folder(trials: Trials, store: Store) -> Path:
+    return store.root / "studies" / safe_file_name(trials.name)
+
+
+def _write(trials: Trials, found: FrozenTrial, store: Store, name: str) -> Path | None:
     try:
         text = best_experiment(trials.settings, found, trials.name).to_yaml()
     except HarnessError:  # `StudyRun.close` has reported it
         return None
-    path = store.root / "studies" / safe_file_name(trials.name) / "best.yaml"
+    path = _folder(trials, store) / name
     try:
         with write_cache_file(path) as file:  # several processes may end the study at once
             file.write(text.encode())

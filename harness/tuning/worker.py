@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UnreachableError, redact
+from harness.experiment import Experiment
 from harness.experiment.tags import Kind, Tag
 from harness.gan.batched import batch_key
 from harness.interrupts import StopRequest, handle_signals
@@ -18,8 +19,10 @@ from harness.runs.display import Display
 from harness.runs.options import RunOptions, RunResult
 from harness.runs.resumable import find_resumable
 from harness.runs.session import STOP
-from harness.tracking import Store
+from harness.tracking import Store, seconds_of
+from harness.tuning.goals import measure
 from harness.tuning.held_trials import Claim
+from harness.tuning.monitor import Monitor
 from harness.tuning.pruning import TrialPruner
 from harness.tuning.request import TuneRequest
 from harness.tuning.seeded_trial import SeededTrial, SeedRun
@@ -31,26 +34,6 @@ if TYPE_CHECKING:
     from harness.tracking import Run
 
 POLL_INTERVAL = 0.5  # seconds between checks of the other processes
-
-
-class Monitor(Protocol):
-    """Receives the progress of a study."""
-
-    def update(self) -> object:
-        """Called after trials are claimed or end."""
-
-    def on_progress(self) -> None:
-        """Called after the first epoch that a trial trains."""
-
-
-class NullMonitor:
-    """A monitor for worker processes: their parent process shows the progress."""
-
-    def update(self) -> None:
-        """Do nothing."""
-
-    def on_progress(self) -> None:
-        """Do nothing."""
 
 
 @dataclass
@@ -191,7 +174,9 @@ class Worker:
             self._fail(claim, str(error), retry=False)
             return None
         options, earlier = self._run_options(claim), self._earlier_run(claim)
-        return SeededTrial.open(claim, experiment, earlier, self.trials, self.store, options, self.display)
+        return SeededTrial.open(
+            claim, experiment, earlier, self.trials, self.store, options, self._measured, self.display
+        )
 
     def _run_spec(self, claim: Claim) -> RunSpec | None:
         """Return what to train; None if the values are invalid, or if the trial's earlier run has ended."""
@@ -200,8 +185,9 @@ class Worker:
         except HarnessError as error:
             self._fail(claim, str(error), retry=False)
             return None
-        pruner = TrialPruner(self.trials, claim, experiment.train.epochs)
-        options = replace(self._run_options(claim), pruner=pruner)
+        options = self._run_options(claim)
+        if len(self.trials.settings.metrics) == 1:  # Optuna prunes by one metric
+            options = replace(options, pruner=TrialPruner(self.trials, claim, experiment.train.epochs))
         run = self._earlier_run(claim)
         if run is None:
             return RunSpec(experiment, options)
@@ -246,13 +232,15 @@ class Worker:
     def _record_ended(self, claim: Claim, run: Run) -> bool:
         """Record the result of a run that ended before its process died. Returns False if the run can be resumed."""
         tags, status, pruned = run.data.tags, run.info.status, claim.pruned
-        score = run.data.metrics.get(f"validation/{self.trials.settings.metric}")
+        scored = f"validation/{self.trials.settings.metric}" in run.data.metrics
         # harness.epoch is the last thing that a run logs before its status.
         if status == "KILLED" and pruned is not None and tags.get(Tag.EPOCH) == str(pruned):
             self._record_pruned(claim, run.info.run_id)
             return True
-        if score is not None and (status == "FINISHED" or (status == "FAILED" and Tag.DIVERGED in tags)):
-            self.trials.complete(claim, run.info.run_id, score, diverged=tags.get(Tag.DIVERGED))
+        if scored and (status == "FINISHED" or (status == "FAILED" and Tag.DIVERGED in tags)):
+            experiment = trial_experiment(self.trials.settings, claim.values)
+            measured = self._measured(experiment, run.info.run_id, run.data.metrics, int(tags[Tag.EPOCH]))
+            self.trials.complete(claim, run.info.run_id, measured, diverged=tags.get(Tag.DIVERGED))
             self.monitor.update()
             return True
         return False
@@ -266,10 +254,23 @@ class Worker:
         if result.pruned:
             self._record_pruned(claim, result.run_id)
         elif not result.stopped:
-            score = result.scores[f"validation/{self.trials.settings.metric}"]
+            measured = self._measured(result.experiment, result.run_id, result.scores, result.epoch)
             diverged = result.reason if result.status == "FAILED" else None
-            self.trials.complete(claim, result.run_id, score, diverged=diverged)
+            self.trials.complete(claim, result.run_id, measured, diverged=diverged)
             self.monitor.update()
+
+    def _measured(
+        self, experiment: Experiment, run_id: str, scores: Mapping[str, float], epochs: int
+    ) -> dict[str, float]:
+        """Return what the study measures of a trial that has ended."""
+        return measure(
+            self.trials.settings.measured,
+            experiment,
+            scores,
+            images=self.scoring.splits.train,
+            epochs=epochs,
+            seconds=lambda: seconds_of(self.store.client.get_run(run_id)),
+        )
 
     def _fail(self, claim: Claim, error: str, *, retry: bool = True) -> None:
         self.display.message(redact(f"trial {claim.number} failed: {error}")[:300])

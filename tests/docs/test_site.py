@@ -51,7 +51,10 @@ def test_every_command_and_option_has_its_entry(site: Path) -> None:
 def test_defaults_are_in_their_column(site: Path) -> None:
     page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
     _, _, section = page.partition('<h3 id="harness-tune">')
-    assert "<td>Pruner: halving or none.</td>\n<td>halving</td>" in section
+    assert (
+        "<td>Pruner: halving, hyperband, median, wilcoxon (between seeds only) or none.</td>\n<td>halving</td>"
+        in section
+    )
     assert "[default: " not in "".join(re.findall(r"<td>.*?</td>", page))
 
 

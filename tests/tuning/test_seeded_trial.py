@@ -6,7 +6,6 @@ import re
 import signal
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,13 @@ from harness.tuning.storage import open_storage
 from ..commands import Harness, client, spawn, wait_for
 from ..faults_lib.kills import life
 from .common import QUIET, optuna_trials, runs, the_study
+from .postgresql import PostgreSQL
 
 SEEDS = ("tune", "small.yaml", *QUIET, "--seeds", "3")
-RACE = ("tune", "small.yaml", *QUIET, "--race", "--seeds", "4", "--trials", "6", "--pruner", "none", "--sampler", "qmc")
+RACE = (
+    *("tune", "small.yaml", *QUIET, "--epochs", "2", "--race", "--seeds", "4", "--trials", "5"),
+    *("--pruner", "none", "--sampler", "qmc"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +71,8 @@ def assert_nested(study: str = "small") -> None:
             assert ended[seed].data.metrics["validation/kid"] == score
             assert ended[seed].info.run_name == f"{study}-{trial.number}-seed{seed}"
             steps = [point.step for point in client().get_metric_history(ended[seed].info.run_id, "loss/generator")]
-            assert steps == [1, 2, 3, 4], "each epoch once"
+            epochs = int(ended[seed].data.params["train.epochs"])
+            assert steps == list(range(1, epochs + 1)), "each epoch once"
         if trial.state.name == "COMPLETE":
             assert trial.value == pytest.approx(statistics.fmean(stored.values()))
             assert run.info.status == "FINISHED"
@@ -106,7 +110,7 @@ def test_the_first_seed_is_the_trial_without_seeds(harness: Harness, small: Path
 
 
 def test_seeds_that_are_trained_at_once_have_the_scores_of_those_that_are_not(harness: Harness, small: Path) -> None:
-    options = ("--trials", "4", "--sampler", "qmc", "--seeds", "3", "--pruner", "none", "--no-system-metrics")
+    options = ("--trials", "2", "--sampler", "qmc", "--seeds", "3", "--pruner", "none", "--no-system-metrics")
     for batch in ("1", "2", "6"):
         ok(harness, "tune", "small.yaml", *options, "--batch-runs", batch, "--study", batch)
     alone = outcome("1")
@@ -130,7 +134,7 @@ def test_trials_are_pruned_between_epochs(harness: Harness, small: Path) -> None
 
 
 def test_trials_are_given_up_between_seeds(harness: Harness, small: Path) -> None:
-    ok(harness, *SEEDS, "--trials", "6", "--sampler", "random", "--pruner", "wilcoxon")
+    ok(harness, *SEEDS, "--trials", "6", "--sampler", "random", "--pruner", "wilcoxon", "--epochs", "2")
     assert_nested()
     trials = optuna_trials()
     given_up = [trial for trial in trials if "harness.given_up" in trial.user_attrs]
@@ -194,8 +198,8 @@ def test_a_race_gives_seeds_to_the_better_half(harness: Harness, small: Path) ->
     assert_nested()
     trials = optuna_trials()
     by_seeds = sorted(trials, key=lambda trial: -len(seed_scores(trial)))
-    assert [len(seed_scores(trial)) for trial in by_seeds] == [4, 4, 2, 1, 1, 1]
-    assert [trial.state.name for trial in by_seeds] == ["COMPLETE"] * 2 + ["PRUNED"] * 4
+    assert [len(seed_scores(trial)) for trial in by_seeds] == [4, 4, 2, 1, 1]
+    assert [trial.state.name for trial in by_seeds] == ["COMPLETE"] * 2 + ["PRUNED"] * 3
     first = {trial.number: seed_scores(trial)[0] for trial in trials}
     assert {trial.number for trial in by_seeds[:3]} == set(sorted(first, key=lambda number: first[number])[:3])
     second = {trial.number: statistics.fmean(seed_scores(trial)[:2]) for trial in by_seeds[:3]}
@@ -206,41 +210,34 @@ def test_a_race_gives_seeds_to_the_better_half(harness: Harness, small: Path) ->
     )
     assert f"trial {best.number}: validation kid {best.value:.4f}, mean of 4 seeds" in said
     assert "no pictures" not in said
-    assert "6 racing" not in said
     assert ok(harness, *RACE).count("no trial is left to train") == 1, "a race that is over is not run again"
 
 
 def test_a_race_proposes_values_from_the_scores_so_far(harness: Harness, small: Path) -> None:
     """The first trials are quasi-random; then TPE sees the scores of trials that are still in the race."""
-    race = [each for each in RACE if each not in ("--sampler", "qmc")]
-    ok(harness, *race)
-    ok(harness, "tune", "small.yaml", *QUIET, "--trials", "6", "--pruner", "none", "--study", "plain")
+    race = ("tune", "small.yaml", *QUIET, "--epochs", "2", "--trials", "5", "--pruner", "none")
+    ok(harness, *race, "--race", "--seeds", "2")
+    ok(harness, *race, "--study", "plain")
     assert [trial.params for trial in optuna_trials()] == [trial.params for trial in optuna_trials("plain")]
 
 
 def test_workers_share_a_race(harness: Harness, small: Path) -> None:
     ok(harness, *RACE)
-    alone = outcome()
     ok(harness, *RACE, "--workers", "2", "--study", "shared")
-    assert outcome("shared") == alone
+    for alone, shared in zip(outcome(), outcome("shared"), strict=True):
+        assert shared[:3] == alone[:3]
+        assert shared[4] == pytest.approx(alone[4], rel=1e-3), "a worker has fewer threads: sums in another order"
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
-def test_databases_keep_a_race_too(
-    harness: Harness, small: Path, request: pytest.FixtureRequest, storage: str, tmp_path: Path
-) -> None:
+def test_a_database_keeps_a_race_too(harness: Harness, small: Path, postgresql_server: PostgreSQL) -> None:
+    """Killed in the middle, and resumed from PostgreSQL."""
     ok(harness, *RACE)
-    alone = outcome()
-    if storage == "sqlite":
-        url = f"sqlite:///{tmp_path / 'race.db'}"
+    with postgresql_server.database("studies") as url:
+        with spawn(*RACE, "--storage", url) as process:
+            wait_for(process, "(2 seeds)")
+            process.kill()
         ok(harness, *RACE, "--storage", url)
-    else:
-        server = request.getfixturevalue("postgresql_server")
-        with server.database("studies") as url:
-            ok(harness, *RACE, "--storage", url)
-            assert kept(url) == alone
-            return
-    assert kept(url) == alone
+        assert kept(url) == outcome()
 
 
 def kept(url: str) -> list[tuple[Any, ...]]:
@@ -255,7 +252,7 @@ def kept(url: str) -> list[tuple[Any, ...]]:
 
 # Stopped and killed ----------------------------------------------------------------------------------------------
 
-POINTS = (7, 40, 90, 130, 170, 210, 260, 330, 390, 450)
+POINTS = (40, 130, 210, 330)
 
 
 @pytest.mark.parametrize("command", ["seeds", "race"])
@@ -263,7 +260,7 @@ def test_killed_anywhere_the_same_command_comes_to_the_same_result(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """Killed again and again, each time a little later: the result is that of a study that was left alone."""
-    words = [*RACE] if command == "race" else [*SEEDS, "--trials", "3", "--sampler", "qmc"]
+    words = [*RACE] if command == "race" else [*SEEDS, "--trials", "2", "--epochs", "2", "--sampler", "qmc"]
     ok(harness, *words, "--study", "alone")
     alone = outcome("alone")
     killed = 0
@@ -276,7 +273,7 @@ def test_killed_anywhere_the_same_command_comes_to_the_same_result(
             except (AssertionError, SystemExit):  # it came to its end first
                 break
             killed += 1
-    assert killed >= 3
+    assert killed >= 2
     ok(harness, *words)
     assert [each[1:] for each in outcome()] == [each[1:] for each in alone]
     for run in client().search_runs(["1"], "tags.`harness.study` = 'small'", max_results=1000):
@@ -284,10 +281,9 @@ def test_killed_anywhere_the_same_command_comes_to_the_same_result(
 
 
 def test_a_signal_between_seeds_is_resumed(harness: Harness, small: Path) -> None:
-    command = (*SEEDS, "--trials", "2", "--pruner", "none", "--epochs", "40")
+    command = (*SEEDS, "--trials", "2", "--pruner", "none", "--epochs", "10")
     process = spawn(*command)
     wait_for(process, "1/2 ended")
-    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
     assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
@@ -298,12 +294,11 @@ def test_a_signal_between_seeds_is_resumed(harness: Harness, small: Path) -> Non
 
 def test_a_race_that_is_stopped_is_resumed(harness: Harness, small: Path) -> None:
     ok(harness, *RACE, "--study", "alone")
-    for round_ in ("3 in the race", "(2 seeds)"):
-        with spawn(*RACE) as process:
-            wait_for(process, round_)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait() == 143
-        assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
+    with spawn(*RACE) as process:
+        wait_for(process, "(2 seeds)")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 143
+    assert not client().search_runs(["1"], "attributes.status = 'RUNNING'")
     ok(harness, *RACE)
     assert outcome() == outcome("alone")
 

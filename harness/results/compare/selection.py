@@ -27,10 +27,12 @@ class Row:
     Attributes:
         run: The run.
         picture_run: The run whose pictures and curves are shown: the run itself, or its best seed.
+        on_front: Whether it is a trial on the Pareto front of its study.
     """
 
     run: Run
     picture_run: Run
+    on_front: bool = False
 
     @property
     def name(self) -> str:
@@ -44,11 +46,11 @@ class Row:
 
     @property
     def status(self) -> str:
-        """The status in MLflow, or `pruned` or `diverged`."""
+        """The status in MLflow, or `pruned`, `diverged`, or `front` for a trial on the Pareto front of its study."""
         for tag in ("pruned", "diverged"):
             if f"harness.{tag}" in self.run.data.tags:
                 return tag
-        return str(self.run.info.status)
+        return "front" if self.on_front else str(self.run.info.status)
 
     @property
     def seconds(self) -> float:
@@ -158,10 +160,11 @@ def compare(
             f"{format_count(len(runs), 'run')} to compare, expected two or more: name them, or give "
             f"--study NAME or --experiment NAME{left_out}"
         )
-    unsorted = [Row(run, run) for run in runs]
+    front = set() if study is None else _front(store, study)
+    unsorted = [Row(run, run, run.info.run_id in front) for run in runs]
     groups = {primary: [row for row in unsorted if row.primary == primary] for primary in PRIMARY_SCORES}
     sorted_ = {primary: _sorted(primary, group) for primary, group in groups.items() if group}
-    rows = [row for _, group in sorted_.values() for row in group]
+    rows = [row for _, group in sorted_.values() for row in sorted(group, key=lambda row: not row.on_front)]
     if len(sorted_) > 1:
         labels = "; ".join(f"{by.label}: {', '.join(row.name for row in group)}" for by, (_, group) in sorted_.items())
         if best is not None:
@@ -173,7 +176,7 @@ def compare(
         rows = rows[:best]
         if len(rows) < 2:
             raise HarnessError(f"--best {best} leaves one run; expected two or more")
-    rows = [Row(row.run, _picture_run(store, row.run)) for row in rows]
+    rows = [Row(row.run, _picture_run(store, row.run), row.on_front) for row in rows]
     scores = {primary: score for primary, (score, _) in sorted_.items()}
     return Comparison(rows, scores, _differing(rows), notices + _warnings(store, rows), _searched(store, rows))
 
@@ -193,6 +196,16 @@ def _trials(store: Store, name: str) -> list[Run]:
     if not trials:
         raise HarnessError(f"no trial of study {name} has ended yet")
     return list(reversed(trials))
+
+
+def _front(store: Store, name: str) -> set[str]:
+    """Ids of the trials on the Pareto front of a study; empty if it has one metric."""
+    found = set()
+    for parent in store.tagged({Tag.KIND: "study", Tag.STUDY: name}):
+        numbers = parent.data.tags.get(Tag.FRONT, "").split(",")
+        trials = store.children(parent.info.run_id, {Tag.KIND: "trial"}) if numbers != [""] else []
+        found |= {trial.info.run_id for trial in trials if trial.data.tags.get(Tag.TRIAL) in numbers}
+    return found
 
 
 def _runs_of(store: Store, name: str) -> list[Run]:
