@@ -33,7 +33,7 @@ def check_metric(experiment: Experiment, metric: str, option: str) -> None:
     known = [*experiment.primary.searchable, *COSTS]
     if metric not in known:
         raise HarnessError(
-            f"{option}: {experiment.data.name} is not scored by {metric}; expected one of {', '.join(known)}"
+            f"{option}: {experiment.data.name} is not scored by that; expected one of {', '.join(known)}"
         )
 
 

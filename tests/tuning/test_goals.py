@@ -156,10 +156,10 @@ def test_images_are_counted_in_whole_steps(tiny: experiments.Experiment) -> None
     [
         (["--metric", "kid", "--metric", "kid"], "--metric kid is given twice"),
         (["--metric", "seconds"], "--metric seconds: a search needs a score, too; add --metric kid"),
-        (["--metric", "kid", "--metric", "modes"], "--metric modes: mnist is not scored by modes"),
+        (["--metric", "kid", "--metric", "modes"], "--metric modes: mnist is not scored by that"),
         (["--metric", "speed"], "--metric speed: expected one of kid"),
         (["--constraint", "size<=3"], "--constraint size<=3: size is no metric"),
-        (["--constraint", "modes<=3"], "--constraint modes<=3: mnist is not scored by modes"),
+        (["--constraint", "modes<=3"], "--constraint modes<=3: mnist is not scored by that"),
         (["--constraint", "kid=3"], "expected METRIC<=NUMBER"),
         (["--metric", "kid", "--metric", "images", "--pruner", "halving"], "--pruner halving: trials with several"),
         (["--metric", "kid", "--metric", "images", "--race"], "--race ranks trials by one metric"),
