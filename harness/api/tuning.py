@@ -52,6 +52,7 @@ def tune(
     aggregate: str | None = None,
     race: bool | None = None,
     constraint: str | Sequence[str] | None = None,
+    from_study: str | None = None,
     max_time: str | None = None,
     storage: str | None = None,
     name: str | None = None,
@@ -79,7 +80,8 @@ def tune(
         device: See `harness.run`.
         set: Values to change, by dotted path. `{"search.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}`
             changes a range.
-        sampler: Optuna sampler: tpe, random, qmc, grid, gp, cmaes or nsgaii. None: tpe.
+        sampler: Optuna sampler: tpe, random, qmc, grid, gp, cmaes, nsgaii, or your own as package.module:Name. None:
+            tpe.
         pruner: halving, hyperband, median (between epochs), wilcoxon (between seeds only) or none. None: halving. With
             `seeds`, each of the first three also prunes between seeds.
         prune_from: First epoch at which trials can be pruned. None: the experiment's.
@@ -97,6 +99,8 @@ def tune(
         aggregate: How the scores of a trial's seeds become its value: mean, median, worst or mean+std. None: mean.
         race: Start all trials with one seed, and give more seeds to the better half, round after round.
         constraint: Limits such as "parameters<=2e6" on scores and costs. A trial beyond one cannot be the best.
+        from_study: A study whose finished trials a new study starts with, as far as they fit: its space may be wider,
+            and its number of trials larger. They count as trials.
         max_time: Stop before this time is over: "30m", "2h", "1h30m".
         storage: Optuna storage. None: $HARNESS_STORAGE, else mlruns/optuna.journal.
         name: Name of the study's run.
@@ -155,6 +159,7 @@ def tune(
             seeds=seeds,
             aggregate=aggregate,
             race=race,
+            from_study=from_study,
             workers=workers,
             executor=executor,
             executor_options=executor_options(slurm),

@@ -48,9 +48,17 @@ _study_options = group(
         help="Name of the study. If it exists, the study is resumed.  [default: the experiment's name]",
     ),
 )
+_from_option = click.option(
+    "--from",
+    "from_study",
+    metavar="STUDY",
+    help="Start a new study with the finished trials of this one, as far as they fit. They count as trials.",
+)
 _search_options = group(
     click.option(
-        "--sampler", metavar="NAME", help="Optuna sampler: tpe, random, qmc, grid, gp, cmaes or nsgaii.  [default: tpe]"
+        "--sampler",
+        metavar="NAME",
+        help="Optuna sampler: tpe, random, qmc, grid, gp, cmaes, nsgaii or package.module:Name.  [default: tpe]",
     ),
     click.option(
         "--pruner",
@@ -134,6 +142,7 @@ _confirm_options = group(
 @click.command(short_help="Search hyperparameters with Optuna; every trial is a run.")
 @click.argument("experiment", required=False)
 @_study_options
+@_from_option
 @experiment_options
 @_search_options
 @_confirm_options

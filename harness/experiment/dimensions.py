@@ -18,15 +18,20 @@ class Range:
         high: upper bound.
         log: uniform on a logarithmic scale.
         integer: whole numbers only.
+        step: distance of the values, counted from `low`; None for any. Then `high` is one of them.
     """
 
     low: float
     high: float
     log: bool = False
     integer: bool = False
+    step: float | None = None
 
     def quantile(self, q: float) -> float | int:
         """Return the quantile of the range. q: in [0, 1)."""
+        if self.step is not None:
+            count = round((self.high - self.low) / self.step) + 1
+            return self.nearest(self.low + math.floor(q * count) * self.step)
         low, high = self.low, self.high + (1 if self.integer else 0)
         value = math.exp(_lerp(math.log(low), math.log(high), q)) if self.log else _lerp(low, high, q)
         return self.nearest(math.floor(value) if self.integer else value)
@@ -34,6 +39,9 @@ class Range:
     def nearest(self, value: float) -> float | int:
         """Return the value of the range that is closest to `value`."""
         inside = min(max(value, self.low), self.high)
+        if self.step is not None:
+            # Rounded to 12 digits: 0.1 + 2 * 0.1 is 0.3.
+            inside = float(f"{self.low + round((inside - self.low) / self.step) * self.step:.12g}")
         return round(inside) if self.integer else inside
 
     def grid(self, count: int) -> list[Value]:
@@ -44,7 +52,8 @@ class Range:
 
     def describe(self) -> dict[str, Any]:
         """Return the range as in an experiment file."""
-        return {"low": self.nearest(self.low), "high": self.nearest(self.high), "log": self.log}
+        described = {"low": self.nearest(self.low), "high": self.nearest(self.high), "log": self.log}
+        return described if self.step is None else {**described, "step": self.step}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -27,11 +27,12 @@ class Search:
     """A search of an experiment.
 
     Attributes:
-        space: what is varied, by dotted path.
+        space: what is varied, by dotted path. A path that is varied under a choice only comes after that choice.
         budget: fields that every trial has instead of the experiment's values.
         prune_from: the epoch at which trials are first compared, if the file sets it.
         seeds: the number of seeds that a trial is trained under, if the file sets it.
         aggregate: one of AGGREGATES, if the file sets it.
+        conditions: of the paths that are varied under a choice only: the path of the choice, and the choice.
         from_command_line: fields of the budget, and options such as search_prune_from, that the command line sets.
         fixed: fields that the file searches and the command line sets to one value.
     """
@@ -41,13 +42,29 @@ class Search:
     prune_from: int | None = field(default=None, compare=False)
     seeds: int | None = field(default=None, compare=False)
     aggregate: str | None = field(default=None, compare=False)
+    conditions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     from_command_line: frozenset[str] = field(default=frozenset(), compare=False)
     fixed: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def describe(self) -> dict[str, Any]:
         """Return the search as in an experiment file."""
-        space = {path: dimension.describe() for path, dimension in self.space.items()}
+        space = {path: self._describe(path) for path in self.space if path not in self.conditions}
         return {"search": space, "search_budget": dict(self.budget)}
+
+    def _describe(self, path: str) -> Any:
+        dimension = self.space[path]
+        below = {child: choice for child, (parent, choice) in self.conditions.items() if parent == path}
+        if not below or not isinstance(dimension, Choices):
+            return dimension.describe()
+        return {
+            choice: {child: self._describe(child) for child, under in below.items() if under == choice}
+            for choice in dimension.values
+        }
+
+    def is_active(self, path: str, values: Mapping[str, Value]) -> bool:
+        """Whether a path is varied, given the values of the paths before it."""
+        parent, choice = self.conditions.get(path, (None, None))
+        return parent is None or values.get(parent) == choice
 
     def describe_trial(self, experiment: Experiment, images: int | None = None) -> str:
         """Describe a trial and where that comes from, such as `500 images, 1 epoch (command line)`.
@@ -85,9 +102,12 @@ class Search:
 
     def baseline(self, base: Experiment) -> dict[str, Value]:
         """Return the experiment's values, as close as the space has them, without fields that are null."""
-        fields = base.flatten()
-        values = {path: fields[path] for path in self.space if fields[path] is not None or self._allows(path, None)}
-        return {path: self.space[path].nearest(_encode(value)) for path, value in values.items()}  # type: ignore[arg-type]
+        fields, found = base.flatten(), dict[str, Value]()
+        for path, dimension in self.space.items():
+            value = fields.get(path)
+            if self.is_active(path, found) and (value is not None or self._allows(path, None)):
+                found[path] = dimension.nearest(_encode(value))  # type: ignore[arg-type]
+        return found
 
     def _allows(self, path: str, value: Value) -> bool:
         dimension = self.space[path]
@@ -123,16 +143,44 @@ def parse(
     except HarnessError as error:
         reason = str(error).removeprefix("--set ").removeprefix("the overrides: ")
         raise HarnessError(f"the budget of a trial (search_budget): {reason}") from error
-    for path in space:
-        if path in budget:
-            raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
     for name, value in options.items():
         check_option(name, value)
+    dimensions: dict[str, Dimension] = {}
+    conditions: dict[str, tuple[str, str]] = {}
+    for path, spec, given in _flat_specs(space, {}):
+        if path in budget:
+            raise HarnessError(f"{path} is in search and in search_budget: it can be varied or fixed, not both")
+        if path in dimensions:
+            raise HarnessError(f"search.{path} is given twice: under one choice, or for all of them")
+        dimensions[path] = _dimension(cheap, experiment, path, spec, given)
+        if given:
+            conditions[path] = list(given.items())[-1]
     return Search(
-        {path: _dimension(cheap, experiment, path, spec) for path, spec in space.items()},
+        dimensions,
         dict(budget),
+        conditions=conditions,
         **{name.removeprefix("search_"): value for name, value in options.items()},
     )
+
+
+def _flat_specs(space: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[tuple[str, Any, Mapping[str, str]]]:
+    """Yield path, range or list of choices, and the choices that it is varied under; parents first."""
+    for path, spec in space.items():
+        if not isinstance(spec, dict) or set(spec) & {"low", "high", "log", "step"}:
+            yield path, spec, given
+            continue
+        if len(spec) < 2 or not all(isinstance(choice, str) and _is_space(below) for choice, below in spec.items()):
+            raise HarnessError(
+                f"search.{path} is {format_value(spec)}; expected at least two choices with what is varied under each, "
+                "{choice: {PATH: range or choices}, choice: {}}"
+            )
+        yield path, [*spec], given
+        for choice, below in spec.items():
+            yield from _flat_specs(below or {}, {**given, path: choice})
+
+
+def _is_space(below: Any) -> bool:
+    return below is None or (isinstance(below, dict) and all(isinstance(path, str) for path in below))
 
 
 def check_option(name: str, value: Any) -> None:
@@ -146,8 +194,22 @@ def check_option(name: str, value: Any) -> None:
         raise HarnessError(f"{name} is {format_value(value)}; expected {expected}")
 
 
-def _dimension(experiment: Experiment, full: Experiment, path: str, spec: Any) -> Dimension:
-    """Check one dimension; experiment: with the budget of a trial; full: without it."""
+def _dimension(experiment: Experiment, full: Experiment, path: str, spec: Any, given: Mapping[str, str]) -> Dimension:
+    """Check one dimension.
+
+    Args:
+        experiment: the experiment with the budget of a trial.
+        full: the experiment without it.
+        path: the path.
+        spec: its range or list of choices.
+        given: the choices that it is varied under.
+    """
+    try:
+        experiment, full = experiment.with_values(given), full.with_values(given)
+    except HarnessError as error:
+        parent, choice = list(given.items())[-1]
+        reason = str(error).removeprefix("the overrides: ")
+        raise HarnessError(f"search.{parent}: under {choice}, {path} cannot be varied: {reason}") from error
     fields = experiment.flatten()
     if path not in fields:
         inside = [name for name in fields if name.startswith(f"{path}.")]
@@ -176,7 +238,7 @@ def _choices(path: str, spec: list[Any]) -> Choices:
 
 
 def _range(experiment: Experiment, path: str, spec: Any) -> Range:
-    if not isinstance(spec, dict) or not {"low", "high"} <= set(spec) <= {"low", "high", "log"}:
+    if not isinstance(spec, dict) or not {"low", "high"} <= set(spec) <= {"low", "high", "log", "step"}:
         raise HarnessError(
             f"search.{path} is {format_value(spec)}; expected {{low: ..., high: ..., log: true or false}} or a "
             "list of choices"
@@ -197,7 +259,24 @@ def _range(experiment: Experiment, path: str, spec: Any) -> Range:
         raise HarnessError(f"search.{path} goes from {low} to {high}; low must be less than high")
     if log and low <= 0:
         raise HarnessError(f"search.{path} is logarithmic from {low}; low must be greater than 0, or log false")
-    return Range(float(low), float(high), log, integer)
+    step = spec.get("step")
+    if step is not None:
+        high = _last_of_steps(path, low, high, step, log=log, integer=integer)
+    return Range(float(low), float(high), log, integer, None if step is None else float(step))
+
+
+def _last_of_steps(path: str, low: float, high: float, step: Any, *, log: bool, integer: bool) -> float:
+    """Return the highest value that steps from `low` reach. Raises HarnessError if the step is not valid."""
+    number = not isinstance(step, bool) and isinstance(step, int | float) and math.isfinite(step) and step > 0
+    if not number or (integer and step != int(step)):
+        expected = "a whole number, 1 or more" if integer else "a number greater than 0"
+        raise HarnessError(f"search.{path}.step is {format_value(step)}; expected {expected}")
+    if log:
+        raise HarnessError(f"search.{path} has a step and is logarithmic: leave one of them out")
+    if step > high - low:
+        raise HarnessError(f"search.{path}.step is {step}, more than from {low} to {high}; expected a smaller one")
+    length = float(step)
+    return low + math.floor((high - low) / length + 1e-9) * length
 
 
 def _encode(value: Any) -> Value:

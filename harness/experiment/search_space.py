@@ -8,6 +8,13 @@
       train.epochs: 2
     search_prune_from: 1
 
+What is varied under one choice only is below that choice:
+
+    search:
+      objective.kind:
+        hinge: {}
+        wasserstein: {objective.gradient_penalty: {low: 1, high: 20, log: true}}
+
 These are no fields of the experiment: a run depends on its values, not on the range they were searched in.
 The command line overrides the file: see `load`.
 """
@@ -31,6 +38,7 @@ from harness.experiment import (
 )
 from harness.experiment import load as load_experiment
 from harness.experiment.dimensions import Choices
+from harness.experiment.experiment import field_type
 from harness.experiment.search import BUDGET_FIELDS, Search, check_option, parse
 
 DEFAULT_SPACE: Mapping[str, Any] = {
@@ -175,6 +183,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted paths of nested sections: `optimizer: {lr: {low: ...}}`."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        nested = isinstance(value, dict) and not {"low", "high", "log"} & set(value)
+        is_range = isinstance(value, dict) and {"low", "high", "log", "step"} & set(value)
+        # A mapping below a field, not a section, has the choices of the field.
+        nested = isinstance(value, dict) and not is_range and field_type(f"{prefix}{key}") is None
         flat.update(_flatten(value, f"{prefix}{key}.") if nested and value else {f"{prefix}{key}": value})
     return flat

@@ -116,6 +116,7 @@ class TrialAttribute:
     NEEDED_SEEDS = "harness.needed_seeds"  # of a race: number of seeds that it gets now
     MEASURED = "harness.measured"  # its metrics by name, if the study has several, or constraints
     SEED_MEASURED = "harness.seed_measured"  # the same by seed
+    FROM = "harness.from"  # study and number of the trial that it was taken over from
     GIVEN_UP = "harness.given_up"  # between seeds: number of seeds that it had
     PRUNED = "harness.pruned"  # the epoch
     DIVERGED = "harness.diverged"  # as the tag

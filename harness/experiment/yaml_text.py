@@ -140,7 +140,7 @@ def _apply_type(node: Node, field_type: FieldType | None) -> Node:
         return ScalarNode(_STR, node.value, *marks, node.style) if as_text and node.style is None else node
     if isinstance(node, SequenceNode):
         return SequenceNode(node.tag, [_apply_type(each, field_type) for each in node.value], *marks, node.flow_style)
-    if isinstance(node, MappingNode):
+    if isinstance(node, MappingNode) and field_type == "number":  # below a text are its choices, in a search space
         children = [(key, value if key.value == "log" else _apply_type(value, field_type)) for key, value in node.value]
         return MappingNode(node.tag, children, *marks, node.flow_style)
     return node

@@ -39,7 +39,8 @@ def values_at_edges(settings: Settings, values: Mapping[str, Value]) -> list[Edg
             continue
         if wider := _widen(settings, path, dimension, upper=position > 0.5):
             bounds = [str(int(end)) if dimension.integer else f"{end:g}" for end in wider]
-            range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}}}"
+            step = "" if dimension.step is None else f", step: {dimension.step:g}"
+            range_ = f"{{low: {bounds[0]}, high: {bounds[1]}, log: {str(dimension.log).lower()}{step}}}"
             end = "upper" if position > 0.5 else "lower"
             message = f"{path} {value:.4g} is at the {end} edge of its range, {low:g} to {high:g}"
             edges.append(Edge(message, f"search.{path}={range_}"))

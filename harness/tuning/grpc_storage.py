@@ -101,7 +101,8 @@ def serve(storage: BaseStorage, host: str, port: int, message: Callable[[str], N
     def end(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, end)
+    # Of SIGINT, too: a shell script starts its background jobs with SIGINT ignored.
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     threading.Thread(target=announce, name="announce", daemon=True).start()
     try:
         run_grpc_proxy_server(storage, host=host, port=port)
@@ -110,4 +111,5 @@ def serve(storage: BaseStorage, host: str, port: int, message: Callable[[str], N
     except RuntimeError as error:
         raise HarnessError(f"cannot listen on {host}:{port}: {brief(error)}") from error
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

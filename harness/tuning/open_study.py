@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
 from harness import formatting
 from harness.errors import HarnessError, nearest
@@ -22,6 +24,8 @@ from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
 from harness.tracking import RunLog, Store, run_description
+from harness.tuning.custom_sampler import build_sampler, is_custom
+from harness.tuning.earlier_trials import earlier_trials
 from harness.tuning.goals import Constraint, direction_of
 from harness.tuning.list_studies import summaries
 from harness.tuning.new_study import require_scoring, resolve_settings
@@ -71,17 +75,46 @@ def open_or_create_study(
         assert experiment is not None
         assert search is not None
         settings, scoring = resolve_settings(experiment, search, request, display)
-        trials = Trials.create(storage, name, settings, folder, scoring_identity(settings.base, scoring))
+        identity = scoring_identity(settings.base, scoring)
+        earlier = _earlier_trials(storage, settings, identity, request, folder, display)
+        trials = Trials.create(storage, name, settings, folder, identity, earlier)
         new = trials is not None
         if trials is None:
             trials = Trials.find(storage, name, folder)
             assert trials is not None
+    if is_custom(trials.settings.sampler):
+        build_sampler(trials.settings.sampler, 0)  # refused before a trial is claimed
     if not new:
         _check_same(trials, experiment, search, request, store)
         _check_labels(trials, request, store)
         code.enter_context(stored_code(trials, store))
         scoring = load_scoring(trials, store, display, allowed=request.allow_changes)
     return trials, scoring, new
+
+
+def _earlier_trials(
+    storage: BaseStorage,
+    settings: Settings,
+    identity: Mapping[str, str],
+    request: TuneRequest,
+    folder: Path,
+    display: Display,
+) -> Sequence[FrozenTrial]:
+    """The trials that a new study takes over from the study that `--from` names."""
+    if request.from_study is None:
+        return ()
+    source = Trials.find(storage, request.from_study, folder)
+    if source is None:
+        known = sorted(summary.study_name for summary in summaries(storage))
+        near = nearest(request.from_study, known) or f"; there are {', '.join(known) or 'none yet'}"
+        raise HarnessError(f"--from {request.from_study}: there is no such study{near}")
+    if source.identity != identity:
+        raise HarnessError(
+            f"--from {request.from_study}: its images, judge or networks are others than those of the new study"
+        )
+    found = earlier_trials(source, settings)
+    display.message(found.text)
+    return found.taken
 
 
 def scoring_identity(base: Experiment, scoring: Scoring) -> dict[str, str]:

@@ -44,7 +44,10 @@ def plan(
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
     count = base.data.subset or images or len(data.load(**base.data.model_dump()).train)
     steps, epochs = count // (base.train.batch_size * base.train.discriminator_steps), base.train.epochs
-    rows = [("searched", f"{path}  {_format_dimension(dimension)}") for path, dimension in search.space.items()]
+    rows = [
+        ("searched", f"{path}  {_format_dimension(dimension)}{_format_condition(search, path)}")
+        for path, dimension in search.space.items()
+    ]
     rows = [(label if not index else "", text) for index, (label, text) in enumerate(rows)]
     rows.append(
         ("trial", f"{count:,} images, {_count(epochs, 'epoch')} of {_count(steps, 'step')}: {steps * epochs:,} steps")
@@ -69,11 +72,17 @@ def plan(
     return rows
 
 
+def _format_condition(search: Search, path: str) -> str:
+    return ", if {} is {}".format(*search.conditions[path]) if path in search.conditions else ""
+
+
 def _format_dimension(dimension: Dimension) -> str:
     if isinstance(dimension, Choices):
         return "one of " + ", ".join(str(value) for value in dimension.values)
     low, high = dimension.nearest(dimension.low), dimension.nearest(dimension.high)
     scale = ", logarithmic" if dimension.log else ""
+    if dimension.step is not None:
+        scale = f", in steps of {dimension.step:g}"
     return f"{low:g} to {high:g}{scale}{', whole numbers' if dimension.integer else ''}"
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.executors import check_executor
-from harness.experiment import Experiment
+from harness.experiment import Experiment, trust
 from harness.experiment.loading import AGGREGATES
 from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
+from harness.tuning.custom_sampler import build_sampler, is_custom, trusted_name
 from harness.tuning.goals import COSTS, Constraint, check_metric
 from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metrics
 from harness.tuning.storage import check_url
@@ -28,7 +29,7 @@ class TuneRequest:
         trials: Total number of trials.
         study: Name of the study.
         storage: URL of a database; None for the journal file.
-        sampler: One of SAMPLERS.
+        sampler: One of SAMPLERS, or the path of a custom one (`custom_sampler`).
         pruner: One of PRUNERS.
         min_resource: The epoch from which on trials may be pruned.
         metrics: Metrics to optimize: keys of scores, or costs.
@@ -42,6 +43,7 @@ class TuneRequest:
         executor: Where they run: one of `executors.EXECUTORS`.
         executor_options: Options of the scheduler, KEY=VALUE.
         address: Address of a Ray cluster.
+        from_study: A study whose finished trials a new study starts with.
         deadline: Time limit of the command.
         name: Name of the study's MLflow run.
         tags: Tags of the runs.
@@ -67,6 +69,7 @@ class TuneRequest:
     executor: str = "local"
     executor_options: tuple[str, ...] = ()
     address: str | None = None
+    from_study: str | None = None
     deadline: Deadline = field(default_factory=Deadline)
     name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +107,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     if request.storage is not None:
         check_url(request.storage, tracking_uri)
     for option, value, known in (
-        ("--sampler", request.sampler, SAMPLERS),
+        ("--sampler", None if request.sampler and is_custom(request.sampler) else request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
         ("--aggregate", request.aggregate, AGGREGATES),
     ):
@@ -126,6 +129,9 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
     ):
         if number is not None and number < 1:
             raise HarnessError(f"{name} is {number}; expected 1 or more")
+    if request.sampler and is_custom(request.sampler):
+        trust.allow([trusted_name(request.sampler)])  # the user names it here
+        build_sampler(request.sampler, 0)
     check_executor(request.executor, request.executor_options, request.address)
     if request.direction not in (None, "minimize", "maximize"):
         raise HarnessError(f"direction is {request.direction}; expected minimize or maximize")

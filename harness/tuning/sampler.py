@@ -16,9 +16,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.experiment.dimensions import Dimension, Range, Value
 from harness.experiment.search import Search
+from harness.tuning.custom_sampler import build_sampler, is_custom
 from harness.tuning.seed_scores import aggregate
 from harness.tuning.settings import Settings
 from harness.tuning.trial_values import is_racing, seed_scores
+
+LEARNING = ("tpe", "gp", "cmaes", "nsgaii")  # samplers that start with quasi-random trials
 
 
 def distributions(search: Search) -> dict[str, BaseDistribution]:
@@ -26,12 +29,33 @@ def distributions(search: Search) -> dict[str, BaseDistribution]:
     return {path: _distribution(dimension) for path, dimension in search.space.items()}
 
 
+def ask(study: optuna.Study, search: Search) -> optuna.Trial:
+    """Ask a study for a trial with values of all active paths of a search."""
+    if not search.conditions:
+        return study.ask(distributions(search))
+    trial = study.ask()
+    for path, distribution in distributions(search).items():
+        if not search.is_active(path, trial.params):
+            continue
+        match distribution:
+            case CategoricalDistribution():
+                trial.suggest_categorical(path, distribution.choices)
+            case IntDistribution():
+                low, high = distribution.low, distribution.high
+                trial.suggest_int(path, low, high, step=distribution.step, log=distribution.log)
+            case FloatDistribution():
+                low, high = distribution.low, distribution.high
+                trial.suggest_float(path, low, high, step=distribution.step, log=distribution.log)
+    return trial
+
+
 def _distribution(dimension: Dimension) -> BaseDistribution:
     if not isinstance(dimension, Range):
         return CategoricalDistribution(dimension.values)
     if dimension.integer:
-        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+        step = 1 if dimension.step is None else int(dimension.step)
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
 
 
 def grid(search: Search, total: int) -> list[dict[str, Value]]:
@@ -41,7 +65,12 @@ def grid(search: Search, total: int) -> list[dict[str, Value]]:
     while ranges and points < total and _size(search, points + 1) <= total:
         points += 1
     axes = [dimension.grid(points) for dimension in search.space.values()]
-    return [dict(zip(search.space, point, strict=True)) for point in itertools.product(*axes)]
+    points_of_all = [dict(zip(search.space, point, strict=True)) for point in itertools.product(*axes)]
+    return list({_active(search, point): point for point in points_of_all}.values())
+
+
+def _active(search: Search, point: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+    return tuple((path, value) for path, value in point.items() if search.is_active(path, point))
 
 
 def _size(search: Search, points: int) -> int:
@@ -74,9 +103,9 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         self._point = None
         if settings.sampler == "grid":
             self._point = self._grid[position % len(self._grid)]
-        elif settings.sampler == "qmc" or (settings.sampler != "random" and ended < settings.startup):
+        elif settings.sampler == "qmc" or (settings.sampler in LEARNING and ended < settings.startup):
             self._point = quasi_random(settings.search, settings.seed, position)
-        self._inner = _sampler(settings.sampler, settings.startup, settings.population, seed)
+        self._inner = _sampler(settings, seed)
         if self._point is None and settings.race:
             self._point = self._propose_in_race(others)
         self._inner.before_trial(study, trial)
@@ -95,7 +124,7 @@ class Sampler(BaseSampler):  # type: ignore[misc]
                 copy.add_trial(
                     create_trial(state=trial.state, intermediate_values=trial.intermediate_values, **described)
                 )
-        return dict(copy.ask(distributions(settings.search)).params)
+        return dict(ask(copy, settings.search).params)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the search space that the wrapped sampler proposes in."""
@@ -114,6 +143,12 @@ class Sampler(BaseSampler):  # type: ignore[misc]
         if self._point:
             return self._point[param_name]
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Let the wrapped sampler record what it needs of a trial that ends."""
+        self._inner.after_trial(study, trial, state, values)
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -135,7 +170,10 @@ def quasi_random(search: Search, seed: int, position: int) -> dict[str, Value]:
     }
 
 
-def _sampler(kind: str, startup: int, population: int, seed: int) -> BaseSampler:
+def _sampler(settings: Settings, seed: int) -> BaseSampler:
+    kind, startup = settings.sampler, settings.startup
+    if is_custom(kind):
+        return build_sampler(kind, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match kind:
@@ -144,7 +182,7 @@ def _sampler(kind: str, startup: int, population: int, seed: int) -> BaseSampler
                     n_startup_trials=startup,
                     n_ei_candidates=24,
                     multivariate=True,  # good values of one field depend on the others
-                    group=False,
+                    group=bool(settings.search.conditions),
                     constant_liar=True,  # do not propose the values of running trials again
                     seed=seed,
                 )
@@ -156,7 +194,7 @@ def _sampler(kind: str, startup: int, population: int, seed: int) -> BaseSampler
                     seed=seed,
                 )
             case "nsgaii":
-                return NSGAIISampler(population_size=population, seed=seed)
+                return NSGAIISampler(population_size=settings.population, seed=seed)
             case "cmaes":
                 return CmaEsSampler(
                     n_startup_trials=startup,

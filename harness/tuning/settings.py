@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.experiment import Experiment, from_store
+from harness.experiment import Experiment, from_store, trust
 from harness.experiment.dimensions import Value
 from harness.experiment.scores import Direction
 from harness.experiment.search import Search, parse
 from harness.experiment.sections import VALIDATION_IMAGES
+from harness.tuning.custom_sampler import is_custom, trusted_name
 from harness.tuning.goals import COSTS, Constraint, check_metric, direction_of
 
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes", "nsgaii")
@@ -28,7 +29,7 @@ class Settings:
         search: The search space and the budget of a trial.
         metric: Key of the score to optimize, on the validation images if images are compared with real ones.
         direction: minimize or maximize.
-        sampler: One of SAMPLERS.
+        sampler: One of SAMPLERS, or the path of a custom one (`custom_sampler`).
         pruner: One of PRUNERS.
         min_resource: The epoch from which on trials are pruned, as in Optuna's SuccessiveHalvingPruner.
         reduction_factor: One in so many trials continues, as in Optuna's SuccessiveHalvingPruner.
@@ -139,6 +140,8 @@ class Settings:
             stored: dict[str, Any] = json.loads(text)
             experiment = from_store(stored.pop("experiment"), f"the experiment of study {study}")
             search = parse(experiment, stored.pop("search"), stored.pop("search_budget"))
+            if is_custom(stored["sampler"]):
+                trust.mark_untrusted(f"study {study}", {"--sampler": trusted_name(stored["sampler"])})
             lists = {key: tuple(value) for key, value in stored.items() if isinstance(value, list)}
             return cls(experiment, search, **{**stored, **lists})
         except (KeyError, TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +14,7 @@ import optuna
 from filelock import FileLock
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
 from harness.console import to_stderr
 from harness.errors import HarnessError
@@ -27,6 +28,7 @@ from harness.tuning.settings import Settings
 from harness.tuning.storage import storage_errors
 
 CREATION_TIMEOUT = 3.0  # seconds that another process has to finish creating the study
+COPYING_TIMEOUT = 60.0  # seconds more that it has to copy earlier trials
 HEARTBEAT_TIMEOUT = 600.0  # seconds without a heartbeat after which a process of another host counts as dead
 
 
@@ -57,8 +59,18 @@ class SharedStudy:
         settings: Settings,
         folder: Path,
         identity: Mapping[str, str] | None = None,
+        earlier: Sequence[FrozenTrial] = (),
     ) -> Self | None:
-        """Create a study; None if another process has created it. identity: see `SharedStudy.identity`."""
+        """Create a study; None if another process has created it.
+
+        Args:
+            storage: Optuna's storage.
+            name: Name of the study.
+            settings: Its settings.
+            folder: Folder of the lock file.
+            identity: See `SharedStudy.identity`.
+            earlier: Finished trials that it starts with.
+        """
         with storage_errors():
             try:
                 study = optuna.create_study(study_name=name, storage=storage, directions=settings.directions)
@@ -66,6 +78,7 @@ class SharedStudy:
                 return None
             # The settings are stored last, so a study with settings is complete.
             study.set_user_attr(StudyAttribute.IDENTITY, dict(identity or {}))
+            study.add_trials(earlier)
             study.set_user_attr(StudyAttribute.SETTINGS, settings.to_json())
             created = cls(storage, name, settings, folder)
             created.name_metric()
@@ -87,10 +100,12 @@ class SharedStudy:
                     return None
                 if settings := study.user_attrs.get(StudyAttribute.SETTINGS):
                     return cls(storage, name, Settings.from_json(settings, name), folder)
-                if time.monotonic() > deadline:
+                begun = StudyAttribute.IDENTITY in study.user_attrs  # earlier trials may be being copied
+                if time.monotonic() > deadline + (COPYING_TIMEOUT if begun else 0):
                     break
                 time.sleep(0.1)
-            if not study.user_attrs and not study.get_trials(deepcopy=False):  # its process died while creating it
+            if begun or (not study.user_attrs and not study.get_trials(deepcopy=False)):
+                # Its process died while creating it.
                 optuna.delete_study(study_name=name, storage=storage)
                 return None
         raise HarnessError(f"study {name} was not created by harness; choose another name with --study")

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from harness.errors import HarnessError, redact
@@ -22,9 +20,9 @@ from harness.tracking.process_tags import this_process
 from harness.tuning.goals import direction_of
 from harness.tuning.held_trials import MAX_ATTEMPTS, Claim, HeldTrials
 from harness.tuning.race import race_state
-from harness.tuning.sampler import distributions
+from harness.tuning.sampler import ask
 from harness.tuning.seed_scores import aggregate, can_no_longer_win
-from harness.tuning.settings import Settings, baseline_values
+from harness.tuning.settings import baseline_values
 from harness.tuning.storage import storage_errors
 from harness.tuning.trial_values import best_trial, is_counted, is_racing, seed_scores
 
@@ -36,10 +34,6 @@ class Trials(HeldTrials):
 
     All methods raise HarnessError if the storage fails, or if another process has taken over a trial.
     """
-
-    def __init__(self, storage: BaseStorage, name: str, settings: Settings, folder: Path) -> None:
-        super().__init__(storage, name, settings, folder)
-        self._distributions = distributions(settings.search)
 
     # Claims ------------------------------------------------------------------------------------------------------
 
@@ -63,7 +57,7 @@ class Trials(HeldTrials):
             only_requeued = bool(requeued)
             taken = sum(is_counted(trial) for trial in trials if trial.state != TrialState.WAITING)
             while len(claims) < at_most and taken < total and (requeued or not only_requeued):
-                trial = self.study.ask(self._distributions)
+                trial = ask(self.study, self.settings.search)
                 taken += 1
                 requeued.discard(trial.number)
                 found = self._storage.get_trial(self._id(trial.number))

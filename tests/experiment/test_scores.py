@@ -164,7 +164,7 @@ def test_a_study_can_search_by_a_new_score(harness: Harness, toy: Score) -> None
     assert refused.code == 2
     assert refused.err == (
         "harness: --metric memorisation: expected one of "
-        "kid, frechet, density, coverage, class_kl, mode_kl, modes, toy\n"
+        "kid, frechet, density, coverage, class_kl, mode_kl, modes, toy, seconds, images, parameters\n"
     )
 
 

@@ -135,6 +135,7 @@ def test_the_names_are_those_of_stored_runs_and_studies() -> None:
         "TrialAttribute.RETRY_OF": "harness.retry_of",
         "TrialAttribute.SURPLUS": "harness.surplus",
         "TrialAttribute.SEED_SCORES": "harness.seed_scores",
+        "TrialAttribute.FROM": "harness.from",
         "TrialAttribute.MEASURED": "harness.measured",
         "TrialAttribute.SEED_MEASURED": "harness.seed_measured",
         "TrialAttribute.RACING": "harness.racing",

@@ -299,13 +299,13 @@ def test_trials_that_cannot_share_one_program_are_trained_one_after_the_other(
     harness: Harness, networks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart: list[int] = []
-    from harness.tuning import worker
+    from harness.tuning import train_runs
 
     def watching(plans: list[RunSpec], *rest: object) -> list[RunResult]:
         apart.append(len(plans))
         return run_batched(plans, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker, "run_batched", watching)
+    monkeypatch.setattr(train_runs, "run_batched", watching)
     changes = settings(
         "generator.kind=tests.gan.custom_networks:BranchingGenerator",
         "discriminator.dropout=0",
