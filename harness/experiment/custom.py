@@ -78,20 +78,23 @@ def import_class(path: str, field: str) -> type[nn.Module]:
     """
     trust.check(path, field)
     module_name, _, class_name = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # `python -m` puts it there, an installed command does not
-        sys.path.append(here)
-    importlib.invalidate_caches()
     try:
-        module = (
-            _module_from_source(_replacements[path]) if path in _replacements else importlib.import_module(module_name)
-        )
+        module = _module_from_source(_replacements[path]) if path in _replacements else import_module(module_name)
     except Exception as error:  # the user's code may raise anything
         raise HarnessError(f"{field} {path}: cannot import {module_name!r}: {brief(error)}") from error
     kind = getattr(module, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise HarnessError(f"{field} {path}: {module_name} has no torch.nn.Module class named {class_name!r}")
     return kind
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module of the user, from Python's path or the working directory. Raises whatever its code raises."""
+    here = str(Path.cwd())
+    if here not in sys.path:  # `python -m` puts it there, an installed command does not
+        sys.path.append(here)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
 
 
 def get_source_code(kind: type) -> SourceCode | None:

@@ -9,16 +9,14 @@ Optuna's samplers do.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
-from pathlib import Path
 from typing import Any
 
 from optuna.samplers import BaseSampler
 
 from harness.errors import HarnessError, brief
 from harness.experiment import trust
+from harness.experiment.custom import import_module
 
 OPTUNAHUB = "optunahub"
 
@@ -68,8 +66,4 @@ def _load(place: str) -> Any:
         except ImportError as error:
             raise HarnessError("samplers of OptunaHub need its package: pip install optunahub") from error
         return optunahub.load_module(package)
-    here = str(Path.cwd())
-    if here not in sys.path:  # `python -m` puts it there, an installed command does not
-        sys.path.append(here)
-    importlib.invalidate_caches()
-    return importlib.import_module(place)
+    return import_module(place)

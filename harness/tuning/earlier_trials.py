@@ -58,7 +58,8 @@ def earlier_trials(source: Trials, settings: Settings) -> EarlierTrials:
     for trial in finished:
         values = _values(source.settings, settings, trial, space)
         if values is not None:
-            taken.append(_copy(trial, values, space, source.name, keep_custom=_has_own_values(settings, values)))
+            is_baseline = values == settings.search.baseline(settings.base)
+            taken.append(_copy(trial, values, space, source.name, is_baseline=is_baseline))
     return EarlierTrials(source.name, tuple(taken), len(finished))
 
 
@@ -69,19 +70,15 @@ def _check_comparable(source: Trials, settings: Settings) -> None:
     differences = [text for text in differences if text.partition(" ")[0] not in paths]
     before, after = old.base.flatten(), settings.base.flatten()
     differences += [
-        f"{path} of a trial {before[path]} -> {after[path]}"
-        for path in before
-        if path in after and before[path] != after[path] and path not in paths and path in _budget(old, settings)
+        f"{path} of a trial {before.get(path)} -> {after.get(path)}"
+        for path in {**old.search.budget, **settings.search.budget}
+        if path not in paths and before.get(path) != after.get(path)
     ]
     if differences:
         raise HarnessError(
             f"--from {source.name}: its trials cannot be compared with those of the new study: "
             f"{'; '.join(dict.fromkeys(differences))}"
         )
-
-
-def _budget(old: Settings, new: Settings) -> set[str]:
-    return {*old.search.budget, *new.search.budget}
 
 
 def _values(
@@ -104,17 +101,13 @@ def _values(
     return found
 
 
-def _has_own_values(settings: Settings, values: Mapping[str, Value]) -> bool:
-    return dict(values) == settings.search.baseline(settings.base)
-
-
 def _copy(
     trial: FrozenTrial,
     values: Mapping[str, Value],
     space: Mapping[str, BaseDistribution],
     study: str,
     *,
-    keep_custom: bool,
+    is_baseline: bool,
 ) -> FrozenTrial:
     attributes = {
         key: value
@@ -122,7 +115,7 @@ def _copy(
         if key not in (TrialAttribute.PROCESS, TrialAttribute.CUSTOM, TrialAttribute.RETRY_OF, TrialAttribute.AGAIN)
     }
     attributes[TrialAttribute.FROM] = f"{study}, trial {trial.number}"
-    if keep_custom:
+    if is_baseline:
         attributes[TrialAttribute.CUSTOM] = True
     copied = create_trial(
         state=trial.state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Constraint:
         """Parse `parameters<=2e6`. Raises HarnessError if the text has another form."""
         match = _CONSTRAINT.fullmatch(text)
         try:
-            if match is None:
+            if match is None or not math.isfinite(float(match[3])):
                 raise ValueError
             return cls(match[1], match[2], float(match[3]))
         except ValueError:
@@ -59,7 +60,9 @@ class Constraint:
             ) from None
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.operator}{self.bound:g}"
+        short = f"{self.bound:g}"
+        bound = short if float(short) == self.bound else repr(self.bound)  # the text is what is stored
+        return f"{self.metric}{self.operator}{bound}"
 
     def violation(self, value: float) -> float:
         """Return by how much a value is beyond the limit: 0 or less if it is within, as Optuna counts it."""
@@ -94,7 +97,9 @@ def measure(
 
 
 def _images_per_epoch(experiment: Experiment, images: Images) -> int:
-    step = experiment.train.batch_size * experiment.train.discriminator_steps
+    from harness.gan.training import images_per_step
+
+    step = images_per_step(experiment)
     return len(images) // step * step
 
 

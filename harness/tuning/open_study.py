@@ -67,9 +67,7 @@ def open_or_create_study(
     folder = lock_dir(request.storage, store.root)
     trials = Trials.find(storage, name, folder)
     if trials is None and experiment is None:
-        known = sorted(summary.study_name for summary in summaries(storage))
-        near = nearest(name, known) or f"; there are {', '.join(known) or 'none yet'}"
-        raise HarnessError(f"there is no study {name!r} to resume{near}")
+        raise HarnessError(f"there is no study {name!r} to resume{_known_studies(storage, name)}")
     new = False
     if trials is None:
         assert experiment is not None
@@ -92,6 +90,12 @@ def open_or_create_study(
     return trials, scoring, new
 
 
+def _known_studies(storage: BaseStorage, name: str) -> str:
+    """Return the end of a message that there is no study `name`: the nearest names, or all of them."""
+    known = sorted(summary.study_name for summary in summaries(storage))
+    return nearest(name, known) or f"; there are {', '.join(known) or 'none yet'}"
+
+
 def _earlier_trials(
     storage: BaseStorage,
     settings: Settings,
@@ -105,9 +109,8 @@ def _earlier_trials(
         return ()
     source = Trials.find(storage, request.from_study, folder)
     if source is None:
-        known = sorted(summary.study_name for summary in summaries(storage))
-        near = nearest(request.from_study, known) or f"; there are {', '.join(known) or 'none yet'}"
-        raise HarnessError(f"--from {request.from_study}: there is no such study{near}")
+        known = _known_studies(storage, request.from_study)
+        raise HarnessError(f"--from {request.from_study}: there is no such study{known}")
     if source.identity != identity:
         raise HarnessError(
             f"--from {request.from_study}: its images, judge or networks are others than those of the new study"

@@ -205,7 +205,7 @@ class ProgressMonitor:
 
     def __init__(self, trials: Trials, total: int, display: StudyDisplay, study_run: StudyRun | None) -> None:
         self._trials, self._total, self._display, self.study_run = trials, total, display, study_run
-        self._known = {_shown_as(trial) for trial in trials.all()}
+        self._known = {None, *(_shown_as(trial) for trial in trials.all())}
         self._shown: StudyProgress | None = None
         if study_run is not None:
             study_run.log_ended_trials()  # trials that ended after the last command
@@ -219,7 +219,7 @@ class ProgressMonitor:
         """Show and log the trials that have ended since the last call. Returns their number."""
         if self.study_run is not None:
             self.study_run.log_ended_trials()
-        fresh = [trial for trial in self._trials.all() if _shown_as(trial) not in {*self._known, None}]
+        fresh = [trial for trial in self._trials.all() if _shown_as(trial) not in self._known]
         now = study_progress(self._trials, self._total)
         for trial in fresh:
             self._known.add(_shown_as(trial))

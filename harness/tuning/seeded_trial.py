@@ -146,8 +146,8 @@ class SeededTrial:
         """Return the runs to train next, at most `count`; none if the trial is decided, or is given up now."""
         if self.decided or (self.claim.scores and self.trials.should_give_up(self.claim)):
             return []
-        first = self.seeds[:count] if not self.trials.settings.race else self.seeds[:1]
         if self._pruner is None:
+            first = self.seeds[: 1 if self.trials.settings.race else count]
             run_ids = {seed: run.info.run_id for seed, run in self._known.items()}
             epochs = self.experiment.train.epochs
             self._pruner = SeedsPruner(

@@ -33,7 +33,7 @@ class Settings:
         pruner: One of PRUNERS.
         min_resource: The epoch from which on trials are pruned, as in Optuna's SuccessiveHalvingPruner.
         reduction_factor: One in so many trials continues, as in Optuna's SuccessiveHalvingPruner.
-        batch_runs: Number of trials that are trained as one batch.
+        batch_runs: Number of runs that are trained as one batch.
         planned: Number of trials that was first requested; determines `startup` and the grid.
         seeds: Number of seeds that a trial is trained under; in a race, at most.
         aggregate: How the scores of the seeds become the value of the trial: one of `loading.AGGREGATES`.

@@ -21,6 +21,7 @@ from harness.runs.display import Display
 from harness.runs.options import Status
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
+from harness.tuning.seed_scores import Verdict
 from harness.tuning.settings import Settings
 from harness.tuning.trial_values import (
     best_trial,
@@ -101,10 +102,11 @@ class StudyRun:
             self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
             # MLflow params cannot change, so the best of 20 and of 40 trials are different params.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
-            if sure := study_verdict(self._trials.study, self._trials.settings):
+            sure = study_verdict(self._trials.study, self._trials.settings)
+            if sure:
                 self.log.tags({Tag.VERDICT: sure.text})
             self._log_front()
-            self._log_best(found, counted)
+            self._log_best(found, counted, sure)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
             except HarnessError as error:
@@ -185,7 +187,7 @@ class StudyRun:
             self._drawn = str(trial.number)
             self.log.tags({Tag.DRAWN_TRIAL: self._drawn})
 
-    def _log_best(self, trial: FrozenTrial, counted: int) -> None:
+    def _log_best(self, trial: FrozenTrial, counted: int, sure: Verdict | None) -> None:
         """Log the best trial's scores under the metric names of other runs, and the description of the study."""
         settings, run_id = self._trials.settings, trial.user_attrs.get(TrialAttribute.RUN_ID)
         picture = None
@@ -208,7 +210,7 @@ class StudyRun:
         headline = (
             f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {trial_value(trial):.4g}"
         )
-        if sure := study_verdict(self._trials.study, settings):
+        if sure:
             headline += f"; {sure.text}"
         if front := pareto_front(self._trials.study):
             numbers = join_words([str(each.number) for each in front], "and")

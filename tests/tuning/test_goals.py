@@ -133,7 +133,9 @@ def test_a_comparison_shows_the_front_first(harness: Harness, small: Path) -> No
     assert said.count(" front ") == len(front)
 
 
-@pytest.mark.parametrize("text", ["parameters<2e6", "parameters", "<=3", "kid<=", "kid<=much", "kid<=nan3", ""])
+@pytest.mark.parametrize(
+    "text", ["parameters<2e6", "parameters", "<=3", "kid<=", "kid<=much", "kid<=nan3", "", "kid<=nan", "kid<=inf"]
+)
 def test_a_malformed_constraint_is_refused(text: str) -> None:
     with pytest.raises(HarnessError, match="expected METRIC<=NUMBER or METRIC>=NUMBER"):
         Constraint.parse(text)
@@ -143,6 +145,9 @@ def test_a_constraint_is_violated_by_how_much_it_is_exceeded() -> None:
     assert Constraint.parse(" parameters <= 2e6 ").violation(3e6) == 1e6
     assert Constraint.parse("coverage>=0.5").violation(0.75) == -0.25
     assert str(Constraint.parse("parameters <= 2000000")) == "parameters<=2e+06"
+    for text in ("parameters<=2000001", "kid<=0.012345678901"):
+        stored = Constraint.parse(text)
+        assert Constraint.parse(str(stored)) == stored
 
 
 def test_images_are_counted_in_whole_steps(tiny: experiments.Experiment) -> None:

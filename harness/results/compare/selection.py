@@ -161,7 +161,7 @@ def compare(
             f"--study NAME or --experiment NAME{left_out}"
         )
     front = set() if study is None else _front(store, study)
-    unsorted = [Row(run, run, run.info.run_id in front) for run in runs]
+    unsorted = [Row(run, run, _trial_key(run) in front) for run in runs]
     groups = {primary: [row for row in unsorted if row.primary == primary] for primary in PRIMARY_SCORES}
     sorted_ = {primary: _sorted(primary, group) for primary, group in groups.items() if group}
     rows = [row for _, group in sorted_.values() for row in sorted(group, key=lambda row: not row.on_front)]
@@ -198,14 +198,18 @@ def _trials(store: Store, name: str) -> list[Run]:
     return list(reversed(trials))
 
 
-def _front(store: Store, name: str) -> set[str]:
-    """Ids of the trials on the Pareto front of a study; empty if it has one metric."""
-    found = set()
-    for parent in store.tagged({Tag.KIND: "study", Tag.STUDY: name}):
-        numbers = parent.data.tags.get(Tag.FRONT, "").split(",")
-        trials = store.children(parent.info.run_id, {Tag.KIND: "trial"}) if numbers != [""] else []
-        found |= {trial.info.run_id for trial in trials if trial.data.tags.get(Tag.TRIAL) in numbers}
-    return found
+def _front(store: Store, name: str) -> set[tuple[str | None, str | None]]:
+    """Keys of the trials on the Pareto front of a study; empty if it has one metric."""
+    return {
+        (parent.info.run_id, number)
+        for parent in store.tagged({Tag.KIND: "study", Tag.STUDY: name})
+        for number in parent.data.tags.get(Tag.FRONT, "").split(",")
+    }
+
+
+def _trial_key(run: Run) -> tuple[str | None, str | None]:
+    """Id of the study's run, and number of the trial."""
+    return run.data.tags.get("mlflow.parentRunId"), run.data.tags.get(Tag.TRIAL)
 
 
 def _runs_of(store: Store, name: str) -> list[Run]:
