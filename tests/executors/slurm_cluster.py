@@ -84,9 +84,15 @@ class SlurmCluster:
         self.start_now(job)
 
     def start_now(self, job: str, seconds: float = 120) -> None:
-        """Start a requeued job without the delay, which starts again when the processes of the job have ended."""
+        """Start a requeued job without the delay, which starts again when the processes of the job have ended.
+
+        slurmd counts in whole seconds: a job that starts in the second in which it was stopped is taken for the old
+        one, and fails.
+        """
         deadline = time.monotonic() + seconds
-        while self.jobs().get(job) != "RUNNING":
+        time.sleep(2)
+        while (state := self.jobs().get(job)) != "RUNNING":
+            assert state != "FAILED", self.call("scontrol", "show", "job", job)
             assert time.monotonic() < deadline, f"job {job} does not start again: {self.log()}"
             with contextlib.suppress(AssertionError):  # it may be running by now
                 self.call("scontrol", "update", f"JobId={job}", "StartTime=now")
