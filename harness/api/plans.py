@@ -99,6 +99,8 @@ def plan_study(
     seeds: int | None = None,
     aggregate: str | None = None,
     race: bool | None = None,
+    method: str | None = None,
+    perturb_every: int | None = None,
     constraint: str | Sequence[str] | None = None,
     progress: Progress = True,
 ) -> list[tuple[str, str]]:
@@ -133,6 +135,8 @@ def plan_study(
             seeds=seeds,
             aggregate=aggregate,
             race=race,
+            method=method,
+            perturb_every=perturb_every,
             workers=workers,
         )
         validate(request, "", search.experiment)

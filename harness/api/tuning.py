@@ -51,6 +51,8 @@ def tune(
     seeds: int | None = None,
     aggregate: str | None = None,
     race: bool | None = None,
+    method: str | None = None,
+    perturb_every: int | None = None,
     constraint: str | Sequence[str] | None = None,
     from_study: str | None = None,
     max_time: str | None = None,
@@ -98,6 +100,9 @@ def tune(
             experiment's `search_seeds`, else 1; with `race`, 8.
         aggregate: How the scores of a trial's seeds become its value: mean, median, worst or mean+std. None: mean.
         race: Start all trials with one seed, and give more seeds to the better half, round after round.
+        method: optuna: trials are proposed one after another. pbt: population-based training; all trials are trained
+            side by side, the worst copy the best, and values change while training. None: optuna.
+        perturb_every: With `method="pbt"`, number of epochs between two decisions. None: a tenth of a trial.
         constraint: Limits such as "parameters<=2e6" on scores and costs. A trial beyond one cannot be the best.
         from_study: A study whose finished trials a new study starts with, as far as they fit: its space may be wider,
             and its number of trials larger. They count as trials.
@@ -159,6 +164,8 @@ def tune(
             seeds=seeds,
             aggregate=aggregate,
             race=race,
+            method=method,
+            perturb_every=perturb_every,
             from_study=from_study,
             workers=workers,
             executor=executor,

@@ -245,6 +245,7 @@ _SUGGEST: Mapping[str, Suggest] = {
     "--device": _words("auto", "cpu", "cuda", "mps"),
     "--metric": _words(*searchable()),
     "--judge": _words("first", "second"),
-    "--sampler": _words("tpe", "random", "qmc", "grid", "gp", "cmaes"),
+    "--sampler": _words("tpe", "random", "qmc", "grid", "gp", "cmaes", "nsgaii"),
+    "--method": _words("optuna", "pbt"),
     "--pruner": _words("halving", "none"),
 }

@@ -122,6 +122,17 @@ _search_options = group(
         default=None,
         help="Start all trials with one seed, and give more seeds to the better half, round after round.",
     ),
+    click.option(
+        "--method",
+        metavar="NAME",
+        help="optuna, or pbt (population-based training): trials learn from each other.  [default: optuna]",
+    ),
+    click.option(
+        "--perturb-every",
+        type=click.IntRange(1),
+        metavar="EPOCHS",
+        help="With --method pbt: epochs between two decisions.  [default: a tenth of a trial]",
+    ),
     storage_option,
 )
 _confirm_options = group(

@@ -20,6 +20,7 @@ from harness.experiment.networks import (
     kind_of,
     tag_of,
 )
+from harness.experiment.scheduled import Scheduled
 from harness.experiment.scores import PrimaryScore, primary_of
 from harness.experiment.sections import (
     VALIDATION_IMAGES,
@@ -39,7 +40,7 @@ _MODE_COUNTING = {
 }  # defaults for data sets whose modes are counted
 
 
-class Experiment(Section):
+class Experiment(Scheduled):
     """Everything that a run depends on. Its fields, by dotted path, are the params in MLflow."""
 
     name: str = Field(min_length=1, max_length=100, description="what the experiment is called")
@@ -189,6 +190,8 @@ def with_overrides(raw: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         section, dot, field = path.partition(".")
         if not dot:
             changed[section] = value
+        elif section == "schedule":  # the field itself has a dot
+            changed[section] = {**(changed.get(section) or {}), field: value}
         elif section not in _sections():
             raise HarnessError(f"--set {path}={format_value(value)}: {unknown_field(path)}")
         elif "." in field:
@@ -268,7 +271,7 @@ def _describe_error(detail: Any, raw: Mapping[str, Any]) -> str:
     parts = list(detail["loc"])
     if len(parts) > 2 and parts[0] in _sections() and parts[1] == kind_of(raw.get(parts[0])):
         del parts[1]  # pydantic names the kind of a section where several are possible; the user wrote no such key
-    path = ".".join(str(part) for part in parts)
+    path, message = ".".join(str(part) for part in parts), detail["msg"]
     match detail["type"]:
         case "extra_forbidden":
             if path in _known_paths():
@@ -291,8 +294,4 @@ def _describe_error(detail: Any, raw: Mapping[str, Any]) -> str:
             return f"{path} is {value}; expected package.module:Class, such as networks:Generator"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{path} is {format_value(detail['input'])}; a mapping of keys was expected"
-    return f"{path} is {format_value(detail['input'])}; {_lower_first(detail['msg'])}"
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return f"{path} is {format_value(detail['input'])}; {message[:1].lower()}{message[1:]}"

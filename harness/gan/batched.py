@@ -36,7 +36,7 @@ MEMBER_FIELDS = (
     "train.ema_half_life",
     *(f"objective.{name}" for name in PENALTIES),  # the weights; the same penalties must be enabled in all members
 )
-MEMBER_SECTIONS = ("optimizer.", "track.")
+MEMBER_SECTIONS = ("optimizer.", "track.", "schedule.")
 
 
 class BatchedTraining:
@@ -120,6 +120,9 @@ class BatchedTraining:
         self._totals.zero_()
         for member in self.members:
             member.begin_epoch()
+        # A schedule may have changed these. A recorded step reads them where they are.
+        self._rates.copy_(self._rates.new_tensor([member.randomness.shape.dropout for member in self.members]))
+        self.penalty_weights.copy_(torch.stack([member.penalty_weights for member in self.members]))
 
     def train_step(self) -> None:
         """Train one step of two or more members, after `begin_epoch`."""

@@ -75,6 +75,11 @@ def load_moments(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> 
     optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(state["state"])})
 
 
+def moments_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors of an optimizer's state."""
+    return [value for state in optimizer.state.values() for value in state.values()]
+
+
 def unshared_state(network: nn.Module) -> dict[str, Tensor]:
     """Return the state of a network. Tensors in memory that is shared with other members of a batch are copied."""
     return {

@@ -6,6 +6,7 @@ So a crash loses no state of a random generator, and a training step is a pure f
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -96,6 +97,10 @@ class Randomness:
     def tensors(self) -> list[Tensor]:
         """Return the tensors that a step changes."""
         return [self._step]
+
+    def set_dropout(self, rate: float) -> None:
+        """Change the dropout rate, which stays above 0 or stays 0, between epochs."""
+        self.shape = replace(self.shape, dropout=rate)
 
     def begin(self, epoch: int, *, skip: int = 0) -> None:
         """Seed epoch `epoch`, counted from 1, and shuffle the images. A last, partial batch is dropped.

@@ -17,16 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from harness.data import Images
-from harness.errors import HarnessError
 from harness.experiment import Experiment
+from harness.gan.batch_images import check_image_count, images_per_step
 from harness.gan.cuda_graph import CudaGraphStep, can_capture
 from harness.gan.logits import LOGIT_IMAGES, evaluate_logits
 from harness.gan.networks import build, can_be_recorded, mask_shapes
 from harness.gan.networks.spectral import SpectralNorms
-from harness.gan.optimizers import SCHEDULES, backward, build_adam, load_moments, set_lr, unshared_state
+from harness.gan.optimizers import SCHEDULES, backward, build_adam, load_moments, moments_of, set_lr, unshared_state
 from harness.gan.randomness import Randomness
 from harness.gan.report import Report, epoch_metrics, find_divergence
 from harness.gan.sampling import from_uint8, generate, sample_inputs
+from harness.gan.scheduled_values import ScheduledValues
 from harness.gan.step import LossConfig, StepStats, training_step
 from harness.gan.step_noise import StepNoise, noise_shape
 
@@ -36,6 +37,7 @@ class Training:
 
     Attributes:
         epoch: epochs done.
+        schedule: the values that change between epochs.
         steps: steps done, in all epochs; it grows while an epoch runs, for a display to read.
     """
 
@@ -54,18 +56,13 @@ class Training:
         capture: on a GPU, record the step as a CUDA graph; without it, and where custom networks cannot be
         recorded, every operation is launched by itself.
         """
-        batch, needed = experiment.train.batch_size, images_per_step(experiment)
-        if len(images) < needed:
-            several = "" if needed == batch else f" for each of train.discriminator_steps {needed // batch}"
-            raise HarnessError(
-                f"{images.name} has {len(images)} images to train on, less than one batch "
-                f"(train.batch_size {batch}){several}: take a smaller batch"
-            )
+        check_image_count(experiment, images)
         self.experiment, self.dtype, self.device = experiment, dtype, torch.device(experiment.train.device)
-        self.images, self.validation = images.to(self.device), None
-        if validation is not None:
-            some = torch.arange(min(LOGIT_IMAGES, len(validation)))
-            self.validation = validation.index_select(some).to(self.device)
+        self.schedule = ScheduledValues(experiment)
+        first = self.schedule.current  # the values of the first epoch
+        self.images = images.to(self.device)
+        some = None if validation is None else validation.index_select(torch.arange(min(LOGIT_IMAGES, len(validation))))
+        self.validation = None if some is None else some.to(self.device)
         self.labels = self.images.labels if experiment.conditional else None
 
         generator, discriminator = build(experiment, images)
@@ -77,19 +74,19 @@ class Training:
         self.spectral_norms = SpectralNorms(self.discriminator)
 
         self.losses = LossConfig(experiment, dtype)
-        self.penalty_weights = self.losses.penalty_weights(experiment).to(self.device)
+        self.penalty_weights = self.losses.penalty_weights(first).to(self.device)
         self.discriminator_steps = experiment.train.discriminator_steps
-        options, adam = experiment.optimizer, partial(build_adam, device=self.device, capturable=self.capture)
+        options, adam = first.optimizer, partial(build_adam, device=self.device, capturable=self.capture)
         self.generator_optimizer = adam(self.generator, options, options.lr)
         self.discriminator_optimizer = adam(self.discriminator, options, options.discriminator_lr or options.lr)
 
         self.epoch = self.steps = 0
-        self.images_per_step = needed
-        self.steps_per_epoch = len(images) // needed
+        self.images_per_step = images_per_step(experiment)
+        self.steps_per_epoch = len(images) // self.images_per_step
         self.randomness = Randomness(
             seed=experiment.train.seed,
             images=len(images),
-            shape=noise_shape(experiment, images, mask_shapes(discriminator), self.losses.objective.paired, dtype),
+            shape=noise_shape(first, images, mask_shapes(discriminator), self.losses.objective.paired, dtype),
             labels=self.labels,
             paired=self.losses.paired,
             device=self.device,
@@ -102,8 +99,7 @@ class Training:
 
     def _to_device(self, network: nn.Module, kind: str) -> nn.Module:
         network = network.to(self.device, self.dtype)
-        # Convolutions are faster with the channels last; other weights are left as they are. A custom network may take
-        # views that this would break.
+        # Convolutions are faster with the channels last. A custom network may take views that this would break.
         return network if ":" in kind else network.to(memory_format=torch.channels_last)
 
     # What the training step works with (see `harness.gan.step.Model`) ----------------------------------------------
@@ -145,18 +141,19 @@ class Training:
         """Set the learning rates and the rate of the average: functions of the steps done, so nothing is stored.
 
         A difference between average and weights halves in `ema_half_life` images. While few images were seen, the
-        half-life is 5 % of them, so that the first weights are soon forgotten (Karras et al. 2022, EDM,
-        training_loop.py).
+        half-life is 5 % of them: the first weights are soon forgotten (Karras et al. 2022, EDM, training_loop.py).
         """
-        options, batch = self.experiment.optimizer, self.images_per_step
-        if options.schedule != "constant":
-            done = self.steps / (self.experiment.train.epochs * self.steps_per_epoch)
-            factor = SCHEDULES[options.schedule](done)
-            set_lr(self.generator_optimizer, options.lr * factor)
-            set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
+        kind, batch = self.experiment.optimizer.schedule, self.images_per_step
+        if kind != "constant":
+            self._set_lr(SCHEDULES[kind](self.steps / (self.experiment.train.epochs * self.steps_per_epoch)))
         if self.average is not None:
-            half_life = min(self.experiment.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
+            half_life = min(self.schedule.current.train.ema_half_life or 0, 0.05 * (self.steps + 1) * batch)
             self._average_rate.fill_(1 - 0.5 ** (batch / half_life))
+
+    def _set_lr(self, factor: float) -> None:
+        options = self.schedule.current.optimizer
+        set_lr(self.generator_optimizer, options.lr * factor)
+        set_lr(self.discriminator_optimizer, (options.discriminator_lr or options.lr) * factor)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass: bf16 if the experiment asks for it."""
@@ -216,8 +213,19 @@ class Training:
         """Steps done of the epoch that is trained now; 0 between epochs."""
         return self.steps - self.epoch * self.steps_per_epoch
 
+    def _apply_schedule(self) -> None:
+        """Set the scheduled values of the next epoch."""
+        if not self.schedule.begin(self.epoch + 1):
+            return
+        current = self.schedule.current
+        self._set_lr(1.0)
+        self.penalty_weights.copy_(self.losses.penalty_weights(current))
+        self.randomness.set_dropout(current.discriminator.dropout)
+        self.forget_recording()  # a recorded step has the old dropout rate
+
     def begin_epoch(self) -> None:
         """Seed and shuffle the next epoch, and reset its statistics; or continue the one that was restored."""
+        self._apply_schedule()
         self.randomness.begin(self.epoch + 1, skip=self._restored_steps * self.discriminator_steps)
         if not self._restored_steps:
             self._totals.zero_()
@@ -232,6 +240,7 @@ class Training:
         logits = evaluate_logits(self)
         images_per_second = self.steps_per_epoch * self.images_per_step / seconds
         metrics = epoch_metrics(mean, logits, images_per_second, penalty=bool(self.losses.penalties))
+        metrics |= self.schedule.metrics(self.epoch)
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         return Report(self.epoch, metrics, seconds, find_divergence(metrics, networks))
 
@@ -241,12 +250,7 @@ class Training:
 
     def tensors(self) -> list[Tensor]:
         """What a step changes."""
-        moments = [
-            value
-            for optimizer in (self.generator_optimizer, self.discriminator_optimizer)
-            for state in optimizer.state.values()
-            for value in state.values()
-        ]
+        moments = [*moments_of(self.generator_optimizer), *moments_of(self.discriminator_optimizer)]
         networks = (self.generator, self.discriminator, *([] if self.average is None else [self.average]))
         weights = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
         return [*weights, *moments, *self.randomness.tensors(), self._totals]
@@ -275,6 +279,7 @@ class Training:
             "discriminator": unshared_state(self.discriminator),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            **self.schedule.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -286,14 +291,10 @@ class Training:
         load_moments(self.generator_optimizer, state["generator_optimizer"])
         load_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
         self.forget_recording()  # it knows the old moments
+        self.schedule.load(state)
         self.epoch = state["epoch"]
         self._restored_steps = state.get("steps", 0)
         self.steps = self.epoch * self.steps_per_epoch + self._restored_steps
         self._has_begun = False
         if self._restored_steps:
             self._totals.copy_(state["totals"])
-
-
-def images_per_step(experiment: Experiment) -> int:
-    """Number of real images of a step: a batch for each update of D."""
-    return experiment.train.batch_size * experiment.train.discriminator_steps

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from harness.files import atomic_write
 from harness.gan import Training, checkpoints
 from harness.gan.checkpoints import Checkpoint
 from harness.media import pictures
@@ -39,6 +42,10 @@ class BestEpoch:
         self.score, self.epoch, self.weights = score, epoch, weights
         return True
 
+    def copy_from(self, other: BestEpoch) -> None:
+        """Take over the best epoch of another run, whose weights were copied."""
+        self.score, self.epoch, self.weights = other.score, other.epoch, other.weights
+
 
 def save_checkpoint(log: RunLog, training: Training, best: BestEpoch, *, name: str = "last", ship: bool = True) -> None:
     """Save the state of a training as a checkpoint of its run, and log it."""
@@ -57,6 +64,15 @@ def write_checkpoint(log: RunLog, name: str, checkpoint: Checkpoint, *, ship: bo
     checkpoints.save(path, checkpoint)
     if ship:
         log.artifact(path, "checkpoints")
+
+
+def copy_checkpoint(source: RunLog, target: RunLog, name: str) -> None:
+    """Copy a checkpoint of one run to another run, if there is one."""
+    file = Path("checkpoints") / f"{name}.pt"
+    if (source.folder / file).exists():
+        with atomic_write(target.folder / file, parents=True, durable=True) as fresh:
+            shutil.copyfile(source.folder / file, fresh)
+        target.artifact(target.folder / file, "checkpoints")
 
 
 def log_grids(log: RunLog, training: Training, scoring: Scoring | None, epoch: int) -> pictures.Picture:

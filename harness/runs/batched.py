@@ -6,13 +6,15 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from harness.data import Images
 from harness.errors import HarnessError
 from harness.experiment import Experiment
-from harness.gan import BatchedTraining, Report, Training
+from harness.gan import Report, Training
+from harness.gan.grouped import GroupedTraining
 from harness.interrupts import handle_signals
 from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
@@ -25,6 +27,24 @@ from harness.runs.session import RunSession
 from harness.tracking import Store, system_metrics
 
 Sessions = Mapping[Training, RunSession]
+Reports = Sequence[tuple[Training, Report]]
+
+
+class Population(Protocol):
+    """Runs that learn from each other between epochs."""
+
+    @property
+    def batch_runs(self) -> int:
+        """Number of runs that are trained as one batch."""
+
+    def start(self, sessions: Sessions) -> None:
+        """Called when all runs are open, before the first epoch."""
+
+    def evolve(self, sessions: Sessions, reports: Reports, scores: Mapping[Training, ScoreSet]) -> bool:
+        """Called after an epoch is logged, before it is saved. Returns whether weights were copied."""
+
+    def save(self, sessions: Sessions) -> None:
+        """Called after the checkpoints of all runs are saved at the same epoch."""
 
 
 class NotBatchableError(HarnessError):
@@ -48,6 +68,7 @@ def run_batched(
     store: Store,
     display: Display,
     on_result: Callable[[int, RunResult], None] = lambda index, result: None,
+    population: Population | None = None,
 ) -> list[RunResult]:
     """Train several runs as a batch. Each ends as it would alone.
 
@@ -59,6 +80,7 @@ def run_batched(
         store: The MLflow store.
         display: Shows the progress.
         on_result: Called with the index and the result of a run as soon as it has ended.
+        population: What the runs do between epochs; None if they are independent.
 
     Returns:
         The results, in the order of `specs`.
@@ -69,7 +91,7 @@ def run_batched(
     images = images.to(specs[0].experiment.train.device)  # once: all runs share them
     try:
         trainings = [Training(spec.experiment, images, validation) for spec in specs]
-        batched = BatchedTraining(trainings)
+        batched = GroupedTraining(trainings, population.batch_runs if population else len(trainings))
     except HarnessError as error:
         raise NotBatchableError(str(error)) from error
     results: dict[Training, RunResult] = {}
@@ -80,12 +102,14 @@ def run_batched(
 
     with restore_threads(), handle_signals(), _sessions(specs, trainings, scoring, store, display) as sessions:
         batched.stack_weights()  # again, because restored runs have other weights
+        if population:
+            population.start(sessions)
         # The display shows a run that still has epochs to train, if there is one; it also gets the system metrics.
         leader = min(trainings, key=lambda training: training.epoch - training.experiment.train.epochs)
         name = f"{sessions[leader].result.name} (batch of {len(specs)})"
         with show_training(display, leader, name):
             with system_metrics(sessions[leader].run_log, enabled=sessions[leader].options.system_metrics):
-                for ended in _train(batched, sessions, scoring, display):
+                for ended in _train(batched, sessions, scoring, display, population):
                     for training in ended:
                         finish(training)
             for training in trainings:
@@ -137,7 +161,11 @@ def _restore(
 
 
 def _train(
-    batched: BatchedTraining, sessions: Sessions, scoring: Scoring | None, display: Display
+    batched: GroupedTraining,
+    sessions: Sessions,
+    scoring: Scoring | None,
+    display: Display,
+    population: Population | None,
 ) -> Iterator[list[Training]]:
     """Train epoch by epoch. Yields those that have ended, while others continue."""
     deadline = next(iter(sessions.values())).options.deadline
@@ -151,18 +179,29 @@ def _train(
             for training, report in reports:
                 sessions[training].report(report, scores.get(training))
             for training, report in reports:
-                session = sessions[training]
-                session.log(report, scores.get(training))
-                session.save()
-                session.draw()
+                sessions[training].log(_to_log(report, reports, population), scores.get(training))
+            if population and population.evolve(sessions, reports, scores):
+                batched.stack_weights()
+            for training, _ in reports:
+                sessions[training].save()
+                sessions[training].draw()
             deadline.end_epoch()
             _stop_late([sessions[training] for training, _ in reports if not sessions[training].ended], stop.signal)
+            if population:
+                population.save(sessions)
             # All are saved before the final scores of one, which take time.
             ended = [training for training, _ in reports if sessions[training].ended]
             batched.keep_only([training for training, _ in reports if training not in ended])
             if batched.members:
                 yield ended
             deadline.start_epoch()
+
+
+def _to_log(report: Report, reports: Reports, population: Population | None) -> Report:
+    """In a population, a run that diverges gets the weights of another one, as long as there is one."""
+    if population and not all(each.diverged for _, each in reports):
+        return replace(report, diverged=None)
+    return report
 
 
 def _stop_late(sessions: Sequence[RunSession], signal: str | None = None) -> None:

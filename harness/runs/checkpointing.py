@@ -60,6 +60,10 @@ class Checkpointing:
             save_checkpoint(self._run_log, self._training, self._best, name=name)
         self._saved_at = time.monotonic()
 
+    def has_saved(self, epoch: int) -> bool:
+        """Whether the state after this epoch is saved."""
+        return self._saved_epoch == epoch
+
     def save_end_of(self, epoch: int) -> None:
         """Save the state after an epoch, once."""
         if self._saved_epoch != epoch:

@@ -6,6 +6,7 @@ logged with its first new epoch.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from harness.quality import ScoreSet
 from harness.quality.scoring import Scoring
 from harness.results.changes import RecordedInputs
 from harness.runs import provenance
-from harness.runs.artifacts import BestEpoch, log_grids, save_checkpoint, write_checkpoint
+from harness.runs.artifacts import BestEpoch, copy_checkpoint, log_grids, save_checkpoint, write_checkpoint
 from harness.runs.checkpointing import Checkpointing
 from harness.runs.display import Display, EpochReport, show_stage
 from harness.runs.final import evaluate_best, final_description
@@ -124,10 +125,7 @@ class RunSession:
     # One epoch -------------------------------------------------------------------------------------------------------
 
     def score_is_due(self, report: Report) -> bool:
-        """Whether this epoch is scored.
-
-        By the schedule alone, so that a run that was stopped chooses among the same epochs as one that was not.
-        """
+        """Whether this epoch is scored. By the schedule alone, so that a stop does not change which epochs compete."""
         experiment = self.training.experiment
         every, last = experiment.track.score_every, report.epoch == experiment.train.epochs
         return bool(self.scoring and every and not report.diverged and (last or report.epoch % every == 0))
@@ -171,6 +169,12 @@ class RunSession:
         elif pruned:
             self._prune()
 
+    def copy_from(self, other: RunSession) -> None:
+        """Continue with the weights, the moments, the scheduled values and the best epoch of another run."""
+        self.training.load_state_dict(copy.deepcopy(other.training.state_dict()))
+        self._best.copy_from(other._best)
+        copy_checkpoint(other.run_log, self.run_log, "best")
+
     def save(self) -> None:
         """Save a checkpoint where one is due: by the schedule, and at the end of the run."""
         diverged = self.result.status == "FAILED"  # which has a checkpoint of its own
@@ -178,10 +182,7 @@ class RunSession:
             self.checkpoints.save_end_of(self.result.epoch)
 
     def draw(self) -> None:
-        """Log a sample grid where one is due: by the schedule, of a new best epoch, and at the end of the run.
-
-        After the checkpoint: the first time, the judge sees all training images, which takes a while.
-        """
+        """Log a sample grid where one is due: by the schedule, of a new best epoch, and at the end of the run."""
         if self.ended or self._grid_is_due(self.result.epoch):
             self._draw()
         elif self._is_best:

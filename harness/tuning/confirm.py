@@ -21,7 +21,7 @@ from harness.tuning.open_study import stored_code
 from harness.tuning.request import TuneRequest
 from harness.tuning.storage import lock_dir, open_storage
 from harness.tuning.study_run import CONFIRMED, best_experiment
-from harness.tuning.trial_values import best_trial
+from harness.tuning.trial_values import best_trial, with_schedule
 from harness.tuning.trials import Trials
 from harness.tuning.tune import Result
 
@@ -103,7 +103,8 @@ def confirm(
     baseline = settings.experiment if budget == "full" else settings.base
     candidate = best_experiment(settings, found, result.name)
     if budget == "tuning":
-        candidate = settings.search.experiment(settings.base, found.params).with_values({"name": candidate.name})
+        values = settings.search.experiment(settings.base, found.params).with_values({"name": candidate.name})
+        candidate = with_schedule(values, settings, found)
     metric = settings.metric
     replicates: dict[str, Replicates] = {}
     scores: dict[str, list[float]] = {}

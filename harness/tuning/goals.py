@@ -97,7 +97,7 @@ def measure(
 
 
 def _images_per_epoch(experiment: Experiment, images: Images) -> int:
-    from harness.gan.training import images_per_step
+    from harness.gan.batch_images import images_per_step
 
     step = images_per_step(experiment)
     return len(images) // step * step

@@ -91,7 +91,7 @@ class HeldTrials(SharedStudy):
             if trial.number in retried:  # its process died after it had enqueued the retry
                 self._set(trial.number, TrialAttribute.RETRIED, True)
                 self.study.tell(trial.number, state=TrialState.FAIL)
-            elif attempt >= MAX_ATTEMPTS:
+            elif attempt >= MAX_ATTEMPTS and self.settings.method != "pbt":  # one member would end all others
                 self._set(trial.number, TrialAttribute.ERROR, f"its process died in each of {MAX_ATTEMPTS} attempts")
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:

@@ -12,6 +12,7 @@ from harness.quality.scoring import Scoring
 from harness.runs.display import Display
 from harness.runs.prepare import prepare
 from harness.tuning.goals import Constraint, direction_of
+from harness.tuning.pbt import check_space
 from harness.tuning.race import RACE_SEEDS
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings, resolve_metrics, trial_base
@@ -19,6 +20,8 @@ from harness.tuning.settings import Settings, resolve_metrics, trial_base
 DEFAULT_TRIALS = 20
 MAX_BATCH_RUNS = 20  # trials at most that are trained as one batch by default
 REDUCTION_FACTOR = 3
+MIN_POPULATION = 4
+DECISIONS = 10  # of a population, by default
 SAMPLERS_WITHOUT_PRUNING = (
     "gp",
     "cmaes",
@@ -60,6 +63,7 @@ def resolve_settings(
         share = -(-planned // request.workers) * seeds  # one process must not claim the trials of the others
         batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
+    perturb_every = resolve_population(search, request, base)
     settings = Settings(
         experiment.with_values(resolved),
         search,
@@ -76,6 +80,8 @@ def resolve_settings(
         bool(request.race),
         tuple(more_metrics),
         tuple(str(limit) for limit in limits),
+        request.method or "optuna",
+        perturb_every,
     )
     for path, value in search.baseline(base).items():
         if search.decode(path, value) != base.flatten()[path]:
@@ -94,7 +100,10 @@ def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int
     Raises:
         HarnessError: Sampler, pruner and search cannot be combined.
     """
-    sampler = request.sampler or "tpe"
+    population = request.method == "pbt"
+    sampler = request.sampler or ("qmc" if population else "tpe")
+    if population:
+        _check_population_options(request, sampler)
     several = len(request.metrics) > 1
     if several and request.pruner not in (None, "none"):
         raise HarnessError(f"--pruner {request.pruner}: trials with several metrics are not pruned; leave --pruner out")
@@ -108,12 +117,55 @@ def resolve_sampler_and_pruner(search: Search, request: TuneRequest, epochs: int
         raise HarnessError(f"--direction {request.direction}: it is for one metric; leave it out for several")
     if several and sampler == "cmaes":
         raise HarnessError("--sampler cmaes searches by one metric; take tpe, nsgaii or gp for several")
-    pruner = request.pruner or ("none" if several or sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
+    pruner = request.pruner or ("none" if population or several or sampler in SAMPLERS_WITHOUT_PRUNING else "halving")
     if sampler in SAMPLERS_WITHOUT_PRUNING and pruner != "none":
         raise HarnessError(f"--sampler {sampler} uses only complete trials: leave --pruner out")
     if sampler == "cmaes" and len(search.space) < 2:
         raise HarnessError("--sampler cmaes needs two or more searched fields; use tpe or gp for one")
     return sampler, pruner, request.min_resource or search.prune_from or first_pruning_epoch(epochs)
+
+
+def _check_population_options(request: TuneRequest, sampler: str) -> None:
+    if sampler not in ("qmc", "random"):
+        raise HarnessError(f"--method pbt with --sampler {sampler}: all trials start at once; take qmc or random")
+    if (request.trials or DEFAULT_TRIALS) < MIN_POPULATION:
+        raise HarnessError(f"--method pbt with --trials {request.trials}: expected {MIN_POPULATION} or more")
+    for option, given in (
+        ("--pruner", request.pruner not in (None, "none")),
+        ("--race", request.race),
+        ("--seeds", (request.seeds or 1) > 1),
+        ("several --metric", len(request.metrics) > 1),
+        ("--constraint", request.constraints),
+        ("--from", request.from_study),
+    ):
+        if given:
+            raise HarnessError(f"--method pbt with {option}: a population has one seed and one metric; leave it out")
+
+
+def resolve_population(search: Search, request: TuneRequest, base: Experiment) -> int:
+    """Return the number of epochs between two decisions of a population; 0 for other methods.
+
+    Raises:
+        HarnessError: The search is not possible with a population.
+    """
+    if request.method != "pbt":
+        if request.perturb_every:
+            raise HarnessError(f"--perturb-every {request.perturb_every}: it is for --method pbt")
+        return 0
+    check_space(search)
+    scored = base.track.score_every or base.train.epochs
+    every = request.perturb_every or scored * max(1, round(base.train.epochs / DECISIONS / scored))
+    if every % scored or every >= base.train.epochs:
+        if request.perturb_every is None:
+            raise HarnessError(
+                f"--method pbt decides between epochs that are scored; track.score_every is {base.track.score_every} "
+                f"and a trial has {base.train.epochs} epochs: set track.score_every to a smaller number"
+            )
+        raise HarnessError(
+            f"--perturb-every {every}: expected a multiple of track.score_every {scored}, below the "
+            f"{base.train.epochs} epochs of a trial"
+        )
+    return every
 
 
 def resolve_seeds(search: Search, request: TuneRequest) -> int:

@@ -186,6 +186,8 @@ def _check_same(
         known.race if request.race is None else request.race,
         metrics[1:],
         tuple(str(Constraint.parse(text)) for text in request.constraints) or known.constraints,
+        request.method or known.method,
+        request.perturb_every or known.perturb_every,
     )
     if differences := known.differences(given):
         resume = formatting.harness_command("tune", study=trials.name, store=store.uri, storage=request.storage)

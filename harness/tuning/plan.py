@@ -10,6 +10,7 @@ from harness.tuning.goals import COSTS, Constraint, direction_of
 from harness.tuning.new_study import (
     DEFAULT_TRIALS,
     REDUCTION_FACTOR,
+    resolve_population,
     resolve_sampler_and_pruner,
     resolve_seeds,
 )
@@ -42,6 +43,7 @@ def plan(
     base = trial_base(experiment, search)
     seeds = resolve_seeds(search, request)
     sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
+    perturb_every = resolve_population(search, request, base)
     count = base.data.subset or images or len(data.load(**base.data.model_dump()).train)
     steps, epochs = count // (base.train.batch_size * base.train.discriminator_steps), base.train.epochs
     rows = [
@@ -53,6 +55,14 @@ def plan(
         ("trial", f"{count:,} images, {_count(epochs, 'epoch')} of {_count(steps, 'step')}: {steps * epochs:,} steps")
     )
     rows.append(("trials", f"{request.trials or DEFAULT_TRIALS}"))
+    if perturb_every:
+        rows.append(
+            (
+                "method",
+                f"population-based training; every {_count(perturb_every, 'epoch')} the worst quarter "
+                "copies the best quarter, and changes its values",
+            )
+        )
     if request.race:
         rows.append(("seeds", f"one for each trial; the better half gets twice as many, up to {seeds}"))
     elif seeds > 1:

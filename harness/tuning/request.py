@@ -14,7 +14,7 @@ from harness.experiment.scores import Direction, searchable
 from harness.interrupts import Deadline
 from harness.tuning.custom_sampler import build_sampler, is_custom, trusted_name
 from harness.tuning.goals import COSTS, Constraint, check_metric
-from harness.tuning.settings import PRUNERS, SAMPLERS, resolve_metrics
+from harness.tuning.settings import METHODS, PRUNERS, SAMPLERS, resolve_metrics
 from harness.tuning.storage import check_url
 
 MAX_NAME_LENGTH = 200  # characters of a study's name
@@ -39,6 +39,8 @@ class TuneRequest:
         seeds: Number of seeds of a trial.
         aggregate: How their scores become the value of the trial.
         race: Whether trials begin with one seed, and the best ones get more.
+        method: optuna or pbt: see `Settings`.
+        perturb_every: Number of epochs between two decisions of a population.
         workers: Number of processes.
         executor: Where they run: one of `executors.EXECUTORS`.
         executor_options: Options of the scheduler, KEY=VALUE.
@@ -65,6 +67,8 @@ class TuneRequest:
     seeds: int | None = None
     aggregate: str | None = None
     race: bool | None = None
+    method: str | None = None
+    perturb_every: int | None = None
     workers: int = 1
     executor: str = "local"
     executor_options: tuple[str, ...] = ()
@@ -110,6 +114,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
         ("--sampler", None if request.sampler and is_custom(request.sampler) else request.sampler, SAMPLERS),
         ("--pruner", request.pruner, PRUNERS),
         ("--aggregate", request.aggregate, AGGREGATES),
+        ("--method", request.method, METHODS),
     ):
         if value is not None and value not in known:
             raise HarnessError(f"{option} {value}: expected one of {', '.join(known)}")
@@ -126,6 +131,7 @@ def validate(request: TuneRequest, tracking_uri: str, experiment: Experiment | N
         ("workers", request.workers),
         ("batch_runs", request.batch_runs),
         ("seeds", request.seeds),
+        ("perturb_every", request.perturb_every),
     ):
         if number is not None and number < 1:
             raise HarnessError(f"{name} is {number}; expected 1 or more")

@@ -17,6 +17,7 @@ from harness.tuning.custom_sampler import is_custom, trusted_name
 from harness.tuning.goals import COSTS, Constraint, check_metric, direction_of
 
 SAMPLERS = ("tpe", "random", "qmc", "grid", "gp", "cmaes", "nsgaii")
+METHODS = ("optuna", "pbt")
 PRUNERS = ("halving", "hyperband", "median", "wilcoxon", "none")
 
 
@@ -40,6 +41,8 @@ class Settings:
         race: Whether trials begin with one seed, and the best ones get more.
         more_metrics: Further metrics to optimize: scores and costs. The result is then a Pareto front.
         constraints: Limits on metrics, as in `goals.Constraint.parse`.
+        method: One of METHODS: Optuna proposes trials one after another, or all trials are a population (`pbt`).
+        perturb_every: Number of epochs between two decisions of a population.
     """
 
     experiment: Experiment
@@ -57,6 +60,8 @@ class Settings:
     race: bool = False
     more_metrics: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
+    method: str = "optuna"
+    perturb_every: int = 0
 
     @property
     def base(self) -> Experiment:

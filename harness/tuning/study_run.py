@@ -31,6 +31,7 @@ from harness.tuning.trial_values import (
     seed_scores,
     study_verdict,
     trial_value,
+    with_schedule,
 )
 from harness.tuning.trials import Trials
 
@@ -237,6 +238,8 @@ def study_params(settings: Settings) -> dict[str, object]:
     names = ["metric", "direction", "sampler", "startup", "pruner", "min_resource", "reduction_factor", "batch_runs"]
     if settings.seeds > 1:
         names += ["seeds", "aggregate", "race"]
+    if settings.method == "pbt":
+        names += ["method", "perturb_every"]
     if settings.more_metrics:
         names += ["more_metrics"]
     if settings.constraints:
@@ -246,7 +249,7 @@ def study_params(settings: Settings) -> dict[str, object]:
 
 def best_experiment(settings: Settings, trial: FrozenTrial, study: str) -> Experiment:
     """Return the experiment with the values of a trial and the full budget."""
-    experiment = settings.search.experiment(settings.experiment, trial.params)
+    experiment = with_schedule(settings.search.experiment(settings.experiment, trial.params), settings, trial)
     description = (
         f"Trial {trial.number} of study {study}: validation {settings.metric} {trial_value(trial):.4g} as a trial."
     )

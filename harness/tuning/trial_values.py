@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment import Experiment
+from harness.experiment.schedules import stretched
 from harness.experiment.tags import TrialAttribute
 from harness.tuning.seed_scores import Verdict, verdict
 from harness.tuning.settings import Settings
@@ -84,6 +85,19 @@ def study_verdict(study: optuna.Study, settings: Settings) -> Verdict | None:
     complete = [trial for trial in complete if is_feasible(trial)]
     scores = {trial.number: [score for _, score in sorted(seed_scores(trial).items())] for trial in complete}
     return verdict(scores, settings.aggregate, settings.direction)
+
+
+def with_schedule(experiment: Experiment, settings: Settings, trial: FrozenTrial) -> Experiment:
+    """Return an experiment with the schedule that a member of a population has found, if the trial is one.
+
+    An experiment with other epochs than a trial gets it stretched.
+    """
+    stored = trial.user_attrs.get(TrialAttribute.SCHEDULE)
+    if not stored:
+        return experiment
+    schedule = {path: {int(epoch): value for epoch, value in each.items()} for path, each in stored.items()}
+    factor = experiment.train.epochs / settings.base.train.epochs
+    return experiment.with_values({"schedule": stretched(schedule, factor)})
 
 
 def trial_experiment(settings: Settings, values: Mapping[str, Any]) -> Experiment:

@@ -24,6 +24,7 @@ from harness.tracking import Store, ensure_final_status
 from harness.tuning.edges import Edge, values_at_edges
 from harness.tuning.new_study import DEFAULT_TRIALS
 from harness.tuning.open_study import open_or_create_study, open_study_run, reopen_study_run
+from harness.tuning.population import PopulationWorker
 from harness.tuning.progress import (
     ProgressMonitor,
     StudyDisplay,
@@ -108,6 +109,8 @@ def _search(
         total = request.trials or trials.total or DEFAULT_TRIALS
         request = replace(request, trials=total)
         request.deadline.reserve("study")
+        if trials.settings.method == "pbt":
+            _check_population(trials, request, total)
         if trials.total != total:
             trials.total = total
         trials.name_metric()  # for a study of an earlier version
@@ -123,8 +126,20 @@ def _search(
                 del scoring  # each worker process loads it
                 stopped = run_workers(trials, request, store, monitor, total)
             else:
-                stopped = Worker(trials, store, request, scoring, display, monitor).work()
+                worker = PopulationWorker if trials.settings.method == "pbt" else Worker
+                stopped = worker(trials, store, request, scoring, display, monitor).work()
             return replace(_finish(trials, total, request, store, monitor, stopped), before=before.ended)
+
+
+def _check_population(trials: Trials, request: TuneRequest, total: int) -> None:
+    """Raise HarnessError if a population cannot be trained as requested."""
+    if request.workers > 1 or request.executor != "local":
+        raise HarnessError("--method pbt trains all trials in one process: leave --workers and --executor out")
+    if trials.total not in (None, total):
+        raise HarnessError(
+            f"study {trials.name} is a population of {trials.total} trials, not {total}: leave --trials out, or start "
+            "a new study with --study NEW"
+        )
 
 
 def _print_resumed(trials: Trials, total: int, display: Display) -> None:

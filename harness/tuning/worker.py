@@ -78,12 +78,12 @@ class Worker:
             while True:
                 if stopped := self._stop_reason(stop, started=started):
                     return stopped if self.trials.is_incomplete(self.total) else None
-                claims = self.trials.claim(self.total, self.trials.settings.batch_trials)
+                claims = self._claim()
                 started = started or bool(claims)
                 try:
                     if claims:
                         self.monitor.update()
-                    for group in self._batchable_groups(claims):
+                    for group in self._groups(claims):
                         self._train(group)
                         if self._stop_reason(stop):
                             break
@@ -94,6 +94,10 @@ class Worker:
                     if not self.trials.is_incomplete(self.total):
                         return None
                     time.sleep(POLL_INTERVAL)  # other processes train; the trial of one that dies can be claimed
+
+    def _claim(self) -> list[Claim]:
+        """Claim the trials that are trained next."""
+        return self.trials.claim(self.total, self.trials.settings.batch_trials)
 
     def _stop_reason(self, stop: StopRequest, *, started: bool = True) -> str | None:
         """Why no more trials start. Before the first one, only a signal or the end of the time stops a command."""
@@ -277,7 +281,7 @@ class Worker:
         self.trials.fail(claim, error, retry=retry)
         self.monitor.update()
 
-    def _batchable_groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
+    def _groups(self, claims: Sequence[Claim]) -> list[list[Claim]]:
         """Group the trials that can be trained as one batch. A retried or resumed trial is trained alone."""
         groups: dict[object, list[Claim]] = {}
         for claim in claims:
