@@ -174,6 +174,7 @@ class RunSession:
         self.training.load_state_dict(copy.deepcopy(other.training.state_dict()))
         self._best.copy_from(other._best)
         copy_checkpoint(other.run_log, self.run_log, "best")
+        self._is_best = self._best.epoch == self.result.epoch
 
     def save(self) -> None:
         """Save a checkpoint where one is due: by the schedule, and at the end of the run."""
