@@ -10,7 +10,7 @@ from harness import formatting
 from harness.api import html
 from harness.api.context import api_context
 from harness.api.runs import Run
-from harness.api.stores import open_store
+from harness.api.stores import open_store, storage_to_use
 from harness.api.studies import Study
 from harness.errors import HarnessError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.media.pictures import Picture
     from harness.results.compare import Comparison as Rows
-    from harness.results.compare import SampleGrid
+    from harness.results.compare import SampleGrid, StudyPart
     from harness.tracking import Store
 
 
@@ -34,8 +34,8 @@ class Comparison:
         params: Dotted paths of the params that differ.
     """
 
-    def __init__(self, store: Store, rows: Rows) -> None:
-        self.store, self._rows = store, rows
+    def __init__(self, store: Store, rows: Rows, study: str | None = None) -> None:
+        self.store, self._rows, self._study = store, rows, study
         self.notices, self.score, self.params = list(rows.notices), rows.score, list(rows.params)
         self._grids: dict[int | None, list[SampleGrid]] = {}
 
@@ -112,8 +112,30 @@ class Comparison:
         grids = self._load_grids(epoch)
         curves, notices = load_curves(self.store, self._rows)
         self._add_notices(notices)
-        write_report(path, self.store, self._rows, grids, curves, notices=self.notices, command=command)
+        study = None if self._study is None else self._study_part(self._study)
+        write_report(path, self.store, self._rows, grids, curves, notices=self.notices, command=command, study=study)
         return path
+
+    def _study_part(self, name: str) -> StudyPart:
+        """Return what the page shows of the study; without its figures if its storage is not on this machine."""
+        from harness.experiment.tags import Tag, TrialAttribute
+        from harness.results.compare import StudyPart
+        from harness.tuning.plots import sections
+        from harness.tuning.trial_values import baseline_trial
+
+        (run,) = self.store.tagged({Tag.KIND: "study", Tag.STUDY: name})[:1]
+        verdict = run.data.tags.get(Tag.VERDICT)
+        try:
+            stored = run.data.tags.get(Tag.STORAGE, "")
+            study = Study(self.store, name, storage=storage_to_use(None) or (stored if "://" in stored else None))
+            found = study.optuna
+        except HarnessError as error:
+            self._add_notices([f"no figures of the study: {error}"])
+            return StudyPart(name, verdict, [], None)
+        baseline = baseline_trial(found)
+        run_id = None if baseline is None else baseline.user_attrs.get(TrialAttribute.RUN_ID)
+        figures = list(sections(found, study.metrics, script=False, without=("parallel",)))
+        return StudyPart(name, study.verdict or verdict, figures, run_id)
 
     def as_cells(self, params: Sequence[str] | None = None) -> list[list[str]]:
         """Return the rows of a text table; the first one is its header.
@@ -199,7 +221,8 @@ def compare(
             )
         store = next(iter(stores.values()), None) or open_store(tracking_uri)
         names = [each if isinstance(each, str) else _run_id(each) for each in inputs]
-        return Comparison(store, compare_runs(store, names, study=study, experiment=experiment, best=best))
+        rows = compare_runs(store, names, study=study, experiment=experiment, best=best)
+        return Comparison(store, rows, study if not names and experiment is None else None)
 
 
 def _run_id(source: Run | Study) -> str:

@@ -106,11 +106,13 @@ class Study:
 
     @property
     def verdict(self) -> str | None:
-        """How sure it is that the best trial is the best, in words; None without several seeds for each trial."""
-        from harness.tuning.trial_values import study_verdict
+        """How good the best trial is, in one sentence; None if there is no other trial to compare it with.
 
-        sure = study_verdict(self._trials.study, self._trials.settings)
-        return None if sure is None else sure.text
+        With several seeds for each trial, it says how sure it is that the best trial is the best.
+        """
+        from harness.tuning.trial_values import verdict_text
+
+        return verdict_text(self._trials.study, self._trials.settings)
 
     @property
     def best_params(self) -> dict[str, Any]:

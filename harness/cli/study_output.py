@@ -92,12 +92,14 @@ def _best_rows(result: Result) -> Rows:
         ("best", f"trial {best.number}: validation {metric} {best.score:.4f}{seeds}"),
         ("", format_values(best.values)),
     ]
+    if result.settings.method == "pbt":
+        rows.append(("", "these are its first values; best.yaml has the schedule that it was trained with"))
     if baseline is not None and best.number == baseline.number:
         rows.append(("baseline", "the baseline values are the best"))
     elif baseline is not None:
         rows.append(("baseline", f"{metric} {baseline.score:.4f}  {format_values(baseline.values)}"))
     if result.verdict is not None:
-        rows.append(("verdict", result.verdict.text))
+        rows.append(("verdict", result.verdict))
     return rows
 
 

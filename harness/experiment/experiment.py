@@ -147,7 +147,7 @@ class Experiment(Scheduled):
 
     def to_yaml(self) -> str:
         """Return the YAML text that `from_yaml` reads as an equal experiment."""
-        return yaml_text.dump(self.model_dump(mode="json"))
+        return yaml_text.dump(self.plain())
 
     def differences(self, other: Experiment) -> dict[str, tuple[Any, Any]]:
         """Return the fields in which two experiments differ: path -> (here, there); None if one lacks the field."""

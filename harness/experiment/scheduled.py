@@ -31,6 +31,13 @@ class Scheduled(Section):
             return self
         return self.with_values({"schedule": {}, **values_at(self.schedule, epoch)})
 
+    def plain(self) -> dict[str, Any]:
+        """Return all fields as plain data, as in a YAML file."""
+        plain = self.model_dump(mode="json")
+        if self.schedule:  # JSON has no numbers as keys
+            plain["schedule"] = {path: dict(changes) for path, changes in self.schedule.items()}
+        return plain
+
     def flatten(self) -> dict[str, Any]:
         """Return every field by its dotted path, in the order of declaration; the schedule of a field is one value."""
         fields = super().flatten()
@@ -42,8 +49,7 @@ class Scheduled(Section):
     @model_serializer(mode="wrap")
     def _move_schedule_to_the_end(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = serialize(self)
-        plain.pop("schedule", None)
-        schedule = {path: dict(changes) for path, changes in self.schedule.items()}  # epochs stay numbers in YAML
+        schedule = plain.pop("schedule", None)
         return {**plain, "schedule": schedule} if schedule else plain
 
     @model_validator(mode="after")

@@ -14,8 +14,8 @@ SCHEDULABLE = (
     "train.ema_half_life",
     *(f"objective.{name}" for name in PENALTIES),
 )
-# They are on in all epochs or in none: 0 and null are off.
-_SWITCHES = ("discriminator.dropout", "train.ema_half_life", *(f"objective.{name}" for name in PENALTIES))
+# These are on in all epochs or in none: 0 and null are off.
+_SWITCHES = ("train.ema_half_life", *(f"objective.{name}" for name in PENALTIES))
 
 Schedule = Mapping[str, Mapping[int, float]]
 

@@ -117,7 +117,8 @@ class TrialAttribute:
     MEASURED = "harness.measured"  # its metrics by name, if the study has several, or constraints
     SEED_MEASURED = "harness.seed_measured"  # the same by seed
     FROM = "harness.from"  # study and number of the trial that it was taken over from
-    SCHEDULE = "harness.schedule"  # of a population: its values by path and epoch
+    SCHEDULE = "harness.schedule"  # of a population: the values that its weights were trained with, by path and epoch
+    VALUES = "harness.values"  # of a population: the values that it was trained with itself, by path and epoch
     PARENTS = "harness.parents"  # of a population: after which epochs it copied which trial, as pairs
     GIVEN_UP = "harness.given_up"  # between seeds: number of seeds that it had
     PRUNED = "harness.pruned"  # the epoch

@@ -118,8 +118,11 @@ class BatchedTraining:
     def begin_epoch(self) -> None:
         """Prepare the next epoch of two or more members."""
         self._totals.zero_()
+        generators = len(self.generators())
         for member in self.members:
             member.begin_epoch()
+        if len(self.generators()) != generators:  # dropout was switched on
+            self._step = None
         # A schedule may have changed these. A recorded step reads them where they are.
         self._rates.copy_(self._rates.new_tensor([member.randomness.shape.dropout for member in self.members]))
         self.penalty_weights.copy_(torch.stack([member.penalty_weights for member in self.members]))

@@ -99,8 +99,10 @@ class Randomness:
         return [self._step]
 
     def set_dropout(self, rate: float) -> None:
-        """Change the dropout rate, which stays above 0 or stays 0, between epochs."""
+        """Change the dropout rate, between epochs."""
         self.shape = replace(self.shape, dropout=rate)
+        if rate and "dropout" not in self._streams:
+            self._streams["dropout"] = torch.Generator(self._source)
 
     def begin(self, epoch: int, *, skip: int = 0) -> None:
         """Seed epoch `epoch`, counted from 1, and shuffle the images. A last, partial batch is dropped.

@@ -12,6 +12,7 @@ from harness.interrupts import hangup_as_sigterm
 from harness.servers.ports import free_port
 from harness.tuning.list_studies import summaries
 from harness.tuning.storage import no_studies, open_existing
+from harness.tuning.trial_grids import open_artifact_store
 
 PORT = 8080
 
@@ -33,4 +34,4 @@ def serve(url: str | None, root: Path, say: Callable[[str], None], study: str | 
     say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
     threading.Timer(1.0, webbrowser.open, [address]).start()
     with hangup_as_sigterm():
-        run_server(storage, host="127.0.0.1", port=port)
+        run_server(storage, host="127.0.0.1", port=port, artifact_store=open_artifact_store(root))

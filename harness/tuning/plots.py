@@ -1,77 +1,95 @@
-"""Optuna's plots of a study: one interactive HTML page, and PNG files."""
+"""The page of a study, which works offline, and a PNG file for each of its figures."""
 
 from __future__ import annotations
 
+import base64
 import html
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-PLOTS = {
-    "front": ("Pareto front", "The trials that no other one beats in all metrics are red."),
-    "history": ("History", "Each trial's score, and the best so far."),
-    "importances": (
-        "Importances",
-        "How much each value decides if a trial is among the best (PED-ANOVA, Watanabe et al. 2023).",
-    ),
-    "parallel": ("Parallel coordinates", "Which values go with which score: the darkest lines are the best trials."),
-    "slices": ("Slices", "The score against each value."),
-    "intermediate": ("Intermediate scores", "Each trial's score by epoch. A line that ends early is a pruned trial."),
-}
-FEW_TRIALS = 50  # complete trials up to which importances are rough
-MAX_LEGEND = 30  # trials in a legend
-LOG_RATIO = 10  # ratio of the largest to the smallest score from which the axis is logarithmic
+from harness.media.pictures import Picture
+from harness.tuning.figures import figures
+
+STYLE = (
+    "body{font:15px system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;background:#fff;color:#222}"
+    ".verdict{font-size:1.15em;border-left:4px solid #E69F00;padding-left:.7em}"
+    ".grids{display:flex;flex-wrap:wrap;gap:2em}figure{margin:0}figure img{width:320px;image-rendering:pixelated}"
+)
 
 
-def write(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> list[Path]:
-    """Write `study.html`, which needs no network, and a PNG file for each plot; return the paths.
+def write(
+    study: optuna.Study,
+    folder: Path,
+    metrics: Sequence[str],
+    verdict: str | None = None,
+    grids: Mapping[str, Picture] | None = None,
+) -> list[Path]:
+    """Write `study.html`, which needs no network, and a PNG file for each figure; return the paths.
 
-    Plots that need more trials are left out.
+    Figures that need more trials are left out.
 
     Args:
         study: The study.
         folder: Folder for the files, which is created.
         metrics: Names of the metrics.
+        verdict: How good the best trial is, in one sentence.
+        grids: Sample grids by their captions: of the best trial and of the baseline.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return [_page(study, folder / "study.html", metrics), *_pictures(study, folder, metrics)]
+    page = folder / "study.html"
+    page.write_text(_page(study, metrics, verdict, grids or {}), encoding="utf-8")
+    return [page, *_pictures(study, folder, metrics)]
 
 
-def _page(study: optuna.Study, path: Path, metrics: Sequence[str]) -> Path:
+def _page(study: optuna.Study, metrics: Sequence[str], verdict: str | None, grids: Mapping[str, Picture]) -> str:
+    title = f"Study {html.escape(study.study_name)}"
+    lead = f"<p class=verdict>{html.escape(verdict)}</p>" if verdict else ""
+    pictures = "".join(
+        f'<figure><img src="{_data_uri(picture)}" alt="samples">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for caption, picture in grids.items()
+    )
+    samples = f"<h2>Samples</h2><div class=grids>{pictures}</div>" if pictures else ""
+    body = "".join(sections(study, metrics)) or "<p>No trial has ended yet.</p>"
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"
+        f"<h1>{title}</h1>{lead}{samples}{body}</html>"
+    )
+
+
+def sections(
+    study: optuna.Study, metrics: Sequence[str], *, script: bool = True, without: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the figures of a study as HTML, each with its heading and text.
+
+    Args:
+        study: The study.
+        metrics: Names of the metrics.
+        script: Include Plotly's library, once: the page then works offline.
+        without: Names of figures that are left out.
+    """
     import plotly.io
 
-    sections = []
-    script: bool | str = True  # plotly.js is included once: the page works offline
-    for name, figure in _render(_drawings(study, metrics, optuna.visualization)):
-        figure.update_layout(template="plotly_white", title=None, margin={"t": 30}, height=460)
-        if name == "parallel":
-            figure.update_layout(plot_bgcolor="#dfe3e8")  # the lines of the worst are white
-        if name in _log_scale_plots(study):
-            figure.update_yaxes(type="log")
-        if name == "intermediate" and len(figure.data) > MAX_LEGEND:
-            figure.update_layout(showlegend=False)
-        body = plotly.io.to_html(figure, full_html=False, include_plotlyjs=script, config={"displaylogo": False})
-        heading, description = PLOTS[name]
-        if name == "importances" and (count := len(_complete(study))) <= FEW_TRIALS:
-            description += f" From {count} trials, the order is rough."
-        sections.append(f"<h2>{heading}</h2><p>{html.escape(description)}</p>{body}")
-        script = False
-    title = f"Study {html.escape(study.study_name)}"
-    style = (
-        "body{font:15px system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;background:#fff;color:#222}"
-    )
-    path.write_text(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
-        f"<h1>{title}</h1>{''.join(sections) or '<p>No trial has ended yet.</p>'}</html>",
-        encoding="utf-8",
-    )
-    return path
+    include: bool | str = script
+    for figure in figures(study, metrics, "plotly"):
+        if figure.name in without:
+            continue
+        config = {"displaylogo": False, "responsive": True}
+        body = plotly.io.to_html(figure.drawing, full_html=False, include_plotlyjs=include, config=config)
+        yield f"<h2>{figure.heading}</h2><p>{html.escape(figure.text)}</p>{body}"
+        include = False
+
+
+def _data_uri(picture: Picture) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _pictures(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> Iterator[Path]:
@@ -83,61 +101,15 @@ def _pictures(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> Iter
         backend = mpl.get_backend()
         pyplot.switch_backend("agg")
         try:
-            for name, axes in _render(_drawings(study, metrics, optuna.visualization.matplotlib)):
-                every = [axes] if hasattr(axes, "figure") else list(axes.flat)
-                for one in every if name in _log_scale_plots(study) else []:
-                    one.set_yscale("log")
-                if name == "intermediate" and len(every[0].lines) > MAX_LEGEND and (legend := every[0].get_legend()):
-                    legend.remove()
-                path = folder / f"{name}.png"
-                every[0].figure.savefig(path)
+            for figure in figures(study, metrics, "matplotlib"):
+                path = folder / f"{figure.name}.png"
+                _canvas(figure.drawing).savefig(path)
                 pyplot.close("all")
                 yield path
         finally:
             pyplot.switch_backend(backend)
 
 
-Drawing = Callable[[], Any]
-
-
-def _render(drawings: dict[str, Drawing]) -> Iterator[tuple[str, Any]]:
-    for name, draw in drawings.items():
-        try:
-            yield name, draw()
-        except (ValueError, RuntimeError):  # too few trials, or all have the same value
-            continue
-
-
-def _log_scale_plots(study: optuna.Study) -> tuple[str, ...]:
-    """The plots with a logarithmic vertical axis: plots of scores, if all are positive and far apart."""
-    trials = study.get_trials(deepcopy=False)
-    scores = [trial.values[0] for trial in trials if trial.values]
-    scores += [score for trial in trials for score in trial.intermediate_values.values()]
-    wide = scores and min(scores) > 0 and max(scores) > LOG_RATIO * min(scores)
-    return ("history", "slices", "intermediate") if wide else ()
-
-
-def _complete(study: optuna.Study) -> list[FrozenTrial]:
-    return list(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
-
-def _drawings(study: optuna.Study, metrics: Sequence[str], plots: Any) -> dict[str, Drawing]:
-    complete = _complete(study)
-    reported = any(trial.intermediate_values for trial in study.get_trials(deepcopy=False))
-    # Of several metrics, all plots but the front show the first.
-    options: dict[str, Any] = {"target_name": metrics[0]}
-    if len(metrics) > 1:
-        options["target"] = lambda trial: trial.values[0]
-    drawings: dict[str, Drawing] = {}
-    if complete:
-        if 2 <= len(metrics) <= 3:
-            drawings["front"] = lambda: plots.plot_pareto_front(study, target_names=[*metrics])
-        drawings["history"] = lambda: plots.plot_optimization_history(study, **options)
-        if len(complete) > 2:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-            drawings["importances"] = lambda: plots.plot_param_importances(study, evaluator=evaluator, **options)
-        drawings["parallel"] = lambda: plots.plot_parallel_coordinate(study, **options)
-        drawings["slices"] = lambda: plots.plot_slice(study, **options)
-    if reported:
-        drawings["intermediate"] = lambda: plots.plot_intermediate_values(study)
-    return drawings
+def _canvas(axes: Any) -> Any:
+    """The Matplotlib figure of axes, or of an array of axes."""
+    return axes.figure if hasattr(axes, "figure") else axes.flat[0].figure

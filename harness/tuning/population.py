@@ -44,12 +44,14 @@ class Population:
         claims: The trials that are members, in the order of the runs.
         folder: Where the checkpoints of all members are linked.
         lineages: By number of the member, the epochs after which it copied, each with the member that it copied.
+        values: By number of the member, the values that it was trained with itself, by path and first epoch.
     """
 
     trials: Trials
     claims: Sequence[Claim]
     folder: Path
     lineages: dict[int, pbt.Lineage] = field(default_factory=dict)
+    values: dict[int, dict[str, dict[int, float]]] = field(default_factory=dict)
     _members: dict[Training, Claim] = field(default_factory=dict)
 
     @property
@@ -67,9 +69,7 @@ class Population:
                 "start a new study with --study NEW"
             )
         for training, claim in self._members.items():
-            self.lineages[claim.number] = [
-                (epoch, parent) for epoch, parent in self._stored_parents(claim) if epoch <= training.epoch
-            ]
+            self._restore(claim, training.epoch)
             if training.epoch == 0:
                 self._set_values(training, claim, claim.values)
         if epochs == {0}:
@@ -110,15 +110,21 @@ class Population:
         with contextlib.suppress(HarnessError):
             training.experiment.with_values({"schedule": {}, **numbers})
             training.schedule.set_from(training.epoch + 1, numbers)
-        schedule = {
-            path: {str(epoch): value for epoch, value in each.items()}
-            for path, each in training.schedule.changes.items()
-        }
-        claim.trial.set_user_attr(TrialAttribute.SCHEDULE, schedule)
+        own = self.values[claim.number]
+        for path, value in training.schedule.values(training.epoch + 1).items():
+            own.setdefault(path, {})[training.epoch + 1] = value
+        claim.trial.set_user_attr(TrialAttribute.SCHEDULE, _with_text_keys(training.schedule.changes))
+        claim.trial.set_user_attr(TrialAttribute.VALUES, _with_text_keys(own))
 
-    def _stored_parents(self, claim: Claim) -> pbt.Lineage:
-        stored = claim.trial.user_attrs.get(TrialAttribute.PARENTS, [])
-        return [(int(epoch), int(parent)) for epoch, parent in stored]
+    def _restore(self, claim: Claim, trained: int) -> None:
+        """Read what an earlier process has stored about a member, up to its last epoch."""
+        stored = claim.trial.user_attrs
+        parents = stored.get(TrialAttribute.PARENTS, [])
+        self.lineages[claim.number] = [(int(epoch), int(parent)) for epoch, parent in parents if int(epoch) <= trained]
+        self.values[claim.number] = {
+            path: {int(epoch): value for epoch, value in each.items() if int(epoch) <= trained + 1}
+            for path, each in stored.get(TrialAttribute.VALUES, {}).items()
+        }
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 
@@ -228,6 +234,11 @@ class PopulationWorker(Worker):
             return None
         resumable = population.stored(find_resumable(self.store, run.info.run_id), claim.number)
         return RunSpec(experiment, options, replace(resumable, claimed=True))
+
+
+def _with_text_keys(changes: Mapping[str, Mapping[int, float]]) -> dict[str, dict[str, float]]:
+    """Return a schedule as JSON has it."""
+    return {path: {str(epoch): value for epoch, value in each.items()} for path, each in changes.items()}
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

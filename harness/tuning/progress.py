@@ -14,6 +14,7 @@ from harness.experiment.tags import TrialAttribute
 from harness.runs.display import Display, NullDisplay
 from harness.tuning.study_run import StudyRun
 from harness.tuning.trial_values import (
+    baseline_trial,
     is_counted,
     is_feasible,
     is_racing,
@@ -141,8 +142,9 @@ def study_progress(trials: Trials, total: int) -> StudyProgress:
     states = [trial.state for trial in every]
     found = leading_trial(trials.study)
     racing = sum(is_racing(trial) for trial in every)
-    complete = (trial for trial in every if trial.state == TrialState.COMPLETE or is_racing(trial))
-    baseline = next((trial for trial in complete if trial.user_attrs.get(TrialAttribute.CUSTOM)), None)
+    baseline = baseline_trial(trials.study)
+    if baseline is not None and not (baseline.state == TrialState.COMPLETE or is_racing(baseline)):
+        baseline = None
     return StudyProgress(
         metric=trials.settings.metric,
         requested=total,

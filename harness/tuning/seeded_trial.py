@@ -27,6 +27,7 @@ from harness.runs.seed_workers import has_ended, seed_children
 from harness.tracking import RunLog, Store, ensure_final_status
 from harness.tuning.held_trials import Claim
 from harness.tuning.pruning import SeedsPruner
+from harness.tuning.trial_grids import store_grid
 from harness.tuning.trials import Trials
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class SeededTrial:
         else:
             self._results[seed] = result
             measured = self.measure(result.experiment, result.run_id, result.scores, result.epoch)
+            if result.grid is not None:
+                store_grid(self.claim.trial, self.store.root, f"seed-{seed}-epoch-{result.epoch:04d}.png", result.grid)
             self.trials.record_seed(self.claim, self.log.run_id, seed, measured)
             self.log.tags({Tag.SEEDS_ENDED: str(len(self.claim.scores))})
 

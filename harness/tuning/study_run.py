@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import statistics
@@ -15,22 +16,23 @@ from harness.experiment import Experiment
 from harness.experiment.dimensions import Value
 from harness.experiment.tags import Tag, TrialAttribute
 from harness.formatting import join_words
+from harness.media.pictures import Picture
 from harness.results import summary
 from harness.runs import provenance
 from harness.runs.display import Display
 from harness.runs.options import Status
 from harness.tracking import RunLog, Store, run_description
 from harness.tuning import plots
-from harness.tuning.seed_scores import Verdict
 from harness.tuning.settings import Settings
 from harness.tuning.trial_values import (
+    baseline_trial,
     best_trial,
     is_counted,
     is_feasible,
     pareto_front,
     seed_scores,
-    study_verdict,
     trial_value,
+    verdict_text,
     with_schedule,
 )
 from harness.tuning.trials import Trials
@@ -103,11 +105,11 @@ class StudyRun:
             self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
             # MLflow params cannot change, so the best of 20 and of 40 trials are different params.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
-            sure = study_verdict(self._trials.study, self._trials.settings)
-            if sure:
-                self.log.tags({Tag.VERDICT: sure.text})
+            verdict = verdict_text(self._trials.study, self._trials.settings)
+            if verdict:
+                self.log.tags({Tag.VERDICT: verdict})
             self._log_front()
-            self._log_best(found, counted, sure)
+            self._log_best(found, counted, verdict)
             try:
                 self.log.text(best_experiment(self._trials.settings, found, self._trials.name).to_yaml(), "best.yaml")
             except HarnessError as error:
@@ -115,13 +117,32 @@ class StudyRun:
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
-                drawn = plots.write(self._trials.study, Path(scratch), self._trials.settings.metrics)
+                study, settings = self._trials.study, self._trials.settings
+                verdict = verdict_text(study, settings)
+                drawn = plots.write(study, Path(scratch), settings.metrics, verdict, self._compared_grids())
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in drawn:
                     shutil.copy(path, folder / path.name)
                     self.log.artifact(folder / path.name, "plots")
             except OSError as error:
                 raise HarnessError(f"cannot write the plots: {error.strerror or error}") from error
+
+    def _compared_grids(self) -> dict[str, Picture]:
+        """The last sample grids of the best trial and of the baseline, by their captions."""
+        best, baseline = best_trial(self._trials.study), baseline_trial(self._trials.study)
+        found: dict[str, Picture] = {}
+        for what, trial in {"best": best, "baseline": baseline}.items():
+            run_id = None if trial is None else trial.user_attrs.get(TrialAttribute.RUN_ID)
+            if trial is None or run_id is None or (what == "baseline" and best and trial.number == best.number):
+                continue
+            with contextlib.suppress(
+                HarnessError, OSError, KeyError, IndexError
+            ):  # a page without pictures is one, too
+                if run := self._store.get_run(run_id):
+                    grid = summary.load_grids(self._store, summary.resolve_run(self._store, run))[-1]
+                    value = "" if not trial.values else f", {self._metric} {trial_value(trial):.4g}"
+                    found[f"trial {trial.number} ({what}){value}, epoch {grid.epoch}"] = grid.picture
+        return found
 
     def _log_front(self) -> None:
         """Log the numbers of the trials on the Pareto front, and the experiment of each."""
@@ -188,7 +209,7 @@ class StudyRun:
             self._drawn = str(trial.number)
             self.log.tags({Tag.DRAWN_TRIAL: self._drawn})
 
-    def _log_best(self, trial: FrozenTrial, counted: int, sure: Verdict | None) -> None:
+    def _log_best(self, trial: FrozenTrial, counted: int, verdict: str | None) -> None:
         """Log the best trial's scores under the metric names of other runs, and the description of the study."""
         settings, run_id = self._trials.settings, trial.user_attrs.get(TrialAttribute.RUN_ID)
         picture = None
@@ -211,8 +232,8 @@ class StudyRun:
         headline = (
             f"best of {counted} trials: trial {trial.number}, validation {settings.metric} {trial_value(trial):.4g}"
         )
-        if sure:
-            headline += f"; {sure.text}"
+        if verdict:
+            headline += f"; {verdict}"
         if front := pareto_front(self._trials.study):
             numbers = join_words([str(each.number) for each in front], "and")
             headline += f"; the Pareto front of {join_words(settings.metrics, 'and')}: trials {numbers}"

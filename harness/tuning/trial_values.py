@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment import Experiment
-from harness.experiment.schedules import stretched
+from harness.experiment.schedules import stretched, values_at
 from harness.experiment.tags import TrialAttribute
 from harness.tuning.seed_scores import Verdict, verdict
 from harness.tuning.settings import Settings
@@ -43,6 +43,16 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     feasible = [trial for trial in complete if is_feasible(trial)]
     return min(feasible, key=lambda trial: _sign(study) * trial_value(trial), default=None)
+
+
+def baseline_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the trial with the values of the experiment; None if there is none.
+
+    A member of a population that has copied another one is none.
+    """
+    own = [trial for trial in study.get_trials(deepcopy=False) if TrialAttribute.CUSTOM in trial.user_attrs]
+    own = [trial for trial in own if TrialAttribute.PARENTS not in trial.user_attrs]
+    return min(own, key=lambda trial: (trial.state != TrialState.COMPLETE, trial.number), default=None)
 
 
 def is_feasible(trial: FrozenTrial) -> bool:
@@ -87,6 +97,25 @@ def study_verdict(study: optuna.Study, settings: Settings) -> Verdict | None:
     return verdict(scores, settings.aggregate, settings.direction)
 
 
+def verdict_text(study: optuna.Study, settings: Settings) -> str | None:
+    """Return how good the best trial is, in one sentence; None if there is none, or no other one to compare it with."""
+    if sure := study_verdict(study, settings):
+        return sure.text
+    best, baseline = best_trial(study), baseline_trial(study)
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished() and is_counted(trial)]
+    if best is None or len(ended) < 2:
+        return None
+    metric, value = settings.metric, trial_value(best)
+    text = f"trial {best.number} is the best of {len(ended)} trials with one seed each: {metric} {value:.4g}"
+    if baseline is None or baseline.state != TrialState.COMPLETE:
+        return f"{text}; it may be luck, which --confirm N would show"
+    if best.number == baseline.number:
+        return f"{text}; it has the baseline values, so the search has found nothing better"
+    own = trial_value(baseline)
+    gain = f", {abs(own - value) / abs(own):.0%} {'lower' if value < own else 'higher'} than" if own else ", against"
+    return f"{text}{gain} the baseline ({own:.4g}); it may be luck, which --confirm N would show"
+
+
 def with_schedule(experiment: Experiment, settings: Settings, trial: FrozenTrial) -> Experiment:
     """Return an experiment with the schedule that a member of a population has found, if the trial is one.
 
@@ -97,7 +126,8 @@ def with_schedule(experiment: Experiment, settings: Settings, trial: FrozenTrial
         return experiment
     schedule = {path: {int(epoch): value for epoch, value in each.items()} for path, each in stored.items()}
     factor = experiment.train.epochs / settings.base.train.epochs
-    return experiment.with_values({"schedule": stretched(schedule, factor)})
+    first = values_at(schedule, 1)  # a member that copied another one has its values from the start
+    return experiment.with_values({**first, "schedule": stretched(schedule, factor)})
 
 
 def trial_experiment(settings: Settings, values: Mapping[str, Any]) -> Experiment:

@@ -34,12 +34,11 @@ from harness.tuning.progress import (
     summarize_trial,
 )
 from harness.tuning.request import TuneRequest
-from harness.tuning.seed_scores import Verdict
 from harness.tuning.settings import Settings
 from harness.tuning.storage import open_storage, storage_errors, warn_of_network_files
 from harness.tuning.study_job import run_workers
 from harness.tuning.study_run import StudyRun, best_experiment
-from harness.tuning.trial_values import best_trial, pareto_front, study_verdict
+from harness.tuning.trial_values import best_trial, pareto_front, verdict_text
 from harness.tuning.trials import Trials
 from harness.tuning.worker import Worker
 
@@ -61,7 +60,7 @@ class Result:
         unshipped: Why a part of the tracking is still on this machine; None if the store has everything.
         before: Number of trials that had ended before this command.
         trial_seconds: Median duration of the complete trials.
-        verdict: How sure it is that the best trial is the best; None if each trial has one seed.
+        verdict: How good the best trial is, in one sentence; None if there is nothing to compare it with.
         front: The trials on the Pareto front, if the study has several metrics.
         front_folder: Folder of their experiments on this machine.
     """
@@ -76,7 +75,7 @@ class Result:
     unshipped: str | None
     before: int = 0
     trial_seconds: float | None = None
-    verdict: Verdict | None = None
+    verdict: str | None = None
     front: tuple[TrialSummary, ...] = ()
     front_folder: Path | None = None
 
@@ -177,10 +176,10 @@ def _finish(
         now,
         stopped,
         None if found is None else _write(trials, found, store, "best.yaml"),
-        [] if found is None else values_at_edges(trials.settings, found.params),
+        [] if found is None or trials.settings.method == "pbt" else values_at_edges(trials.settings, found.params),
         unshipped,
         trial_seconds=_median_seconds(trials),
-        verdict=study_verdict(trials.study, trials.settings),
+        verdict=verdict_text(trials.study, trials.settings),
         front=tuple(summarize_trial(trial) for trial in front),
         front_folder=_write_front(trials, front, store),
     )

@@ -27,6 +27,7 @@ from harness.tuning.pruning import TrialPruner
 from harness.tuning.request import TuneRequest
 from harness.tuning.seeded_trial import SeededTrial, SeedRun
 from harness.tuning.train_runs import InvalidRunError, train_runs
+from harness.tuning.trial_grids import store_grid
 from harness.tuning.trial_values import trial_experiment
 from harness.tuning.trials import Trials
 
@@ -255,6 +256,8 @@ class Worker:
 
     def _record(self, claim: Claim, result: RunResult) -> None:
         """Record the result of a trial's run in Optuna. A stopped run is not recorded: its trial can be resumed."""
+        if not result.stopped and result.grid is not None:
+            store_grid(claim.trial, self.store.root, f"epoch-{result.epoch:04d}.png", result.grid)
         if result.pruned:
             self._record_pruned(claim, result.run_id)
         elif not result.stopped:

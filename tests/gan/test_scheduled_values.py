@@ -21,6 +21,7 @@ CHANGES: dict[str, dict[int, float]] = {
     "discriminator.dropout": {1: 0.3, 2: 0.5},
     "train.ema_half_life": {2: 20.0},
 }
+DROPOUT_LATER: dict[str, dict[int, float]] = {"discriminator.dropout": {1: 0.0, 2: 0.4, 3: 0.0}}
 PENALTIES: dict[str, dict[int, float]] = {"objective.gradient_penalty": {1: 10.0, 2: 5.0, 3: 1.0}}
 
 
@@ -42,7 +43,7 @@ def scheduled(changes: dict[str, dict[int, float]], **values: object) -> Experim
     return base(**off, **values).with_values({"schedule": changes})
 
 
-@pytest.mark.parametrize("changes", [CHANGES, PENALTIES])
+@pytest.mark.parametrize("changes", [CHANGES, PENALTIES, DROPOUT_LATER])
 def test_each_epoch_is_trained_with_its_own_values(images: Images, changes: dict[str, dict[int, float]]) -> None:
     experiment = scheduled(changes)
     training = Training(experiment, images)
@@ -62,7 +63,7 @@ def test_each_epoch_is_trained_with_its_own_values(images: Images, changes: dict
     assert all(torch.equal(*pair) for pair in zip(weights(training), weights(by_hand), strict=True))
 
 
-@pytest.mark.parametrize("changes", [CHANGES, PENALTIES])
+@pytest.mark.parametrize("changes", [CHANGES, PENALTIES, DROPOUT_LATER])
 def test_a_batch_trains_schedules_as_each_member_alone(images: Images, changes: dict[str, dict[int, float]]) -> None:
     plain = {path: dict([next(iter(steps.items()))]) for path, steps in changes.items()}
     plans = [scheduled(changes), scheduled(plain, **{"train.seed": 1})]

@@ -143,7 +143,9 @@ def _build_network(
 def _check_discriminator(
     network: nn.Module, experiment: Experiment, shape: tuple[int, ...], *, conditional: bool
 ) -> None:
-    kind, dropout, masks = experiment.discriminator.kind, experiment.discriminator.dropout, mask_shapes(network)
+    kind, masks = experiment.discriminator.kind, mask_shapes(network)
+    scheduled = experiment.schedule.get("discriminator.dropout", {})
+    dropout = max(experiment.discriminator.dropout, *scheduled.values(), 0)
     if dropout and not masks:
         raise HarnessError(
             f"discriminator.dropout is {dropout}, but {kind} has no attribute mask_shapes: "

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -28,6 +29,23 @@ MAX_PARAMS = 12  # columns of the table; a list below it has all params
 MAX_TICKS = 12  # number of epochs that have a tick each
 
 
+@dataclass(frozen=True)
+class StudyPart:
+    """What a page shows of a study.
+
+    Attributes:
+        name: Its name.
+        verdict: How good its best trial is, in one sentence.
+        sections: Its figures, as HTML.
+        baseline_run_id: The run of the trial with the values of the experiment.
+    """
+
+    name: str
+    verdict: str | None
+    sections: Sequence[str]
+    baseline_run_id: str | None
+
+
 def write(
     path: Path,
     store: Store,
@@ -37,6 +55,7 @@ def write(
     *,
     notices: Sequence[str],
     command: str,
+    study: StudyPart | None = None,
 ) -> None:
     """Write the page, completely or not at all.
 
@@ -48,17 +67,20 @@ def write(
         curves: For each metric and run id, the values by epoch.
         notices: Lines at the top of the page.
         command: The command in the last line of the page.
+        study: What the page shows of the study whose trials are compared.
 
     Raises:
         HarnessError: The file cannot be written.
     """
-    title = f"{len(comparison.rows)} runs compared"
+    title = f"{len(comparison.rows)} runs compared" if study is None else f"Study {escape(study.name)}"
     figures = _figures(comparison, curves)
     body = [
         f"<h1>{title}</h1>",
+        f'<p class="verdict">{escape(study.verdict)}</p>' if study and study.verdict else "",
         "".join(f'<p class="notice">{escape(message)}</p>' for message in notices),
         _table(store, comparison),
-        _samples(comparison, grids),
+        _samples(comparison, _baseline_second(grids, study)),
+        "" if study is None else f'<section id="study">{"".join(study.sections)}</section>',
         _curves(figures),
         _all_params(comparison),
         _footer(store, comparison, command),
@@ -66,10 +88,26 @@ def write(
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
-        f"<style>{_read_asset('page.css')}</style></head><body>{''.join(body)}<script>{_read_asset('page.js')}</script></body></html>"
+        f"<style>{_read_asset('page.css')}</style>{_plotly(figures, study)}</head>"
+        f"<body>{''.join(body)}<script>{_read_asset('page.js')}</script></body></html>"
     )
     with pictures.report_write_errors(path, "--html"), atomic_write(path, parents=True) as fresh:
         fresh.write_text(page, encoding="utf-8")
+
+
+def _plotly(figures: Mapping[str, Any], study: StudyPart | None) -> str:
+    """The library of the figures, so that the page works offline."""
+    from plotly.offline import get_plotlyjs
+
+    return f"<script>{get_plotlyjs()}</script>" if figures or (study and study.sections) else ""
+
+
+def _baseline_second(grids: Sequence[SampleGrid], study: StudyPart | None) -> list[SampleGrid]:
+    """The grids with that of the baseline beside that of the best run."""
+    if study is None:
+        return list(grids)
+    first, others = list(grids[:1]), list(grids[1:])
+    return first + sorted(others, key=lambda grid: grid.row.run.info.run_id != study.baseline_run_id)
 
 
 def _read_asset(name: str) -> str:
@@ -161,7 +199,6 @@ def _line_chart(comparison: Comparison, metric: str, curves: Mapping[str, Curve]
 def _curves(figures: Mapping[str, Any]) -> str:
     import plotly.io
 
-    script: bool = True  # the first figure contains the library, so that the page works offline
     first: list[str] = []
     others: list[str] = []
     for name, figure in figures.items():
@@ -169,13 +206,12 @@ def _curves(figures: Mapping[str, Any]) -> str:
         chart = plotly.io.to_html(
             figure,
             full_html=False,
-            include_plotlyjs=script,
+            include_plotlyjs=False,
             div_id=identity,
             config={"displaylogo": False, "responsive": True},
         )
         heading = "Params and score" if name == "params" else name
         (first if name in first_metrics() or name == "params" else others).append(f"<h3>{escape(heading)}</h3>{chart}")
-        script = False
     more = (
         f"<details><summary>{format_count(len(others), 'more curve')}</summary>{''.join(others)}</details>"
         if others
