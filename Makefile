@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test check docs bench bench-quality bench-study bench-startup bench-looking bench-executors bench-gpu format lock clean
+.PHONY: run test check docs bench bench-quality bench-study bench-startup bench-looking bench-executors bench-winners bench-gpu format lock clean
 
 run: $(READY)                     ## train the default experiment on MNIST, tracked in ./mlruns
 	$(BIN)/harness run $(ARGS)
@@ -44,6 +44,9 @@ bench-looking: $(READY)           ## how long runs, compare and the UI take with
 
 bench-executors: $(READY)         ## trials per hour with each executor and 1 and 2 workers, and the cost of coordination
 	$(BIN)/python benchmarks/executors.py
+
+bench-winners: $(READY)           ## how often a search's winner beats the baseline; hours, goes on where it was stopped
+	$(BIN)/python benchmarks/winners.py $(ARGS)
 
 bench-gpu: export PYTHONPATH := .
 bench-gpu:                        ## the GPU's tests and benchmarks, with $(PYTHON) as it is: no .venv, no tracker

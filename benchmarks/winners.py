@@ -1,7 +1,7 @@
 """How often the winner of a search is better than the baseline: one seed for each trial, several seeds, a race.
 
     python benchmarks/winners.py [--experiments default notebook-fixed] [--studies 5] [--fresh 5] [--store FOLDER]
-                                 [--out build/winners.jsonl] [--minutes M] [--json FILE]
+                                 [--out benchmarks/winners.jsonl] [--minutes M] [--json FILE]
 
 For every experiment, study seed and method, one `harness tune` with about the same total of images: 20 trials; 7 trials
 with 3 seeds; a race of 10 trials with up to 4 seeds (21 trainings at most). The winner and the baseline values are then
@@ -35,6 +35,7 @@ BUDGETS = {
     "default": {"data.subset": 15_000, "train.epochs": 2},
     "notebook-fixed": {"data.subset": 20_000, "train.epochs": 3, "track.score_every": 1},
 }
+RESULTS = Path(__file__).with_name("winners.jsonl")  # of the machine that docs/results.md names
 FRESH = 10_000  # from the seed of a study to its first fresh seed
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=5, help="studies of each method (default: 5)")
     parser.add_argument("--fresh", type=int, default=5, help="fresh seeds of each winner (default: 5)")
     parser.add_argument("--store", type=Path, default=Path("build/winners"), help="folder of studies and runs")
-    parser.add_argument("--out", type=Path, default=Path("build/winners.jsonl"), help="the studies, one a line")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the studies, one a line")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no study after this time")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()

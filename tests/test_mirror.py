@@ -28,15 +28,18 @@ ELSEWHERE = {
     "data/test_images.py": ("registry source", "data"),
     "data/test_folder.py": ("decoding mnist progress", "data"),
     # Experiments as files: sections, YAML, names.
-    "experiment/test_experiment.py": ("annotations base loading networks param_names sections yaml_text", "experiment"),
+    "experiment/test_experiment.py": (
+        "annotations base loading networks param_names scheduled schedules sections yaml_text",
+        "experiment",
+    ),
     "experiment/test_search_space.py": ("dimensions search", "experiment"),
     "experiment/test_trust.py": ("custom", "experiment"),
     # What `auto` stands for: timed, remembered, asked of the hardware. Networks: all kinds by the same tests.
     "gan/test_auto.py": ("auto_cache hardware timing", "gan"),
     "gan/test_training.py": ("optimizers report sampling", "gan"),
     "gan/test_randomness.py": ("step_noise", "gan"),
-    "gan/test_losses.py": ("logits", "gan"),
-    "gan/test_batched.py": ("stacked_network", "gan"),
+    "gan/test_losses.py": ("batch_images logits", "gan"),
+    "gan/test_batched.py": ("grouped stacked_network", "gan"),
     "gan/networks/test_networks.py": ("conv layers mlp residual", "gan/networks"),
     # A judge is its network and its training; scores as runs get them.
     "quality/test_judge.py": ("judges networks train_judge", "quality"),
@@ -56,6 +59,7 @@ ELSEWHERE = {
         "tuning",
     ),
     "tuning/test_seeded_trial.py": ("pruning train_runs", "tuning"),
+    "tuning/test_plots.py": ("figures lineage trial_grids", "tuning"),
     # A run's log from the spool to the store, processes that die, servers that fail.
     "tracking/test_run_log.py": (
         "background_shipper batches event_writer item_log shipping spool system_metrics",

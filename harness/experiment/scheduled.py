@@ -46,6 +46,9 @@ class Scheduled(Section):
         plain = {path: value for path, value in fields.items() if not path.startswith("schedule.")}
         return {**plain, **{f"schedule.{path}": dict(changes) for path, changes in self.schedule.items()}}
 
+    def __hash__(self) -> int:  # pydantic's own cannot hash a mapping
+        return hash(self.model_dump_json())
+
     @model_serializer(mode="wrap")
     def _move_schedule_to_the_end(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = serialize(self)

@@ -11,6 +11,8 @@ from harness import experiment as experiments
 from harness.errors import HarnessError
 from harness.experiment import Experiment, Section
 from harness.experiment.networks import MLPDiscriminator
+from harness.experiment.scheduled import Scheduled
+from harness.experiment.schedules import stretched
 
 
 def test_the_notebook_is_the_baseline_to_the_letter() -> None:
@@ -44,12 +46,13 @@ def test_every_bundled_experiment_loads_and_survives_its_own_yaml(name: str) -> 
 
 
 def test_every_leaf_has_a_meaning() -> None:
-    fields = [(model.__name__, *item) for model in Section.__subclasses__() for item in model.model_fields.items()]
+    models = [*Section.__subclasses__(), *Scheduled.__subclasses__()]
+    fields = [(model.__name__, *item) for model in models for item in model.model_fields.items()]
     bare = {(model, name) for model, name, field in fields if not field.description}
     assert bare == {
         ("Experiment", path.partition(".")[0]) for path in experiments.load("notebook").flatten() if "." in path
     }
-    assert all(model.__doc__ for model in Section.__subclasses__())
+    assert all(model.__doc__ for model in models)
 
 
 def test_overrides_reach_leaves_by_their_dotted_path() -> None:
@@ -381,3 +384,48 @@ def test_an_experiment_in_the_working_directory_hides_a_bundled_one(
     monkeypatch.chdir(tmp_path)
     assert experiments.load("notebook").description == "mine"
     assert experiments.load("notebook").name == "notebook"
+
+
+def test_a_schedule_is_kept_in_yaml_and_in_the_params_and_is_absent_without_one() -> None:
+    plain = experiments.load("notebook")
+    assert "schedule" not in yaml.safe_load(plain.to_yaml())
+    assert not [path for path in plain.flatten() if path.startswith("schedule")]
+    planned = plain.with_values(
+        {"schedule.optimizer.lr": {1: 2e-4, 3: 1e-4}, "schedule.discriminator.dropout": {2: 0.1}}
+    )
+    assert experiments.from_yaml(planned.to_yaml()) == planned
+    assert yaml.safe_load(planned.to_yaml())["schedule"]["optimizer.lr"] == {1: 2e-4, 3: 1e-4}
+    assert planned.flatten()["schedule.optimizer.lr"] == {1: 2e-4, 3: 1e-4}
+    assert list(plain.differences(planned)) == ["schedule.optimizer.lr", "schedule.discriminator.dropout"]
+    assert len({planned, experiments.from_yaml(planned.to_yaml()), plain}) == 2, "it can be hashed"
+    rates = [planned.at_epoch(epoch).optimizer.lr for epoch in (1, 2, 3, 4)]
+    assert rates == [2e-4, 2e-4, 1e-4, 1e-4]
+    drops = [planned.at_epoch(epoch).discriminator.dropout for epoch in (1, 2, 3)]
+    assert drops == [plain.discriminator.dropout, 0.1, 0.1]
+    assert planned.at_epoch(1).schedule == {}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("generator.latent: {1: 5}", "schedule.generator.latent: expected one of optimizer.lr,"),
+        ("optimizer.lr: {0: 0.1}", "schedule.optimizer.lr has epoch 0; epochs are counted from 1"),
+        ("optimizer.lr: {3: 5}", "schedule, epoch 3: optimizer.lr is 5.0"),
+        ("optimizer.lr: 5", "schedule.optimizer.lr is 5; a mapping of keys was expected"),
+        ("optimizer.lr: {}", "schedule.optimizer.lr is empty"),
+        ("optimizer.lr: {a: 5}", "input should be a valid integer"),
+        ("objective.r1: {2: 1}", "schedule.objective.r1: the value of objective.r1 and all values of its schedule"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_in_words(schedule: str, message: str) -> None:
+    with pytest.raises(HarnessError) as refused:
+        experiments.from_yaml(f"name: wrong\nschedule:\n  {schedule}\n")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_stretched_schedule_changes_at_the_same_share_of_the_run() -> None:
+    schedule = {"optimizer.lr": {1: 0.3, 2: 0.2, 5: 0.1}}
+    assert stretched(schedule, 10) == {"optimizer.lr": {1: 0.3, 11: 0.2, 41: 0.1}}
+    assert stretched(schedule, 1) == schedule
+    assert stretched(schedule, 0.25) == {"optimizer.lr": {1: 0.2, 2: 0.1}}, "changes that fall together: the last"

@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 
 import harness as package
 from harness import cli
 from harness.experiment import load
-from harness.gan import checkpoints
+from harness.gan import checkpoints, report
 from harness.runs.batched import Reports, Sessions
 from harness.tuning.population import Population
+from harness.tuning.storage import open_storage
 from tests.commands import Harness, client
 from tests.faults_lib.kills import life
 from tests.faults_lib.snapshot import snapshot
@@ -26,7 +28,7 @@ from .common import assert_one_to_one, optuna_trials, runs, the_study
 
 pytestmark = pytest.mark.usefixtures("small_models")
 # Five members; the experiment has four epochs.
-POPULATION = (
+_PBT = (
     "tune",
     "small.yaml",
     "--method",
@@ -37,7 +39,7 @@ POPULATION = (
     "--set",
     "generator.latent=8",
 )
-POPULATION += ("--set", "track.score_every=1", "--epochs", "5", "--perturb-every", "1")
+POPULATION: tuple[str, ...] = (*_PBT, "--set", "track.score_every=1", "--epochs", "5", "--perturb-every", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +145,29 @@ def test_a_population_that_is_killed_ends_the_same(
         assert ends[-1] == ends[0], kill
 
 
+def test_a_population_is_the_same_in_every_storage(
+    harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch, storage_url: str | None
+) -> None:
+    """The journal, SQLite and PostgreSQL, killed in the middle of a decision."""
+    command = [*POPULATION, "--batch-runs", "5", *(() if storage_url is None else ("--storage", storage_url))]
+    monkeypatch.setattr(sys, "argv", ["harness", *command])
+    with life() as process, process.killed_before("append metrics population/parent 3", 2):
+        cli.main()
+    assert harness(*command).code == 0
+    storage = open_storage(storage_url, Path("mlruns").absolute(), "")
+    trials = optuna.load_study(study_name="small", storage=storage).get_trials()
+    (small / "whole").mkdir()
+    (small / "whole" / "small.yaml").write_text((small / "small.yaml").read_text())
+    monkeypatch.chdir(small / "whole")
+    assert harness(*POPULATION, "--batch-runs", "5").code == 0
+    for found, expected in zip(trials, optuna_trials(), strict=True):
+        assert found.state.name == "COMPLETE"
+        assert found.values == expected.values
+        assert found.intermediate_values == expected.intermediate_values
+        for attribute in ("harness.schedule", "harness.values", "harness.parents"):
+            assert found.user_attrs.get(attribute) == expected.user_attrs.get(attribute)
+
+
 def test_a_population_that_is_stopped_resumes_where_it_was(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,16 +202,14 @@ def test_a_population_that_is_stopped_resumes_where_it_was(
 def test_a_member_that_diverges_gets_the_weights_of_another_one(
     harness: Harness, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.gan import training
-
-    original = training.find_divergence
+    original = report.find_divergence
     seen: list[int] = []
 
     def find(metrics: dict[str, float], networks: object) -> str | None:
         seen.append(1)
         return "a loss is not finite" if len(seen) in (2, 6, 7, 8, 9) else original(metrics, networks)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "find_divergence", find)
+    monkeypatch.setattr("harness.gan.training.find_divergence", find)
     said = harness(*POPULATION, "--batch-runs", "1")
     assert said.code == 0, said.err
     assert_one_to_one(5)
