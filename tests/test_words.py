@@ -24,7 +24,7 @@ def test_the_tree_has_no_old_words() -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("harness/tuning/new.py", "from harness.gan import Population"),
+        ("harness/gan/new.py", "from harness.gan import Population"),
         ("harness/gan/new.py", "for leaf in fields:"),
         ("docs/new.md", "A study that is stopped is gone on with."),
         ("README.md", "harness tune --timeout 30m"),

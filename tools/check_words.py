@@ -85,7 +85,8 @@ WORDS = (
         CODE,
     ),
     Word(r"\bstanding\b|\bStanding\b", "progress, StudyProgress", CODE),
-    Word(r"\bPopulation\b", "BatchedTraining", ALL),
+    # In a search, a population is that of population-based training.
+    Word(r"\bPopulation\b", "BatchedTraining", ("harness/gan", "benchmarks", "experiments")),
     Word(r"\bApartError\b", "NotBatchableError"),
     Word(r"\bStepDraws\b|\bmade\(", "StepNoise, build_step_noise", CODE),
     Word(r"\bkeep_masks\b|\bresolved_device\b|\bown_test_split\b", "dropout_masks, resolve_device, random_test_split"),

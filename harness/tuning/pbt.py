@@ -18,7 +18,7 @@ from harness.experiment.scores import Direction
 from harness.experiment.search import Search
 
 QUANTILE = 0.25  # share of the members that copy, and of those that are copied
-RESAMPLE = 0.25  # probability that a value is drawn anew from its range, instead of being changed a little
+RESAMPLE = 0.25  # probability that a value is drawn at random from its range, instead of being changed a little
 FACTORS = (0.8, 1.2)  # of a value that is changed a little
 
 Lineage = list[tuple[int, int]]
@@ -77,8 +77,8 @@ def explore(
 ) -> dict[str, Value]:
     """Return values near those of a parent (section 4.1.2 of the paper).
 
-    A number is multiplied by 0.8 or 1.2, or with probability 0.25 drawn anew from its range; a choice becomes its
-    neighbour in the list, or is drawn anew. A value that is off (0 or null) stays off, and no other is switched off.
+    A number is multiplied by 0.8 or 1.2, or with probability 0.25 drawn at random from its range; a choice becomes its
+    neighbour in the list, or is drawn at random. A value that is off (0 or null) stays off, others stay on.
 
     Args:
         values: The values of the parent, by dotted path.

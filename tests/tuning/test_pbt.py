@@ -41,7 +41,7 @@ def test_members_that_have_diverged_copy_first_and_are_never_copied() -> None:
     assert choose_parents({}, [7], "minimize", 1, 1) == {}
 
 
-def test_new_values_are_near_the_old_ones_or_drawn_anew_from_the_range() -> None:
+def test_new_values_are_near_the_old_ones_or_drawn_from_the_range() -> None:
     near = drawn = 0
     for number in range(400):
         values = explore(VALUES, SPACE, seed=0, epoch=1, number=number)
