@@ -98,8 +98,10 @@ class Store:
         )
         winner = dict(study.best_params)
         scores = {
-            "winner": self.fresh_scores(experiment, winner, f"{study.name}, winner", seed, fresh, study.metric),
-            "baseline": self.fresh_scores(experiment, {}, f"{experiment}, baseline, {seed}", seed, fresh, study.metric),
+            "winner": self.fresh_scores(experiment, winner, f"{study.name}, winner, fresh", seed, fresh, study.metric),
+            "baseline": self.fresh_scores(
+                experiment, {}, f"{experiment}, baseline, {seed}, fresh", seed, fresh, study.metric
+            ),
         }
         gain, interval = compare_scores(scores["baseline"], scores["winner"], lower_is_better=True)
         return {
@@ -119,9 +121,9 @@ class Store:
         """Test scores of an experiment with these values, as long as a trial, under fresh seeds."""
         budget = {path: value for path, value in BUDGETS[experiment].items() if path != "track.score_every"}
         values = {**budget, **values, "train.seed": FRESH + 100 * seed, "track.score_every": 1}
-        run = harness.run(
-            experiment, name=name, seeds=fresh, set=values, system_metrics=False, resume="auto", **self.places
-        )
+        # One after the other, so that a winner with the baseline's values has the baseline's scores.
+        options: dict[str, Any] = {"seeds": fresh, "batch_runs": 1, "resume": "auto", "system_metrics": False}
+        run = harness.run(experiment, name=name, set=values, **options, **self.places)
         return [seed_run.metrics[f"test/{metric}"] for seed_run in run.seeds]
 
 
