@@ -38,8 +38,8 @@ def store_grid(trial: Trial, root: Path, name: str, grid: pictures.Picture) -> N
         HarnessError: The disk or the storage fails.
     """
     try:
-        known = {meta.filename for meta in get_all_artifact_meta(trial)}
-        if name in known:
+        metas = [meta for meta in get_all_artifact_meta(trial) if meta.filename == name]
+        if any((artifact_folder(root) / meta.artifact_id).exists() for meta in metas):
             return
         with tempfile.TemporaryDirectory(prefix="harness-grid-") as scratch:
             file = Path(scratch) / name
