@@ -186,7 +186,7 @@ def _finish(
 
 
 def _median_seconds(trials: Trials) -> float | None:
-    if trials.settings.race:  # a trial waits for the others
+    if trials.settings.race or trials.settings.method == "pbt":  # a trial waits for the others
         return None
     seconds = [summarize_trial(trial).seconds for trial in trials.all() if trial.state == TrialState.COMPLETE]
     return statistics.median(seconds) if seconds else None

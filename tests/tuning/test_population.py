@@ -106,6 +106,7 @@ def test_a_population_in_batches_ends_nearly_the_same(harness: Harness, small: P
     """Sums in another order round differently, so that only the first decisions are the same."""
     said = harness(*POPULATION, "--batch-runs", "3")
     assert said.code == 0, said.err
+    assert "for a complete trial" not in said.out, "each trial has waited for the others"
     assert_one_to_one(5)
     assert sum(len(trial.user_attrs.get("harness.parents", [])) for trial in optuna_trials()) == 4
 
