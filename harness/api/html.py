@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
-
-from harness.api.progress import png
 
 if TYPE_CHECKING:
     from harness.media.pictures import Picture
@@ -28,7 +25,9 @@ def name_value_table(rows: Sequence[tuple[str, str]]) -> str:
 
 def picture(picture: Picture, title: str) -> str:
     """Return a picture as an element that contains its data."""
-    return f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png(picture)).decode()}">'
+    from harness.media.pictures import data_uri
+
+    return f'<img alt="{escape(title)}" src="{data_uri(picture)}">'
 
 
 def text(plain: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import threading
 import time
 from collections.abc import Iterator
@@ -159,8 +157,9 @@ class Notebook:
 
     def grid(self, picture: Picture, epoch: int) -> None:
         """Show a new sample grid."""
-        image = base64.b64encode(png(picture)).decode()
-        self._picture = f'<img alt="samples after epoch {epoch}" src="data:image/png;base64,{image}">'
+        from harness.media.pictures import data_uri
+
+        self._picture = f'<img alt="samples after epoch {epoch}" src="{data_uri(picture)}">'
         self._update()
 
     def ended(self) -> None:
@@ -238,12 +237,3 @@ class Notebook:
         if self._message:
             parts.append(self._message)
         return share, parts
-
-
-def png(picture: Picture) -> bytes:
-    """Return a picture as a PNG file."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG")
-    return file.getvalue()

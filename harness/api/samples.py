@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.progress import png
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -77,4 +76,6 @@ class Samples:
         return pictures.grid(images.unsqueeze(1) if images.dim() == 3 else images, self.columns)
 
     def _repr_png_(self) -> bytes:
-        return png(self._picture())
+        from harness.media import pictures
+
+        return pictures.to_png(self._picture())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +119,20 @@ def save_png(path: Path, picture: Picture) -> None:
 
     with atomic_write(path, parents=True) as fresh:
         Image.fromarray(picture).save(fresh, format="PNG")
+
+
+def to_png(picture: Picture, *, optimize: bool = False) -> bytes:
+    """Return a picture as a PNG file. optimize: smaller, and slower."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", optimize=optimize)
+    return file.getvalue()
+
+
+def data_uri(picture: Picture, *, optimize: bool = False) -> str:
+    """Return a picture as the address of an image in a page, which contains its data."""
+    return "data:image/png;base64," + base64.b64encode(to_png(picture, optimize=optimize)).decode()
 
 
 def save_npz(path: Path, images: Tensor) -> None:

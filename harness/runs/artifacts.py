@@ -34,6 +34,14 @@ class BestEpoch:
     epoch: int = 0
     weights: Mapping[str, torch.Tensor] | None = None
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint | None) -> BestEpoch:
+        """Return the best epoch that a checkpoint holds; without one, nothing was scored."""
+        if checkpoint is None:
+            return cls()
+        state = checkpoint.training
+        return cls(checkpoint.score, checkpoint.epoch, state["average"] or state["generator"])
+
     def update(self, score: float, epoch: int, generator: torch.nn.Module) -> bool:
         """Replace the best epoch if this score is better. NaN is never better. Returns whether it was replaced."""
         if math.isnan(score) or (self.score is not None and score >= self.score):

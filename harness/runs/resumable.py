@@ -153,11 +153,8 @@ def find_resumable(store: Store, run: str) -> ResumableRun:
     """
     found = summary.resolve_run(store, store.find(run))
     checkpoint = load.checkpoint(store, found)
-    best, best_checkpoint = BestEpoch(), None
-    if checkpoint.score is not None:
-        best_checkpoint = load.checkpoint(store, found, "best")
-        state = best_checkpoint.training
-        best = BestEpoch(best_checkpoint.score, best_checkpoint.epoch, state["average"] or state["generator"])
+    best_checkpoint = None if checkpoint.score is None else load.checkpoint(store, found, "best")
+    best = BestEpoch.of(best_checkpoint)
     planned = int(found.data.params.get("train.epochs", checkpoint.experiment.train.epochs))
     return ResumableRun(found, checkpoint, best, planned, best_checkpoint)
 

@@ -14,7 +14,9 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.results.compare.style import PALETTE, needs_log_axis
 from harness.tuning import lineage
+from harness.tuning.lineage import GREY
 from harness.tuning.trial_values import baseline_trial
 
 Backend = Literal["plotly", "matplotlib"]
@@ -37,8 +39,7 @@ TEXTS = {
 }
 FEW_TRIALS = 50  # complete trials up to which importances are rough
 MAX_LEGEND = 30  # trials in a legend
-LOG_RATIO = 10  # ratio of the largest to the smallest score from which the axis is logarithmic
-GREY, BASELINE = "#b8bec6", "#D55E00"
+BASELINE = PALETTE[4]
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,7 @@ def _log_scale_plots(study: optuna.Study) -> tuple[str, ...]:
     trials = study.get_trials(deepcopy=False)
     scores = [trial.values[0] for trial in trials if trial.values]
     scores += [score for trial in trials for score in trial.intermediate_values.values()]
-    wide = scores and min(scores) > 0 and max(scores) > LOG_RATIO * min(scores)
-    return ("history", "slices", "intermediate") if wide else ()
+    return ("history", "slices", "intermediate") if needs_log_axis(scores) else ()
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial
 
 from harness.experiment.schedules import values_at
 from harness.experiment.tags import TrialAttribute
+from harness.results.compare.style import PALETTE, needs_log_axis
 from harness.tuning.pbt import ancestors
 from harness.tuning.trial_values import best_trial
 
-GREY, BEST = "#b8bec6", "#E69F00"
+GREY, BEST = "#b8bec6", PALETTE[0]
 
 
 @dataclass(frozen=True)
@@ -138,4 +139,4 @@ def _draw_matplotlib(lineage: Lineage) -> Any:
 
 def _is_wide(lineage: Lineage, name: str) -> bool:
     values = [value for each in lineage.panels[name].values() for value in each.values()]
-    return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
+    return needs_log_axis(values)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from harness.media.pictures import Picture
+from harness.media.pictures import Picture, data_uri
 from harness.tuning.figures import figures
 
 STYLE = (
@@ -49,7 +47,7 @@ def _page(study: optuna.Study, metrics: Sequence[str], verdict: str | None, grid
     title = f"Study {html.escape(study.study_name)}"
     lead = f"<p class=verdict>{html.escape(verdict)}</p>" if verdict else ""
     pictures = "".join(
-        f'<figure><img src="{_data_uri(picture)}" alt="samples">'
+        f'<figure><img src="{data_uri(picture, optimize=True)}" alt="samples">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for caption, picture in grids.items()
     )
@@ -82,14 +80,6 @@ def sections(
         body = plotly.io.to_html(figure.drawing, full_html=False, include_plotlyjs=include, config=config)
         yield f"<h2>{figure.heading}</h2><p>{html.escape(figure.text)}</p>{body}"
         include = False
-
-
-def _data_uri(picture: Picture) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _pictures(study: optuna.Study, folder: Path, metrics: Sequence[str]) -> Iterator[Path]:

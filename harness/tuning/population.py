@@ -19,7 +19,6 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.experiment.dimensions import Value
 from harness.experiment.tags import TrialAttribute
-from harness.files import safe_file_name
 from harness.gan import Training, checkpoints
 from harness.interrupts import handle_signals
 from harness.quality import ScoreSet
@@ -30,6 +29,7 @@ from harness.runs.resumable import ResumableRun, find_resumable
 from harness.tuning import pbt
 from harness.tuning.held_trials import Claim
 from harness.tuning.pruning import TrialPruner
+from harness.tuning.shared_study import study_folder
 from harness.tuning.trial_values import is_counted, trial_experiment
 from harness.tuning.trials import Trials
 from harness.tuning.worker import Worker
@@ -160,12 +160,8 @@ class Population:
         if saved is None:
             return resumable
         checkpoint = checkpoints.load(saved / f"{number}-last.pt")
-        best, best_checkpoint = BestEpoch(), None
-        if checkpoint.score is not None:
-            best_checkpoint = checkpoints.load(saved / f"{number}-best.pt")
-            state = best_checkpoint.training
-            best = BestEpoch(best_checkpoint.score, best_checkpoint.epoch, state["average"] or state["generator"])
-        return replace(resumable, checkpoint=checkpoint, best=best, best_checkpoint=best_checkpoint)
+        best = None if checkpoint.score is None else checkpoints.load(saved / f"{number}-best.pt")
+        return replace(resumable, checkpoint=checkpoint, best=BestEpoch.of(best), best_checkpoint=best)
 
 
 class PopulationWorker(Worker):
@@ -188,7 +184,7 @@ class PopulationWorker(Worker):
 
     def _train(self, group: Sequence[Claim]) -> None:
         """Train all members, from the last epoch that all of them have saved."""
-        folder = self.store.root / "studies" / safe_file_name(self.trials.name) / "population"
+        folder = study_folder(self.store.root, self.trials.name) / "population"
         specs: list[tuple[Claim, RunSpec]] = []
         population = Population(self.trials, (), folder)
         for claim in group:

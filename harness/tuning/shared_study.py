@@ -32,6 +32,11 @@ COPYING_TIMEOUT = 60.0  # seconds more that it has to copy earlier trials
 HEARTBEAT_TIMEOUT = 600.0  # seconds without a heartbeat after which a process of another host counts as dead
 
 
+def study_folder(root: Path, name: str) -> Path:
+    """Return the folder of a study's files. root: folder of the MLflow store on this machine."""
+    return root / "studies" / safe_file_name(name)
+
+
 class SharedStudy:
     """A study in Optuna's storage, with the settings that it was created with.
 

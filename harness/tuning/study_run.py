@@ -100,12 +100,12 @@ class StudyRun:
         for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
             number = sum(trial.state == state and is_counted(trial) for trial in all_trials)
             self.log.tags({f"{Tag.TRIALS_}{state.name.lower()}": str(number)})
+        verdict = verdict_text(self._trials.study, self._trials.settings)
         if found is not None:
             self.log.tags({Tag.BEST_TRIAL: str(found.number), Tag.BEST_VALUE: repr(trial_value(found))})
             self.log.tags({f"{Tag.BEST_VALUE_OF_}{path}": str(value) for path, value in found.params.items()})
             # MLflow params cannot change, so the best of 20 and of 40 trials are different params.
             self.log.params({f"best_of_{counted}.{path}": value for path, value in found.params.items()})
-            verdict = verdict_text(self._trials.study, self._trials.settings)
             if verdict:
                 self.log.tags({Tag.VERDICT: verdict})
             self._log_front()
@@ -117,9 +117,8 @@ class StudyRun:
         with tempfile.TemporaryDirectory(prefix="harness-plots-") as scratch:
             folder = self.log.folder / "plots"
             try:
-                study, settings = self._trials.study, self._trials.settings
-                verdict = verdict_text(study, settings)
-                drawn = plots.write(study, Path(scratch), settings.metrics, verdict, self._compared_grids())
+                study, metrics = self._trials.study, self._trials.settings.metrics
+                drawn = plots.write(study, Path(scratch), metrics, verdict, self._compared_grids())
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in drawn:
                     shutil.copy(path, folder / path.name)

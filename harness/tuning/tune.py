@@ -15,7 +15,6 @@ from harness.data.source import write_cache_file
 from harness.errors import HarnessError
 from harness.experiment import Experiment
 from harness.experiment.search import Search
-from harness.files import safe_file_name
 from harness.interrupts import handle_signals
 from harness.quality.scoring import Scoring
 from harness.runs.display import Display, NullDisplay
@@ -35,6 +34,7 @@ from harness.tuning.progress import (
 )
 from harness.tuning.request import TuneRequest
 from harness.tuning.settings import Settings
+from harness.tuning.shared_study import study_folder
 from harness.tuning.storage import open_storage, storage_errors, warn_of_network_files
 from harness.tuning.study_job import run_workers
 from harness.tuning.study_run import StudyRun, best_experiment
@@ -224,14 +224,10 @@ def _write_front(trials: Trials, front: Sequence[FrozenTrial], store: Store) -> 
     if not front:
         return None
     written = {path for trial in front if (path := _write(trials, trial, store, f"front/trial-{trial.number}.yaml"))}
-    folder = _folder(trials, store) / "front"
+    folder = study_folder(store.root, trials.name) / "front"
     for path in set(folder.glob("trial-*.yaml")) - written:
         path.unlink(missing_ok=True)
     return folder
-
-
-def _folder(trials: Trials, store: Store) -> Path:
-    return store.root / "studies" / safe_file_name(trials.name)
 
 
 def _write(trials: Trials, found: FrozenTrial, store: Store, name: str) -> Path | None:
@@ -239,7 +235,7 @@ def _write(trials: Trials, found: FrozenTrial, store: Store, name: str) -> Path 
         text = best_experiment(trials.settings, found, trials.name).to_yaml()
     except HarnessError:  # `StudyRun.close` has reported it
         return None
-    path = _folder(trials, store) / name
+    path = study_folder(store.root, trials.name) / name
     try:
         with write_cache_file(path) as file:  # several processes may end the study at once
             file.write(text.encode())

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from harness.errors import HarnessError
 from harness.experiment.tags import TrialAttribute
 from harness.tuning import lineage, plots
-from harness.tuning.figures import BASELINE, GREY, figures
+from harness.tuning.figures import BASELINE, figures
+from harness.tuning.lineage import GREY
 from harness.tuning.trial_grids import artifact_folder, open_artifact_store, store_grid
 
 from ..commands import loaded_by

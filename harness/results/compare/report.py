@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,18 +142,10 @@ def _samples(comparison: Comparison, grids: Sequence[SampleGrid]) -> str:
         line = line_svg(order[grid.row.run.info.run_id], "100%")
         picture = '<div class="none"></div>'
         if grid.picture is not None:
-            picture = f'<img src="{_data_uri(grid.picture)}" alt="samples of {escape(name)}">'
+            picture = f'<img src="{pictures.data_uri(grid.picture, optimize=True)}" alt="samples of {escape(name)}">'
         caption = "".join(f"<br>{escape(each)}" for each in lines)
         tiles.append(f'<div class="tile">{line}{picture}<p><b>{escape(name)}</b>{caption}</p></div>')
     return f'<section id="samples"><h2>Samples</h2><div class="tiles">{"".join(tiles)}</div></section>'
-
-
-def _data_uri(picture: pictures.Picture) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _figures(comparison: Comparison, curves: Mapping[str, Mapping[str, Curve]]) -> dict[str, Any]:
