@@ -35,6 +35,10 @@ def resolve_settings(
     """Return the settings of a new study, with `auto` values resolved, and its images and judge."""
     metric, *more_metrics = resolve_metrics(experiment, request.metrics)
     base = trial_base(experiment, search)
+    # Options that cannot be combined are refused before anything is loaded or timed.
+    seeds = resolve_seeds(search, request)
+    sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
+    perturb_every = resolve_population(search, request, base)
     training, scoring = prepare(base, display)
     scoring = require_scoring(scoring, base)
     scores = [name for name in (metric, *more_metrics) if name in SCORES]
@@ -53,7 +57,6 @@ def resolve_settings(
     base = training.experiment
     resolved = {path: base.flatten()[path] for path in ("train.device", "train.precision")}
     batch_runs, planned = request.batch_runs, request.trials or DEFAULT_TRIALS
-    seeds = resolve_seeds(search, request)
     limits = [Constraint.parse(text) for text in request.constraints]
     if "seconds" in (*more_metrics, *(limit.metric for limit in limits)):
         if batch_runs not in (None, 1):
@@ -62,8 +65,6 @@ def resolve_settings(
     if batch_runs is None:
         share = -(-planned // request.workers) * seeds  # one process must not claim the trials of the others
         batch_runs = resolve_batch_runs(base, training.images, min(MAX_BATCH_RUNS, share), display.message)
-    sampler, pruner, min_resource = resolve_sampler_and_pruner(search, request, base.train.epochs)
-    perturb_every = resolve_population(search, request, base)
     settings = Settings(
         experiment.with_values(resolved),
         search,
